@@ -1,0 +1,60 @@
+"""How every command talks: results on stdout, everything else on stderr, one JSON object with --json.
+
+Errors of the exception tree become one line and exit code 1, usage errors exit code 2, a bug keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from edgeprune_runtime.errors import EdgepruneError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True)
+
+
+def emit(value: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+
+
+@contextmanager
+def track(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar with time left on stderr; silent when stderr is not a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)
+
+
+@contextmanager
+def errors_as_one_line() -> Iterator[None]:
+    """Print an edgeprune error as one line and leave with exit code 1."""
+    try:
+        yield
+    except EdgepruneError as error:
+        err.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from error
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(text.split()))

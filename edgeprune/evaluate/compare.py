@@ -1,0 +1,167 @@
+"""Ask every question under every selection, then compare each with full budget, question by question."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Protocol
+
+from edgeprune.evaluate.answers import Answered, AnswerLog
+from edgeprune.evaluate.dataset import Question
+from edgeprune.evaluate.metrics import METRICS
+from edgeprune.evaluate.paired import Difference, paired_difference
+from edgeprune_runtime.errors import MeasurementError, RequestError
+
+Progress = Callable[[int, int, str], None]
+"""Answers done, answers in all, what is going on."""
+
+
+class Answerer(Protocol):
+    """Answers one question with the visual tokens that `selection` names."""
+
+    def answer(self, image: Path, question: str, selection: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """One way of choosing visual tokens, under the name the answerer knows. `keep_ratio` 1.0 drops nothing."""
+
+    name: str
+    method: str
+    keep_ratio: float
+    keep: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Scores in 0..1 by metric; `differences` to full budget, empty for full budget itself.
+
+    errors   questions that got no answer; they score 0
+    kinds    score in the headline metric by kind of question
+    """
+
+    name: str
+    method: str
+    keep_ratio: float
+    keep: int | None
+    questions: int
+    errors: int
+    scores: dict[str, float]
+    differences: dict[str, Difference]
+    kinds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One table. `data` is the name of the data file, `headline` the metric to show first."""
+
+    data: str
+    images: int
+    questions: int
+    headline: str
+    rows: tuple[Row, ...]
+
+
+def answer_all(
+    questions: Sequence[Question],
+    selections: Sequence[Selection],
+    answerer: Answerer,
+    log: AnswerLog,
+    progress: Progress = lambda done, total, label: None,
+) -> dict[tuple[int, str], Answered]:
+    """Every answer by (question number, selection name); only those missing in `log` are asked for.
+
+    A request that fails (RequestError) is recorded and counts as wrong; any other error ends the evaluation.
+    """
+    names = [selection.name for selection in selections]
+    if len(set(names)) != len(names):
+        raise MeasurementError(f"two selections have the same name, got {', '.join(names)}; name each once")
+    total = len(questions) * len(selections)
+    answers: dict[tuple[int, str], Answered] = {}
+    for question in questions:  # all selections of one picture together: the answerer may keep its features
+        for selection in selections:
+            answered = log.get(question.number, selection.name)
+            if answered is None:
+                progress(len(answers), total, f"question {question.number + 1}, {selection.name}")
+                answered = _ask(answerer, question, selection)
+                log.add(answered)
+            answers[question.number, selection.name] = answered
+    progress(total, total, "done")
+    return answers
+
+
+def compare(
+    questions: Sequence[Question],
+    selections: Sequence[Selection],
+    answers: Mapping[tuple[int, str], Answered],
+    *,
+    data: str,
+    headline: str | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Score all answers and pair each selection with the one of keep ratio 1.0, clustered by picture.
+
+    headline   by default vqa_accuracy when a question has several reference answers, else exact_match
+    Raises MeasurementError without a selection of keep ratio 1.0, or for an unknown metric.
+    """
+    full = next((selection for selection in selections if selection.keep_ratio == 1.0), None)
+    if full is None:
+        raise MeasurementError("nothing to compare with: add the selection that keeps everything (budget 1.0)")
+    several = any(len(question.answers) > 1 for question in questions)
+    headline = headline or ("vqa_accuracy" if several else "exact_match")
+    if headline not in METRICS:
+        raise MeasurementError(f"unknown metric {headline!r}; known: {', '.join(METRICS)}")
+    scores = {s.name: _scores(questions, s, answers) for s in selections}
+    pictures = [question.image for question in questions]
+    rows = []
+    for selection in selections:
+        mine = scores[selection.name]
+        differences = {
+            name: paired_difference(mine[name], scores[full.name][name], seed=seed, clusters=pictures)
+            for name in METRICS
+            if selection is not full
+        }
+        rows.append(
+            Row(
+                name=selection.name,
+                method=selection.method,
+                keep_ratio=selection.keep_ratio,
+                keep=selection.keep,
+                questions=len(questions),
+                errors=sum(answers[q.number, selection.name].error is not None for q in questions),
+                scores={name: mean(values) for name, values in mine.items()},
+                differences=differences,
+                kinds=_by_kind(questions, mine[headline]),
+            )
+        )
+    return Comparison(data, len(set(pictures)), len(questions), headline, tuple(rows))
+
+
+def _ask(answerer: Answerer, question: Question, selection: Selection) -> Answered:
+    try:
+        text = answerer.answer(question.image, question.question, selection.name)
+    except RequestError as error:
+        return Answered(question.number, selection.name, "", str(error))
+    return Answered(question.number, selection.name, text)
+
+
+def _scores(
+    questions: Sequence[Question], selection: Selection, answers: Mapping[tuple[int, str], Answered]
+) -> dict[str, list[float]]:
+    """Metric -> one score per question."""
+    found = [(answers[q.number, selection.name], q.answers) for q in questions]
+    return {
+        name: [0.0 if given.error is not None else metric(given.answer, expected) for given, expected in found]
+        for name, metric in METRICS.items()
+    }
+
+
+def _by_kind(questions: Sequence[Question], values: Sequence[float]) -> dict[str, float]:
+    kinds: dict[str, list[float]] = defaultdict(list)
+    for question, value in zip(questions, values, strict=True):
+        if question.kind is not None:
+            kinds[question.kind].append(value)
+    return {kind: mean(kinds[kind]) for kind in sorted(kinds)}

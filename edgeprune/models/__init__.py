@@ -1,0 +1,20 @@
+"""Source models: what a LLaVA checkpoint is, and its weights one tensor at a time."""
+
+from edgeprune.models.checkpoint import Checkpoint, open_checkpoint
+from edgeprune.models.rope import inverse_frequencies
+from edgeprune.models.source import resolve_source
+from edgeprune.models.spec import DecoderSpec, ModelSpec, ProjectorSpec, RopeSpec, TowerSpec
+from edgeprune.models.weights import Weights
+
+__all__ = [
+    "Checkpoint",
+    "DecoderSpec",
+    "ModelSpec",
+    "ProjectorSpec",
+    "RopeSpec",
+    "TowerSpec",
+    "Weights",
+    "inverse_frequencies",
+    "open_checkpoint",
+    "resolve_source",
+]

@@ -1,0 +1,84 @@
+"""Which tensors a model needs: our names with their shapes, in the order in which a forward pass meets them."""
+
+from __future__ import annotations
+
+from edgeprune.models.spec import DecoderSpec, Family, ProjectorSpec, TowerSpec
+
+Shape = tuple[int, ...]
+
+
+def needed_tensors(
+    family: Family, vision: TowerSpec, projector: ProjectorSpec, language: DecoderSpec, feature_layer: int
+) -> dict[str, Shape]:
+    """Name -> shape of every tensor up to the logits; the tower ends with the feature layer."""
+    return {
+        **_tower(vision, feature_layer + 1),
+        **_linear("projector.1", projector.outputs, projector.inputs, projector.bias),
+        **_linear("projector.2", projector.outputs, projector.outputs, projector.bias),
+        **({"newline": (language.hidden,)} if family == "llava_next" else {}),
+        **_language(language),
+    }
+
+
+def _linear(name: str, outputs: int, inputs: int, bias: bool) -> dict[str, Shape]:
+    weight: dict[str, Shape] = {f"{name}.weight": (outputs, inputs)}
+    return {**weight, f"{name}.bias": (outputs,)} if bias else weight
+
+
+def _norm(name: str, width: int) -> dict[str, Shape]:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _tower(spec: TowerSpec, blocks: int) -> dict[str, Shape]:
+    width = spec.hidden
+    shapes: dict[str, Shape] = {"tower.class_token": (width,)}
+    if spec.prefix_tokens == 2:
+        shapes["tower.distillation_token"] = (width,)
+    shapes["tower.position"] = (spec.positions, width)
+    shapes["tower.patch.weight"] = (width, 3, spec.patch_px, spec.patch_px)
+    if spec.patch_bias:
+        shapes["tower.patch.bias"] = (width,)
+    if spec.pre_norm:
+        shapes |= _norm("tower.pre_norm", width)
+    for i in range(blocks):
+        shapes |= _tower_block(f"tower.{i}", spec)
+    return shapes
+
+
+def _tower_block(name: str, spec: TowerSpec) -> dict[str, Shape]:
+    width, inner = spec.hidden, spec.heads * spec.head_dim
+    shapes = _norm(f"{name}.norm1", width)
+    for part in "qkv":
+        shapes |= _linear(f"{name}.{part}", inner, width, spec.qkv_bias)
+    shapes |= _linear(f"{name}.o", width, inner, True)
+    if spec.layer_scale:
+        shapes[f"{name}.scale1"] = (width,)
+    shapes |= _norm(f"{name}.norm2", width)
+    if spec.swiglu:
+        shapes |= _linear(f"{name}.fc_in", 2 * spec.mlp, width, True)  # gate rows, then up rows
+        shapes |= _linear(f"{name}.fc_out", width, spec.mlp, True)
+    else:
+        shapes |= _linear(f"{name}.fc1", spec.mlp, width, True)
+        shapes |= _linear(f"{name}.fc2", width, spec.mlp, True)
+    if spec.layer_scale:
+        shapes[f"{name}.scale2"] = (width,)
+    return shapes
+
+
+def _language(spec: DecoderSpec) -> dict[str, Shape]:
+    width = spec.hidden
+    queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    shapes: dict[str, Shape] = {"embed.weight": (spec.vocab, width)}
+    for i in range(spec.layers):
+        name = f"layers.{i}"
+        shapes[f"{name}.norm1.weight"] = (width,)
+        shapes |= _linear(f"{name}.q", queries, width, spec.attention_bias)
+        shapes |= _linear(f"{name}.k", keys, width, spec.attention_bias)
+        shapes |= _linear(f"{name}.v", keys, width, spec.attention_bias)
+        shapes |= _linear(f"{name}.o", width, queries, spec.output_bias)
+        shapes[f"{name}.norm2.weight"] = (width,)
+        shapes |= _linear(f"{name}.gate", spec.mlp, width, spec.mlp_bias)
+        shapes |= _linear(f"{name}.up", spec.mlp, width, spec.mlp_bias)
+        shapes |= _linear(f"{name}.down", width, spec.mlp, spec.mlp_bias)
+    shapes["norm.weight"] = (width,)
+    return shapes if spec.tied else {**shapes, "head.weight": (spec.vocab, width)}

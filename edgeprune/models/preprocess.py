@@ -1,0 +1,161 @@
+"""From a checkpoint's image processor file to the runtime's `Preprocess`.
+
+transformers 4 writes preprocessor_config.json; transformers 5 writes the same object into processor_config.json under
+"image_processor", which wins where both exist. Only settings that lead to tiles of one fixed size are accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from edgeprune.models.fields import REPAIR, Section, json_object
+from edgeprune.models.spec import Family, TowerSpec
+from edgeprune_runtime.errors import CheckpointError
+from edgeprune_runtime.spec import Preprocess
+
+_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_HALF = (0.5, 0.5, 0.5)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+_CLIP: dict[str, Any] = {
+    "size": {"shortest_edge": 224},
+    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": True,
+    "resample": 3,
+    "image_mean": _CLIP_MEAN,
+    "image_std": _CLIP_STD,
+}
+_SQUASH: dict[str, Any] = {"size": {"height": 224, "width": 224}, "do_center_crop": False, "resample": 2}
+#: What each processor class does with a key that the file leaves out.
+_CLASSES: dict[str, dict[str, Any]] = {
+    "LlavaNextImageProcessor": {**_CLIP, "image_grid_pinpoints": _PINPOINTS},
+    "LlavaImageProcessor": _CLIP,
+    "CLIPImageProcessor": _CLIP,
+    "BitImageProcessor": _CLIP,
+    "ViTImageProcessor": {**_SQUASH, "image_mean": _HALF, "image_std": _HALF},
+    "DeiTImageProcessor": {
+        "size": {"height": 256, "width": 256},
+        "crop_size": {"height": 224, "width": 224},
+        "do_center_crop": True,
+        "resample": 3,
+        "image_mean": _IMAGENET_MEAN,
+        "image_std": _IMAGENET_STD,
+    },
+}
+
+
+def preprocess_from_folder(folder: Path, config: Section, family: Family, tower: TowerSpec) -> Preprocess:
+    """Read and check how pictures become tiles; the tile must be the size that the tower was built for."""
+    section = _processor_section(folder, family)
+    if section.has("do_resize") and not section.flag("do_resize", True):
+        raise section.refuse("do_resize", "true (tiles of one fixed size)")
+    common: dict[str, Any] = {
+        "tile_px": tower.image_px,
+        "patches": tower.patches,
+        "mean": _colour(section, "image_mean") if section.flag("do_normalize", True) else (0.0, 0.0, 0.0),
+        "std": _colour(section, "image_std") if section.flag("do_normalize", True) else (1.0, 1.0, 1.0),
+        "rescale": section.number("rescale_factor", 1 / 255) if section.flag("do_rescale", True) else 1.0,
+        "resample": section.integer("resample", least=0),
+    }
+    if common["resample"] > 5:
+        raise section.refuse("resample", "a Pillow filter, 0 to 5")
+    if family == "llava":
+        return Preprocess(anyres=False, pinpoints=(), **_single_tile(section, tower.image_px), **common)
+    _refuse_other_tiles(section, tower.image_px)
+    return Preprocess(anyres=True, pinpoints=_pinpoints(section, config, tower.image_px), **common)
+
+
+def _processor_section(folder: Path, family: Family) -> Section:
+    new, old = folder / "processor_config.json", folder / "preprocessor_config.json"
+    section = None
+    if new.is_file() and "image_processor" in (values := json_object(new)):
+        section = Section(new.name, values).section("image_processor")
+    elif old.is_file():
+        section = Section(old.name, json_object(old))
+    if section is None:
+        raise CheckpointError(
+            f"{folder} has no image processor settings; expected {old.name}, or {new.name} with an image_processor; "
+            "copy it from the original model"
+        )
+    default = "LlavaNextImageProcessor" if family == "llava_next" else "CLIPImageProcessor"
+    name = section.text("image_processor_type", section.text("feature_extractor_type", default))
+    plain = re.sub(r"FeatureExtractor$", "ImageProcessor", re.sub(r"(Fast|Pil)$", "", name))
+    if plain not in _CLASSES or (plain == "LlavaNextImageProcessor") != (family == "llava_next"):
+        usable = sorted(known for known in _CLASSES if (known == "LlavaNextImageProcessor") == (family == "llava_next"))
+        raise section.refuse("image_processor_type", f"one of {', '.join(usable)} for {family}")
+    values = {**_CLASSES[plain], **{key: value for key, value in section.values.items() if value is not None}}
+    # Other classes have a do_pad of another meaning; only LLaVA's own pads a picture to a square.
+    return Section(section.where, {**values, "do_pad": values.get("do_pad") is True and plain == "LlavaImageProcessor"})
+
+
+def _colour(section: Section, key: str) -> tuple[float, float, float]:
+    value = section.values.get(key)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = [value] * 3
+    if not isinstance(value, (list, tuple)) or len(value) != 3 or not all(type(part) in (int, float) for part in value):
+        raise section.refuse(key, "three numbers, red, green, blue")
+    if key == "image_std" and not all(part > 0 for part in value):
+        raise section.refuse(key, "three positive numbers")
+    red, green, blue = (float(part) for part in value)
+    return red, green, blue
+
+
+def _pinpoints(section: Section, config: Section, tile_px: int) -> tuple[tuple[int, int], ...]:
+    """The grids; processor (tiling) and model (packing) each read their own file, so both must say the same."""
+    lists = []
+    for holder in (section, config):
+        value = holder.values.get("image_grid_pinpoints") or _PINPOINTS
+        if not isinstance(value, (list, tuple)) or not all(_is_grid(pair, tile_px) for pair in value):
+            raise holder.refuse(
+                "image_grid_pinpoints", f"pairs [height, width], each a multiple of the tile, {tile_px}"
+            )
+        lists.append(tuple((pair[0], pair[1]) for pair in value))
+    if lists[0] != lists[1]:
+        raise CheckpointError(
+            f"image_grid_pinpoints differ: {section.where} has {list(lists[0])}, config.json has {list(lists[1])}; "
+            f"expected the same list in the same order; {REPAIR}"
+        )
+    return lists[0]
+
+
+def _is_grid(pair: Any, tile_px: int) -> bool:
+    return (
+        isinstance(pair, (list, tuple))
+        and len(pair) == 2
+        and all(type(v) is int and v > 0 and v % tile_px == 0 for v in pair)
+    )
+
+
+def _sides(section: Section, key: str) -> tuple[int, int] | int:
+    """(height, width), or one integer for the shortest edge."""
+    value = section.values.get(key)
+    if type(value) is int and value > 0:
+        return value
+    if isinstance(value, dict):
+        sides = {name: side for name, side in value.items() if side is not None}
+        if all(type(side) is int and side > 0 for side in sides.values()):
+            if set(sides) == {"shortest_edge"}:
+                return int(sides["shortest_edge"])
+            if set(sides) == {"height", "width"}:
+                return sides["height"], sides["width"]
+    raise section.refuse(key, "pixels: an integer, a shortest_edge, or height and width")
+
+
+def _refuse_other_tiles(section: Section, tile_px: int) -> None:
+    """LLaVA-NeXT cuts tiles of the final size: its resize and crop of each tile must change nothing."""
+    for key in ("size", "crop_size"):
+        if _sides(section, key) not in (tile_px, (tile_px, tile_px)):
+            raise section.refuse(key, f"{tile_px}, the image size of the vision tower")
+
+
+def _single_tile(section: Section, tile_px: int) -> dict[str, Any]:
+    """LLaVA-1.5 resizes, then crops the centre; what comes out must be the tower's tile for every picture."""
+    sides = _sides(section, "size")
+    key = "crop_size" if section.flag("do_center_crop", False) else "size"
+    final = _sides(section, key)
+    if final != (tile_px, tile_px) and (key == "size" or final != tile_px):
+        raise section.refuse(key, f"{tile_px} x {tile_px}, the image size of the vision tower")
+    resize = {"resize_shortest": sides} if isinstance(sides, int) else {"resize_exact": sides}
+    return {**resize, "pad_to_square": section.flag("do_pad", False)}

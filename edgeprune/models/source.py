@@ -1,0 +1,42 @@
+"""From what a user names (a folder or a hub id) to a folder on disk."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from edgeprune_runtime.errors import CheckpointError, MissingExtra
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+#: Everything an export reads, and nothing that could hold a pickle.
+HUB_FILES = ("*.json", "*.jinja", "model.safetensors", "model-*.safetensors")
+
+
+def resolve_source(source: str | Path) -> Path:
+    """A folder: the one named, or the hub's snapshot of "owner/name", downloaded when it is not in the cache.
+
+    Raises CheckpointError when there is no such folder or no way to the hub, MissingExtra without huggingface_hub.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(
+            f"{source} is a file; expected the checkpoint's folder, with config.json and safetensors files in it"
+        )
+    if not isinstance(source, str) or not _HUB_ID.match(source):
+        raise CheckpointError(f"{source} does not exist; expected a checkpoint folder, or a hub id such as owner/name")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MissingExtra(
+            f"{source} is not a folder, and downloading it needs huggingface_hub; install edgeprune[export]"
+        ) from error
+    try:
+        return Path(snapshot_download(source, allow_patterns=list(HUB_FILES)))
+    except Exception as error:  # huggingface_hub raises errors of several libraries: HTTP, validation, operating system
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(
+            f"{source} is not a folder here and could not be fetched from the hub ({reason}); "
+            "check the name and the network, or download it elsewhere and give the folder"
+        ) from error

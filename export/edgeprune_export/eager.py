@@ -1,0 +1,121 @@
+"""The eager reference: transformers' own modules, their weights streamed in one module at a time.
+
+The model is built without memory for its weights; accelerate's hooks read each module's tensors from the checkpoint just before it
+runs and drop them afterwards, so the reference of a model larger than memory can be computed. Weights come through edgeprune's own
+reader: a wrong name or shape shows here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from edgeprune.models.checkpoint import Checkpoint
+from edgeprune.models.names import canonical_name
+from edgeprune.models.weights import Weights
+from edgeprune.tokens.seen import Seen
+from edgeprune_runtime.layout import Layout
+
+_FULL_PRECISION = torch.float32
+
+
+class EagerReference:
+    """transformers' model of a checkpoint in float32."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        from accelerate import cpu_offload, init_empty_weights
+        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+        self._spec = checkpoint.spec
+        config = AutoConfig.from_pretrained(checkpoint.path)
+        config.dtype = _FULL_PRECISION
+        attention = {"vision_config": "eager", "text_config": "sdpa"}
+        with init_empty_weights(include_buffers=False):
+            model: Any = AutoModelForImageTextToText.from_config(
+                config, attn_implementation=attention, dtype=_FULL_PRECISION
+            )
+        model.eval()
+        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters(remove_duplicate=False)}
+        cpu_offload(model, execution_device=torch.device("cpu"), state_dict=_Streamed(checkpoint.weights, shapes))
+        self._model = model
+        self._processor = AutoProcessor.from_pretrained(checkpoint.path)
+
+    @torch.inference_mode()
+    def inputs(self, picture: Image.Image, prompt: str) -> dict[str, torch.Tensor]:
+        """What transformers' processor makes of one picture and a rendered prompt."""
+        batch = self._processor(images=picture, text=prompt, return_tensors="pt", add_special_tokens=False)
+        return dict(batch)
+
+    @torch.inference_mode()
+    def full_logits(self, inputs: Mapping[str, torch.Tensor], continuation: Sequence[int]) -> np.ndarray:
+        """transformers' own forward pass over prompt and continuation: logits [n, V] that predict each continuation token."""
+        ids = torch.cat([inputs["input_ids"], torch.tensor([list(continuation)])[:, :-1]], dim=1)
+        rest = {k: v for k, v in inputs.items() if k in ("pixel_values", "image_sizes")}
+        output = self._model(
+            input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=len(continuation), **rest
+        )
+        return np.asarray(output.logits[0].float())
+
+    @torch.inference_mode()
+    def seen(self, pixels: torch.Tensor, layout: Layout, layers: Sequence[int]) -> Seen:
+        """Features and class-token attention of every tile. pixels [T, 3, P, P]; absent tiles are zero."""
+        vision, tokens = self._spec.vision, self._spec.preprocess.tokens_per_tile
+        tiles = self._spec.preprocess.tiles_max
+        features = torch.zeros(tiles, tokens, vision.hidden)
+        attention = {layer: torch.zeros(tiles, vision.heads, tokens) for layer in layers}
+        first = self._spec.prefix_tokens
+        for t, tile in enumerate(pixels):
+            out = self._model.model.vision_tower(tile[None], output_hidden_states=True, output_attentions=True)
+            features[t] = out.hidden_states[self._spec.feature_layer + 1][0, first:]
+            for layer in layers:
+                attention[layer][t] = out.attentions[layer][0, :, 0, first:]
+        host = (
+            torch.from_numpy(np.array(a)) for a in (layout.slot, layout.region, np.asarray(layout.mosaic, np.int64))
+        )
+        return Seen(features, attention, *host)
+
+    @torch.inference_mode()
+    def project(self, rows: torch.Tensor) -> np.ndarray:
+        """The projector: [K, C] -> [K, D]."""
+        return np.asarray(self._model.model.multi_modal_projector(rows[None])[0].float())
+
+    @torch.inference_mode()
+    def logits(self, embeds: np.ndarray, positions: np.ndarray, last: int) -> np.ndarray:
+        """The language model over given embeddings [S, D] at positions [S]: logits [last, V] of the final rows."""
+        # Without a mask, transformers takes a jump in the positions for the start of another packed sequence.
+        hidden = self._model.model.language_model(
+            attention_mask=torch.ones(1, len(embeds), dtype=torch.int64),
+            inputs_embeds=torch.from_numpy(np.ascontiguousarray(embeds))[None],
+            position_ids=torch.from_numpy(np.ascontiguousarray(positions))[None],
+            use_cache=False,
+        ).last_hidden_state
+        return np.asarray(self._model.lm_head(hidden[0, -last:]).float())
+
+
+class _Streamed(Mapping[str, torch.Tensor]):
+    """transformers' parameter names over edgeprune's weight reader.
+
+    What comes after the feature layer never reaches the answer and reads as zeros.
+    """
+
+    def __init__(self, weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._weights = weights
+        self._shapes = shapes
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        canonical = canonical_name(name)
+        if canonical == "head.weight" and canonical not in self._weights.shapes:
+            canonical = "embed.weight"
+        if canonical not in self._weights.shapes:
+            return torch.zeros(self._shapes[name])
+        return torch.from_numpy(self._weights.read(canonical)).reshape(self._shapes[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)

@@ -1,0 +1,208 @@
+"""Checkpoint and plan in, sealed bundle out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+import onnx
+
+from edgeprune.errors import CheckpointError
+from edgeprune.models import Checkpoint, ModelSpec, inverse_frequencies, open_checkpoint
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens.methods import METHODS
+from edgeprune_export.decoder import block_graph, head_graph, rotary_tables, store_decoder
+from edgeprune_export.graph import Graph
+from edgeprune_export.options import ExportOptions, Track, capacity, packed_max, selections, silent
+from edgeprune_export.parity import cases, check_parity
+from edgeprune_export.seal import hashes, publish, staging, write_manifest
+from edgeprune_export.select import select_graph, store_projector
+from edgeprune_export.tower import store_tower, tower_graph
+from edgeprune_export.weights import WeightsWriter
+from edgeprune_runtime.bundle import Bundle, sha256_of
+from edgeprune_runtime.spec import (
+    SCHEMA,
+    GraphSpec,
+    LanguageSpec,
+    Manifest,
+    ParityReport,
+    PlanSpec,
+    Provenance,
+    SelectionSpec,
+    TensorRef,
+)
+
+WEIGHTS = "weights.bin"
+_COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+_PACKAGES = (
+    "edgeprune",
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "numpy",
+    "tokenizers",
+    "safetensors",
+)
+
+
+def export(source: str | Path, out: Path, options: ExportOptions, *, track: Track = silent) -> Bundle:
+    """Make the bundle `out` from a checkpoint folder or hub id. Nothing is left behind on any error.
+
+    Raises CheckpointError, PlanError, ExportError or ParityError.
+    """
+    checkpoint = open_checkpoint(source)
+    model = checkpoint.spec
+    plan = replace(options.plan, feature_layer=model.feature_layer)
+    chosen = selections(options, plan, model.preprocess)
+    room = capacity(options, chosen, model)
+    if model.language.activation != "silu":
+        raise CheckpointError(
+            f"the decoder's activation is {model.language.activation!r}; expected silu, which llama, mistral and qwen2 use"
+        )
+    layers = tuple(sorted({layer for s in chosen for layer in METHODS[s.method].layers(plan)}))
+    with staging(out, force=options.force) as folder:
+        with WeightsWriter(folder / WEIGHTS) as writer:
+            _write_weights(writer, checkpoint, options, room, track)
+        graphs = _write_graphs(folder, writer, model, plan, chosen, layers, options.chunk, room, track)
+        _copy_text(checkpoint, folder)
+        skipped = ParityReport("switched off by --no-parity", "", 0)
+        manifest = Manifest(
+            schema=SCHEMA,
+            name=Path(str(source)).name,
+            family=model.family,
+            precision=options.precision,
+            preprocess=model.preprocess,
+            attention_layers=layers,
+            vision_heads=model.vision.heads,
+            vision_hidden=model.vision.hidden,
+            language=_language(model, writer, room, options.chunk),
+            plan=msgspec.convert(asdict(plan), PlanSpec),
+            selections=chosen,
+            graphs=graphs,
+            weights_file=WEIGHTS,
+            files=hashes(folder),
+            parity=skipped,
+            provenance=_provenance(checkpoint, options),
+            special_tokens=dict(checkpoint.special_tokens),
+        )
+        if options.parity:
+            with track("parity gate", cases(chosen)) as advance:
+                report = check_parity(Bundle(folder, manifest), checkpoint, plan, advance)
+            manifest = msgspec.structs.replace(manifest, parity=report)
+        write_manifest(folder, manifest)
+        publish(folder, out)
+    return Bundle.open(out, verify=False)
+
+
+def _write_weights(
+    writer: WeightsWriter, checkpoint: Checkpoint, options: ExportOptions, room: int, track: Track
+) -> None:
+    model, read = checkpoint.spec, checkpoint.weights.read
+    blocks = model.feature_layer + 1
+    language = model.language
+    half = checkpoint.weights.dtype("embed.weight") == "float16"
+    with track("weights", blocks + language.layers + 4) as advance:
+        for _ in store_tower(writer, read, model.vision, blocks, options.precision):
+            advance()
+        store_projector(writer, read, model.projector, options.precision)
+        advance()
+        for _ in store_decoder(writer, read, language, options.precision, "float16" if half else "float32"):
+            advance()
+    if model.family == "llava_next":
+        writer.add("newline", [read("newline")])
+    # Kept positions reach as far as the unpruned sequence would, plus whatever text follows.
+    positions = packed_max(model.preprocess, model.preprocess.candidates_max) + room
+    cos, sin = rotary_tables(*inverse_frequencies(language.rope, language.head_dim), positions)
+    writer.add("rotary.cos", [cos])
+    writer.add("rotary.sin", [sin])
+
+
+def _write_graphs(
+    folder: Path,
+    writer: WeightsWriter,
+    model: ModelSpec,
+    plan: TokenPlan,
+    chosen: tuple[SelectionSpec, ...],
+    layers: tuple[int, ...],
+    chunk: int,
+    room: int,
+    track: Track,
+) -> tuple[GraphSpec, ...]:
+    language, blocks = model.language, model.feature_layer + 1
+    build: dict[str, Callable[[], Graph]] = {
+        "tower": lambda: tower_graph(model.vision, writer, WEIGHTS, blocks=blocks, attention_layers=layers),
+        "prefill": lambda: block_graph("prefill", language, writer, WEIGHTS, rows=chunk, capacity=room),
+        "decode": lambda: block_graph("decode", language, writer, WEIGHTS, rows=1, capacity=room),
+        "head": lambda: head_graph(language, writer, WEIGHTS),
+    }
+    for s in chosen:
+        build[s.graph] = lambda s=s: select_graph(s.graph, s.method, s.keep, plan, model, writer, WEIGHTS)  # type: ignore[misc]
+    specs = []
+    with track("graphs", len(build)) as advance:
+        for name, make in build.items():
+            graph = make()
+            onnx.save(graph.model(), folder / f"{name}.onnx")
+            specs.append(graph.spec(f"{name}.onnx"))
+            advance()
+    return tuple(specs)
+
+
+def _language(model: ModelSpec, writer: WeightsWriter, room: int, chunk: int) -> LanguageSpec:
+    language = model.language
+    return LanguageSpec(
+        hidden=language.hidden,
+        layers=language.layers,
+        kv_heads=language.kv_heads,
+        head_dim=language.head_dim,
+        vocab=language.vocab,
+        capacity=room,
+        chunk=chunk,
+        image_token_id=model.image_token_id,
+        eos_token_ids=model.eos_token_ids,
+        embedding=_reference(writer, "embed.weight"),
+        newline=_reference(writer, "newline") if "newline" in writer else None,
+    )
+
+
+def _reference(writer: WeightsWriter, name: str) -> TensorRef:
+    stored = writer[name]
+    return msgspec.convert({"dtype": stored.dtype, "shape": stored.shape, "offset": stored.offset}, TensorRef)
+
+
+def _copy_text(checkpoint: Checkpoint, folder: Path) -> None:
+    for name in _COPIED:
+        if (checkpoint.path / name).is_file():
+            shutil.copyfile(checkpoint.path / name, folder / name)
+    if checkpoint.chat_template is not None:
+        (folder / "chat_template.jinja").write_text(checkpoint.chat_template, encoding="utf-8")
+
+
+def _provenance(checkpoint: Checkpoint, options: ExportOptions) -> Provenance:
+    sources = sorted(path for path in checkpoint.path.iterdir() if path.suffix in (".json", ".safetensors", ".jinja"))
+    return Provenance(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=options.command,
+        versions={name: found for name in _PACKAGES if (found := _version(name))},
+        source=checkpoint.path.name,
+        source_sha256={path.name: sha256_of(path) for path in sources},
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,230 @@
+"""The gate of every export: graphs, run as the runtime runs them, against the eager reference on fixed pictures.
+
+Per picture and budget: kept indices (identical in fp32), projected tokens, logits of the first token, and a greedy continuation in
+which the reference must agree with every choice. Graphs are opened one group after the other, so that a large model is never held
+twice. A check that fails names the graph, which is where to look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from edgeprune.errors import ParityError
+from edgeprune.models.checkpoint import Checkpoint
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens import combine
+from edgeprune.tokens.methods import METHODS
+from edgeprune.tokens.seen import Seen
+from edgeprune_export.eager import EagerReference
+from edgeprune_export.pictures import fixed_pictures
+from edgeprune_runtime.anyres import tiles_from_image
+from edgeprune_runtime.backends import backend
+from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.language import LanguageModel
+from edgeprune_runtime.layout import Layout, layout_from_size
+from edgeprune_runtime.prompt import Packed, Prompter, pack
+from edgeprune_runtime.spec import ParityCheck, ParityReport, SelectionSpec
+from edgeprune_runtime.vision import Selected, Vision
+
+_PROMPT = "What is in the picture?"
+_NEW_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest differences allowed, as shares of the reference's own root mean square."""
+
+    pixels: float
+    attention: float
+    features: float
+    kept: float
+    visual: float
+    logits: float
+    greedy: float
+
+
+# fp32 sums in another order; int8 changes the numbers, so its limits only catch what is broken, and its quality is for `edgeprune eval`.
+_LIMITS = {
+    "fp32": Limits(pixels=1e-5, attention=1e-3, features=1e-3, kept=1.0, visual=1e-3, logits=5e-3, greedy=5e-3),
+    "int8": Limits(pixels=1e-5, attention=1.0, features=0.7, kept=0.5, visual=0.7, logits=1.0, greedy=3.0),
+}
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One picture under one budget, after the vision graphs ran."""
+
+    selection: SelectionSpec
+    layout: Layout
+    selected: Selected
+    eager: np.ndarray  # [k, D] projected by the reference
+    inputs: dict[str, torch.Tensor]
+
+
+def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: TokenPlan, advance: Callable[[], None]) -> ParityReport:
+    """Run the gate; raises ParityError with the first failing graph named. `advance` is called once per case and stage."""
+    limits = _LIMITS[bundle.manifest.precision]
+    reference = EagerReference(checkpoint)
+    checks: list[ParityCheck] = []
+    cases: list[_Case] = []
+    pictures = fixed_pictures()
+    vision, prompter = Vision(bundle, backend()), Prompter(bundle)
+    ids = prompter.ids(_PROMPT, images=1)
+    for picture in pictures:
+        cases += _vision_cases(bundle, vision, reference, picture, prompter, plan, limits, checks, advance)
+    del vision
+    language = LanguageModel(bundle, backend())
+    for case in cases:
+        _language_case(bundle, language, reference, case, ids, limits, checks)
+        advance()
+    name = f"transformers {_version('transformers')}, torch {_version('torch')}, float32"
+    return ParityReport(None, name, len(pictures), tuple(checks))
+
+
+def cases(bundle_selections: Sequence[SelectionSpec]) -> int:
+    """Steps that `check_parity` will advance."""
+    return 2 * len(fixed_pictures()) * len({s.budget for s in bundle_selections if s.method != "full"} | {"full"})
+
+
+def _vision_cases(
+    bundle: Bundle,
+    vision: Vision,
+    reference: EagerReference,
+    picture: Image.Image,
+    prompter: Prompter,
+    plan: TokenPlan,
+    limits: Limits,
+    checks: list[ParityCheck],
+    advance: Callable[[], None],
+) -> Iterable[_Case]:
+    manifest = bundle.manifest
+    layout = layout_from_size(picture.height, picture.width, manifest.preprocess)
+    tiles = tiles_from_image(picture, manifest.preprocess)
+    inputs = reference.inputs(picture, prompter.rendered(_PROMPT, images=1))
+    theirs = np.asarray(inputs["pixel_values"]).reshape(-1, *tiles.shape[1:])[: len(tiles)]
+    _at_most(checks, "preprocessing: pixels", "", float(np.abs(tiles - theirs).max()), limits.pixels)
+    vision.encode(tiles)
+    graph_seen = vision.seen
+    seen = reference.seen(torch.from_numpy(tiles), layout, manifest.attention_layers)
+    count = len(tiles)
+    _at_most(
+        checks,
+        "tower: features",
+        "",
+        _relative(graph_seen["features"][:count], seen.features[:count].numpy()),
+        limits.features,
+    )
+    for layer in manifest.attention_layers:
+        ours, eager = graph_seen[f"attention_{layer}"][:count], seen.attention[layer][:count].numpy()
+        _at_most(checks, f"tower: class attention of layer {layer}", "", _relative(ours, eager), limits.attention)
+    found = []
+    own = {plan.method, "full"}
+    for selection in manifest.selections:
+        if selection.tiles not in (None, layout.tiles) or (selection.method not in own and selection.method != "full"):
+            continue
+        selected = vision.select(selection, layout)
+        method = METHODS[selection.method]
+        on_graph = method.reduce(_seen_by_graph(graph_seen, seen), selection.keep, plan).index.numpy()
+        same = np.array_equal(on_graph[on_graph >= 0], selected.kept)
+        _at_least(checks, f"{selection.graph}: indices equal the method's", selection.budget, float(same), 1.0)
+        on_eager = method.reduce(seen, selection.keep, plan).index.numpy()
+        shared = np.intersect1d(on_eager[on_eager >= 0], selected.kept).size / max(1, len(selected.kept))
+        _at_least(checks, f"{selection.graph}: indices of the eager tower kept", selection.budget, shared, limits.kept)
+        rows = combine.apply(seen, combine.drop(torch.from_numpy(selected.kept)))
+        visual = reference.project(rows)
+        _at_most(
+            checks,
+            f"{selection.graph}: projected tokens",
+            selection.budget,
+            _relative(selected.visual, visual),
+            limits.visual,
+        )
+        found.append(_Case(selection, layout, selected, visual, inputs))
+        advance()
+    return found
+
+
+def _language_case(
+    bundle: Bundle,
+    language: LanguageModel,
+    reference: EagerReference,
+    case: _Case,
+    ids: list[int],
+    limits: Limits,
+    checks: list[ParityCheck],
+) -> None:
+    manifest = bundle.manifest
+    newline = manifest.language.newline
+    full = case.selection.method == "full"
+    policy = "all" if full else manifest.plan.newline
+    packed = pack(
+        ids, manifest.language.image_token_id, case.layout, case.selected.kept, policy, manifest.plan.position_ids
+    )
+    embeds = np.empty((len(packed.ids), manifest.language.hidden), np.float32)
+    embeds[packed.ids >= 0] = language.embed(packed.ids[packed.ids >= 0])
+    embeds[packed.ids == -1] = case.selected.visual
+    embeds[packed.ids == -2] = 0 if newline is None else np.asarray(bundle.tensor(newline), np.float32)
+    chosen, first = _greedy(language, embeds, packed)
+    if full:
+        eager = reference.full_logits(case.inputs, chosen)
+    else:
+        embeds[packed.ids == -1] = case.eager
+        whole = np.concatenate([embeds, language.embed(chosen[:-1])])
+        positions = np.concatenate([packed.positions, packed.next_position + np.arange(len(chosen) - 1)])
+        eager = reference.logits(whole, positions, len(chosen))
+    budget, scale = case.selection.budget, float(np.sqrt(np.mean(eager[0] ** 2))) or 1.0
+    _at_most(checks, "prefill and head: logits", budget, float(np.abs(first - eager[0]).max()) / scale, limits.logits)
+    # 0 when the reference would choose the same token at every step; otherwise how far it prefers another.
+    gap = max(float(row.max() - row[token]) for row, token in zip(eager, chosen, strict=True)) / scale
+    _at_most(checks, f"decode: greedy text of {len(chosen)} tokens", budget, gap, limits.greedy)
+
+
+def _greedy(language: LanguageModel, embeds: np.ndarray, packed: Packed) -> tuple[list[int], np.ndarray]:
+    logits = language.prefill(embeds, packed.positions)
+    first = logits.copy()
+    chosen = [int(np.argmax(logits))]
+    while len(chosen) < _NEW_TOKENS:
+        logits = language.step(chosen[-1], packed.next_position + len(chosen) - 1)
+        chosen.append(int(np.argmax(logits)))
+    return chosen, first
+
+
+def _seen_by_graph(buffers: dict[str, np.ndarray], eager: Seen) -> Seen:
+    attention = {layer: torch.from_numpy(buffers[f"attention_{layer}"]) for layer in eager.attention}
+    return Seen(torch.from_numpy(buffers["features"]), attention, eager.slot, eager.region, eager.mosaic)
+
+
+def _relative(ours: np.ndarray, eager: np.ndarray) -> float:
+    """Largest difference as a share of the reference's root mean square."""
+    if not eager.size:
+        return 0.0
+    return float(np.abs(ours - eager).max()) / (float(np.sqrt(np.mean(np.square(eager, dtype=np.float64)))) or 1.0)
+
+
+def _at_most(checks: list[ParityCheck], name: str, budget: str, value: float, limit: float) -> None:
+    _record(checks, ParityCheck(name, budget, value, limit, "at most", value <= limit))
+
+
+def _at_least(checks: list[ParityCheck], name: str, budget: str, value: float, limit: float) -> None:
+    _record(checks, ParityCheck(name, budget, value, limit, "at least", value >= limit))
+
+
+def _record(checks: list[ParityCheck], check: ParityCheck) -> None:
+    checks.append(check)
+    if not check.passed:
+        at = f" at budget {check.budget}" if check.budget else ""
+        raise ParityError(
+            f"graph and eager reference differ in {check.name}{at}: {check.value:.3g}, allowed {check.rule} {check.limit:g}; nothing was "
+            "sealed. Report this with the checkpoint's config.json, or export with --no-parity at your own risk"
+        )
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)

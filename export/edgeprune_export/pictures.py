@@ -1,0 +1,27 @@
+"""Fixed pictures for the parity gate: drawn, not shipped, and of shapes that use different tile grids."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+_SIZES = ((640, 480), (300, 700))
+
+
+def fixed_pictures() -> tuple[Image.Image, ...]:
+    """A landscape and a portrait picture with texture, shapes and lettering; the same on every machine."""
+    return tuple(_picture(width, height, seed) for seed, (width, height) in enumerate(_SIZES))
+
+
+def _picture(width: int, height: int, seed: int) -> Image.Image:
+    random = np.random.default_rng(seed)
+    coarse = random.integers(40, 216, (height // 20, width // 20, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(12):
+        x, y = int(random.integers(0, width)), int(random.integers(0, height))
+        size = int(random.integers(10, 80))
+        colour = tuple(int(c) for c in random.integers(0, 256, 3))
+        (draw.ellipse if random.random() < 0.5 else draw.rectangle)((x, y, x + size, y + size), fill=colour)
+        draw.text((y % width, x % height), str(int(random.integers(0, 1000))), fill=(0, 0, 0))
+    return picture

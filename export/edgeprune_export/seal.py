@@ -1,0 +1,98 @@
+"""Write a bundle so that a kill at any moment leaves the old one or none.
+
+Everything goes to a hidden sibling folder; the manifest, with the hash of every other file, is written last; one rename publishes
+it. Replacing an older bundle exchanges the two folders in one system call where the kernel offers it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from edgeprune.errors import ExportError
+from edgeprune_runtime.bundle import MANIFEST, sha256_of
+from edgeprune_runtime.spec import FileSpec, Manifest
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+@contextmanager
+def staging(out: Path, *, force: bool) -> Iterator[Path]:
+    """A folder to build the bundle in, removed on any error. Leftovers of killed exports to the same place are removed too."""
+    if (out.exists() or out.is_symlink()) and not force:
+        raise ExportError(f"{out} exists; choose another folder or replace it with --force")
+    if force and out.exists() and not (out / MANIFEST).is_file():
+        raise ExportError(f"{out} exists and is not a bundle, so --force will not replace it; choose another folder")
+    if not os.access(_existing_parent(out), os.W_OK):
+        raise ExportError(f"{out.parent} cannot be written to; choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in out.parent.glob(f".{out.name}.partial-*"):
+        if not _alive(leftover.name.rpartition("-")[2]):
+            shutil.rmtree(leftover, ignore_errors=True)
+    folder = out.parent / f".{out.name}.partial-{os.getpid()}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def hashes(folder: Path) -> dict[str, FileSpec]:
+    """Size and SHA-256 of every file of the bundle but the manifest."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): FileSpec(sha256_of(path), path.stat().st_size) for path in files}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST).write_bytes(encoded + b"\n")
+
+
+def publish(folder: Path, out: Path) -> None:
+    """Flush the staged folder to disk and put it in place of `out`; what was there stays in `folder`, for the caller to remove."""
+    for path in [*folder.rglob("*"), folder]:
+        _flush(path)
+    if not out.exists():
+        folder.rename(out)
+    elif not _exchange(folder, out):
+        aside = out.parent / f"{folder.name}-old"
+        out.rename(aside)
+        folder.rename(out)
+        aside.rename(folder)
+    _flush(out.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    code: int = renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    return code == 0
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True

@@ -1,0 +1,185 @@
+"""One profile as data: what was run, on what, and every raw number. JSON in and out (msgspec).
+
+Statistics are functions of this (`summary.py`), never stored beside it, so a report cannot disagree with its samples.
+Names carry units: seconds, bytes, joules. None = unknown. Paths of the machine are not recorded, only names.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.meters.environment import Environment
+from edgeprune_runtime.meters.memory import MemoryReading
+
+SCHEMA = 1
+STAGES = ("preprocess", "tower", "select", "prefill", "decode")
+DECODE = "decode"
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Base of all report data: immutable, equal by value."""
+
+
+class Budget(Record, frozen=True):
+    """One way of choosing visual tokens that the bundle holds. `keep_ratio` 1.0 drops nothing; its `keep` is None."""
+
+    name: str
+    method: str
+    keep: int | None
+    keep_ratio: float
+    weights_bytes: int | None = None
+    cache_bytes: int | None = None
+
+    @property
+    def full(self) -> bool:
+        return self.keep_ratio == 1.0
+
+
+class Sample(Record, frozen=True):
+    """One request. Stage -> seconds of each time it ran, in order: one per tile for `tower`, one per token in `decode`.
+
+    wall_s   on the clock
+    cpu_s    processor seconds of all threads of the process
+    """
+
+    repetition: int
+    case: int
+    visual_tokens: int
+    generated_tokens: int
+    wall_s: dict[str, tuple[float, ...]]
+    cpu_s: dict[str, tuple[float, ...]]
+    energy_j: float | None = None
+
+    @property
+    def ttft_s(self) -> float:
+        """Time to first token: everything that is not decode, so preprocessing and the vision tower included."""
+        return sum(sum(times) for stage, times in self.wall_s.items() if stage != DECODE)
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Time per output token after the first: mean of the decode steps. None when there was no step."""
+        steps = self.wall_s.get(DECODE, ())
+        return sum(steps) / len(steps) if steps else None
+
+
+class BudgetResult(Record, frozen=True):
+    budget: Budget
+    samples: tuple[Sample, ...]
+    memory: MemoryReading | None = None
+
+
+class BundleRef(Record, frozen=True):
+    """Which bundle: the folder's own name and the hash of its manifest."""
+
+    name: str
+    sha256: str
+
+
+class Difference(Record, frozen=True):
+    """Score minus the score at full budget, paired by question, with its 95 % interval."""
+
+    point: float
+    low: float
+    high: float
+    n: int
+    clusters: int
+    distinguishable: bool
+
+
+class AccuracyRow(Record, frozen=True):
+    """One selection on one data file. Scores are in 0..1 by metric name."""
+
+    name: str
+    method: str
+    keep_ratio: float
+    questions: int
+    errors: int
+    scores: dict[str, float]
+    differences: dict[str, Difference]
+    keep: int | None = None
+    kinds: dict[str, float] = {}
+
+
+class Accuracy(Record, frozen=True):
+    """What `edgeprune eval` writes with --json. `headline` names the metric that is drawn."""
+
+    data: str
+    images: int
+    questions: int
+    headline: str
+    rows: tuple[AccuracyRow, ...]
+
+
+class Report(Record, frozen=True):
+    schema: int
+    created: str
+    command: str
+    bundle: BundleRef
+    environment: Environment
+    cases: tuple[str, ...]
+    max_tokens: int
+    warmup_rounds: int
+    repetitions: int
+    seed: int
+    energy_source: str
+    memory_scope: str
+    budgets: tuple[BudgetResult, ...]
+    accuracy: Accuracy | None = None
+
+
+class _Version(msgspec.Struct):
+    schema: int
+
+
+def save_report(report: Report, path: Path) -> None:
+    """Write through a temporary sibling and a rename: a kill leaves the old file or the new one."""
+    encoded = msgspec.json.format(msgspec.json.encode(report), indent=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise MeasurementError(f"cannot write the report {path}: {error}; choose another place") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(encoded + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise MeasurementError(f"cannot write the report {path}: {error}; choose another place") from error
+
+
+def load_report(path: Path) -> Report:
+    """Raises MeasurementError for a file that is missing, broken or of a newer edgeprune."""
+    content = _read(path)
+    try:
+        found = msgspec.json.decode(content, type=_Version).schema
+        if found > SCHEMA:
+            raise MeasurementError(
+                f"{path} is a report of schema {found}, this edgeprune reads up to {SCHEMA}; upgrade edgeprune"
+            )
+        return msgspec.json.decode(content, type=Report)
+    except msgspec.MsgspecError as error:
+        raise MeasurementError(f"{path} is not a usable report: {error}; run `edgeprune profile` again") from error
+
+
+def load_accuracy(path: Path) -> Accuracy:
+    """The result of an evaluation, to be put into a report. Raises MeasurementError as above."""
+    try:
+        return msgspec.json.decode(_read(path), type=Accuracy)
+    except msgspec.MsgspecError as error:
+        raise MeasurementError(f"{path} is not a usable evaluation: {error}; run `edgeprune eval` again") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MeasurementError(f"cannot read {path}: {error}") from error

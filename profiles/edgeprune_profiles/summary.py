@@ -1,0 +1,118 @@
+"""What a report says, computed from its raw samples: percentiles, ratios to full budget, what pruning cannot touch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import mean, median
+
+from edgeprune_profiles.record import DECODE, STAGES, Accuracy, AccuracyRow, Budget, BudgetResult, Report
+from edgeprune_profiles.stats import Percentiles, Ratio, paired_ratio, percentiles
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """Median per request. For `decode` per token, so that answers of different length compare."""
+
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSummary:
+    """Derived numbers of one budget. Ratios are full budget / this one: above 1 = this one is faster."""
+
+    result: BudgetResult
+    visual_tokens: int | None  # median over requests: they differ by picture at full budget
+    stages: dict[str, StageTime]
+    ttft_s: Percentiles | None
+    tpot_s: Percentiles | None
+    tokens_per_s: float | None  # decode only
+    energy_j: float | None  # median per request
+    ttft_gain: Ratio | None
+    tpot_gain: Ratio | None
+    untouched: float | None  # share of preprocess and tower, which pruning after the tower cannot shorten
+
+    @property
+    def name(self) -> str:
+        return self.result.budget.name
+
+    @property
+    def full(self) -> bool:
+        return self.result.budget.full
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    report: Report
+    budgets: tuple[BudgetSummary, ...]
+
+    @property
+    def smallest(self) -> BudgetSummary | None:
+        """The budget that keeps least, if any keeps less than everything: the one to lead with."""
+        pruned = [b for b in self.budgets if not b.full]
+        return min(pruned, key=lambda b: b.result.budget.keep_ratio, default=None)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """All stages that ran, in order of time; ones this version does not know come last."""
+        seen = {stage for b in self.budgets for stage in b.stages}
+        return (*(s for s in STAGES if s in seen), *sorted(seen.difference(STAGES)))
+
+
+def summarise(report: Report) -> Summary:
+    full = next((result for result in report.budgets if result.budget.full), None)
+    return Summary(report, tuple(_budget(result, full, report.seed) for result in report.budgets))
+
+
+def accuracy_of(accuracy: Accuracy, budget: Budget) -> AccuracyRow | None:
+    """The row of this budget, by method and keep ratio; None when it was not evaluated."""
+    rows = [row for row in accuracy.rows if row.keep_ratio == budget.keep_ratio]
+    return next((row for row in rows if budget.full or row.method == budget.method), None)
+
+
+def controls_of(accuracy: Accuracy, budget: Budget) -> tuple[AccuracyRow, ...]:
+    """The other methods at the same keep ratio, best first."""
+    rows = [row for row in accuracy.rows if row.keep_ratio == budget.keep_ratio and row.method != budget.method]
+    return tuple(sorted(rows, key=lambda row: -row.scores[accuracy.headline]))
+
+
+def _budget(result: BudgetResult, full: BudgetResult | None, seed: int) -> BudgetSummary:
+    samples = result.samples
+    stages = {stage: _stage(result, stage) for stage in sorted({s for sample in samples for s in sample.wall_s})}
+    ttft = percentiles([sample.ttft_s for sample in samples])
+    tpot = percentiles([t for sample in samples if (t := sample.tpot_s) is not None])
+    fixed = sum(stages[stage].wall_s for stage in ("preprocess", "tower") if stage in stages)
+    to_first = sum(time.wall_s for stage, time in stages.items() if stage != DECODE)
+    joules = [sample.energy_j for sample in samples if sample.energy_j is not None]
+    ttft_gain, tpot_gain = (None, None) if full is None or full is result else _gains(full, result, seed)
+    return BudgetSummary(
+        result=result,
+        visual_tokens=round(median(sample.visual_tokens for sample in samples)) if samples else None,
+        stages=stages,
+        ttft_s=ttft,
+        tpot_s=tpot,
+        tokens_per_s=1 / tpot.p50 if tpot and tpot.p50 > 0 else None,
+        energy_j=median(joules) if joules and len(joules) == len(samples) else None,
+        ttft_gain=ttft_gain,
+        tpot_gain=tpot_gain,
+        untouched=fixed / to_first if to_first > 0 else None,
+    )
+
+
+def _stage(result: BudgetResult, stage: str) -> StageTime:
+    runs = [(s.wall_s[stage], s.cpu_s.get(stage, ())) for s in result.samples if s.wall_s.get(stage)]
+    fold = mean if stage == DECODE else sum
+    return StageTime(median(fold(wall) for wall, _ in runs), median(fold(cpu) if cpu else 0.0 for _, cpu in runs))
+
+
+def _gains(full: BudgetResult, result: BudgetResult, seed: int) -> tuple[Ratio | None, Ratio | None]:
+    """Full budget / this budget, paired by round and case."""
+    mine = {(s.repetition, s.case): s for s in result.samples}
+    pairs = [(s, mine[s.repetition, s.case]) for s in full.samples if (s.repetition, s.case) in mine]
+    first = [(a.ttft_s, b.ttft_s) for a, b in pairs]
+    later = [(x, y) for a, b in pairs if (x := a.tpot_s) is not None and (y := b.tpot_s) is not None]
+    return _ratio(first, seed), _ratio(later, seed)
+
+
+def _ratio(pairs: list[tuple[float, float]], seed: int) -> Ratio | None:
+    return paired_ratio([a for a, _ in pairs], [b for _, b in pairs], seed=seed) if pairs else None

@@ -1,0 +1,38 @@
+"""Run sealed bundles: answers about pictures from static-shape graphs, without torch.
+
+>>> from edgeprune_runtime import Model
+>>> with Model.open("bundle") as model:                      # doctest: +SKIP
+...     print(model.ask("What is this?", image="photo.jpg", budget=0.2).text)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeprune_runtime.bundle import Bundle
+    from edgeprune_runtime.errors import EdgepruneError, RequestError
+    from edgeprune_runtime.model import Answer, Model, Piece, View
+    from edgeprune_runtime.sampling import Sampling
+    from edgeprune_runtime.timing import Span
+
+# Names load on first use, so that a tool that needs one instrument does not pay for the whole runtime.
+_HOME = {
+    "Answer": "model",
+    "Bundle": "bundle",
+    "EdgepruneError": "errors",
+    "Model": "model",
+    "Piece": "model",
+    "RequestError": "errors",
+    "Sampling": "sampling",
+    "Span": "timing",
+    "View": "model",
+}
+__all__ = ["Answer", "Bundle", "EdgepruneError", "Model", "Piece", "RequestError", "Sampling", "Span", "View"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'edgeprune_runtime' has no attribute {name!r}")
+    return getattr(import_module(f"edgeprune_runtime.{_HOME[name]}"), name)

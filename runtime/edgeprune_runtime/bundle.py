@@ -1,0 +1,144 @@
+"""Open a sealed bundle: every path inside the folder, every size and hash checked, nothing ever unpickled.
+
+manifest.json is written last, so a folder without one is not a bundle. The weights file is mapped, not read: rows of the
+embedding table are taken from the map when they are needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import msgspec
+import numpy as np
+
+from edgeprune_runtime.errors import BundleError
+from edgeprune_runtime.spec import SCHEMA, GraphSpec, Manifest, TensorRef
+
+MANIFEST = "manifest.json"
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked folder and its manifest."""
+
+    root: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, root: str | Path, *, verify: bool = True, progress: Callable[[str], None] | None = None) -> Bundle:
+        """Read and check a bundle. verify=False checks sizes only, not hashes (a faster start from trusted storage)."""
+        folder = Path(root)
+        manifest = _read_manifest(folder)
+        for name, entry in manifest.files.items():
+            if progress:
+                progress(name)
+            path = contained(folder, name)
+            size = path.stat().st_size
+            if size != entry.bytes:
+                raise BundleError(
+                    f"{name} in bundle {folder} has {size} bytes, expected {entry.bytes}; copy or export the bundle again"
+                )
+            if verify and sha256_of(path) != entry.sha256:
+                raise BundleError(
+                    f"{name} in bundle {folder} is corrupt (its SHA-256 differs); copy or export the bundle again"
+                )
+        bundle = cls(folder, manifest)
+        bundle._check_references()
+        return bundle
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the manifest, which holds the hashes of everything else."""
+        return sha256_of(self.root / MANIFEST)
+
+    def graph(self, name: str) -> GraphSpec:
+        for spec in self.manifest.graphs:
+            if spec.name == name:
+                return spec
+        raise BundleError(
+            f"bundle {self.root} has no graph {name!r}; it has {', '.join(g.name for g in self.manifest.graphs)}"
+        )
+
+    def path(self, name: str) -> Path:
+        return contained(self.root, name)
+
+    def text(self, name: str) -> str:
+        try:
+            return self.path(name).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{name} in bundle {self.root} is not UTF-8 text; export the bundle again") from error
+
+    @cached_property
+    def _mapped(self) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
+        return np.memmap(self.path(self.manifest.weights_file), dtype=np.uint8, mode="r")
+
+    def tensor(self, ref: TensorRef) -> np.ndarray:
+        """A read-only view of a tensor in the weights file; no byte is read until it is used."""
+        dtype = np.dtype(ref.dtype)
+        size = int(np.prod(ref.shape)) * dtype.itemsize
+        if ref.offset < 0 or ref.offset + size > self._mapped.size:
+            raise BundleError(f"bundle {self.root} refers to bytes beyond its weights file; export the bundle again")
+        return self._mapped[ref.offset : ref.offset + size].view(dtype).reshape(ref.shape)
+
+    def _check_references(self) -> None:
+        named = {self.manifest.weights_file, *(g.file for g in self.manifest.graphs), "tokenizer.json"}
+        graphs = {g.name for g in self.manifest.graphs}
+        unsealed = named - set(self.manifest.files)
+        unknown = {s.graph for s in self.manifest.selections} - graphs | (
+            {"tower", "prefill", "decode", "head"} - graphs
+        )
+        if unsealed or unknown:
+            missing = ", ".join(sorted(unsealed | unknown))
+            raise BundleError(f"the manifest of bundle {self.root} does not hold {missing}; export the bundle again")
+
+
+def contained(root: Path, name: str) -> Path:
+    """The file `name` inside `root`; refuses absolute paths, `..`, links out of the folder and anything but a plain file."""
+    pure = PurePosixPath(name)
+    if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
+        raise BundleError(
+            f"the manifest names the path {name!r}, which is not inside the bundle {root}; do not use this bundle"
+        )
+    path = root / pure
+    if not path.exists():
+        raise BundleError(f"{name} is missing from bundle {root}; copy or export the bundle again")
+    if not path.resolve().is_relative_to(root.resolve()) or not path.is_file():
+        raise BundleError(f"{name} in bundle {root} is not a plain file inside it; do not use this bundle")
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise BundleError(f"{folder} is not a folder; give the folder that `edgeprune export` wrote")
+    if not path.is_file():
+        raise BundleError(
+            f"{folder} has no {MANIFEST}, so it is not a sealed bundle; make one with `edgeprune export MODEL --out {folder}`"
+        )
+    try:
+        raw = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again") from error
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool):
+        raise BundleError(f"{path} states no schema number; it was not written by edgeprune")
+    if schema > SCHEMA:
+        raise BundleError(f"bundle {folder} has schema {schema}, this runtime reads up to {SCHEMA}; upgrade edgeprune")
+    try:
+        return msgspec.convert(raw, Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{path} does not match schema {SCHEMA}: {error}; export the bundle again") from error

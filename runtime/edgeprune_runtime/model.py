@@ -1,0 +1,310 @@
+"""Ask a bundle about pictures: the public face of the runtime.
+
+    with Model.open("bundle") as model:
+        view = model.see("photo.jpg", budget="0.2")
+        print(model.ask("What is this?", image=view).text)
+
+A failed request raises a RequestError and leaves the model usable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+from edgeprune_runtime.anyres import tiles_from_image
+from edgeprune_runtime.backends import backend as find_backend
+from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.errors import BudgetError, PromptError, RequestError
+from edgeprune_runtime.image import load_image
+from edgeprune_runtime.language import LanguageModel
+from edgeprune_runtime.layout import Layout, layout_from_size
+from edgeprune_runtime.prompt import Packed, Prompter, pack
+from edgeprune_runtime.sampling import Sampler, Sampling
+from edgeprune_runtime.spec import SelectionSpec
+from edgeprune_runtime.timing import Span, Stopwatch
+from edgeprune_runtime.vision import Vision
+
+_GREEDY = Sampling()
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """An encoded picture under one budget: ask about it as often as you like without encoding it again.
+
+    visual [k, D]; kept [k] flat token indices; `notes` are sentences for the user about what happened.
+    """
+
+    selection: SelectionSpec
+    layout: Layout
+    visual: np.ndarray
+    kept: np.ndarray
+    size: tuple[int, int]
+    notes: tuple[str, ...]
+    spans: tuple[Span, ...]
+
+    @property
+    def triples(self) -> tuple[tuple[int, int, int], ...]:
+        """Kept tokens as (tile, row, column); tile 0 is the thumbnail."""
+        return self.layout.triples(self.kept.tolist())
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer. `spans` holds every stage that ran for it, "decode" once per further token; see `edgeprune_runtime.timing`."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length", "capacity"]
+    prompt_tokens: int
+    visual_tokens: int
+    budget: str | None
+    method: str | None
+    kept: tuple[tuple[int, int, int], ...]
+    spans: tuple[Span, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A streamed token: its id, the text it completed, and after the last one the whole answer."""
+
+    token_id: int | None
+    text: str
+    answer: Answer | None = None
+
+
+class Model:
+    """An opened bundle. Not thread-safe: one request at a time."""
+
+    def __init__(self, bundle: Bundle, *, backend: str = "auto", threads: int = 0) -> None:
+        engine = find_backend(backend, threads=threads)
+        self.bundle = bundle
+        self.backend = engine.name
+        self._manifest = bundle.manifest
+        self._prompter = Prompter(bundle)
+        self._vision = Vision(bundle, engine)
+        self.language = LanguageModel(bundle, engine)
+        newline = self._manifest.language.newline
+        self._newline = None if newline is None else np.asarray(bundle.tensor(newline), np.float32)
+        self._positions, self._breaks = self._manifest.plan.position_ids, self._manifest.plan.newline
+
+    @classmethod
+    def open(cls, path: str | Path, *, backend: str = "auto", threads: int = 0, verify: bool = True) -> Model:
+        """Open a bundle folder; see `Bundle.open` for `verify`."""
+        return cls(Bundle.open(path, verify=verify), backend=backend, threads=threads)
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop sessions and buffers; the model cannot be used afterwards."""
+        del self._vision, self.language
+
+    def with_policies(
+        self, *, position_ids: Literal["keep", "renumber"], newline: Literal["all", "rows", "none"]
+    ) -> None:
+        """Replace the bundle's position and newline policies, to compare them on the same bundle."""
+        self._positions, self._breaks = position_ids, newline
+
+    @property
+    def budgets(self) -> tuple[str, ...]:
+        """Budgets of the bundle's own method, as the user wrote them at export."""
+        return tuple(
+            dict.fromkeys(
+                s.budget
+                for s in self._manifest.selections
+                if s.method == self._manifest.plan.method or s.method == "full"
+            )
+        )
+
+    def methods(self, budget: str) -> tuple[str, ...]:
+        """Methods that the bundle holds at this budget, its own first."""
+        return tuple(dict.fromkeys(s.method for s in self._manifest.selections if s.budget == budget))
+
+    def see(self, image: Any, *, budget: str | float | int | None = None, method: str | None = None) -> View:
+        """Encode a picture (path, bytes, PIL image or uint8 array) and keep K tokens of it."""
+        watch = Stopwatch()
+        with watch.span("preprocess"):
+            picture = load_image(image)
+            height, width = picture.height, picture.width
+            layout = layout_from_size(height, width, self._manifest.preprocess)
+            selection = self._selection(budget, method, layout.tiles)
+            tiles = tiles_from_image(picture, self._manifest.preprocess)
+        with watch.span("tower"):
+            self._vision.encode(tiles)
+        with watch.span("select"):
+            selected = self._vision.select(selection, layout)
+        notes = _notes(selection, layout, len(selected.kept))
+        return View(selection, layout, selected.visual, selected.kept, (height, width), notes, watch.spans)
+
+    def ask(
+        self,
+        prompt: str,
+        *,
+        image: Any = None,
+        budget: str | float | int | None = None,
+        method: str | None = None,
+        max_tokens: int = 128,
+        sampling: Sampling = _GREEDY,
+        template: bool = True,
+    ) -> Answer:
+        """Answer one question, about a picture (or a View of one) or about none."""
+        for piece in self.stream(
+            prompt,
+            image=image,
+            budget=budget,
+            method=method,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            template=template,
+        ):
+            if piece.answer is not None:
+                return piece.answer
+        raise RequestError("the stream ended without an answer")
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        image: Any = None,
+        budget: str | float | int | None = None,
+        method: str | None = None,
+        max_tokens: int = 128,
+        sampling: Sampling = _GREEDY,
+        template: bool = True,
+    ) -> Iterator[Piece]:
+        """Like `ask`, yielding each token as it is chosen; the last piece carries the whole answer."""
+        if max_tokens < 1:
+            raise RequestError(f"max_tokens is {max_tokens}; expected at least 1")
+        ids = self._prompter.ids(prompt, images=0 if image is None else 1, template=template)
+        if not ids:
+            raise PromptError("the prompt is empty; ask something")
+        view = image if image is None or isinstance(image, View) else self.see(image, budget=budget, method=method)
+        watch = Stopwatch()
+        with watch.span("prefill"):
+            packed, embeds = self._compose(ids, view)
+            room = self._manifest.language.capacity - len(packed.ids)
+            logits = self.language.prefill(embeds, packed.positions)
+        yield from self._generate(
+            packed, logits, view, watch, min(max_tokens, room + 1), Sampler(sampling), room < max_tokens
+        )
+
+    def _generate(
+        self,
+        packed: Packed,
+        logits: np.ndarray,
+        view: View | None,
+        watch: Stopwatch,
+        limit: int,
+        sampler: Sampler,
+        tight: bool,
+    ) -> Iterator[Piece]:
+        stop = set(self._manifest.language.eos_token_ids)
+        chosen: list[int] = []
+        shown = ""
+        reason: Literal["stop", "length", "capacity"] = "capacity" if tight else "length"
+        while True:
+            token = sampler.choose(logits)
+            chosen.append(token)
+            if token in stop:
+                reason = "stop"
+                break
+            text = self._prompter.text(chosen)
+            if not text.endswith("\ufffd"):  # an unfinished multi-byte character waits for its next token
+                yield Piece(token, text[len(shown) :])
+                shown = text
+            if len(chosen) == limit:
+                break
+            with watch.span("decode"):
+                logits = self.language.step(token, packed.next_position + len(chosen) - 1)
+        words = chosen[:-1] if reason == "stop" else chosen
+        text = self._prompter.text(words)
+        answer = Answer(
+            text=text.strip(),
+            token_ids=tuple(chosen),
+            finish_reason=reason,
+            prompt_tokens=len(packed.ids),
+            visual_tokens=0 if view is None else len(view.kept),
+            budget=None if view is None else view.selection.budget,
+            method=None if view is None else view.selection.method,
+            kept=() if view is None else view.triples,
+            spans=(() if view is None else view.spans) + watch.spans,
+            notes=() if view is None else view.notes,
+        )
+        yield Piece(None, text[len(shown) :], answer)
+
+    def _compose(self, ids: list[int], view: View | None) -> tuple[Packed, np.ndarray]:
+        """Rows of the prompt in packed order: [S, D] float32."""
+        full = view is not None and view.selection.method == "full"
+        packed = pack(
+            ids,
+            self._manifest.language.image_token_id,
+            None if view is None else view.layout,
+            np.zeros(0, np.int64) if view is None else view.kept,
+            "all" if full else self._breaks,
+            self._positions,
+        )
+        capacity = self._manifest.language.capacity
+        if len(packed.ids) > capacity:
+            raise PromptError(
+                f"the prompt has {len(packed.ids)} positions, the bundle's capacity is {capacity}; shorten the question, choose a smaller "
+                "budget, or export with a larger --capacity"
+            )
+        embeds = np.empty((len(packed.ids), self._manifest.language.hidden), np.float32)
+        text = packed.ids >= 0
+        embeds[text] = self.language.embed(packed.ids[text])
+        if view is not None:
+            embeds[packed.ids == -1] = view.visual
+            embeds[packed.ids == -2] = self._newline
+        return packed, embeds
+
+    def _selection(self, budget: str | float | int | None, method: str | None, tiles: int) -> SelectionSpec:
+        label = self.budgets[0] if budget is None else _label(budget)
+        matching = [s for s in self._manifest.selections if s.budget == label]
+        if not matching:
+            raise BudgetError(
+                f"this bundle has no budget {label!r}; it has {', '.join(self.budgets)}. Export again to add one"
+            )
+        wanted = (
+            [s for s in matching if s.method == method]
+            if method
+            else [s for s in matching if s.method in (self._manifest.plan.method, "full")]
+        )
+        for candidate in wanted:
+            if candidate.tiles in (None, tiles):
+                return candidate
+        raise BudgetError(
+            f"this bundle has no method {method!r} at budget {label}; it has {', '.join(self.methods(label))}"
+        )
+
+
+def _label(budget: str | float | int) -> str:
+    """The manifest's spelling of a budget: 0.2, "0.20" and .2 are "0.2"; 1 and 1.0 are "1.0"; 576 is "576"."""
+    try:
+        value = float(budget)
+    except ValueError:
+        return str(budget)
+    return "1.0" if value == 1 else f"{value:g}" if value < 1 else f"{value:.0f}"
+
+
+def _notes(selection: SelectionSpec, layout: Layout, kept: int) -> tuple[str, ...]:
+    if kept < selection.keep and selection.method != "full":
+        return (
+            f"the picture has {kept} visual tokens after unpadding, fewer than the budget of {selection.keep}: all of them were kept, "
+            "so the budget did not bind",
+        )
+    return ()
+
+
+__all__ = ["Answer", "Model", "Piece", "Sampling", "View"]

@@ -1,0 +1,44 @@
+"""Choose the next token: greedy, or sampled with temperature and top-p from a seeded generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeprune_runtime.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature 0 is greedy; top_p keeps the smallest set of tokens whose probability reaches it."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 100 or not 0 < self.top_p <= 1:
+            raise RequestError(
+                f"temperature {self.temperature} and top_p {self.top_p} cannot be used; expected 0 <= temperature <= 100 and 0 < top_p <= 1"
+            )
+
+
+class Sampler:
+    """One request's stream of choices; equal seeds and logits give equal tokens."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._random = np.random.default_rng(sampling.seed)
+
+    def choose(self, logits: np.ndarray) -> int:
+        """logits [V] -> token id; ties fall to the lower id."""
+        if self._sampling.temperature == 0:
+            return int(np.argmax(logits))
+        scaled = logits.astype(np.float64) / self._sampling.temperature
+        weights = np.exp(scaled - scaled.max())
+        order = np.argsort(-weights, kind="stable")
+        cumulative = np.cumsum(weights[order] / weights.sum())
+        nucleus = order[: int(np.searchsorted(cumulative, self._sampling.top_p)) + 1]
+        share = weights[nucleus] / weights[nucleus].sum()
+        return int(self._random.choice(nucleus, p=share))

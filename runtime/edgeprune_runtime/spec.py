@@ -1,0 +1,164 @@
+"""What a manifest says: frozen, validated data, JSON in and out (msgspec).
+
+Shapes are integers by type, so a symbolic dimension cannot even be written down. Sizes in pixels are (height, width).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+SCHEMA = 1
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all manifest data: immutable, equal by value, unknown fields refused."""
+
+
+class Preprocess(Spec):
+    """From a picture to tiles. Mirrors the checkpoint's own preprocessor_config.json.
+
+    anyres=True is LLaVA-NeXT (thumbnail + tiles on the best pinpoint, padded); anyres=False is LLaVA-1.5 (one tile).
+    """
+
+    anyres: bool
+    tile_px: int
+    patches: int  # per side of a tile; N = patches * patches tokens
+    pinpoints: tuple[tuple[int, int], ...]  # (height, width) candidates; () when anyres is False
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    rescale: float = 1 / 255
+    resample: int = 3  # Pillow's number: 3 = bicubic
+    resize_shortest: int | None = None  # LLaVA-1.5: resize the shortest edge to this, then centre crop to tile_px
+    resize_exact: tuple[int, int] | None = None  # LLaVA-1.5 variants that squash to (height, width)
+    pad_to_square: bool = False  # LLaVA-1.5 original: pad to a square with the mean colour first
+
+    @property
+    def tokens_per_tile(self) -> int:
+        return self.patches * self.patches
+
+    @property
+    def tiles_max(self) -> int:
+        """Largest number of tiles of any picture, thumbnail included."""
+        return 1 + max((h // self.tile_px) * (w // self.tile_px) for h, w in self.pinpoints) if self.anyres else 1
+
+    @property
+    def candidates_max(self) -> int:
+        return self.tiles_max * self.tokens_per_tile
+
+
+class TensorSpec(Spec):
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class GraphSpec(Spec):
+    name: str
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    weight_bytes: int
+
+
+class TensorRef(Spec):
+    """A tensor inside the shared weights file, read by the host without a graph."""
+
+    dtype: Literal["float32", "float16", "int8"]
+    shape: tuple[int, ...]
+    offset: int
+
+
+class LanguageSpec(Spec):
+    """What the host must know to drive the language-model graphs."""
+
+    hidden: int
+    layers: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    capacity: int  # positions of the KV cache, a multiple of chunk
+    chunk: int  # positions per run of the prefill graph
+    image_token_id: int
+    eos_token_ids: tuple[int, ...]
+    embedding: TensorRef  # [V, D]
+    newline: TensorRef | None  # [D]
+
+
+class PlanSpec(Spec):
+    """The token plan the bundle was made with; the meaning of each field is in `edgeprune.plan.TokenPlan`."""
+
+    method: str
+    alpha: float
+    early_layer: int
+    feature_layer: int
+    seed: int
+    position_ids: Literal["keep", "renumber"]
+    newline: Literal["all", "rows", "none"]
+    budget_of: Literal["largest", "picture"]
+
+
+class SelectionSpec(Spec):
+    """One select graph: `budget` as the user wrote it, exactly `keep` tokens, for pictures of `tiles` tiles (None: any)."""
+
+    budget: str
+    method: str
+    keep: int
+    tiles: int | None
+    graph: str
+
+
+class FileSpec(Spec):
+    sha256: str
+    bytes: int
+
+
+class ParityCheck(Spec):
+    """One comparison of graph and eager reference: `value` must not pass `limit` in the sense of `rule`."""
+
+    name: str
+    budget: str
+    value: float
+    limit: float
+    rule: Literal["at most", "at least"]
+    passed: bool
+
+
+class ParityReport(Spec):
+    """Outcome of the gate; `skipped` says why when it did not run."""
+
+    skipped: str | None
+    reference: str
+    pictures: int
+    checks: tuple[ParityCheck, ...] = ()
+
+
+class Provenance(Spec):
+    created: str
+    command: str
+    versions: dict[str, str]
+    source: str
+    source_sha256: dict[str, str]
+
+
+class Manifest(Spec):
+    """manifest.json of a sealed bundle."""
+
+    schema: int
+    name: str
+    family: str
+    precision: Literal["fp32", "int8"]
+    preprocess: Preprocess
+    attention_layers: tuple[int, ...]
+    vision_heads: int
+    vision_hidden: int
+    language: LanguageSpec
+    plan: PlanSpec
+    selections: tuple[SelectionSpec, ...]
+    graphs: tuple[GraphSpec, ...]
+    weights_file: str
+    files: dict[str, FileSpec]
+    parity: ParityReport
+    provenance: Provenance
+    special_tokens: dict[str, str] = {}

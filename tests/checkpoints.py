@@ -1,0 +1,70 @@
+"""Tiny made checkpoints for tests: each variant is written once per process and shared, so nobody may change it.
+
+folder = tiny_checkpoint(tower="vit", decoder="llama", tied=True)   # read only; options: fields of Recipe
+folder = own_copy(folder, tmp_path)                                 # one to damage
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tools.checkpoints.recipe import Recipe
+from tools.checkpoints.write import make_checkpoint
+
+#: One checkpoint of each tower with each decoder, and between them every variant that the product has to handle.
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {"tower": "clip", "decoder": "llama", "rope": "llama3", "tied": True, "names": "old", "attention_bias": True},
+    {"tower": "clip", "decoder": "mistral", "rope": "default", "names": "hub", "shards": 2, "bos": "tokenizer"},
+    {"tower": "clip", "decoder": "qwen2", "rope": "yarn", "names": "new", "dtype": "bfloat16"},
+    {"tower": "vit", "decoder": "llama", "rope": "linear", "names": "new", "multi_head": True},
+    {"tower": "vit", "decoder": "mistral", "rope": "yarn", "names": "old", "head_dim": 24},
+    {"tower": "vit", "decoder": "qwen2", "rope": "default", "names": "hub", "tied": True, "vocab": 160},
+    {"tower": "dinov2", "decoder": "llama", "rope": "default", "names": "hub", "dtype": "float16"},
+    {"tower": "dinov2", "decoder": "mistral", "rope": "llama3", "names": "new", "swiglu": True, "tied": True},
+    {"tower": "dinov2", "decoder": "qwen2", "rope": "linear", "names": "old", "swiglu": True, "multi_head": True},
+    {"family": "llava", "tower": "clip", "decoder": "llama", "names": "hub", "processor": "old", "tokenizer": "bytes"},
+    {"family": "llava", "tower": "vit", "decoder": "qwen2", "names": "old", "tied": True},
+    {"family": "llava", "tower": "dinov2", "decoder": "mistral", "names": "new"},
+    {"family": "llava", "tower": "deit", "decoder": "qwen2", "names": "old"},
+)
+
+
+def variant_name(variant: dict[str, Any]) -> str:
+    """Readable test id of a variant."""
+    return "-".join(key if value is True else str(value) for key, value in variant.items())
+
+
+@functools.cache
+def _root() -> Path:
+    root = Path(tempfile.mkdtemp(prefix="edgeprune-checkpoints-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root
+
+
+@functools.cache
+def _made(recipe: Recipe) -> Path:
+    return make_checkpoint(_root() / f"{len(list(_root().iterdir())):03d}", recipe)
+
+
+def tiny_checkpoint(**variant: Any) -> Path:
+    """Folder of a tiny checkpoint; the options are the fields of Recipe."""
+    return _made(Recipe(**variant))
+
+
+def own_copy(folder: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(folder, tmp_path / "checkpoint"))
+
+
+def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Rewrite a JSON file after `change` has altered its object in place."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(json.dumps(values), encoding="utf-8")

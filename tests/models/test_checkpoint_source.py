@@ -1,0 +1,80 @@
+"""A folder is used as it is; a hub id goes through huggingface_hub, for safe files only."""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edgeprune.models import resolve_source
+from edgeprune_runtime.errors import CheckpointError, MissingExtra
+
+
+def test_an_existing_folder_wins_over_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert resolve_source("owner/name") == Path("owner/name")
+
+
+def test_a_hub_id_downloads_safe_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, list[str]]] = []
+
+    def snapshot_download(repository: str, *, allow_patterns: list[str]) -> str:
+        calls.append((repository, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    monkeypatch.chdir(tmp_path)
+    assert resolve_source("llava-hf/some-model") == tmp_path
+    [(repository, patterns)] = calls
+    assert repository == "llava-hf/some-model"
+
+    def fetched(name: str) -> bool:
+        return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+    assert not any(
+        fetched(name) for name in ("pytorch_model.bin", "model.pt", "x.pkl", "consolidated.safetensors", "a.py")
+    )
+    wanted = (
+        "config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "model.safetensors",
+        "model.safetensors.index.json",
+    )
+    assert all(fetched(name) for name in (*wanted, "model-00001-of-00002.safetensors", "preprocessor_config.json"))
+
+
+def test_without_network_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(*args: Any, **options: Any) -> str:
+        raise ConnectionError("cannot reach the server\nwith a second line")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="could not be fetched from the hub .* give the folder") as caught:
+        resolve_source("owner/name")
+    assert "\n" not in str(caught.value)
+
+
+def test_without_huggingface_hub_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingExtra, match=r"edgeprune\[export\]"):
+        resolve_source("owner/name")
+
+
+@pytest.mark.parametrize("source", ["nowhere", "/no/such/folder", "a/b/c", "../x", "owner/"])
+def test_what_is_neither_is_refused(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="does not exist; expected a checkpoint folder, or a hub id"):
+        resolve_source(source)
+
+
+def test_a_file_is_not_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is a file; expected the checkpoint's folder"):
+        resolve_source(tmp_path / "model.safetensors")

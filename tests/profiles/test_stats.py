@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeprune_profiles.stats import MIN_PAIRS, Percentiles, paired_ratio, percentiles
+from edgeprune_runtime.errors import MeasurementError
+
+
+def test_percentiles_interpolate_between_neighbours():
+    assert percentiles(list(range(101))) == Percentiles(101, 50.0, 90.0, 95.0, 99.0)
+    assert percentiles([1.0, 2.0]).p50 == 1.5
+
+
+def test_percentiles_of_nothing_are_none():
+    assert percentiles([]) is None
+
+
+def test_a_constant_ratio_has_no_width():
+    ratio = paired_ratio([2.0, 4, 6, 8, 10, 12], [1.0, 2, 3, 4, 5, 6], seed=0)
+    assert (ratio.point, ratio.low, ratio.high, ratio.n) == pytest.approx((2.0, 2.0, 2.0, 6))
+    assert ratio.distinguishable
+
+
+def test_drift_common_to_both_sides_cancels():
+    drift = np.linspace(1, 10, 12)
+    ratio = paired_ratio(3 * drift, drift, seed=0)
+    assert (ratio.low, ratio.high) == pytest.approx((3.0, 3.0))
+
+
+def test_one_interrupted_run_does_not_decide():
+    a = [2.0] * 11 + [200.0]
+    assert paired_ratio(a, [1.0] * 12, seed=0).point == pytest.approx(2.0)
+
+
+def test_an_interval_that_holds_one_is_not_distinguishable():
+    ratio = paired_ratio([1.0, 2, 1, 2, 1, 2, 1, 2], [2.0, 1, 2, 1, 2, 1, 2, 1], seed=0)
+    assert ratio.low < 1 < ratio.high
+    assert not ratio.distinguishable
+
+
+@pytest.mark.parametrize("n", range(1, MIN_PAIRS))
+def test_too_few_pairs_claim_nothing(n):
+    assert not paired_ratio([5.0] * n, [1.0] * n, seed=0).distinguishable
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.01, 100), st.floats(0.01, 100)), min_size=1, max_size=12))
+def test_swapping_sides_inverts_the_ratio_and_its_interval(pairs):
+    a, b = [x for x, _ in pairs], [y for _, y in pairs]
+    there, back = paired_ratio(a, b, seed=1, resamples=400), paired_ratio(b, a, seed=1, resamples=400)
+    assert there.point == pytest.approx(1 / back.point)
+    assert (there.low, there.high) == pytest.approx((1 / back.high, 1 / back.low))
+    assert there.low <= there.point * (1 + 1e-9)
+    assert there.point <= there.high * (1 + 1e-9)
+
+
+def test_the_seed_decides_and_many_samples_fit_in_memory():
+    generator = np.random.default_rng(0)
+    a, b = generator.lognormal(size=5000), generator.lognormal(size=5000)
+    assert paired_ratio(a, b, seed=4, resamples=500) == paired_ratio(a, b, seed=4, resamples=500)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(5)
+    hits = 0
+    for trial in range(200):
+        noise = generator.standard_normal((2, 20)) * 0.1
+        ratio = paired_ratio(2 * np.exp(noise[0]), np.exp(noise[1]), seed=trial, resamples=500)
+        hits += ratio.low <= 2 <= ratio.high
+    assert hits >= 180
+
+
+@pytest.mark.parametrize(("a", "b"), [([1.0], []), ([], []), ([0.0], [1.0]), ([float("nan")], [1.0]), ([1.0], [-1.0])])
+def test_values_without_a_ratio_are_refused(a, b):
+    with pytest.raises(MeasurementError, match="ratio"):
+        paired_ratio(a, b, seed=0)

@@ -1,0 +1,1 @@
+"""Independent, slow and readable references used by the tests only."""

@@ -1,0 +1,1 @@
+"""Made checkpoints: LLaVA folders with seeded random weights, in every layout that circulates."""

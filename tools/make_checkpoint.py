@@ -1,0 +1,67 @@
+"""Make a LLaVA checkpoint with seeded random weights, for tests and benchmarks (needs torch and transformers).
+
+Example: python tools/make_checkpoint.py /tmp/half --size 0.5b --decoder qwen2 --tied --dtype float16
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.checkpoints.recipe import SIZES, Recipe
+from tools.checkpoints.write import make_checkpoint
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; every option is a field of Recipe."""
+    default = Recipe()
+    line = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    line.add_argument("folder", type=Path, help="where to write; created if missing, must be empty")
+    line.add_argument("--family", choices=("llava_next", "llava"), default=default.family)
+    line.add_argument("--tower", choices=("clip", "vit", "dinov2", "deit"), default=default.tower)
+    line.add_argument("--decoder", choices=("llama", "mistral", "qwen2"), default=default.decoder)
+    line.add_argument("--size", choices=tuple(SIZES), default=default.size)
+    line.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default=default.dtype)
+    line.add_argument("--names", choices=("new", "old", "hub"), default=default.names, help="form of the weight names")
+    line.add_argument("--shards", type=int, default=default.shards, help="at least so many weight files")
+    line.add_argument("--seed", type=int, default=default.seed)
+    line.add_argument("--tied", action="store_true", help="the head is the embedding table")
+    line.add_argument("--multi-head", action="store_true", help="as many key-value heads as query heads")
+    line.add_argument("--attention-bias", action="store_true", help="Llama with biases on q, k, v, o")
+    line.add_argument("--head-dim", type=int, help="width of a head where it is not hidden / heads")
+    line.add_argument("--rope", choices=("default", "linear", "llama3", "yarn"), default=default.rope)
+    line.add_argument("--sliding-window", type=int, help="Mistral and Qwen2")
+    line.add_argument("--swiglu", action="store_true", help="DINOv2 with a gated MLP")
+    line.add_argument("--tokenizer", choices=("words", "bytes"), default=default.tokenizer)
+    line.add_argument(
+        "--bos", choices=("template", "tokenizer", "none"), default=default.bos, help="who writes the first token"
+    )
+    line.add_argument(
+        "--processor", choices=("new", "old"), default=default.processor, help="layout of the processor files"
+    )
+    line.add_argument("--vocab", type=int, help="rows of the embedding table")
+    line.add_argument("--layers", type=int, help="layers of the decoder")
+    return line
+
+
+def main() -> None:
+    """Read the command line and write the checkpoint."""
+    line = parser()
+    given = vars(line.parse_args())
+    folder: Path = given.pop("folder")
+    if folder.exists() and any(folder.iterdir()):
+        line.error(f"{folder} is not empty; name a new folder")
+    recipe = Recipe(**given)
+    if recipe.family == "llava_next" and recipe.tower == "deit":
+        line.error("DeiT has two prefix tokens, which LLaVA-NeXT cannot hold; use --family llava")
+    make_checkpoint(folder, recipe)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"{folder}: {size / 1e6:.1f} MB, {dataclasses.asdict(recipe)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
