@@ -6,6 +6,7 @@ Axes: T tiles (tile 0 is the thumbnail), N tokens per tile, H heads, C channels,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
@@ -28,7 +29,8 @@ class Seen(NamedTuple):
     mosaic: Tensor
 
 
-class Reduction(NamedTuple):
+@dataclass(frozen=True)
+class Reduction:
     """`index` [K] int64: flat token t * N + n of each output row, ascending by slot, -1 where nothing is left to keep.
 
     `transform` [K, T * N]: rows that sum to 1 (zero where index is -1) when tokens are merged; None when they are dropped.

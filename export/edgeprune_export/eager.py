@@ -110,7 +110,7 @@ class _Streamed(Mapping[str, torch.Tensor]):
         canonical = canonical_name(name)
         if canonical == "head.weight" and canonical not in self._weights.shapes:
             canonical = "embed.weight"
-        if canonical not in self._weights.shapes:
+        if canonical is None or canonical not in self._weights.shapes:
             return torch.zeros(self._shapes[name])
         return torch.from_numpy(self._weights.read(canonical)).reshape(self._shapes[name])
 

@@ -55,7 +55,7 @@ class WeightsWriter:
         leading, rest = 0, None
         for array in rows:
             data = np.ascontiguousarray(array, dtype=dtype)
-            self._file.write(memoryview(data).cast("B"))
+            self._file.write(data.reshape(-1).view(np.uint8).data)
             leading, rest = leading + data.shape[0], data.shape[1:]
         if rest is None:
             raise ValueError(f"no rows for {name}")

@@ -78,7 +78,8 @@ def _caption(name: str, marks: NDArray[np.bool_], layout: Layout, first_tile: in
 def _raster(marks: NDArray[np.bool_], place: Placement, side: int) -> NDArray[np.bool_]:
     """[tiles, N] -> [rows*side, cols*side]: the marks as they lie on the canvas of tiles."""
     present = marks[: place.rows * place.cols].reshape(place.rows, place.cols, side, side)
-    return present.transpose(0, 2, 1, 3).reshape(place.rows * side, place.cols * side)
+    raster: NDArray[np.bool_] = present.transpose(0, 2, 1, 3).reshape(place.rows * side, place.cols * side)
+    return raster
 
 
 def _scaled(image: Image.Image, box: tuple[int, int]) -> Image.Image:

@@ -56,7 +56,8 @@ class LanguageModel:
 
     def _project(self) -> np.ndarray:
         self._head.run()
-        return self._logits[0]
+        logits: np.ndarray = self._logits[0]
+        return logits
 
 
 class _Block:
@@ -78,7 +79,7 @@ class _Block:
         self._row = np.zeros(1, np.int64)
         self._last_index = np.zeros(1, np.int32)
         self._total = np.zeros(1, np.int32)
-        buffers = {
+        buffers: dict[str, np.ndarray] = {
             "embeds": self._embeds,
             "position_ids": self._positions,
             "row": self._row,

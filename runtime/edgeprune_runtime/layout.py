@@ -105,7 +105,8 @@ def _padding_tokens(height: int, width: int, rows: int, cols: int) -> tuple[int,
 def _tiles_from_mosaic(mosaic: NDArray[np.int64], rows: int, cols: int) -> NDArray[np.int64]:
     """[rows*side, cols*side] in raster order -> [rows*cols, side*side], each tile in raster order."""
     side = mosaic.shape[0] // rows
-    return mosaic.reshape(rows, side, cols, side).transpose(0, 2, 1, 3).reshape(rows * cols, side * side)
+    tiles: NDArray[np.int64] = mosaic.reshape(rows, side, cols, side).transpose(0, 2, 1, 3).reshape(rows * cols, side * side)
+    return tiles
 
 
 def _regions(place: Placement, preprocess: Preprocess) -> NDArray[np.float32]:

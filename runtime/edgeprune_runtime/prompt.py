@@ -43,7 +43,7 @@ class Prompter:
                 f"tokenizer.json in bundle {bundle.root} cannot be read ({error}); export the bundle again"
             ) from error
         self._template = bundle.text("chat_template.jinja") if "chat_template.jinja" in bundle.manifest.files else None
-        self._image_token = self._tokenizer.id_to_token(self._image_id)
+        self._image_token: str = self._tokenizer.id_to_token(self._image_id) or ""
 
     def ids(self, prompt: str, *, images: int, template: bool = True) -> list[int]:
         """Token ids of a prompt with one placeholder per image. template=False: `prompt` is used as it stands."""
@@ -120,7 +120,8 @@ def _newlines(layout: Layout, slots: np.ndarray, policy: str) -> np.ndarray:
     if policy == "all" or not len(breaks):
         return breaks
     row = np.searchsorted(breaks, slots[slots > layout.newline_slots[0] - layout.mosaic[1] - 1])
-    return breaks[np.unique(row)]
+    kept: np.ndarray = breaks[np.unique(row)]
+    return kept
 
 
 def _compile(source: str) -> Any:

@@ -16,7 +16,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all manifest data: immutable, equal by value, unknown fields refused."""
 
 
-class Preprocess(Spec):
+class Preprocess(Spec, frozen=True):
     """From a picture to tiles. Mirrors the checkpoint's own preprocessor_config.json.
 
     anyres=True is LLaVA-NeXT (thumbnail + tiles on the best pinpoint, padded); anyres=False is LLaVA-1.5 (one tile).
@@ -48,13 +48,13 @@ class Preprocess(Spec):
         return self.tiles_max * self.tokens_per_tile
 
 
-class TensorSpec(Spec):
+class TensorSpec(Spec, frozen=True):
     name: str
     dtype: str
     shape: tuple[int, ...]
 
 
-class GraphSpec(Spec):
+class GraphSpec(Spec, frozen=True):
     name: str
     file: str
     inputs: tuple[TensorSpec, ...]
@@ -62,7 +62,7 @@ class GraphSpec(Spec):
     weight_bytes: int
 
 
-class TensorRef(Spec):
+class TensorRef(Spec, frozen=True):
     """A tensor inside the shared weights file, read by the host without a graph."""
 
     dtype: Literal["float32", "float16", "int8"]
@@ -70,7 +70,7 @@ class TensorRef(Spec):
     offset: int
 
 
-class LanguageSpec(Spec):
+class LanguageSpec(Spec, frozen=True):
     """What the host must know to drive the language-model graphs."""
 
     hidden: int
@@ -86,7 +86,7 @@ class LanguageSpec(Spec):
     newline: TensorRef | None  # [D]
 
 
-class PlanSpec(Spec):
+class PlanSpec(Spec, frozen=True):
     """The token plan the bundle was made with; the meaning of each field is in `edgeprune.plan.TokenPlan`."""
 
     method: str
@@ -99,7 +99,7 @@ class PlanSpec(Spec):
     budget_of: Literal["largest", "picture"]
 
 
-class SelectionSpec(Spec):
+class SelectionSpec(Spec, frozen=True):
     """One select graph: `budget` as the user wrote it, exactly `keep` tokens, for pictures of `tiles` tiles (None: any)."""
 
     budget: str
@@ -109,12 +109,12 @@ class SelectionSpec(Spec):
     graph: str
 
 
-class FileSpec(Spec):
+class FileSpec(Spec, frozen=True):
     sha256: str
     bytes: int
 
 
-class ParityCheck(Spec):
+class ParityCheck(Spec, frozen=True):
     """One comparison of graph and eager reference: `value` must not pass `limit` in the sense of `rule`."""
 
     name: str
@@ -125,7 +125,7 @@ class ParityCheck(Spec):
     passed: bool
 
 
-class ParityReport(Spec):
+class ParityReport(Spec, frozen=True):
     """Outcome of the gate; `skipped` says why when it did not run."""
 
     skipped: str | None
@@ -134,7 +134,7 @@ class ParityReport(Spec):
     checks: tuple[ParityCheck, ...] = ()
 
 
-class Provenance(Spec):
+class Provenance(Spec, frozen=True):
     created: str
     command: str
     versions: dict[str, str]
@@ -142,7 +142,7 @@ class Provenance(Spec):
     source_sha256: dict[str, str]
 
 
-class Manifest(Spec):
+class Manifest(Spec, frozen=True):
     """manifest.json of a sealed bundle."""
 
     schema: int

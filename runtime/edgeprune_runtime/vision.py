@@ -39,7 +39,7 @@ class Vision:
         self._seen = {"features": np.zeros((tiles, tokens, manifest.vision_hidden), np.float32)}
         for layer in manifest.attention_layers:
             self._seen[f"attention_{layer}"] = np.zeros((tiles, manifest.vision_heads, tokens), np.float32)
-        self._host = {
+        self._host: dict[str, np.ndarray] = {
             "slot": np.full((tiles, tokens), -1, np.int64),
             "region": np.zeros((tiles, tokens), np.float32),
             "mosaic": np.zeros(2, np.int64),
@@ -70,8 +70,8 @@ class Vision:
             graph = self._bundle.graph(selection.graph)
             session = self._backend.open(self._bundle.root, graph, resident=self._resident)
             outputs = {spec.name: np.zeros(spec.shape, np.dtype(spec.dtype)) for spec in graph.outputs}
-            inputs = self._seen | self._host
-            session.bind({spec.name: inputs[spec.name] for spec in graph.inputs} | outputs)
+            inputs = {**self._seen, **self._host}
+            session.bind({**{spec.name: inputs[spec.name] for spec in graph.inputs}, **outputs})
             self._selections[selection.graph] = _Selection(session, outputs["visual"], outputs["kept"])
         return self._selections[selection.graph]
 

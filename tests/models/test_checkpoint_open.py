@@ -74,13 +74,15 @@ def test_feature_layer_is_the_block_whose_output_transformers_selects(variant: d
     tower = model_of(folder).model.vision_tower
     blocks = tower.layers if hasattr(tower, "layers") else getattr(tower.encoder, "layers", None) or tower.encoder.layer
     seen: list[torch.Tensor] = []
-    blocks[spec.feature_layer].register_forward_hook(
-        lambda module, inputs, output: seen.append(output if isinstance(output, torch.Tensor) else output[0])
-    )
+    for block in blocks:
+        block.register_forward_hook(
+            lambda module, inputs, output: seen.append(output if isinstance(output, torch.Tensor) else output[0])
+        )
     pixels = torch.randn(1, 3, spec.vision.image_px, spec.vision.image_px)
     with torch.no_grad():
         states = tower(pixels, output_hidden_states=True).hidden_states
-    torch.testing.assert_close(states[-2], seen[0])
+    torch.testing.assert_close(states[-2], seen[spec.feature_layer])
+    torch.testing.assert_close(states[-1], seen[-1], msg="the last state is taken before the final norm")
     assert states[-2].shape == (1, spec.vision.positions, spec.vision.hidden)
 
 

@@ -1,0 +1,62 @@
+"""The command line. Each command imports what it needs when it is called, so `edgeprune run` never meets torch."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli.bundles import inspect, verify
+from edgeprune.cli.doctor import doctor
+from edgeprune.cli.evaluate import evaluate
+from edgeprune.cli.export import export
+from edgeprune.cli.methods import methods
+from edgeprune.cli.profile import profile
+from edgeprune.cli.report import report
+from edgeprune.cli.run import run
+
+app = typer.Typer(
+    help="Prune a vision-language model, export it to static ONNX graphs, run it without torch, and measure what that bought.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _name, _command in (
+    ("export", export),
+    ("run", run),
+    ("profile", profile),
+    ("report", report),
+    ("eval", evaluate),
+    ("inspect", inspect),
+    ("verify", verify),
+    ("methods", methods),
+    ("doctor", doctor),
+):
+    app.command(_name)(_command)
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        from importlib.metadata import version
+
+        typer.echo(f"edgeprune {version('edgeprune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the `edgeprune` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

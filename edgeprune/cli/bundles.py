@@ -1,0 +1,97 @@
+"""edgeprune inspect and verify: what a bundle holds, and whether it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+
+if TYPE_CHECKING:
+    from edgeprune_runtime.spec import TensorSpec
+
+BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")]
+
+
+def verify(bundle: BundleFolder, json: Json = False) -> None:
+    """Check size and SHA-256 of every file of BUNDLE against its manifest."""
+    with errors_as_one_line():
+        from edgeprune_runtime.bundle import Bundle
+
+        count = len(Bundle.open(bundle, verify=False).manifest.files)
+        with track("verifying", count) as advance:
+            opened = Bundle.open(bundle, progress=lambda _: advance())
+        if json:
+            emit({"bundle": str(bundle), "files": count, "sha256": opened.sha256, "ok": True})
+        else:
+            out.print(f"{bundle}: {count} files, all intact; manifest sha256 {opened.sha256}", highlight=False)
+
+
+def inspect(bundle: BundleFolder, json: Json = False) -> None:
+    """Show graphs, shapes, bytes by part, plan, parity and provenance of BUNDLE."""
+    with errors_as_one_line():
+        from rich.table import Table
+
+        from edgeprune_runtime.bundle import Bundle
+
+        opened = Bundle.open(bundle, verify=False)
+        manifest = opened.manifest
+        language = manifest.language
+        cache_bytes = 2 * language.layers * language.kv_heads * language.capacity * language.head_dim * 4
+        if json:
+            emit({"bundle": str(bundle), "sha256": opened.sha256, "cache_bytes": cache_bytes, "manifest": manifest})
+            return
+        out.print(f"[bold]{manifest.name}[/]  {manifest.family}, {manifest.precision}, schema {manifest.schema}")
+        plan = manifest.plan
+        out.print(
+            f"plan: {plan.method}, alpha {plan.alpha}, early layer {plan.early_layer}, feature layer {plan.feature_layer}, "
+            f"position ids {plan.position_ids}, newline {plan.newline}, budget of the {plan.budget_of}"
+        )
+        budgets = Table("budget", "method", "K", "tiles", "graph", title="budgets", title_justify="left")
+        for s in manifest.selections:
+            budgets.add_row(s.budget, s.method, str(s.keep), "any" if s.tiles is None else str(s.tiles), s.graph)
+        out.print(budgets)
+        graphs = Table(
+            "graph",
+            "inputs",
+            "outputs",
+            "graph KB",
+            "weights MB",
+            title="graphs (all shapes are static)",
+            title_justify="left",
+        )
+        for g in manifest.graphs:
+            size = manifest.files[g.file].bytes / 1e3
+            graphs.add_row(g.name, _shapes(g.inputs), _shapes(g.outputs), f"{size:.0f}", f"{g.weight_bytes / 1e6:.1f}")
+        out.print(graphs)
+        parts = Table("part", "MB", title="bytes", title_justify="left")
+        weights = manifest.files[manifest.weights_file].bytes
+        graph_bytes = sum(manifest.files[g.file].bytes for g in manifest.graphs)
+        total = sum(entry.bytes for entry in manifest.files.values())
+        parts.add_row("weights, shared by all graphs and budgets", f"{weights / 1e6:.1f}")
+        parts.add_row("graphs", f"{graph_bytes / 1e6:.2f}")
+        parts.add_row("tokenizer, template, configuration", f"{(total - weights - graph_bytes) / 1e6:.2f}")
+        parts.add_row(f"KV cache at run time ({language.capacity} positions)", f"{cache_bytes / 1e6:.1f}")
+        out.print(parts)
+        parity = manifest.parity
+        if parity.skipped:
+            out.print(f"parity: not checked ({parity.skipped})")
+        else:
+            out.print(
+                f"parity: {len(parity.checks)} checks on {parity.pictures} pictures against {parity.reference}, all passed"
+            )
+        made = manifest.provenance
+        out.print(f"made {made.created} by: {made.command}", highlight=False)
+        out.print(
+            f"versions: {', '.join(f'{name} {number}' for name, number in made.versions.items())}", highlight=False
+        )
+        out.print(f"source {made.source}: {len(made.source_sha256)} files hashed", highlight=False)
+
+
+def _shapes(specs: tuple[TensorSpec, ...]) -> str:
+    """`name [2, 3]` for each tensor; the many cache tensors of a decoder are shown once."""
+    shown = [f"{s.name} {list(s.shape)}" for s in specs if not s.name.startswith(("past_", "present_"))]
+    caches = [s for s in specs if s.name.startswith(("past_", "present_"))]
+    return "\n".join(shown + ([f"{len(caches)} x cache {list(caches[0].shape)}"] if caches else []))

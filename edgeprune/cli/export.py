@@ -1,0 +1,153 @@
+"""edgeprune export: a checkpoint becomes a sealed bundle."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
+
+
+class Precision(str, Enum):
+    fp32 = "fp32"
+    int8 = "int8"
+
+
+class Positions(str, Enum):
+    keep = "keep"
+    renumber = "renumber"
+
+
+class Newlines(str, Enum):
+    all = "all"
+    rows = "rows"
+    none = "none"
+
+
+class BudgetOf(str, Enum):
+    largest = "largest"
+    picture = "picture"
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint folder (LLaVA-NeXT or LLaVA-1.5, Hugging Face layout) or hub id.")
+    ],
+    budget: Annotated[
+        list[str],
+        typer.Option(
+            "--budget",
+            "-b",
+            help="Keep ratio (0.2) or token count (576); repeat for several, the first is the default.",
+        ),
+    ],
+    to: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Bundle folder to write. [default: MODEL's name + .bundle]")
+    ] = None,
+    method: Annotated[str, typer.Option(help="Token-reduction method; see `edgeprune methods`.")] = "hired",
+    precision: Annotated[
+        Precision, typer.Option(help="int8: dynamic, for tower and language model; measure its quality.")
+    ] = Precision.fp32,
+    alpha: Annotated[float, typer.Option(help="Share of the budget for the thumbnail.")] = 0.5,
+    early_layer: Annotated[int, typer.Option(help="Vision layer whose attention shares the budget over tiles.")] = 0,
+    position_ids: Annotated[
+        Positions, typer.Option(help="Positions of kept tokens: as in the whole picture, or contiguous.")
+    ] = Positions.keep,
+    newline: Annotated[
+        Newlines, typer.Option(help="Newline tokens below budget 1.0: all, of rows with a kept token, or none.")
+    ] = Newlines.all,
+    budget_of: Annotated[
+        BudgetOf,
+        typer.Option(
+            help="A ratio counts from the largest tile grid (one K for all pictures) or from each picture's own."
+        ),
+    ] = BudgetOf.largest,
+    seed: Annotated[int, typer.Option(help="Seed of the random control.")] = 0,
+    chunk: Annotated[int, typer.Option(min=1, help="Positions per run of the prefill graph.")] = 128,
+    capacity: Annotated[
+        int | None, typer.Option(help="Positions of the KV cache. [default: the largest prompt + --text-tokens]")
+    ] = None,
+    text_tokens: Annotated[
+        int, typer.Option(min=1, help="Room for question and answer when --capacity is not given.")
+    ] = 512,
+    controls: Annotated[
+        bool, typer.Option(help="Include random, uniform and downsample at the same K (a few hundred KB), for eval.")
+    ] = True,
+    parity: Annotated[
+        bool, typer.Option(help="Hold the graphs against transformers before sealing; switching it off is recorded.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing bundle.")] = False,
+    json: Json = False,
+) -> None:
+    """Export MODEL to a sealed bundle of static-shape ONNX graphs under one or more token budgets."""
+    with errors_as_one_line():
+        _need("torch", "transformers", "onnx", "onnxscript", "accelerate")
+        from edgeprune.plan import TokenPlan, budget_from_text
+        from edgeprune.tokens.methods import METHODS
+        from edgeprune_export.export import export as make
+        from edgeprune_export.options import ExportOptions
+
+        _ = METHODS[method]  # an unknown name fails before any work
+        plan = TokenPlan(
+            method=method,
+            alpha=alpha,
+            early_layer=early_layer,
+            feature_layer=early_layer,
+            seed=seed,
+            position_ids=position_ids.value,
+            newline=newline.value,
+            budget_of=budget_of.value,
+        )
+        options = ExportOptions(
+            budgets=tuple(budget_from_text(text) for text in budget),
+            plan=plan,
+            precision=precision.value,
+            chunk=chunk,
+            capacity=capacity,
+            text_tokens=text_tokens,
+            controls=controls,
+            parity=parity,
+            force=force,
+            command=shlex.join(["edgeprune", *sys.argv[1:]]),
+        )
+        target = to or Path(f"{Path(model).name}.bundle")
+        bundle = make(model, target, options, track=track)
+        manifest = bundle.manifest
+        total = sum(entry.bytes for entry in manifest.files.values())
+        if json:
+            emit(
+                {
+                    "bundle": str(target),
+                    "sha256": bundle.sha256,
+                    "bytes": total,
+                    "selections": manifest.selections,
+                    "parity": manifest.parity,
+                }
+            )
+            return
+        for text in dict.fromkeys(s.budget for s in manifest.selections):
+            counts = sorted({s.keep for s in manifest.selections if s.budget == text})
+            out.print(f"budget {text}: {' or '.join(str(k) for k in counts)} visual tokens")
+        if manifest.parity.skipped:
+            err.print(f"[yellow]warning:[/] the parity gate did not run: {manifest.parity.skipped}")
+        else:
+            out.print(f"parity: {len(manifest.parity.checks)} checks against {manifest.parity.reference} passed")
+        out.print(f"sealed {target}  ({total / 1e6:.1f} MB, {len(manifest.graphs)} graphs)")
+        out.print(f'try: edgeprune run {target} --image photo.jpg --prompt "What is this?"', highlight=False)
+
+
+def _need(*packages: str) -> None:
+    from importlib.util import find_spec
+
+    from edgeprune_runtime.errors import MissingExtra
+
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise MissingExtra(
+            f"export needs {', '.join(missing)}, not installed here; install with `pip install edgeprune[export]`"
+        )

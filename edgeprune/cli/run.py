@@ -1,0 +1,122 @@
+"""edgeprune run: ask a bundle about a picture."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeprune.cli.console import Json, emit, err, errors_as_one_line
+
+if TYPE_CHECKING:
+    from edgeprune_runtime import Answer, Model, View
+
+
+def run(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")],
+    prompt: Annotated[
+        list[str], typer.Option("--prompt", "-p", help="Question; repeat to ask several about the same picture.")
+    ],
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", "-i", help="Picture; repeat for several, answered in turn.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", "-b", help="One of the bundle's budgets. [default: its first]")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="A control instead of the bundle's method: random, uniform, downsample.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    template: Annotated[bool, typer.Option(help="Wrap the question in the checkpoint's chat template.")] = True,
+    show_tokens: Annotated[Path | None, typer.Option(help="Write a picture of the kept tokens (.png).")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Threads per graph; 0 lets the backend choose.")] = 0,
+    backend: Annotated[str, typer.Option(help="auto or onnxruntime.")] = "auto",
+    check: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Check every hash before the first answer.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Ask BUNDLE one or more questions about one or more pictures, or none."""
+    with errors_as_one_line():
+        from edgeprune_runtime import Model, Sampling
+
+        sampling = Sampling(temperature, top_p, seed)
+        answers = []
+        with Model.open(bundle, backend=backend, threads=threads, verify=check) as model:
+            pictures: list[Path | None] = [*image] if image else [None]
+            for picture in pictures:
+                view = None if picture is None else model.see(picture, budget=budget, method=method)
+                if picture is not None and view is not None and show_tokens is not None:
+                    _draw(model, picture, view, show_tokens)
+                for question in prompt:
+                    pieces = model.stream(
+                        question, image=view, max_tokens=max_tokens, sampling=sampling, template=template
+                    )
+                    for piece in pieces:
+                        if not json:
+                            sys.stdout.write(piece.text)
+                            sys.stdout.flush()
+                        if piece.answer is not None:
+                            answers.append((picture, question, piece.answer))
+                            if not json:
+                                _after(piece.answer)
+        if json:
+            found = [_as_json(picture, question, answer) for picture, question, answer in answers]
+            emit(found[0] if len(found) == 1 else {"answers": found})
+
+
+def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
+    from edgeprune_runtime.draw import draw_kept
+    from edgeprune_runtime.image import load_image
+
+    sheet = draw_kept(load_image(picture), view.layout, model.bundle.manifest.preprocess, view.kept.tolist())
+    sheet.save(path)
+    err.print(f"kept tokens drawn to {path}")
+
+
+def _after(answer: Answer) -> None:
+    from edgeprune_runtime.timing import wall_s
+
+    sys.stdout.write("\n")
+    stages = "  ".join(
+        f"{name} {wall_s(answer.spans, name) * 1e3:.0f} ms"
+        for name in ("preprocess", "tower", "select", "prefill", "decode")
+    )
+    kept = f"{answer.visual_tokens} visual tokens" + (
+        f" (budget {answer.budget}, {answer.method})" if answer.budget else ""
+    )
+    err.print(
+        f"[dim]{kept}, {answer.prompt_tokens} positions, {len(answer.token_ids)} tokens out; {stages}[/]",
+        highlight=False,
+    )
+    for note in answer.notes:
+        err.print(f"[yellow]note:[/] {note}")
+
+
+def _as_json(picture: Path | None, question: str, answer: Answer) -> dict[str, object]:
+    from edgeprune_runtime.timing import wall_s
+
+    stages = dict.fromkeys(span.name for span in answer.spans)
+    return {
+        "image": None if picture is None else str(picture),
+        "prompt": question,
+        "text": answer.text,
+        "token_ids": answer.token_ids,
+        "finish_reason": answer.finish_reason,
+        "budget": answer.budget,
+        "method": answer.method,
+        "visual_tokens": answer.visual_tokens,
+        "prompt_tokens": answer.prompt_tokens,
+        "kept": answer.kept,
+        "timings": {
+            **{f"{name}_s": wall_s(answer.spans, name) for name in stages},
+            "decode_steps_s": [span.wall_s for span in answer.spans if span.name == "decode"],
+            "ttft_s": sum(span.wall_s for span in answer.spans if span.name != "decode"),
+        },
+        "notes": answer.notes,
+    }
