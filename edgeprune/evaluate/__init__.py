@@ -1,7 +1,7 @@
 """Does an answer stay right when tokens are dropped? Metrics, data, and paired comparison against full budget."""
 
 from edgeprune.evaluate.answers import AnswerLog
-from edgeprune.evaluate.compare import Answerer, Comparison, Row, Selection, answer_all, compare
+from edgeprune.evaluate.compare import Answerer, Comparison, Row, Selection, answer_all, compare, pending
 from edgeprune.evaluate.dataset import Question, load_questions
 from edgeprune.evaluate.metrics import METRICS, anls, exact_match, vqa_accuracy
 from edgeprune.evaluate.paired import Difference, paired_difference
@@ -21,5 +21,6 @@ __all__ = [
     "exact_match",
     "load_questions",
     "paired_difference",
+    "pending",
     "vqa_accuracy",
 ]

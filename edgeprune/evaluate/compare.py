@@ -41,6 +41,7 @@ class Row:
 
     errors   questions that got no answer; they score 0
     kinds    score in the headline metric by kind of question
+    over     headline score minus that of each other method at the same keep ratio; only for the first method
     """
 
     name: str
@@ -52,17 +53,24 @@ class Row:
     scores: dict[str, float]
     differences: dict[str, Difference]
     kinds: dict[str, float]
+    over: dict[str, Difference]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One table. `data` is the name of the data file, `headline` the metric to show first."""
+    """One table. `data` is the name of the data file, `headline` the metric to show first, `settings` what decided the answers."""
 
     data: str
     images: int
     questions: int
     headline: str
     rows: tuple[Row, ...]
+    settings: dict[str, str]
+
+
+def pending(questions: Sequence[Question], selections: Sequence[Selection], log: AnswerLog) -> int:
+    """How many answers the log does not hold yet."""
+    return sum(log.get(q.number, s.name) is None for q in questions for s in selections)
 
 
 def answer_all(
@@ -79,15 +87,16 @@ def answer_all(
     names = [selection.name for selection in selections]
     if len(set(names)) != len(names):
         raise MeasurementError(f"two selections have the same name, got {', '.join(names)}; name each once")
-    total = len(questions) * len(selections)
+    total, done = pending(questions, selections, log), 0
     answers: dict[tuple[int, str], Answered] = {}
-    for question in questions:  # all selections of one picture together: the answerer may keep its features
+    for question in _by_picture(questions):
         for selection in selections:
             answered = log.get(question.number, selection.name)
             if answered is None:
-                progress(len(answers), total, f"question {question.number + 1}, {selection.name}")
+                progress(done, total, f"question {question.number + 1}, {selection.name}")
                 answered = _ask(answerer, question, selection)
                 log.add(answered)
+                done += 1
             answers[question.number, selection.name] = answered
     progress(total, total, "done")
     return answers
@@ -101,15 +110,16 @@ def compare(
     data: str,
     headline: str | None = None,
     seed: int = 0,
+    settings: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Score all answers and pair each selection with the one of keep ratio 1.0, clustered by picture.
 
     headline   by default vqa_accuracy when a question has several reference answers, else exact_match
-    Raises MeasurementError without a selection of keep ratio 1.0, or for an unknown metric.
+    settings   what else decided the answers, to be kept with them
+    Without a selection of keep ratio 1.0 there are no differences. Raises MeasurementError for an unknown metric.
     """
     full = next((selection for selection in selections if selection.keep_ratio == 1.0), None)
-    if full is None:
-        raise MeasurementError("nothing to compare with: add the selection that keeps everything (budget 1.0)")
+    first = next((selection.method for selection in selections if selection is not full), None)
     several = any(len(question.answers) > 1 for question in questions)
     headline = headline or ("vqa_accuracy" if several else "exact_match")
     if headline not in METRICS:
@@ -122,7 +132,13 @@ def compare(
         differences = {
             name: paired_difference(mine[name], scores[full.name][name], seed=seed, clusters=pictures)
             for name in METRICS
-            if selection is not full
+            if full is not None and selection is not full
+        }
+        others = [s for s in selections if s.keep_ratio == selection.keep_ratio and s is not selection]
+        over = {
+            s.method: paired_difference(mine[headline], scores[s.name][headline], seed=seed, clusters=pictures)
+            for s in others
+            if selection.method == first
         }
         rows.append(
             Row(
@@ -135,9 +151,18 @@ def compare(
                 scores={name: mean(values) for name, values in mine.items()},
                 differences=differences,
                 kinds=_by_kind(questions, mine[headline]),
+                over=over,
             )
         )
-    return Comparison(data, len(set(pictures)), len(questions), headline, tuple(rows))
+    return Comparison(data, len(set(pictures)), len(questions), headline, tuple(rows), dict(settings or {}))
+
+
+def _by_picture(questions: Sequence[Question]) -> list[Question]:
+    """All questions about one picture together, so that the answerer can keep what it saw."""
+    groups: dict[Path, list[Question]] = defaultdict(list)
+    for question in questions:
+        groups[question.image].append(question)
+    return [question for group in groups.values() for question in group]
 
 
 def _ask(answerer: Answerer, question: Question, selection: Selection) -> Answered:

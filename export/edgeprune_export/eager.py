@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from edgeprune.errors import ExportError
 from edgeprune.models.checkpoint import Checkpoint
-from edgeprune.models.names import canonical_name
+from edgeprune.models.names import canonical_name, is_later_block
 from edgeprune.models.weights import Weights
 from edgeprune.tokens.seen import Seen
 from edgeprune_runtime.layout import Layout
@@ -40,7 +41,11 @@ class EagerReference:
             )
         model.eval()
         shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters(remove_duplicate=False)}
-        cpu_offload(model, execution_device=torch.device("cpu"), state_dict=_Streamed(checkpoint.weights, shapes))
+        cpu_offload(
+            model,
+            execution_device=torch.device("cpu"),
+            state_dict=_Streamed(checkpoint.weights, shapes, self._spec.feature_layer),
+        )
         self._model = model
         self._processor = AutoProcessor.from_pretrained(checkpoint.path)
 
@@ -102,17 +107,27 @@ class _Streamed(Mapping[str, torch.Tensor]):
     What comes after the feature layer never reaches the answer and reads as zeros.
     """
 
-    def __init__(self, weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, weights: Weights, shapes: Mapping[str, tuple[int, ...]], feature_layer: int) -> None:
         self._weights = weights
         self._shapes = shapes
+        self._feature_layer = feature_layer
 
     def __getitem__(self, name: str) -> torch.Tensor:
         canonical = canonical_name(name)
+        if canonical is None:
+            raise ExportError(
+                f"transformers asks for the tensor {name!r}, which edgeprune does not know; report this model"
+            )
         if canonical == "head.weight" and canonical not in self._weights.shapes:
             canonical = "embed.weight"
-        if canonical is None or canonical not in self._weights.shapes:
-            return torch.zeros(self._shapes[name])
-        return torch.from_numpy(self._weights.read(canonical)).reshape(self._shapes[name])
+        shape = self._shapes[name]
+        for half, number in ((".fc_gate.", 0), (".fc_up.", 1)):  # transformers keeps apart what is stored as one tensor
+            if half in canonical:
+                joined = canonical.replace(half, ".fc_in.")
+                return torch.from_numpy(self._weights.read_rows(joined, number * shape[0], (number + 1) * shape[0]))
+        if not canonical or is_later_block(canonical, self._feature_layer):
+            return torch.zeros(shape)
+        return torch.from_numpy(self._weights.read(canonical)).reshape(shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)

@@ -72,6 +72,11 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
         raise CheckpointError(
             f"the decoder's activation is {model.language.activation!r}; expected silu, which llama, mistral and qwen2 use"
         )
+    if model.vision.prefix_tokens != 1:
+        raise CheckpointError(
+            f"the {model.vision.kind} tower has {model.vision.prefix_tokens} prefix tokens, of which transformers passes one on as a visual "
+            "token; expected a tower with a class token only, such as clip, vit or dinov2"
+        )
     layers = tuple(sorted({layer for s in chosen for layer in METHODS[s.method].layers(plan)}))
     with staging(out, force=options.force) as folder:
         with WeightsWriter(folder / WEIGHTS) as writer:

@@ -40,7 +40,7 @@ def select_graph(
     Only the inputs that the method reads are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left.
     """
     vision, tiles, tokens = model.vision, model.preprocess.tiles_max, model.preprocess.tokens_per_tile
-    layers = METHODS[method].layers(plan)
+    layers = tuple(dict.fromkeys(METHODS[method].layers(plan)))  # a method may name one layer twice
     traced = _trace(METHODS[method], keep, plan, (tiles, vision.heads, tokens, vision.hidden), layers)
     shapes: dict[str, tuple[str, tuple[int, ...]]] = {
         "features": ("float32", (tiles, tokens, vision.hidden)),

@@ -70,6 +70,8 @@ def profile(
     energy: Meter[EnergyReading] | None = None,
     memory: Meter[MemoryReading] | None = None,
     memory_apart: Callable[[Budget], MemoryReading | None] | None = None,
+    threads: int = 0,
+    notes: Sequence[str] = (),
     progress: Progress = lambda done, total, label: None,
 ) -> Report:
     """Run everything and return the raw numbers.
@@ -139,6 +141,9 @@ def profile(
         energy_source=energy_source,
         memory_scope=ONE_PROCESS if memory_apart is None else OWN_PROCESS,
         budgets=tuple(BudgetResult(b, tuple(samples[b.name]), readings.get(b.name)) for b in budgets),
+        question=" / ".join(dict.fromkeys(case.question for case in cases)),
+        threads=threads,
+        notes=tuple(notes),
     )
 
 

@@ -6,12 +6,11 @@ Names carry units: seconds, bytes, joules. None = unknown. Paths of the machine 
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 
+from edgeprune_profiles.files import write_whole
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters.environment import Environment
 from edgeprune_runtime.meters.memory import MemoryReading
@@ -26,7 +25,11 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Budget(Record, frozen=True):
-    """One way of choosing visual tokens that the bundle holds. `keep_ratio` 1.0 drops nothing; its `keep` is None."""
+    """One way of choosing visual tokens that the bundle holds. `keep_ratio` 1.0 drops nothing; its `keep` is None.
+
+    weights_bytes   the bundle's one weights file, which all budgets share
+    cache_bytes     rows of the KV cache that the longest request writes
+    """
 
     name: str
     method: str
@@ -61,6 +64,11 @@ class Sample(Record, frozen=True):
         return sum(sum(times) for stage, times in self.wall_s.items() if stage != DECODE)
 
     @property
+    def ttft_cpu_s(self) -> float:
+        """Processor seconds up to the first token."""
+        return sum(sum(times) for stage, times in self.cpu_s.items() if stage != DECODE)
+
+    @property
     def tpot_s(self) -> float | None:
         """Time per output token after the first: mean of the decode steps. None when there was no step."""
         steps = self.wall_s.get(DECODE, ())
@@ -92,7 +100,7 @@ class Difference(Record, frozen=True):
 
 
 class AccuracyRow(Record, frozen=True):
-    """One selection on one data file. Scores are in 0..1 by metric name."""
+    """One selection on one data file. Scores are in 0..1 by metric name; `over` is the lead over each other method there."""
 
     name: str
     method: str
@@ -103,19 +111,23 @@ class AccuracyRow(Record, frozen=True):
     differences: dict[str, Difference]
     keep: int | None = None
     kinds: dict[str, float] = {}
+    over: dict[str, Difference] = {}
 
 
 class Accuracy(Record, frozen=True):
-    """What `edgeprune eval` writes with --json. `headline` names the metric that is drawn."""
+    """What `edgeprune eval --out` writes. `headline` names the metric that is drawn, `settings` what decided the answers."""
 
     data: str
     images: int
     questions: int
     headline: str
     rows: tuple[AccuracyRow, ...]
+    settings: dict[str, str] = {}
 
 
 class Report(Record, frozen=True):
+    """`notes` are sentences about the conditions; `threads` 0 means that the backend chose."""
+
     schema: int
     created: str
     command: str
@@ -130,6 +142,9 @@ class Report(Record, frozen=True):
     memory_scope: str
     budgets: tuple[BudgetResult, ...]
     accuracy: Accuracy | None = None
+    question: str | None = None
+    threads: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class _Version(msgspec.Struct):
@@ -138,22 +153,7 @@ class _Version(msgspec.Struct):
 
 def save_report(report: Report, path: Path) -> None:
     """Write through a temporary sibling and a rename: a kill leaves the old file or the new one."""
-    encoded = msgspec.json.format(msgspec.json.encode(report), indent=1)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise MeasurementError(f"cannot write the report {path}: {error}; choose another place") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(encoded + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise MeasurementError(f"cannot write the report {path}: {error}; choose another place") from error
+    write_whole(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
 
 def load_report(path: Path) -> Report:
@@ -176,6 +176,17 @@ def load_accuracy(path: Path) -> Accuracy:
         return msgspec.json.decode(_read(path), type=Accuracy)
     except msgspec.MsgspecError as error:
         raise MeasurementError(f"{path} is not a usable evaluation: {error}; run `edgeprune eval` again") from error
+
+
+def with_accuracy(report: Report, accuracy: Accuracy) -> Report:
+    """The report with an evaluation in it. Raises MeasurementError when that is of another bundle."""
+    bundle = accuracy.settings.get("bundle", report.bundle.sha256)
+    if bundle != report.bundle.sha256:
+        raise MeasurementError(
+            f"the evaluation is of the bundle {bundle[:12]}, the profile of {report.bundle.sha256[:12]}; "
+            "evaluate the bundle that was profiled"
+        )
+    return msgspec.structs.replace(report, accuracy=accuracy)
 
 
 def _read(path: Path) -> bytes:

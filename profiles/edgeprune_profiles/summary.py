@@ -8,6 +8,8 @@ from statistics import mean, median
 from edgeprune_profiles.record import DECODE, STAGES, Accuracy, AccuracyRow, Budget, BudgetResult, Report
 from edgeprune_profiles.stats import Percentiles, Ratio, paired_ratio, percentiles
 
+FIXED = ("preprocess", "tower")
+
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
@@ -29,12 +31,21 @@ class BudgetSummary:
     tokens_per_s: float | None  # decode only
     energy_j: float | None  # median per request
     ttft_gain: Ratio | None
+    ttft_cpu_gain: Ratio | None  # in processor time
     tpot_gain: Ratio | None
-    untouched: float | None  # share of preprocess and tower, which pruning after the tower cannot shorten
+    untouched: (
+        float | None
+    )  # median share of preprocess and tower in TTFT, which pruning after the tower cannot shorten
 
     @property
     def name(self) -> str:
         return self.result.budget.name
+
+    @property
+    def ttft_cpu_s(self) -> float | None:
+        """Median processor time up to the first token."""
+        samples = self.result.samples
+        return median(sample.ttft_cpu_s for sample in samples) if samples else None
 
     @property
     def full(self) -> bool:
@@ -81,10 +92,8 @@ def _budget(result: BudgetResult, full: BudgetResult | None, seed: int) -> Budge
     stages = {stage: _stage(result, stage) for stage in sorted({s for sample in samples for s in sample.wall_s})}
     ttft = percentiles([sample.ttft_s for sample in samples])
     tpot = percentiles([t for sample in samples if (t := sample.tpot_s) is not None])
-    fixed = sum(stages[stage].wall_s for stage in ("preprocess", "tower") if stage in stages)
-    to_first = sum(time.wall_s for stage, time in stages.items() if stage != DECODE)
     joules = [sample.energy_j for sample in samples if sample.energy_j is not None]
-    ttft_gain, tpot_gain = (None, None) if full is None or full is result else _gains(full, result, seed)
+    gains = (None, None, None) if full is None or full is result else _gains(full, result, seed)
     return BudgetSummary(
         result=result,
         visual_tokens=round(median(sample.visual_tokens for sample in samples)) if samples else None,
@@ -93,10 +102,16 @@ def _budget(result: BudgetResult, full: BudgetResult | None, seed: int) -> Budge
         tpot_s=tpot,
         tokens_per_s=1 / tpot.p50 if tpot and tpot.p50 > 0 else None,
         energy_j=median(joules) if joules and len(joules) == len(samples) else None,
-        ttft_gain=ttft_gain,
-        tpot_gain=tpot_gain,
-        untouched=fixed / to_first if to_first > 0 else None,
+        ttft_gain=gains[0],
+        ttft_cpu_gain=gains[1],
+        tpot_gain=gains[2],
+        untouched=_untouched(result),
     )
+
+
+def _untouched(result: BudgetResult) -> float | None:
+    shares = [sum(sum(s.wall_s.get(stage, ())) for stage in FIXED) / s.ttft_s for s in result.samples if s.ttft_s > 0]
+    return median(shares) if shares else None
 
 
 def _stage(result: BudgetResult, stage: str) -> StageTime:
@@ -105,13 +120,14 @@ def _stage(result: BudgetResult, stage: str) -> StageTime:
     return StageTime(median(fold(wall) for wall, _ in runs), median(fold(cpu) if cpu else 0.0 for _, cpu in runs))
 
 
-def _gains(full: BudgetResult, result: BudgetResult, seed: int) -> tuple[Ratio | None, Ratio | None]:
+def _gains(full: BudgetResult, result: BudgetResult, seed: int) -> tuple[Ratio | None, ...]:
     """Full budget / this budget, paired by round and case."""
     mine = {(s.repetition, s.case): s for s in result.samples}
     pairs = [(s, mine[s.repetition, s.case]) for s in full.samples if (s.repetition, s.case) in mine]
     first = [(a.ttft_s, b.ttft_s) for a, b in pairs]
+    busy = [(a.ttft_cpu_s, b.ttft_cpu_s) for a, b in pairs if a.ttft_cpu_s > 0 and b.ttft_cpu_s > 0]
     later = [(x, y) for a, b in pairs if (x := a.tpot_s) is not None and (y := b.tpot_s) is not None]
-    return _ratio(first, seed), _ratio(later, seed)
+    return tuple(_ratio(pairs_of, seed) for pairs_of in (first, busy, later))
 
 
 def _ratio(pairs: list[tuple[float, float]], seed: int) -> Ratio | None:

@@ -9,7 +9,7 @@ A failed request raises a RequestError and leaves the model usable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -128,25 +128,43 @@ class Model:
             )
         )
 
+    def budget_label(self, budget: str | float | int) -> str:
+        """The bundle's own spelling of a budget: 0.2 and "0.20" are "0.2". Raises BudgetError for one it does not hold."""
+        label = _label(budget)
+        if label not in self.budgets:
+            raise BudgetError(
+                f"this bundle has no budget {label!r}; it has {', '.join(self.budgets)}. Export again to add one"
+            )
+        return label
+
     def methods(self, budget: str) -> tuple[str, ...]:
         """Methods that the bundle holds at this budget, its own first."""
         return tuple(dict.fromkeys(s.method for s in self._manifest.selections if s.budget == budget))
 
     def see(self, image: Any, *, budget: str | float | int | None = None, method: str | None = None) -> View:
         """Encode a picture (path, bytes, PIL image or uint8 array) and keep K tokens of it."""
+        return self.see_each(image, [(budget, method)])[0]
+
+    def see_each(self, image: Any, choices: Sequence[tuple[str | float | int | None, str | None]]) -> tuple[View, ...]:
+        """Encode a picture once and keep tokens of it under each (budget, method); all views share the first two spans."""
         watch = Stopwatch()
         with watch.span("preprocess"):
             picture = load_image(image)
             height, width = picture.height, picture.width
             layout = layout_from_size(height, width, self._manifest.preprocess)
-            selection = self._selection(budget, method, layout.tiles)
+            selections = [self._selection(budget, method, layout.tiles) for budget, method in choices]
             tiles = tiles_from_image(picture, self._manifest.preprocess)
         with watch.span("tower"):
             self._vision.encode(tiles)
-        with watch.span("select"):
-            selected = self._vision.select(selection, layout)
-        notes = _notes(selection, layout, len(selected.kept))
-        return View(selection, layout, selected.visual, selected.kept, (height, width), notes, watch.spans)
+        views = []
+        for selection in selections:
+            select = Stopwatch()
+            with select.span("select"):
+                selected = self._vision.select(selection, layout)
+            notes = _notes(selection, layout, len(selected.kept))
+            spans = watch.spans + select.spans
+            views.append(View(selection, layout, selected.visual, selected.kept, (height, width), notes, spans))
+        return tuple(views)
 
     def ask(
         self,
@@ -158,8 +176,9 @@ class Model:
         max_tokens: int = 128,
         sampling: Sampling = _GREEDY,
         template: bool = True,
+        stop: bool = True,
     ) -> Answer:
-        """Answer one question, about a picture (or a View of one) or about none."""
+        """Answer one question, about a picture (or a View of one) or about none. stop=False goes on past the end token."""
         for piece in self.stream(
             prompt,
             image=image,
@@ -168,6 +187,7 @@ class Model:
             max_tokens=max_tokens,
             sampling=sampling,
             template=template,
+            stop=stop,
         ):
             if piece.answer is not None:
                 return piece.answer
@@ -183,6 +203,7 @@ class Model:
         max_tokens: int = 128,
         sampling: Sampling = _GREEDY,
         template: bool = True,
+        stop: bool = True,
     ) -> Iterator[Piece]:
         """Like `ask`, yielding each token as it is chosen; the last piece carries the whole answer."""
         if max_tokens < 1:
@@ -196,8 +217,9 @@ class Model:
             packed, embeds = self._compose(ids, view)
             room = self._manifest.language.capacity - len(packed.ids)
             logits = self.language.prefill(embeds, packed.positions)
+        ends: frozenset[int] = frozenset(self._manifest.language.eos_token_ids if stop else ())
         yield from self._generate(
-            packed, logits, view, watch, min(max_tokens, room + 1), Sampler(sampling), room < max_tokens
+            packed, logits, view, watch, min(max_tokens, room + 1), Sampler(sampling), room < max_tokens, ends
         )
 
     def _generate(
@@ -209,15 +231,15 @@ class Model:
         limit: int,
         sampler: Sampler,
         tight: bool,
+        ends: frozenset[int],
     ) -> Iterator[Piece]:
-        stop = set(self._manifest.language.eos_token_ids)
         chosen: list[int] = []
         shown = ""
         reason: Literal["stop", "length", "capacity"] = "capacity" if tight else "length"
         while True:
             token = sampler.choose(logits)
             chosen.append(token)
-            if token in stop:
+            if token in ends:
                 reason = "stop"
                 break
             text = self._prompter.text(chosen)
@@ -270,12 +292,8 @@ class Model:
         return packed, embeds
 
     def _selection(self, budget: str | float | int | None, method: str | None, tiles: int) -> SelectionSpec:
-        label = self.budgets[0] if budget is None else _label(budget)
+        label = self.budgets[0] if budget is None else self.budget_label(budget)
         matching = [s for s in self._manifest.selections if s.budget == label]
-        if not matching:
-            raise BudgetError(
-                f"this bundle has no budget {label!r}; it has {', '.join(self.budgets)}. Export again to add one"
-            )
         wanted = (
             [s for s in matching if s.method == method]
             if method

@@ -136,10 +136,23 @@ def test_several_reference_answers_make_vqa_accuracy_the_headline(tmp_path):
         compare(several, ALL, answers, data="q", headline="bleu")
 
 
-def test_without_full_budget_there_is_nothing_to_compare_with(tmp_path):
+def test_without_full_budget_there_are_scores_and_no_differences(tmp_path):
     answers = run(tmp_path / "a.jsonl", FakeAnswerer())
-    with pytest.raises(MeasurementError, match=r"budget 1\.0"):
-        compare(QUESTIONS, [HIRED], answers, data="q")
+    (row,) = compare(QUESTIONS, [HIRED], answers, data="q").rows
+    assert (row.scores["exact_match"], row.differences) == (0.5, {})
+
+
+def test_the_first_method_is_held_against_every_other_at_its_ratio(comparison):
+    full, hired, random = comparison.rows
+    assert hired.over["random"].point == 0.5
+    assert (full.over, random.over) == ({}, {})
+
+
+def test_questions_about_one_picture_are_asked_together(tmp_path):
+    mixed = [*QUESTIONS[::2], *QUESTIONS[1::2]]
+    answerer = FakeAnswerer()
+    run(tmp_path / "a.jsonl", answerer, mixed)
+    assert [question for question, _ in answerer.asked[::3]] == [q.question for q in QUESTIONS]
 
 
 def test_a_selection_given_twice_is_refused(tmp_path):

@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Both create their own virtual environment in .venv.
+# A smaller torch: `make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"` takes its CPU build.
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+BIN = $(VENV)/bin
+DEMO = demo
+REFERENCE = tools/reference_vlm
+
+.PHONY: demo test check bench clean
+.DELETE_ON_ERROR:
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[export,dev]"
+	touch $@
+
+# From the reference checkpoint to a measured answer: export at 0.2 beside 1.0, ask, profile, evaluate, report.
+demo: $(VENV)/installed
+	$(BIN)/python $(REFERENCE)/scenes.py --out $(DEMO)/pictures --scenes 24
+	$(BIN)/edgeprune export $(REFERENCE)/checkpoint --budget 0.2 --budget 1.0 --out $(DEMO)/reference.bundle --force
+	$(BIN)/python tools/ask_demo.py $(DEMO)
+	$(BIN)/edgeprune eval $(DEMO)/reference.bundle --data $(DEMO)/pictures/questions.jsonl --out $(DEMO)/accuracy.json
+	$(BIN)/edgeprune profile $(DEMO)/reference.bundle --image $(DEMO)/pictures/0001.png --runs 10 --out $(DEMO)/report.json
+	$(BIN)/edgeprune report $(DEMO)/report.json --eval $(DEMO)/accuracy.json --html $(DEMO)/report.html
+	@echo "open $(DEMO)/report.html in a browser; $(DEMO)/kept.png shows which tokens the budget kept"
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python tools/bench.py all --out docs/measurements
+
+clean:
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,54 @@
+"""edgeprune report: a profile as a page, a table for a pull request, or rows for a spreadsheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+
+
+def report(
+    report_json: Annotated[Path, typer.Argument(metavar="REPORT.JSON", help="Written by `edgeprune profile --out`.")],
+    html: Annotated[
+        Path | None, typer.Option(help="One self-contained page. [default: beside the report, when no form is named]")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Tables for a pull request.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="One row per request, raw.")] = None,
+    accuracy: Annotated[
+        Path | None, typer.Option("--eval", help="Result of `edgeprune eval --out`, to be put beside the times.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write REPORT.JSON in readable forms and print what it says."""
+    with errors_as_one_line():
+        from edgeprune_profiles import (
+            load_accuracy,
+            load_report,
+            render_csv,
+            render_html,
+            render_markdown,
+            with_accuracy,
+            write_whole,
+        )
+        from edgeprune_profiles.digest import digest
+
+        found = load_report(report_json)
+        if accuracy is not None:
+            found = with_accuracy(found, load_accuracy(accuracy))
+        if html is None and markdown is None and csv is None:
+            html = report_json.with_suffix(".html")
+        forms = ((html, render_html), (markdown, render_markdown), (csv, render_csv))
+        written = [(path, render(found)) for path, render in forms if path is not None]
+        for path, text in written:
+            write_whole(path, text.encode())
+        facts = digest(found)
+        if json:
+            emit({**facts, "written": [str(path) for path, _ in written]})
+            return
+        for sentence in facts["verdict"]:
+            out.print(sentence, highlight=False, markup=False)
+        for path, _ in written:
+            out.print(f"written: {path}", highlight=False, markup=False)

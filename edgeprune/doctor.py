@@ -1,0 +1,224 @@
+"""What this machine can do with edgeprune, and what stands in the way. Imports nothing that a base install lacks."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from edgeprune_runtime import backends
+from edgeprune_runtime.errors import BackendUnavailable
+from edgeprune_runtime.meters import Environment, environment, survey
+
+_REQUIREMENT = re.compile(r"^(?P<name>[\w.-]+)\s*(?P<range>[^;]*)(?:;.*extra == ['\"](?P<extra>[\w-]+)['\"])?")
+_BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
+# Flags of /proc/cpuinfo that decide how fast int8 products are.
+FLAGS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "AVX512-VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "amx_int8": "AMX int8",
+    "asimddp": "Arm dot product",
+    "i8mm": "Arm i8mm",
+    "sve": "Arm SVE",
+}
+_DEVELOPERS = "dev"
+_FAST_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A requirement of edgeprune: `extra` "" is the base install, `installed` None is missing, `why` what to do if not `ok`."""
+
+    name: str
+    extra: str
+    required: str
+    installed: str | None
+    ok: bool
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A backend or an instrument; `why` says why it is not usable, and what to do."""
+
+    name: str
+    usable: bool
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Instruction sets found, and what they mean for int8."""
+
+    features: tuple[str, ...]
+    fast_int8: bool | None
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes; None = unknown. `limit_bytes` is that of the container."""
+
+    total_bytes: int | None
+    available_bytes: int | None
+    limit_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """Everything the doctor found. `healthy`: this machine can run bundles."""
+
+    healthy: bool
+    packages: tuple[Package, ...]
+    extras: dict[str, bool]
+    backends: tuple[Part, ...]
+    meters: tuple[Part, ...]
+    cpu: Cpu
+    memory: Memory
+    environment: Environment
+    advice: tuple[str, ...]
+
+
+def examine(root: Path = Path("/")) -> Checkup:
+    """Look around. `root` is where /proc and /sys are looked for."""
+    packages = tuple(p for p in map(_package, _requirements()) if p.extra != _DEVELOPERS)
+    engines = tuple(_backend(name) for name in backends.names())
+    base = all(p.ok for p in packages if not p.extra)
+    facts = environment(root)
+    return Checkup(
+        healthy=base and any(engine.usable for engine in engines),
+        packages=packages,
+        extras={extra: all(p.ok for p in packages if p.extra == extra) for extra in _extras()},
+        backends=engines,
+        meters=tuple(Part(name, why is None, why) for name, why in survey().items()),
+        cpu=_cpu(root),
+        memory=_memory(root, facts),
+        environment=facts,
+        advice=_advice(facts),
+    )
+
+
+def _requirements() -> list[str]:
+    try:
+        return metadata.requires("edgeprune") or []
+    except metadata.PackageNotFoundError:  # a source folder on the path, not installed
+        return []
+
+
+def _package(requirement: str) -> Package:
+    match = _REQUIREMENT.match(requirement)
+    if match is None:
+        return Package(requirement, "", "", None, False, "this requirement cannot be read; install edgeprune again")
+    name, bounds, extra = match["name"], match["range"].strip(), match["extra"] or ""
+    installed = _installed(name)
+    if installed is not None and _within(installed, bounds):
+        return Package(name, extra, bounds, installed, True, None)
+    way = f"`pip install 'edgeprune[{extra}]'`" if extra else "`pip install --upgrade edgeprune`"
+    found = "not installed" if installed is None else f"{installed} found, {bounds} needed"
+    return Package(name, extra, bounds, installed, False, f"{found}; {way}")
+
+
+def _installed(name: str) -> str | None:
+    stand_ins = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}  # the GPU package holds the CPU one
+    for candidate in stand_ins.get(name, (name,)):
+        try:
+            return metadata.version(candidate)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _within(version: str, bounds: str) -> bool:
+    """Whether a version meets `>=` and `<`, by its leading numbers; other kinds of bounds are not checked."""
+    found = _numbers(version)
+    return all(
+        found >= _numbers(bound) if sign == ">=" else found < _numbers(bound) for sign, bound in _BOUND.findall(bounds)
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    numbers = [int(part) for part in match[0].split(".")] if match else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _extras() -> list[str]:
+    try:
+        named = metadata.metadata("edgeprune").get_all("Provides-Extra") or []
+    except metadata.PackageNotFoundError:
+        return []
+    return [extra for extra in named if extra != _DEVELOPERS]
+
+
+def _backend(name: str) -> Part:
+    try:
+        backends.backend(name)
+    except BackendUnavailable as error:
+        return Part(name, False, str(error))
+    return Part(name, True, None)
+
+
+def _cpu(root: Path) -> Cpu:
+    words: set[str] = set()
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            words.update(value.split())
+    features = tuple(text for flag, text in FLAGS.items() if flag in words)
+    if not words:
+        return Cpu((), None, "the processor's instruction sets are unknown; measure int8 before relying on it")
+    if words & _FAST_INT8:
+        return Cpu(features, True, "has int8 dot products: int8 bundles can be much faster than fp32 ones")
+    return Cpu(features, False, "has no int8 dot products: int8 bundles save memory, but may be no faster than fp32")
+
+
+def _memory(root: Path, facts: Environment) -> Memory:
+    available = next(
+        (int(line.split()[1]) * 1024 for line in _read(root / "proc/meminfo").splitlines() if line.startswith("MemAvailable:")),
+        None,
+    )  # fmt: skip
+    limit = _read(root / "sys/fs/cgroup/memory.max").strip()
+    return Memory(facts.memory_bytes, available, int(limit) if limit.isdigit() else None)
+
+
+def _advice(facts: Environment) -> tuple[str, ...]:
+    found = []
+    if facts.governor not in (None, "performance"):
+        found.append(
+            f"the frequency governor is {facts.governor}: for steady measurements run "
+            "`sudo cpupower frequency-set -g performance`"
+        )
+    if facts.isolation is not None:
+        found.append(f"signs of {facts.isolation}: neighbours may disturb measurements, so profile with more --runs")
+    if facts.cpu_quota_cores is not None:
+        found.append(
+            f"the container is limited to {facts.cpu_quota_cores:g} cores: pass --threads {max(1, int(facts.cpu_quota_cores))}"
+        )
+    if _installed("onnxruntime-gpu") is not None and _present("onnxruntime"):
+        found.append(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
+            "`pip uninstall onnxruntime onnxruntime-gpu`, then install one of them"
+        )
+    if sys.version_info >= (3, 14):
+        found.append("edgeprune is tested on Python 3.10 to 3.13")
+    return tuple(found)
+
+
+def _present(name: str) -> bool:
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

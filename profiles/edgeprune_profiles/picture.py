@@ -1,0 +1,47 @@
+"""A picture for those who give none: always the same, as large as the largest tile grid, so that nothing is padded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from edgeprune_runtime.spec import Preprocess
+
+NAME = "generated.png"
+_SHAPES = 24
+
+
+def largest_size(preprocess: Preprocess) -> tuple[int, int]:
+    """(height, width) in pixels of a picture with the most tiles the model can have."""
+    tile = (preprocess.tile_px, preprocess.tile_px)
+    return max(preprocess.pinpoints, key=lambda size: size[0] * size[1], default=tile) if preprocess.anyres else tile
+
+
+def draw_picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    """A grainy gradient with shapes on it: [height, width] RGB, the same for the same arguments."""
+    generator = np.random.default_rng(seed)
+    down, across = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None, :]
+    planes = [60 + 120 * down + 0 * across, 90 + 100 * across + 0 * down, 200 - 120 * down * across]
+    grain = generator.normal(0, 12, (height, width, 1))
+    picture = Image.fromarray(np.clip(np.stack(planes, axis=-1) + grain, 0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(picture)
+    for number in range(_SHAPES):
+        side = float(generator.uniform(0.03, 0.2)) * min(height, width)
+        x, y = float(generator.uniform(0, width - side)), float(generator.uniform(0, height - side))
+        red, green, blue = (int(value) for value in generator.integers(0, 256, 3))
+        outline = pen.ellipse if number % 2 else pen.rectangle
+        outline((x, y, x + side, y + side), fill=(red, green, blue))
+    return picture
+
+
+def write_picture(folder: Path, preprocess: Preprocess) -> tuple[Path, str]:
+    """Draw it into `folder`; returns the file and the sentence that a report needs about it."""
+    height, width = largest_size(preprocess)
+    path = folder / NAME
+    draw_picture(height, width).save(path)
+    return path, (
+        f"No picture was given: {NAME} is a generated one of {width} x {height} pixels, which fills the largest tile "
+        f"grid ({preprocess.tiles_max} tiles), the most work a picture can be."
+    )

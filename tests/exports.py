@@ -1,0 +1,123 @@
+"""Bundles of tiny made checkpoints: each is exported once per process and shared, so nobody may change it.
+
+bundle = exported(tower="vit", decoder="llama")          # read only; further options: fields of Recipe
+bundle = own_bundle(bundle, tmp_path)                    # a copy to damage
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgeprune.plan import TokenPlan, budget_from_text
+from edgeprune_export.export import export
+from edgeprune_export.options import ExportOptions
+from tests.checkpoints import tiny_checkpoint
+
+BUDGETS = ("0.2", "0.5", "40", "1.0")
+#: Positions per run of the prefill graph; small, so that short prompts cross several boundaries.
+CHUNK = 32
+
+#: Exports that pass the parity gate: between them every tower, decoder, rope scaling, name form and plan option.
+GATED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+    (
+        {"tower": "clip", "decoder": "llama", "rope": "llama3", "tied": True, "names": "old", "attention_bias": True},
+        {},
+    ),
+    (
+        {"tower": "clip", "decoder": "mistral", "rope": "default", "names": "hub", "shards": 2, "bos": "tokenizer"},
+        {"alpha": 0.25, "early_layer": 1},
+    ),
+    (
+        {"tower": "vit", "decoder": "llama", "rope": "linear", "names": "new", "multi_head": True},
+        {"position_ids": "renumber", "newline": "rows"},
+    ),
+    (
+        {"tower": "vit", "decoder": "mistral", "rope": "yarn", "names": "old", "head_dim": 24},
+        {"newline": "none"},
+    ),
+    (
+        {"tower": "dinov2", "decoder": "qwen2", "rope": "default", "names": "hub", "tied": True, "dtype": "float16"},
+        {"budget_of": "picture"},
+    ),
+    (
+        {"tower": "dinov2", "decoder": "mistral", "rope": "llama3", "names": "new", "swiglu": True, "tied": True},
+        {"method": "downsample"},
+    ),
+    (
+        {"family": "llava", "tower": "clip", "decoder": "llama", "names": "hub", "processor": "old"}
+        | {"tokenizer": "bytes", "dtype": "bfloat16"},
+        {},
+    ),
+    (
+        {"family": "llava", "tower": "vit", "decoder": "qwen2", "names": "old", "bos": "none"},
+        {"method": "uniform", "position_ids": "renumber"},
+    ),
+)
+
+
+@functools.cache
+def _root() -> Path:
+    root = Path(tempfile.mkdtemp(prefix="edgeprune-bundles-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root
+
+
+def options(
+    budgets: tuple[str, ...] = ("0.2", "1.0"),
+    *,
+    parity: bool = True,
+    controls: bool = False,
+    precision: Any = "fp32",
+    plan: dict[str, Any] | None = None,
+    **more: Any,
+) -> ExportOptions:
+    """Options for a small bundle. `plan`: fields of TokenPlan."""
+    fields = dict(plan or {})
+    token_plan = TokenPlan(**({"feature_layer": fields.get("early_layer", 0)} | fields))
+    return ExportOptions(
+        tuple(budget_from_text(text) for text in budgets),
+        **({"chunk": CHUNK, "text_tokens": 64} | more),
+        plan=token_plan,
+        parity=parity,
+        controls=controls,
+        precision=precision,
+    )
+
+
+def exported(variant: dict[str, Any] | None = None, **asked: Any) -> Path:
+    """The bundle of a checkpoint. `variant`: fields of Recipe; the rest is what `options` takes."""
+    return _exported(json.dumps(variant or {}, sort_keys=True), json.dumps(asked, sort_keys=True))
+
+
+@functools.cache
+def _exported(variant: str, asked: str) -> Path:
+    wanted = json.loads(asked)
+    if "budgets" in wanted:
+        wanted["budgets"] = tuple(wanted["budgets"])
+    out = _root() / f"{len(list(_root().iterdir())):03d}"
+    return export(tiny_checkpoint(**json.loads(variant)), out, options(**wanted)).root
+
+
+def tiny() -> Path:
+    """All budgets and controls of one checkpoint, without the parity gate."""
+    return exported(budgets=BUDGETS, parity=False, controls=True)
+
+
+def own_bundle(bundle: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
+
+
+def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Rewrite manifest.json after `change` has altered its object in place."""
+    path = bundle / "manifest.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(json.dumps(values), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The project's benchmarks: `python tools/bench --help`."""
