@@ -88,7 +88,8 @@ def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: TokenPlan, advanc
 
 def cases(bundle_selections: Sequence[SelectionSpec]) -> int:
     """Steps that `check_parity` will advance."""
-    return 2 * len(fixed_pictures()) * len({s.budget for s in bundle_selections if s.method != "full"} | {"full"})
+    own = {s.budget for s in bundle_selections}
+    return 2 * len(fixed_pictures()) * len(own)
 
 
 def _vision_cases(
@@ -123,20 +124,19 @@ def _vision_cases(
         ours, eager = graph_seen[f"attention_{layer}"][:count], seen.attention[layer][:count].numpy()
         _at_most(checks, f"tower: class attention of layer {layer}", "", _relative(ours, eager), limits.attention)
     found = []
-    own = {plan.method, "full"}
     for selection in manifest.selections:
-        if selection.tiles not in (None, layout.tiles) or (selection.method not in own and selection.method != "full"):
+        if selection.tiles not in (None, layout.tiles) or selection.method not in (plan.method, "full"):
             continue
         selected = vision.select(selection, layout)
         method = METHODS[selection.method]
-        on_graph = method.reduce(_seen_by_graph(graph_seen, seen), selection.keep, plan).index.numpy()
-        same = np.array_equal(on_graph[on_graph >= 0], selected.kept)
+        on_graph = method.reduce(_seen_by_graph(graph_seen, seen), selection.keep, plan)
+        expected = on_graph.index.numpy()
+        same = np.array_equal(expected[expected >= 0], selected.kept)
         _at_least(checks, f"{selection.graph}: indices equal the method's", selection.budget, float(same), 1.0)
         on_eager = method.reduce(seen, selection.keep, plan).index.numpy()
         shared = np.intersect1d(on_eager[on_eager >= 0], selected.kept).size / max(1, len(selected.kept))
         _at_least(checks, f"{selection.graph}: indices of the eager tower kept", selection.budget, shared, limits.kept)
-        rows = combine.apply(seen, combine.drop(torch.from_numpy(selected.kept)))
-        visual = reference.project(rows)
+        visual = reference.project(combine.apply(seen, on_graph))[: len(selected.kept)]
         _at_most(
             checks,
             f"{selection.graph}: projected tokens",
