@@ -62,6 +62,7 @@ def preprocess_from_folder(folder: Path, config: Section, family: Family, tower:
     if common["resample"] > 5:
         raise section.refuse("resample", "a Pillow filter, 0 to 5")
     if family == "llava":
+        common["extra_tokens"] = tower.prefix_tokens - 1  # LLaVA drops exactly one prefix token
         return Preprocess(anyres=False, pinpoints=(), **_single_tile(section, tower.image_px), **common)
     _refuse_other_tiles(section, tower.image_px)
     return Preprocess(anyres=True, pinpoints=_pinpoints(section, config, tower.image_px), **common)

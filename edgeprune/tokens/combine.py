@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,13 +26,15 @@ def pool(seen: Seen, keep: int) -> Reduction:
     `index` is the first token of each cell. With fewer candidates than `keep` each token is its own cell.
     """
     tiles, tokens = seen.slot.shape
-    side = round(tokens**0.5)
+    side = math.isqrt(tokens)
     slot = seen.slot.flatten()
     height, width = seen.mosaic[0], seen.mosaic[1]
     in_mosaic = height * width
     k_thumbnail, k_mosaic = _split(keep, tokens, in_mosaic)
 
-    position = torch.arange(tokens)
+    position = torch.clamp(
+        torch.arange(tokens) - (tokens - side * side), min=0
+    )  # a token that is no patch joins the first
     thumbnail_cell = _cell(_div(position, side), position % side, side, side, k_thumbnail)
     within = torch.clamp(slot - tokens, min=0)
     columns = torch.clamp(width, min=1)

@@ -72,7 +72,7 @@ class EagerReference:
         tiles = self._spec.preprocess.tiles_max
         features = torch.zeros(tiles, tokens, vision.hidden)
         attention = {layer: torch.zeros(tiles, vision.heads, tokens) for layer in layers}
-        first = self._spec.prefix_tokens
+        first = 1  # only the class token is dropped, as LLaVA does
         for t, tile in enumerate(pixels):
             out = self._model.model.vision_tower(tile[None], output_hidden_states=True, output_attentions=True)
             features[t] = out.hidden_states[self._spec.feature_layer + 1][0, first:]

@@ -24,7 +24,7 @@ from edgeprune_export.seal import hashes, publish, staging, write_manifest
 from edgeprune_export.select import select_graph, store_projector
 from edgeprune_export.tower import store_tower, tower_graph
 from edgeprune_export.weights import WeightsWriter
-from edgeprune_runtime.bundle import Bundle, sha256_of
+from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.spec import (
     SCHEMA,
     GraphSpec,
@@ -72,17 +72,19 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
         raise CheckpointError(
             f"the decoder's activation is {model.language.activation!r}; expected silu, which llama, mistral and qwen2 use"
         )
-    if model.vision.prefix_tokens != 1:
-        raise CheckpointError(
-            f"the {model.vision.kind} tower has {model.vision.prefix_tokens} prefix tokens, of which transformers passes one on as a visual "
-            "token; expected a tower with a class token only, such as clip, vit or dinov2"
-        )
     layers = tuple(sorted({layer for s in chosen for layer in METHODS[s.method].layers(plan)}))
     with staging(out, force=options.force) as folder:
         with WeightsWriter(folder / WEIGHTS) as writer:
             _write_weights(writer, checkpoint, options, room, track)
         graphs = _write_graphs(folder, writer, model, plan, chosen, layers, options.chunk, room, track)
         _copy_text(checkpoint, folder)
+        own = [path.name for path in folder.iterdir()]
+        sources = [
+            path.name for path in checkpoint.path.iterdir() if path.suffix in (".json", ".safetensors", ".jinja")
+        ]
+        with track("checksums", len(own) + len(sources)) as advance:
+            files = hashes(folder, own, advance)
+            made_from = {name: entry.sha256 for name, entry in hashes(checkpoint.path, sources, advance).items()}
         skipped = ParityReport("switched off by --no-parity", "", 0)
         manifest = Manifest(
             schema=SCHEMA,
@@ -98,9 +100,9 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
             selections=chosen,
             graphs=graphs,
             weights_file=WEIGHTS,
-            files=hashes(folder),
+            files=files,
             parity=skipped,
-            provenance=_provenance(checkpoint, options),
+            provenance=_provenance(checkpoint, options, made_from),
             special_tokens=dict(checkpoint.special_tokens),
         )
         if options.parity:
@@ -195,14 +197,13 @@ def _copy_text(checkpoint: Checkpoint, folder: Path) -> None:
         (folder / "chat_template.jinja").write_text(checkpoint.chat_template, encoding="utf-8")
 
 
-def _provenance(checkpoint: Checkpoint, options: ExportOptions) -> Provenance:
-    sources = sorted(path for path in checkpoint.path.iterdir() if path.suffix in (".json", ".safetensors", ".jinja"))
+def _provenance(checkpoint: Checkpoint, options: ExportOptions, hashed: dict[str, str]) -> Provenance:
     return Provenance(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=options.command,
         versions={name: found for name in _PACKAGES if (found := _version(name))},
         source=checkpoint.path.name,
-        source_sha256={path.name: sha256_of(path) for path in sources},
+        source_sha256=hashed,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,10 +43,14 @@ def staging(out: Path, *, force: bool) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def hashes(folder: Path) -> dict[str, FileSpec]:
-    """Size and SHA-256 of every file of the bundle but the manifest."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return {path.relative_to(folder).as_posix(): FileSpec(sha256_of(path), path.stat().st_size) for path in files}
+def hashes(folder: Path, names: Iterable[str], advance: Callable[[], None]) -> dict[str, FileSpec]:
+    """Size and SHA-256 of the named files of a folder; `advance` is called after each."""
+    found = {}
+    for name in sorted(names):
+        path = folder / name
+        found[name] = FileSpec(sha256_of(path), path.stat().st_size)
+        advance()
+    return found
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -1,7 +1,8 @@
 """The vision tower as one static graph over one tile.
 
 A picture's tiles are run one after the other through the same graph, so every tile grid, including the thumbnail alone, shares it.
-Blocks after the feature layer are not built. The class token's attention is a side branch that computes one query row; the main
+Blocks after the feature layer are not built. All tokens but the class token
+go on, as in LLaVA. The class token's attention is a side branch that computes one query row; the main
 attention stays fused and no N x N map is materialised.
 """
 
@@ -23,7 +24,8 @@ def store_tower(
 ) -> Iterator[str]:
     """Stream the first `blocks` blocks into the weights file, yielding after each for progress."""
     store_vectors(writer, read, ["tower.patch.weight", "tower.position"])
-    writer.add("tower.class_token", [read("tower.class_token").reshape(spec.prefix_tokens, spec.hidden)])
+    prefix = ("tower.class_token", "tower.distillation_token")[: spec.prefix_tokens]
+    writer.add("tower.prefix", (read(name).reshape(1, spec.hidden) for name in prefix))
     if spec.patch_bias:
         store_vectors(writer, read, ["tower.patch.bias"])
     if spec.pre_norm:
@@ -48,7 +50,7 @@ def tower_graph(
 ) -> Graph:
     """pixels [1, 3, P, P] -> features [1, N, C] after block `blocks - 1` and attention_<i> [1, H, N] for each asked layer."""
     g = Graph("tower", weights_file=weights_file)
-    tokens, rows, width = spec.patches**2, spec.positions, spec.hidden
+    tokens, rows, width = spec.positions - 1, spec.positions, spec.hidden
     pixels = g.input("pixels", "float32", (1, 3, spec.image_px, spec.image_px))
     x = _embed(g, writer, spec, pixels)
     for i in range(blocks):
@@ -63,7 +65,7 @@ def tower_graph(
         attended = linear(g, writer, f"{p}.o", g.node("Reshape", [mixed, g.integers(rows, width)]), rows)
         x = g.node("Add", [x, _scaled(g, writer, spec, attended, f"{p}.scale1")])
         x = g.node("Add", [x, _scaled(g, writer, spec, _mlp(g, writer, spec, p, x, rows), f"{p}.scale2")])
-    patches = g.node("Slice", [x, g.integers(spec.prefix_tokens), g.integers(rows), g.integers(0)])
+    patches = g.node("Slice", [x, g.integers(1), g.integers(rows), g.integers(0)])
     g.output(g.node("Unsqueeze", [patches, g.integers(0)]), "features", "float32", (1, tokens, width))
     return g
 
@@ -88,13 +90,13 @@ def _embed(g: Graph, writer: WeightsWriter, spec: TowerSpec, pixels: str) -> str
     )
     columns = g.node("Reshape", [grid, g.integers(spec.hidden, spec.patches**2)])
     patches = g.node("Transpose", [columns], perm=[1, 0])
-    x = g.node("Concat", [g.weight(writer["tower.class_token"]), patches], axis=0)
+    x = g.node("Concat", [g.weight(writer["tower.prefix"]), patches], axis=0)
     x = g.node("Add", [x, g.weight(writer["tower.position"])])
     return _norm(g, writer, x, "tower.pre_norm", spec.eps) if spec.pre_norm else x
 
 
 def _class_attention(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
-    """softmax(q_class K^T / sqrt(d)) over all keys, prefix columns removed: q, k [N + prefix, C] -> [1, H, N]."""
+    """softmax(q_class K^T / sqrt(d)) over all keys, the class column removed: q, k [N + 1, C] -> [1, H, N]."""
     rows, heads, width = spec.positions, spec.heads, spec.head_dim
     row = g.node("Slice", [q, g.integers(0), g.integers(1), g.integers(0)])
     query = g.node("Reshape", [row, g.integers(heads, 1, width)])
@@ -102,8 +104,8 @@ def _class_attention(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
     scale = g.constant(f"scale_{width}", np.asarray(width**-0.5, np.float32))
     logits = g.node("MatMul", [g.node("Mul", [query, scale]), keys])
     weights = g.node("Softmax", [logits], axis=-1)
-    patches = g.node("Slice", [weights, g.integers(spec.prefix_tokens), g.integers(rows), g.integers(2)])
-    return g.node("Reshape", [patches, g.integers(1, heads, spec.patches**2)])
+    patches = g.node("Slice", [weights, g.integers(1), g.integers(rows), g.integers(2)])
+    return g.node("Reshape", [patches, g.integers(1, heads, rows - 1)])
 
 
 def _mlp(g: Graph, writer: WeightsWriter, spec: TowerSpec, block: str, x: str, rows: int) -> str:

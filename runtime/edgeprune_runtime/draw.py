@@ -42,8 +42,8 @@ def draw_kept(image: Image.Image, layout: Layout, preprocess: Preprocess, kept: 
             f"the layout has a grid of {layout.grid} tiles, the {image.width}x{image.height} picture another; "
             "expected the layout of this picture; make it with layout_from_size"
         )
-    marks = np.zeros(layout.slot.shape, dtype=np.bool_)
     side = preprocess.patches
+    marks = np.zeros((preprocess.tiles_max, side * side), dtype=np.bool_)
     for tile, row, col in layout.triples(kept):
         marks[tile, row * side + col] = True
     whole = Placement(1, 1, 0, 0, preprocess.tile_px, preprocess.tile_px)  # the thumbnail shows all of the picture

@@ -41,12 +41,14 @@ class Layout:
     length: int
 
     def triples(self, kept: Iterable[int]) -> tuple[tuple[int, int, int], ...]:
-        """(tile, patch row, patch column) of flat indices t*N+n; -1 entries (nothing was left to keep) are skipped.
+        """(tile, patch row, patch column) of flat indices t*N+n; -1 entries (nothing was left to keep) are skipped,
+        and so are tokens that are no patch (DeiT's distillation token).
 
         Raises RequestError for an index outside the model's candidates.
         """
         tokens = self.slot.shape[1]
         side = math.isqrt(tokens)
+        extra = tokens - side * side
         found: list[tuple[int, int, int]] = []
         for index in kept:
             if not -1 <= index < self.slot.size:
@@ -54,8 +56,9 @@ class Layout:
                     f"kept index {index} does not exist; expected 0 to {self.slot.size - 1} or -1; "
                     "use the indices of a run with the same model"
                 )
-            if index >= 0:
-                tile, patch = divmod(int(index), tokens)
+            tile, patch = divmod(int(index), tokens)
+            patch -= extra
+            if index >= 0 and patch >= 0:
                 found.append((tile, patch // side, patch % side))
         return tuple(found)
 
@@ -105,7 +108,9 @@ def _padding_tokens(height: int, width: int, rows: int, cols: int) -> tuple[int,
 def _tiles_from_mosaic(mosaic: NDArray[np.int64], rows: int, cols: int) -> NDArray[np.int64]:
     """[rows*side, cols*side] in raster order -> [rows*cols, side*side], each tile in raster order."""
     side = mosaic.shape[0] // rows
-    tiles: NDArray[np.int64] = mosaic.reshape(rows, side, cols, side).transpose(0, 2, 1, 3).reshape(rows * cols, side * side)
+    tiles: NDArray[np.int64] = (
+        mosaic.reshape(rows, side, cols, side).transpose(0, 2, 1, 3).reshape(rows * cols, side * side)
+    )
     return tiles
 
 

@@ -24,7 +24,7 @@ class Preprocess(Spec, frozen=True):
 
     anyres: bool
     tile_px: int
-    patches: int  # per side of a tile; N = patches * patches tokens
+    patches: int  # per side of a tile; N = patches * patches tokens, and extra_tokens
     pinpoints: tuple[tuple[int, int], ...]  # (height, width) candidates; () when anyres is False
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -32,11 +32,12 @@ class Preprocess(Spec, frozen=True):
     resample: int = 3  # Pillow's number: 3 = bicubic
     resize_shortest: int | None = None  # LLaVA-1.5: resize the shortest edge to this, then centre crop to tile_px
     resize_exact: tuple[int, int] | None = None  # LLaVA-1.5 variants that squash to (height, width)
+    extra_tokens: int = 0  # visual tokens before the patches that are no patch: DeiT's distillation token in LLaVA-1.5
     pad_to_square: bool = False  # LLaVA-1.5 original: pad to a square with the mean colour first
 
     @property
     def tokens_per_tile(self) -> int:
-        return self.patches * self.patches
+        return self.extra_tokens + self.patches * self.patches
 
     @property
     def tiles_max(self) -> int:

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from edgeprune import doctor
+from edgeprune_runtime import backends
+from edgeprune_runtime.errors import BackendUnavailable
+from tests.commands import answer, invoke
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """An Arm board with little in it."""
+    for name, text in {
+        "proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\n",
+        "proc/meminfo": "MemTotal: 4000 kB\nMemAvailable: 1000 kB\n",
+        "sys/fs/cgroup/memory.max": "2048000\n",
+        "sys/fs/cgroup/cpu.max": "150000 100000\n",
+        "sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "powersave\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def lacks(monkeypatch, *missing):
+    version = metadata.version
+
+    def found(name):
+        if name in missing:
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", found)
+
+
+def test_says_what_is_installed_and_what_works():
+    found = answer("doctor")
+    assert found["healthy"] is True
+    assert {part["name"]: part["usable"] for part in found["backends"]} == {"onnxruntime": True}
+    assert {part["name"] for part in found["meters"]} == {"energy", "memory"}
+    base = {p["name"] for p in found["packages"] if not p["extra"]}
+    assert {"numpy", "onnxruntime", "typer"} <= base
+    assert "export" in found["extras"] and "dev" not in found["extras"]
+
+
+def test_whatever_is_not_usable_has_a_reason_and_a_way_out():
+    found = answer("doctor")
+    for part in [*found["backends"], *found["meters"]]:
+        assert part["usable"] or part["why"]
+    for package in found["packages"]:
+        assert package["ok"] or "pip install" in package["why"]
+
+
+def test_people_get_tables():
+    result = invoke("doctor")
+    assert result.exit_code == 0, result.output
+    for text in ("Backends and instruments", "Packages", "int8:", "memory:"):
+        assert text in result.stdout
+
+
+def test_a_missing_extra_names_its_install_command(monkeypatch):
+    lacks(monkeypatch, "torch")
+    found = doctor.examine()
+    torch = next(p for p in found.packages if p.name == "torch")
+    assert (torch.ok, torch.installed) == (False, None)
+    assert "edgeprune[export]" in torch.why
+    assert found.extras["export"] is False
+    assert found.healthy
+
+
+def test_a_machine_that_cannot_run_bundles_is_exit_code_1(monkeypatch):
+    def unavailable(name="auto", *, threads=0):
+        raise BackendUnavailable("broken; mend it")
+
+    monkeypatch.setattr(backends, "backend", unavailable)
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "broken; mend it" in result.stdout
+    assert "cannot run bundles yet" in result.stdout
+
+
+def test_facts_that_matter_for_int8_come_from_the_processor(machine):
+    found = doctor.examine(machine)
+    assert found.cpu.features == ("Arm dot product", "Arm i8mm")
+    assert found.cpu.fast_int8 is True
+    (machine / "proc/cpuinfo").write_text("processor: 0\nflags: sse4_2 avx2\n")
+    assert doctor.examine(machine).cpu.fast_int8 is False
+    (machine / "proc/cpuinfo").unlink()
+    assert doctor.examine(machine).cpu.fast_int8 is None
+
+
+def test_memory_and_its_limit_are_bytes(machine):
+    assert doctor.examine(machine).memory == doctor.Memory(4000 * 1024, 1000 * 1024, 2048000)
+
+
+def test_advice_for_steady_measurements(machine):
+    advice = " ".join(doctor.examine(machine).advice)
+    assert "powersave" in advice
+    assert "--threads 1" in advice
+
+
+@pytest.mark.parametrize(
+    ("version", "bounds", "fits"),
+    [
+        ("2.13.0+cpu", ">=2.6", True), ("2.5.1", ">=2.6", False), ("2.6", ">=2.6.0", True), ("6.0.0", "<6,>=5.0", False),
+        ("5.23.0", "<6,>=5.0", True), ("1.0rc1", "", True),
+    ],
+)  # fmt: skip
+def test_versions_are_held_against_their_bounds(version, bounds, fits):
+    assert doctor._within(version, bounds) is fits

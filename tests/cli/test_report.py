@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import shutil
+
+import msgspec
+import pytest
+
+from edgeprune_profiles import load_report, save_report
+from tests.commands import answer, complaint, invoke
+
+
+@pytest.fixture
+def report_json(measured, tmp_path):
+    return shutil.copy(measured[0], tmp_path / "run.json")
+
+
+def test_writes_one_page_beside_the_report_and_prints_the_verdict(report_json):
+    result = invoke("report", report_json)
+    assert result.exit_code == 0, result.output
+    page = report_json.with_suffix(".html").read_text()
+    assert "<html" in page
+    assert "Accuracy was not evaluated" in result.stdout
+    assert "written:" in result.stdout
+
+
+def test_writes_only_the_forms_that_are_named(report_json, tmp_path):
+    found = answer("report", report_json, "--markdown", tmp_path / "a" / "r.md", "--csv", tmp_path / "r.csv")
+    assert found["written"] == [str(tmp_path / "a" / "r.md"), str(tmp_path / "r.csv")]
+    assert (tmp_path / "a" / "r.md").read_text().count("| 0.2 |") == 1
+    assert len((tmp_path / "r.csv").read_text().splitlines()) == 1 + 2 * 6
+    assert not report_json.with_suffix(".html").exists()
+
+
+def test_puts_the_evaluation_beside_the_times(report_json, evaluated):
+    result = invoke("report", report_json, "--eval", evaluated[0])
+    assert result.exit_code == 0, result.output
+    assert "over 6 questions" in result.stdout
+    page = report_json.with_suffix(".html").read_text()
+    assert "hired@0.2" in page and "uniform@0.2" in page
+
+
+def test_an_evaluation_of_another_bundle_is_refused(report_json, evaluated):
+    report = load_report(report_json)
+    other = msgspec.structs.replace(report, bundle=msgspec.structs.replace(report.bundle, sha256="f" * 64))
+    save_report(other, report_json)
+    assert "evaluate the bundle that was profiled" in complaint("report", report_json, "--eval", evaluated[0])
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"schema": 99}'])
+def test_unusable_reports_are_one_line_and_nothing_is_written(content, tmp_path):
+    path = tmp_path / "r.json"
+    if content is not None:
+        path.write_text(content)
+    assert "r.json" in complaint("report", path)
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(report_json):
+    assert "choose another place" in complaint("report", report_json, "--html", report_json / "page.html")

@@ -1,0 +1,145 @@
+"""From what the user asks to one K per graph and one capacity; what cannot be done is refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeprune.models import open_checkpoint
+from edgeprune.models.spec import ModelSpec
+from edgeprune.plan import TokenPlan
+from edgeprune_export.export import export
+from edgeprune_export.options import capacity, packed_max, selections, tile_counts
+from edgeprune_runtime.errors import CheckpointError, EdgepruneError, PlanError
+from tests.checkpoints import own_copy, tiny_checkpoint
+from tests.exports import options
+
+
+@pytest.fixture(scope="module")
+def model() -> ModelSpec:
+    return open_checkpoint(tiny_checkpoint()).spec
+
+
+def chosen(model: ModelSpec, *budgets: str, **asked: Any) -> list[tuple[str, str, int, int | None]]:
+    made = options(budgets, **asked)
+    return [(s.budget, s.method, s.keep, s.tiles) for s in selections(made, made.plan, model.preprocess)]
+
+
+def test_a_ratio_counts_from_the_largest_grid(model: ModelSpec) -> None:
+    assert model.preprocess.candidates_max == 180 and tile_counts(model.preprocess) == (3, 5)
+    assert chosen(model, "0.2", "40") == [("0.2", "hired", 36, None), ("40", "hired", 40, None)]
+
+
+def test_a_ratio_of_the_picture_has_one_k_per_tile_count(model: ModelSpec) -> None:
+    found = chosen(model, "0.2", "40", plan={"budget_of": "picture"})
+    assert found == [("0.2", "hired", 22, 3), ("0.2", "hired", 36, 5), ("40", "hired", 40, None)]
+
+
+def test_the_whole_budget_keeps_every_token_of_each_tile_count_and_has_no_controls(model: ModelSpec) -> None:
+    assert chosen(model, "1", controls=True) == [("1.0", "full", 108, 3), ("1.0", "full", 180, 5)]
+
+
+def test_controls_come_at_the_same_k(model: ModelSpec) -> None:
+    found = chosen(model, "0.5", controls=True)
+    assert [method for _, method, _, _ in found] == ["hired", "random", "uniform", "downsample"]
+    assert {keep for _, _, keep, _ in found} == {90}
+    own = chosen(model, "0.5", controls=True, plan={"method": "random"})
+    assert [method for _, method, _, _ in own] == ["random", "uniform", "downsample"]
+
+
+def test_a_budget_given_twice_counts_once(model: ModelSpec) -> None:
+    assert chosen(model, "0.2", ".20", "0.2") == chosen(model, "0.2")
+
+
+@pytest.mark.parametrize("count", ["180", "181", "9999"])
+def test_a_count_that_never_binds_is_refused(model: ModelSpec, count: str) -> None:
+    with pytest.raises(PlanError, match="at most 180 visual tokens; use 1.0"):
+        chosen(model, count)
+
+
+def test_capacity_holds_the_longest_prompt_and_is_a_multiple_of_the_chunk(model: ModelSpec) -> None:
+    assert packed_max(model.preprocess, 180) == 192
+    for budget, text, size in (("1.0", 64, 256), ("1.0", 65, 288), ("0.2", 16, 64), ("0.2", 17, 96)):
+        made = options((budget,), text_tokens=text)
+        assert capacity(made, selections(made, made.plan, model.preprocess), model) == size
+
+
+def test_a_capacity_without_room_for_text_is_refused_with_one_that_works(model: ModelSpec) -> None:
+    made = options(("0.5",), capacity=100)
+    picked = selections(made, made.plan, model.preprocess)
+    with pytest.raises(PlanError, match="at least 134"):
+        capacity(made, picked, model)
+    assert capacity(options(("0.5",), capacity=134), picked, model) == 160
+
+
+def test_llava_1_5_has_one_tile_and_no_newlines() -> None:
+    spec = open_checkpoint(tiny_checkpoint(family="llava", tower="vit", names="old", tied=True)).spec
+    assert tile_counts(spec.preprocess) == (1,)
+    assert packed_max(spec.preprocess, 36) == 36
+    assert chosen(spec, "0.5", "1.0") == [("0.5", "hired", 18, None), ("1.0", "full", 36, 1)]
+
+
+def test_a_sliding_window_shorter_than_the_cache_is_refused(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(decoder="mistral", sliding_window=128)
+    with pytest.raises(PlanError, match="attends to 128 positions only, the bundle needs 256"):
+        export(folder, tmp_path / "bundle", options(("1.0",), parity=False))
+    assert list(tmp_path.iterdir()) == []
+    fits = options(("0.2",), capacity=128)
+    spec = open_checkpoint(folder).spec
+    assert capacity(fits, selections(fits, fits.plan, spec.preprocess), spec) == 128
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"plan": {"method": "magic"}},
+        {"plan": {"early_layer": 2}},
+        {"budgets": ("9999",)},
+        {"capacity": 10},
+        {"budgets": ()},
+        {"chunk": 0},
+        {"text_tokens": 0},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_refused_and_nothing_is_left(asked: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(EdgepruneError) as caught:
+        export(tiny_checkpoint(), tmp_path / "deep" / "bundle", options(parity=False, **asked))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_checkpoint_leaves_nothing(tmp_path: Path) -> None:
+    folder = own_copy(tiny_checkpoint(), tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="cut short"):
+        export(folder, tmp_path / "bundle", options(parity=False))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_weights_that_are_no_numbers_leave_nothing(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = own_copy(tiny_checkpoint(), tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["language_model.model.layers.1.mlp.up_proj.weight"][3, 4] = torch.nan
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="up_proj|layers.1.up"):
+        export(folder, tmp_path / "bundle", options(parity=False))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_the_plan_of_the_bundle_is_the_plan_that_was_asked_for(tiny_bundle: Path) -> None:
+    from edgeprune_runtime import Bundle
+
+    manifest = Bundle.open(tiny_bundle, verify=False).manifest
+    default = TokenPlan(feature_layer=1)
+    assert {name: getattr(manifest.plan, name) for name in TokenPlan.__dataclass_fields__} == vars(default)
+    assert manifest.attention_layers == (0, 1)
+    assert manifest.provenance.versions["onnxruntime"] and manifest.provenance.command
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(manifest.provenance.source_sha256)
+    assert all(len(digest) == 64 for digest in manifest.provenance.source_sha256.values())
