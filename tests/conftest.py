@@ -12,7 +12,7 @@ from edgeprune_runtime import Model
 
 @pytest.fixture(scope="session")
 def tiny_bundle() -> Path:
-    """A LLaVA-NeXT bundle with budgets 0.2, 0.5, 40 and 1.0 and all controls; read only (see `tests.exports.own_bundle`)."""
+    """A LLaVA-NeXT bundle with budgets 0.2, 0.5, 40 and 1.0 and all controls; read only (`own_bundle` makes a copy)."""
     from tests.exports import tiny
 
     return tiny()

@@ -15,9 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edgeprune.plan import TokenPlan, budget_from_text
 from edgeprune_export.export import export
 from edgeprune_export.options import ExportOptions
+from edgeprune_export.seal import write_manifest
+from edgeprune_runtime.bundle import MANIFEST
+from edgeprune_runtime.spec import Manifest
 from tests.checkpoints import tiny_checkpoint
 
 BUDGETS = ("0.2", "0.5", "40", "1.0")
@@ -115,9 +120,17 @@ def own_bundle(bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle, tmp_path / "bundle"))
 
 
+def resealed(bundle: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """Alter the manifest as edit_manifest does and seal it again, as an export with other contents would have."""
+    edit_manifest(bundle, change)
+    values = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    write_manifest(bundle, msgspec.convert(values, Manifest))
+    return bundle
+
+
 def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Rewrite manifest.json after `change` has altered its object in place."""
-    path = bundle / "manifest.json"
+    """Tamper with manifest.json: rewrite it after `change` has altered its object in place."""
+    path = bundle / MANIFEST
     values = json.loads(path.read_text(encoding="utf-8"))
     change(values)
     path.write_text(json.dumps(values), encoding="utf-8")

@@ -86,7 +86,7 @@ def evaluate(
             plan = model.bundle.manifest.plan
             positions = position_ids.value if position_ids else plan.position_ids
             breaks = newline.value if newline else plan.newline
-            model.with_policies(position_ids=positions, newline=breaks)
+            model.set_policies(position_ids=positions, newline=breaks)
             settings = {
                 "bundle": model.bundle.sha256,
                 "precision": model.bundle.manifest.precision,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,10 +50,12 @@ def run(
         answers = []
         with Model.open(bundle, backend=backend, threads=threads, verify=check) as model:
             pictures: list[Path | None] = [*image] if image else [None]
-            for picture in pictures:
+            for number, picture in enumerate(pictures):
                 view = None if picture is None else model.see(picture, budget=budget, method=method)
                 if picture is not None and view is not None and show_tokens is not None:
-                    _draw(model, picture, view, show_tokens)
+                    drawn = show_tokens if number == 0 else show_tokens.with_stem(f"{show_tokens.stem}-{number + 1}")
+                    _draw(model, picture, view, drawn)
+                spans = view.spans if view is not None else ()
                 for question in prompt:
                     pieces = model.stream(
                         question, image=view, max_tokens=max_tokens, sampling=sampling, template=template
@@ -62,9 +65,11 @@ def run(
                             sys.stdout.write(piece.text)
                             sys.stdout.flush()
                         if piece.answer is not None:
-                            answers.append((picture, question, piece.answer))
+                            answer = replace(piece.answer, spans=spans + piece.answer.spans)
+                            spans = ()
+                            answers.append((picture, question, answer))
                             if not json:
-                                _after(piece.answer)
+                                _after(answer)
         if json:
             found = [_as_json(picture, question, answer) for picture, question, answer in answers]
             emit(found[0] if len(found) == 1 else {"answers": found})

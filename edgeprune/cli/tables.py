@@ -9,16 +9,17 @@ from rich.table import Table
 
 from edgeprune.cli.console import out
 
-_PIPE = 140
+_PIPE = 160
 
 
 def show_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[str] = ()) -> None:
     """Print rows of plain text under a bold title; columns named in `left` are aligned to the left."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    table = Table(header_style="dim", box=None, pad_edge=False)
     for name in head:
         table.add_column(name, justify="left" if name in left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = out if out.is_terminal else Console(width=_PIPE, highlight=False)
+    console.print(title, style="bold", markup=False, highlight=False)
     console.print(table, markup=False, highlight=False, soft_wrap=False)
     console.print()

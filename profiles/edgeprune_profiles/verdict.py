@@ -19,7 +19,7 @@ def verdict(summary: Summary) -> tuple[str, ...]:
             if b.ttft_s is not None
         )
     full = next((b for b in summary.budgets if b.full), None)
-    sentences = (_first(lead, full), _rest(lead), _further(lead), *_accuracy(summary, lead))
+    sentences = (_first(lead, full), _processor(lead), _rest(lead), _further(lead), *_accuracy(summary, lead))
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -37,6 +37,15 @@ def _first(lead: BudgetSummary, full: BudgetSummary | None) -> str:
         else ""
     )
     return f"At budget {lead.name} the first token comes {_factor(change)} {how}: {times}."
+
+
+def _processor(lead: BudgetSummary) -> str:
+    """Where the clock is undecided, because the machine is busy with other work, processor time may not be."""
+    wall, cpu = lead.ttft_gain, lead.ttft_cpu_gain
+    if wall is None or wall.distinguishable or cpu is None or not cpu.distinguishable:
+        return ""
+    how, change = ("less", cpu) if cpu.point > 1 else ("more", _inverse(cpu))
+    return f"In processor time, which other programs hardly disturb, it is {_factor(change)} {how}."
 
 
 def _rest(lead: BudgetSummary) -> str:

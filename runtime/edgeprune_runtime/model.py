@@ -56,7 +56,10 @@ class View:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. `spans` holds every stage that ran for it, "decode" once per further token; see `edgeprune_runtime.timing`."""
+    """One answer.
+
+    `spans` holds every stage that ran for it, "decode" once per further token; a View that was made before brings none.
+    """
 
     text: str
     token_ids: tuple[int, ...]
@@ -93,6 +96,7 @@ class Model:
         newline = self._manifest.language.newline
         self._newline = None if newline is None else np.asarray(bundle.tensor(newline), np.float32)
         self._positions, self._breaks = self._manifest.plan.position_ids, self._manifest.plan.newline
+        self._request = 0
 
     @classmethod
     def open(cls, path: str | Path, *, backend: str = "auto", threads: int = 0, verify: bool = True) -> Model:
@@ -111,7 +115,7 @@ class Model:
         """Drop sessions and buffers; the model cannot be used afterwards."""
         del self._vision, self.language
 
-    def with_policies(
+    def set_policies(
         self, *, position_ids: Literal["keep", "renumber"], newline: Literal["all", "rows", "none"]
     ) -> None:
         """Replace the bundle's position and newline policies, to compare them on the same bundle."""
@@ -208,34 +212,38 @@ class Model:
         """Like `ask`, yielding each token as it is chosen; the last piece carries the whole answer."""
         if max_tokens < 1:
             raise RequestError(f"max_tokens is {max_tokens}; expected at least 1")
-        ids = self._prompter.ids(prompt, images=0 if image is None else 1, template=template)
+        watch = Stopwatch()
+        with watch.span("preprocess"):
+            ids = self._prompter.ids(prompt, images=0 if image is None else 1, template=template)
         if not ids:
             raise PromptError("the prompt is empty; ask something")
-        view = image if image is None or isinstance(image, View) else self.see(image, budget=budget, method=method)
-        watch = Stopwatch()
+        made_here = image is not None and not isinstance(image, View)
+        view: View | None = self.see(image, budget=budget, method=method) if made_here else image
         with watch.span("prefill"):
             packed, embeds = self._compose(ids, view)
             room = self._manifest.language.capacity - len(packed.ids)
             logits = self.language.prefill(embeds, packed.positions)
         ends: frozenset[int] = frozenset(self._manifest.language.eos_token_ids if stop else ())
-        yield from self._generate(
-            packed, logits, view, watch, min(max_tokens, room + 1), Sampler(sampling), room < max_tokens, ends
-        )
+        earlier = view.spans if view is not None and made_here else ()
+        yield from self._generate(packed, logits, view, earlier, watch, (max_tokens, room + 1), Sampler(sampling), ends)
 
     def _generate(
         self,
         packed: Packed,
         logits: np.ndarray,
         view: View | None,
+        earlier: tuple[Span, ...],
         watch: Stopwatch,
-        limit: int,
+        limits: tuple[int, int],
         sampler: Sampler,
-        tight: bool,
         ends: frozenset[int],
     ) -> Iterator[Piece]:
+        wanted, possible = limits
+        self._request += 1
+        request = self._request
         chosen: list[int] = []
         shown = ""
-        reason: Literal["stop", "length", "capacity"] = "capacity" if tight else "length"
+        reason: Literal["stop", "length", "capacity"] = "capacity" if possible < wanted else "length"
         while True:
             token = sampler.choose(logits)
             chosen.append(token)
@@ -246,8 +254,10 @@ class Model:
             if not text.endswith("\ufffd"):  # an unfinished multi-byte character waits for its next token
                 yield Piece(token, text[len(shown) :])
                 shown = text
-            if len(chosen) == limit:
+            if len(chosen) == min(limits):
                 break
+            if request != self._request:
+                raise RequestError("another request was started before this stream ended; finish one before the next")
             with watch.span("decode"):
                 logits = self.language.step(token, packed.next_position + len(chosen) - 1)
         words = chosen[:-1] if reason == "stop" else chosen
@@ -261,7 +271,7 @@ class Model:
             budget=None if view is None else view.selection.budget,
             method=None if view is None else view.selection.method,
             kept=() if view is None else view.triples,
-            spans=(() if view is None else view.spans) + watch.spans,
+            spans=earlier + watch.spans,
             notes=() if view is None else view.notes,
         )
         yield Piece(None, text[len(shown) :], answer)

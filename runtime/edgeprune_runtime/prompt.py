@@ -6,6 +6,7 @@ are text, which are visual, which are newlines, and the position of each.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -124,6 +125,7 @@ def _newlines(layout: Layout, slots: np.ndarray, policy: str) -> np.ndarray:
     return kept
 
 
+@functools.lru_cache(maxsize=4)
 def _compile(source: str) -> Any:
     """Compile a chat template as transformers does: trimmed blocks, loop controls, `raise_exception` and `strftime_now`."""
     from jinja2.ext import loopcontrols

@@ -36,7 +36,10 @@ def test_the_manifest_describes_the_graphs(tiny_bundle: Path) -> None:
     manifest, found = Bundle.open(tiny_bundle, verify=False).manifest, graphs(tiny_bundle)
     assert {graph.name for graph in manifest.graphs} == set(found)
     for graph in manifest.graphs:
-        for specs, values in ((graph.inputs, found[graph.name].graph.input), (graph.outputs, found[graph.name].graph.output)):
+        for specs, values in (
+            (graph.inputs, found[graph.name].graph.input),
+            (graph.outputs, found[graph.name].graph.output),
+        ):
             assert [spec.name for spec in specs] == [value.name for value in values]
             for spec, value in zip(specs, values, strict=True):
                 kind = value.type.tensor_type
@@ -44,7 +47,9 @@ def test_the_manifest_describes_the_graphs(tiny_bundle: Path) -> None:
                 assert np.dtype(spec.dtype) == helper.tensor_dtype_to_np_dtype(kind.elem_type)
 
 
-def model_of(nodes: list[onnx.NodeProto], inputs: dict[str, list[int | str | None]], output: list[int | str | None]) -> onnx.ModelProto:
+def model_of(
+    nodes: list[onnx.NodeProto], inputs: dict[str, list[int | str | None]], output: list[int | str | None]
+) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "made",
@@ -77,8 +82,11 @@ def test_a_dimension_that_depends_on_data_inside_the_graph_fails() -> None:
 
 
 def test_a_vendor_operator_without_a_declared_shape_fails(tmp_path: Path) -> None:
-    model = model_of([helper.make_node("QuickGelu", ["x"], ["h"], domain=CONTRIB), helper.make_node("Relu", ["h"], ["y"])],
-                     {"x": [3, 4]}, [3, 4])
+    model = model_of(
+        [helper.make_node("QuickGelu", ["x"], ["h"], domain=CONTRIB), helper.make_node("Relu", ["h"], ["y"])],
+        {"x": [3, 4]},
+        [3, 4],
+    )
     with pytest.raises(ExportError, match="'h' cannot be inferred"):
         check_static(model)
     g = Graph("small", weights_file="weights.bin")
@@ -151,7 +159,11 @@ def test_a_joint_layer_is_its_parts_side_by_side(precision: str, tmp_path: Path)
 
     rng = np.random.default_rng(1)
     parts = {name: (rng.normal(size=(out, 16)), rng.normal(size=out)) for name, out in (("q", 8), ("k", 4), ("v", 4))}
-    arrays = {f"{n}.{kind}": a.astype(np.float32) for n, pair in parts.items() for kind, a in zip(("weight", "bias"), pair, strict=True)}
+    arrays = {
+        f"{n}.{kind}": a.astype(np.float32)
+        for n, pair in parts.items()
+        for kind, a in zip(("weight", "bias"), pair, strict=True)
+    }
     with WeightsWriter(tmp_path / "weights.bin") as writer:
         store_linear(writer, "qkv", arrays.__getitem__, list(parts), bias=True, precision=precision)  # type: ignore[arg-type]
     g = Graph("joint", weights_file="weights.bin")

@@ -77,6 +77,14 @@ def test_equal_times_are_not_distinguishable(report):
     assert "not distinguishable from full budget (1.00x [1.00, 1.00], 12 pairs)" in first
 
 
+def test_processor_time_decides_where_the_clock_of_a_busy_machine_does_not(report):
+    full, *_, small = report.budgets
+    busy = [replace(mine, cpu_s=less.cpu_s) for mine, less in zip(full.samples, small.samples, strict=True)]
+    sentences = verdict(summarise(replace(report, budgets=(full, replace(small, samples=tuple(busy))))))
+    assert "not distinguishable" in sentences[0]
+    assert re.search(r"In processor time, .*, it is 3\.\dx .* less", sentences[1])
+
+
 def test_a_slower_budget_is_called_later(report):
     full, *_, small = report.budgets
     swapped = (replace(full, samples=small.samples), replace(small, samples=full.samples))

@@ -9,7 +9,16 @@ from pathlib import Path
 
 from edgeprune_runtime import Model
 
-BLOCKED = ("torch", "transformers", "onnx", "onnxscript", "accelerate", "safetensors", "huggingface_hub", "edgeprune_export")
+BLOCKED = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "accelerate",
+    "safetensors",
+    "huggingface_hub",
+    "edgeprune_export",
+)
 SCRIPT = """
 import importlib, json, pkgutil, sys
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgeprune_runtime import Answer, Model, Piece, Sampling
 from edgeprune_runtime.errors import PromptError
-from tests.exports import edit_manifest, exported, own_bundle
+from tests.exports import GATED, exported, own_bundle, resealed
 
 QUESTION = "what is the number?"
 PICTURE = np.random.default_rng(4).integers(0, 256, (100, 140, 3), dtype=np.uint8)
@@ -25,8 +25,8 @@ def finished(pieces: list[Piece]) -> Answer:
 @pytest.fixture(scope="module")
 def bytewise() -> Path:
     """A bundle whose tokenizer has one token per byte, so that a character may need several."""
-    return exported(*({"family": "llava", "tower": "clip", "decoder": "llama", "tokenizer": "bytes"},), budgets=["0.5"],
-                    parity=False)
+    variant, plan = next((variant, plan) for variant, plan in GATED if variant.get("tokenizer") == "bytes")
+    return exported(variant, plan=plan)
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.5, seed=2)])
@@ -71,8 +71,7 @@ def test_a_stop_token_ends_the_answer_and_is_not_shown(opened: Model, tiny_bundl
     free = opened.ask(QUESTION, image=PICTURE, max_tokens=8, stop=False)
     end = next(token for token in free.token_ids[2:] if token not in free.token_ids[:2])
     at = free.token_ids.index(end)
-    bundle = own_bundle(tiny_bundle, tmp_path)
-    edit_manifest(bundle, lambda m: m["language"].update(eos_token_ids=[1, end]))
+    bundle = resealed(own_bundle(tiny_bundle, tmp_path), lambda m: m["language"].update(eos_token_ids=[1, end]))
     with Model.open(bundle, threads=1) as model:
         pieces = list(model.stream(QUESTION, image=PICTURE, max_tokens=8))
         answer = finished(pieces)

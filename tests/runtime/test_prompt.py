@@ -23,7 +23,9 @@ NEXT = Preprocess(
     mean=(0.5,) * 3,
     std=(0.5,) * 3,
 )
-SINGLE = Preprocess(anyres=False, tile_px=16, patches=2, pinpoints=(), mean=(0.5,) * 3, std=(0.5,) * 3, resize_shortest=16)
+SINGLE = Preprocess(
+    anyres=False, tile_px=16, patches=2, pinpoints=(), mean=(0.5,) * 3, std=(0.5,) * 3, resize_shortest=16
+)
 BEFORE, AFTER = [2, 9], [8, 7, 6]
 
 
@@ -196,7 +198,14 @@ def test_renumbered_positions_are_contiguous() -> None:
 
 @pytest.mark.parametrize(
     ("kept", "rows"),
-    [([0, 3], []), ([0, 6, 19], [1, 3]), ([4], [0]), ([5, 8, 6], [0, 1]), ([19], [3]), ([0, 4, 6, 12, 14], [0, 1, 2, 3])],
+    [
+        ([0, 3], []),
+        ([0, 6, 19], [1, 3]),
+        ([4], [0]),
+        ([5, 8, 6], [0, 1]),
+        ([19], [3]),
+        ([0, 4, 6, 12, 14], [0, 1, 2, 3]),
+    ],
 )
 def test_rows_keep_their_newline_when_they_keep_a_token(kept: list[int], rows: list[int]) -> None:
     layout = square()

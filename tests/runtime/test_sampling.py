@@ -31,13 +31,13 @@ def test_equal_seeds_choose_equal_tokens_and_other_seeds_others() -> None:
     assert draws(warm) != draws(Sampling(temperature=1.0, seed=6))
 
 
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("temperature", [0.5, 2.5])
 def test_frequencies_follow_the_softmax(temperature: float) -> None:
     logits = np.array([0.0, 1.0, 2.0, -1.0], np.float32)
-    count = 20_000
+    count = 4000
     found = np.bincount(draws(Sampling(temperature=temperature, seed=1), count, logits), minlength=4) / count
     scaled = np.exp(logits / temperature)
-    np.testing.assert_allclose(found, scaled / scaled.sum(), atol=0.015)
+    np.testing.assert_allclose(found, scaled / scaled.sum(), atol=0.04)
 
 
 def test_top_p_keeps_the_smallest_set_that_reaches_it() -> None:

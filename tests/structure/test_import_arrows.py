@@ -98,7 +98,9 @@ def test_reading_a_checkpoint_needs_neither_torch_nor_transformers() -> None:
 
 
 def test_base_dependencies_are_those_that_the_packages_declare() -> None:
-    declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("dependencies = [")[2].partition("\n]")[0]
+    declared = (
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("dependencies = [")[2].partition("\n]")[0]
+    )
     distributions = {"PIL": "pillow"}
     missing = [name for name in BASE | {"typer", "rich"} if f'"{distributions.get(name, name)}>=' not in declared]
     assert not missing

@@ -37,7 +37,13 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(command: str, folder: Path, timeout: int = 400) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command, shell=True, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=timeout
+        command,
+        shell=True,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -76,7 +82,9 @@ def test_the_base_install_answers_from_a_bundle_without_torch(scratch: Path, tmp
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv*", "demo", "checkpoint", "__pycache__"))
     run(f"{fresh}/{install.replace('pip install .', f'pip install --quiet {source}')}", tmp_path)
     bundle, picture = scratch / "reference.bundle", ROOT / "docs" / "images" / "scene.png"
-    answer = run(f'{fresh}/edgeprune run {bundle} --image {picture} --prompt "which word is in the picture?" --json', tmp_path)
+    answer = run(
+        f'{fresh}/edgeprune run {bundle} --image {picture} --prompt "which word is in the picture?" --json', tmp_path
+    )
     assert '"text"' in answer
     for package in ("torch", "transformers", "onnx"):
         missing = subprocess.run([f"{fresh}/python", "-c", f"import {package}"], capture_output=True)

@@ -72,7 +72,7 @@ def random_keep(rng: np.random.Generator, most: int, candidates: int) -> int:
 
 
 def dyadic_case(rng: np.random.Generator, patches: int, heads: int = 2, width: int = 3) -> Case:
-    """Scores are small multiples of 1/16, and early attention sums to a power of two: float32 has no rounding anywhere."""
+    """Scores are small multiples of 1/16, early attention sums to a power of two: float32 rounds nowhere."""
     preprocess = preprocess_of(patches)
     layout = layout_from_size(*random_size(rng), preprocess)
     tiles, tokens = layout.slot.shape

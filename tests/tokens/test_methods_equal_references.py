@@ -16,7 +16,7 @@ from tests.references import selection as reference
 from tests.tokens.pictures import EARLY, LATE, Case, dyadic_case, float_case
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
-CASES = 150  # per seed; ten seeds
+CASES = 105  # per seed; ten seeds
 
 
 def reduced(name: str, case: Case, **fields: float) -> Reduction:

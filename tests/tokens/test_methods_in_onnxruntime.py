@@ -1,4 +1,4 @@
-"""Every method gives the same tokens in eager torch and as a static graph in ONNX Runtime, ties and thin pictures included."""
+"""Every method keeps the same tokens in eager torch and in ONNX Runtime, ties and thin pictures included."""
 
 from __future__ import annotations
 
@@ -84,7 +84,12 @@ def session_of(path: Path) -> ort.InferenceSession:
 
 
 def run(session: ort.InferenceSession, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
-    offered: dict[str, Any] = {"features": seen.features, "slot": seen.slot, "region": seen.region, "mosaic": seen.mosaic}
+    offered: dict[str, Any] = {
+        "features": seen.features,
+        "slot": seen.slot,
+        "region": seen.region,
+        "mosaic": seen.mosaic,
+    }
     offered |= {f"attention_{layer}": rows for layer, rows in seen.attention.items()}
     asked = {value.name: np.ascontiguousarray(offered[value.name]) for value in session.get_inputs()}
     visual, kept = session.run(["visual", "kept"], asked)
@@ -131,6 +136,8 @@ def test_graph_and_eager_agree_at_the_smallest_and_almost_largest_budget(
 
 def test_a_graph_declares_only_the_inputs_that_its_method_reads(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle, verify=False)
-    names = {method: {spec.name for spec in bundle.graph(f"select-{method}-k36").inputs} for method in ("hired", "random")}
+    names = {
+        method: {spec.name for spec in bundle.graph(f"select-{method}-k36").inputs} for method in ("hired", "random")
+    }
     assert names["hired"] == {"features", "attention_0", "attention_1", "slot", "region"}
     assert names["random"] == {"features", "slot"}
