@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgeprune.evaluate import load_questions
 from edgeprune_runtime import Model
 from edgeprune_runtime.draw import draw_kept
 from edgeprune_runtime.image import load_image
-from edgeprune.evaluate import load_questions
 
 
 def main() -> None:

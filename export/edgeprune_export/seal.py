@@ -7,6 +7,7 @@ it. Replacing an older bundle exchanges the two folders in one system call where
 from __future__ import annotations
 
 import ctypes
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -27,19 +28,23 @@ def staging(out: Path, *, force: bool) -> Iterator[Path]:
     """A folder to build the bundle in, removed on any error. Leftovers of killed exports to the same place are removed too."""
     if (out.exists() or out.is_symlink()) and not force:
         raise ExportError(f"{out} exists; choose another folder or replace it with --force")
-    if force and out.exists() and not (out / MANIFEST).is_file():
+    if (out.exists() or out.is_symlink()) and not (out / MANIFEST).is_file():
         raise ExportError(f"{out} exists and is not a bundle, so --force will not replace it; choose another folder")
-    if not os.access(_existing_parent(out), os.W_OK):
+    parent = _existing_parent(out)
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise ExportError(f"{out.parent} cannot be written to; choose another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in out.parent.glob(f".{out.name}.partial-*"):
-        if not _alive(leftover.name.rpartition("-")[2]):
-            shutil.rmtree(leftover, ignore_errors=True)
     folder = out.parent / f".{out.name}.partial-{os.getpid()}"
+    for leftover in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
+        # In a container every export may have the same process number: what bears ours is a killed one's.
+        if leftover == folder or not _alive(leftover.name.rpartition("-")[2]):
+            shutil.rmtree(leftover, ignore_errors=True)
     folder.mkdir()
     try:
         yield folder
     finally:
+        if folder.is_symlink():  # `out` was a link to a bundle; the bundle itself is not ours to remove
+            folder.unlink()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -65,7 +70,7 @@ def publish(folder: Path, out: Path) -> None:
     if not out.exists():
         folder.rename(out)
     elif not _exchange(folder, out):
-        aside = out.parent / f"{folder.name}-old"
+        aside = out.parent / f".{out.name}.partial-old-{os.getpid()}"
         out.rename(aside)
         folder.rename(out)
         aside.rename(folder)

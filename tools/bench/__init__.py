@@ -1,1 +1,1 @@
-"""The project's benchmarks: `python tools/bench --help`."""
+"""The project's benchmarks, one module each; `python tools/bench.py --help` runs them."""

@@ -71,7 +71,7 @@ def write_page(page: Page, out: Path, settings: Settings) -> Path:
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     facts = [
         ["measured", created],
-        ["command", f"`python tools/bench {shlex.join(sys.argv[1:])}`"],
+        ["command", f"`python tools/bench.py {shlex.join(sys.argv[1:])}`"],
         ["options", ", ".join(f"{name} {value}" for name, value in settings.shown().items())],
         ["processor", f"{machine.cpu_model or units.UNKNOWN}, {machine.isolation or 'no sign of a virtual machine'}"],
         ["cores", f"{units.count(machine.cores_usable)} usable of {units.count(machine.cores_logical)}"],

@@ -137,13 +137,13 @@ def _values(name: str, spec: DecoderSpec) -> np.ndarray:
     """Seeded by the tensor's name, so that layers differ and both precisions see the same numbers."""
     hidden, query, shared = spec.hidden, spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     part = name.split(".")[-2]
-    outputs = {"q": query, "k": shared, "v": shared, "gate": spec.mlp, "up": spec.mlp, "embed": spec.vocab}.get(
-        part, hidden
-    )
-    inputs = {"o": query, "down": spec.mlp}.get(part, hidden)
+    widths = {"q": query, "k": shared, "v": shared, "gate": spec.mlp, "up": spec.mlp, "embed": spec.vocab}
+    outputs, inputs = widths.get(part, hidden), {"o": query, "down": spec.mlp}.get(part, hidden)
     if "norm" in part:
         return np.ones(hidden, np.float32)
-    random = np.random.default_rng(list(name.encode()))
-    if name.endswith(".bias"):
-        return random.standard_normal(outputs, dtype=np.float32) * np.float32(0.02)
-    return random.standard_normal((outputs, inputs), dtype=np.float32) * np.float32(inputs**-0.5)
+    bias = name.endswith(".bias")
+    noise = np.random.default_rng(list(name.encode())).standard_normal(
+        outputs if bias else (outputs, inputs), dtype=np.float32
+    )
+    noise *= np.float32(0.02 if bias else inputs**-0.5)
+    return noise

@@ -5,23 +5,19 @@ Processor time of the measured process and wall time are both shown; on a busy m
 random weights that differ per layer, and kept in --work together with their bundles, so that a second run starts at once.
 
 Examples:
-  python tools/bench all --out docs/measurements
-  python tools/bench speed --quick --layers 4 --out /tmp/quick
+  python tools/bench.py all --out docs/measurements
+  python tools/bench.py speed --quick --layers 4 --out /tmp/quick
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
 from tools.bench import memory, prefill_plan, speed
 from tools.bench.page import Page, write_page
-from tools.bench.settings import Settings, say
+from tools.bench.settings import ROOT, Settings, say
 
 BENCHMARKS = {"prefill-plan": prefill_plan.measure, "speed": speed.measure, "memory": memory.measure}
 
@@ -69,7 +65,3 @@ def main() -> int:
         print(path.read_text(encoding="utf-8"))
         say(f"written: {path}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
