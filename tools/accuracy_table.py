@@ -87,12 +87,12 @@ def page(work: Path, scenes: int) -> str:
     ratios = tuple(f"{row['keep_ratio']:g}" for row in kept["rows"] if row["method"] in ("hired", "full"))
     return f"""# Accuracy against budget
 
-Reference model ([card](../../tools/reference_vlm/README.md)), {scenes} held-out pictures, {kept["questions"]} questions, {metric.replace("_", " ")} in points;
-in brackets the difference from budget 1.0 with a 95 % paired bootstrap interval over pictures. K of {kept["rows"][-1]["keep"]} tokens and up;
-newlines are not counted. Printed by `python tools/accuracy_table.py --work build/accuracy --scenes {scenes}`.
+Reference model ([card](../../tools/reference_vlm/README.md)), {scenes} held-out pictures, {kept["questions"]} questions,
+{metric.replace("_", " ")} in points; in brackets the difference from budget 1.0 with a 95 % paired bootstrap interval over pictures.
+Newlines are not counted in the budget. Printed by `python tools/accuracy_table.py --work build/accuracy --scenes {scenes}`.
 
-The task is easy for saliency methods: what is asked about is drawn on a quiet background, the class token was trained to name it, and one model with one
-seed was measured. Read the controls first.
+One small model with one seed was measured on pictures it was trained for: what is asked about is drawn on a textured background, and
+the class token was trained to name it. Read the controls first.
 
 ## Methods, with position ids kept and renumbered
 {table(("method", "keep ratio", "position ids", metric.replace("_", " "), *kinds), main)}

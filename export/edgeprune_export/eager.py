@@ -121,12 +121,12 @@ class _Streamed(Mapping[str, torch.Tensor]):
         if canonical == "head.weight" and canonical not in self._weights.shapes:
             canonical = "embed.weight"
         shape = self._shapes[name]
+        if not canonical or is_later_block(canonical, self._feature_layer):
+            return torch.zeros(shape)
         for half, number in ((".fc_gate.", 0), (".fc_up.", 1)):  # transformers keeps apart what is stored as one tensor
             if half in canonical:
                 joined = canonical.replace(half, ".fc_in.")
                 return torch.from_numpy(self._weights.read_rows(joined, number * shape[0], (number + 1) * shape[0]))
-        if not canonical or is_later_block(canonical, self._feature_layer):
-            return torch.zeros(shape)
         return torch.from_numpy(self._weights.read(canonical)).reshape(shape)
 
     def __iter__(self) -> Iterator[str]:

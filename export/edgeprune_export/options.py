@@ -37,6 +37,13 @@ class ExportOptions:
     force: bool = False
     command: str = "edgeprune_export.export"
 
+    def __post_init__(self) -> None:
+        if not self.budgets or self.chunk < 1 or self.text_tokens < 1:
+            raise PlanError(
+                f"{len(self.budgets)} budgets, chunk {self.chunk} and text tokens {self.text_tokens} make no bundle; "
+                "give at least one of each"
+            )
+
 
 def tile_counts(preprocess: Preprocess) -> tuple[int, ...]:
     """Every number of tiles a picture can have, thumbnail included, ascending."""

@@ -11,23 +11,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeprune_runtime.answers import Answer, Piece, View
     from edgeprune_runtime.bundle import Bundle
     from edgeprune_runtime.errors import EdgepruneError, RequestError
-    from edgeprune_runtime.model import Answer, Model, Piece, View
+    from edgeprune_runtime.model import Model
     from edgeprune_runtime.sampling import Sampling
     from edgeprune_runtime.timing import Span
 
 # Names load on first use, so that a tool that needs one instrument does not pay for the whole runtime.
 _HOME = {
-    "Answer": "model",
+    "Answer": "answers",
     "Bundle": "bundle",
     "EdgepruneError": "errors",
     "Model": "model",
-    "Piece": "model",
+    "Piece": "answers",
     "RequestError": "errors",
     "Sampling": "sampling",
     "Span": "timing",
-    "View": "model",
+    "View": "answers",
 }
 __all__ = ["Answer", "Bundle", "EdgepruneError", "Model", "Piece", "RequestError", "Sampling", "Span", "View"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,7 +107,7 @@ def contained(root: Path, name: str) -> Path:
             f"the manifest names the path {name!r}, which is not inside the bundle {root}; do not use this bundle"
         )
     path = root / pure
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, False for a name that is too long
         raise BundleError(f"{name} is missing from bundle {root}; copy or export the bundle again")
     if not path.resolve().is_relative_to(root.resolve()) or not path.is_file():
         raise BundleError(f"{name} in bundle {root} is not a plain file inside it; do not use this bundle")

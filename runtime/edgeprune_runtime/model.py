@@ -10,20 +10,20 @@ A failed request raises a RequestError and leaves the model usable.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 
+from edgeprune_runtime.answers import Answer, Piece, View, label_of, notes_of
 from edgeprune_runtime.anyres import tiles_from_image
 from edgeprune_runtime.backends import backend as find_backend
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import BudgetError, PromptError, RequestError
 from edgeprune_runtime.image import load_image
 from edgeprune_runtime.language import LanguageModel
-from edgeprune_runtime.layout import Layout, layout_from_size
+from edgeprune_runtime.layout import layout_from_size
 from edgeprune_runtime.prompt import Packed, Prompter, pack
 from edgeprune_runtime.sampling import Sampler, Sampling
 from edgeprune_runtime.spec import SelectionSpec
@@ -31,55 +31,6 @@ from edgeprune_runtime.timing import Span, Stopwatch
 from edgeprune_runtime.vision import Vision
 
 _GREEDY = Sampling()
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """An encoded picture under one budget: ask about it as often as you like without encoding it again.
-
-    visual [k, D]; kept [k] flat token indices; `notes` are sentences for the user about what happened.
-    """
-
-    selection: SelectionSpec
-    layout: Layout
-    visual: np.ndarray
-    kept: np.ndarray
-    size: tuple[int, int]
-    notes: tuple[str, ...]
-    spans: tuple[Span, ...]
-
-    @property
-    def triples(self) -> tuple[tuple[int, int, int], ...]:
-        """Kept tokens as (tile, row, column); tile 0 is the thumbnail."""
-        return self.layout.triples(self.kept.tolist())
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer.
-
-    `spans` holds every stage that ran for it, "decode" once per further token; a View that was made before brings none.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    finish_reason: Literal["stop", "length", "capacity"]
-    prompt_tokens: int
-    visual_tokens: int
-    budget: str | None
-    method: str | None
-    kept: tuple[tuple[int, int, int], ...]
-    spans: tuple[Span, ...]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A streamed token: its id, the text it completed, and after the last one the whole answer."""
-
-    token_id: int | None
-    text: str
-    answer: Answer | None = None
 
 
 class Model:
@@ -134,7 +85,7 @@ class Model:
 
     def budget_label(self, budget: str | float | int) -> str:
         """The bundle's own spelling of a budget: 0.2 and "0.20" are "0.2". Raises BudgetError for one it does not hold."""
-        label = _label(budget)
+        label = label_of(budget)
         if label not in self.budgets:
             raise BudgetError(
                 f"this bundle has no budget {label!r}; it has {', '.join(self.budgets)}. Export again to add one"
@@ -165,7 +116,7 @@ class Model:
             select = Stopwatch()
             with select.span("select"):
                 selected = self._vision.select(selection, layout)
-            notes = _notes(selection, layout, len(selected.kept))
+            notes = notes_of(selection, layout, len(selected.kept))
             spans = watch.spans + select.spans
             views.append(View(selection, layout, selected.visual, selected.kept, (height, width), notes, spans))
         return tuple(views)
@@ -315,24 +266,6 @@ class Model:
         raise BudgetError(
             f"this bundle has no method {method!r} at budget {label}; it has {', '.join(self.methods(label))}"
         )
-
-
-def _label(budget: str | float | int) -> str:
-    """The manifest's spelling of a budget: 0.2, "0.20" and .2 are "0.2"; 1 and 1.0 are "1.0"; 576 is "576"."""
-    try:
-        value = float(budget)
-    except ValueError:
-        return str(budget)
-    return "1.0" if value == 1 else f"{value:g}" if value < 1 else f"{value:.0f}"
-
-
-def _notes(selection: SelectionSpec, layout: Layout, kept: int) -> tuple[str, ...]:
-    if kept < selection.keep and selection.method != "full":
-        return (
-            f"the picture has {kept} visual tokens after unpadding, fewer than the budget of {selection.keep}: all of them were kept, "
-            "so the budget did not bind",
-        )
-    return ()
 
 
 __all__ = ["Answer", "Model", "Piece", "Sampling", "View"]

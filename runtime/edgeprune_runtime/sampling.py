@@ -22,6 +22,8 @@ class Sampling:
             raise RequestError(
                 f"temperature {self.temperature} and top_p {self.top_p} cannot be used; expected 0 <= temperature <= 100 and 0 < top_p <= 1"
             )
+        if self.seed < 0:
+            raise RequestError(f"seed {self.seed} cannot be used; expected 0 or more")
 
 
 class Sampler:
@@ -35,8 +37,9 @@ class Sampler:
         """logits [V] -> token id; ties fall to the lower id."""
         if self._sampling.temperature == 0:
             return int(np.argmax(logits))
-        scaled = logits.astype(np.float64) / self._sampling.temperature
-        weights = np.exp(scaled - scaled.max())
+        wide = logits.astype(np.float64)
+        with np.errstate(over="ignore"):  # a temperature near 0 takes every logit but the largest to minus infinity
+            weights = np.exp((wide - wide.max()) / self._sampling.temperature)
         order = np.argsort(-weights, kind="stable")
         cumulative = np.cumsum(weights[order] / weights.sum())
         nucleus = order[: int(np.searchsorted(cumulative, self._sampling.top_p)) + 1]

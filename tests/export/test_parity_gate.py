@@ -61,7 +61,7 @@ def test_deit_is_answered_as_transformers_does_or_refused(tmp_path: Path) -> Non
         assert list(tmp_path.iterdir()) == []
     else:
         full = [s.keep for s in bundle.manifest.selections if s.method == "full"]
-        assert full == [bundle.manifest.preprocess.tokens_per_tile + 1]
+        assert full == [bundle.manifest.preprocess.patches**2 + 1]
 
 
 def test_a_gate_that_did_not_run_is_recorded(tiny_bundle: Path) -> None:

@@ -216,4 +216,4 @@ def test_a_real_browser_shows_everything_without_complaint(report, tmp_path):
     shown = Page(result.stdout)
     assert sorted(shown.ids) == sorted(SECTIONS + PLOTS)
     assert shown.tags.count("figure") == 4
-    assert shown.tags.count("table") == 6
+    assert shown.tags.count("table") == 7

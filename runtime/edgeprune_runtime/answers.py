@@ -1,0 +1,79 @@
+"""What the runtime returns: an encoded picture, a streamed token, an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edgeprune_runtime.layout import Layout
+from edgeprune_runtime.spec import SelectionSpec
+from edgeprune_runtime.timing import Span
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """An encoded picture under one budget: ask about it as often as you like without encoding it again.
+
+    visual [k, D]; kept [k] flat token indices; `notes` are sentences for the user about what happened.
+    """
+
+    selection: SelectionSpec
+    layout: Layout
+    visual: np.ndarray
+    kept: np.ndarray
+    size: tuple[int, int]
+    notes: tuple[str, ...]
+    spans: tuple[Span, ...]
+
+    @property
+    def triples(self) -> tuple[tuple[int, int, int], ...]:
+        """Kept tokens as (tile, row, column); tile 0 is the thumbnail."""
+        return self.layout.triples(self.kept.tolist())
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer.
+
+    `spans` holds every stage that ran for it, "decode" once per further token; a View that was made before brings none.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length", "capacity"]
+    prompt_tokens: int
+    visual_tokens: int
+    budget: str | None
+    method: str | None
+    kept: tuple[tuple[int, int, int], ...]
+    spans: tuple[Span, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A streamed token: its id, the text it completed, and after the last one the whole answer."""
+
+    token_id: int | None
+    text: str
+    answer: Answer | None = None
+
+
+def label_of(budget: str | float | int) -> str:
+    """The manifest's spelling of a budget: 0.2, "0.20" and .2 are "0.2"; 1 and 1.0 are "1.0"; 576 is "576"."""
+    try:
+        value = float(budget)
+    except ValueError:
+        return str(budget)
+    return "1.0" if value == 1 else f"{value:g}" if value < 1 else f"{value:.0f}"
+
+
+def notes_of(selection: SelectionSpec, layout: Layout, kept: int) -> tuple[str, ...]:
+    if kept < selection.keep and selection.method != "full":
+        return (
+            f"the picture has {kept} visual tokens after unpadding, fewer than the budget of {selection.keep}: all of them were kept, "
+            "so the budget did not bind",
+        )
+    return ()
