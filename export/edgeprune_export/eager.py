@@ -52,7 +52,9 @@ class EagerReference:
     @torch.inference_mode()
     def inputs(self, picture: Image.Image, prompt: str) -> dict[str, torch.Tensor]:
         """What transformers' processor makes of one picture and a rendered prompt."""
-        batch = self._processor(images=picture, text=prompt, return_tensors="pt", add_special_tokens=False)
+        bos = self._processor.tokenizer.bos_token
+        spelled = bos is not None and prompt.startswith(bos)  # the rule of transformers' apply_chat_template
+        batch = self._processor(images=picture, text=prompt, return_tensors="pt", add_special_tokens=not spelled)
         return dict(batch)
 
     @torch.inference_mode()

@@ -169,7 +169,7 @@ def _language_case(
     embeds[packed.ids >= 0] = language.embed(packed.ids[packed.ids >= 0])
     embeds[packed.ids == -1] = case.selected.visual
     embeds[packed.ids == -2] = 0 if newline is None else np.asarray(bundle.tensor(newline), np.float32)
-    chosen, first = _greedy(language, embeds, packed)
+    chosen, first = _greedy(language, embeds, packed, manifest.language.image_token_id)
     if full:
         eager = reference.full_logits(case.inputs, chosen)
     else:
@@ -184,11 +184,12 @@ def _language_case(
     _at_most(checks, f"decode: greedy text of {len(chosen)} tokens", budget, gap, limits.greedy)
 
 
-def _greedy(language: LanguageModel, embeds: np.ndarray, packed: Packed) -> tuple[list[int], np.ndarray]:
+def _greedy(language: LanguageModel, embeds: np.ndarray, packed: Packed, image_id: int) -> tuple[list[int], np.ndarray]:
+    """Chosen tokens and the first logits; ends after an image placeholder, which the reference would take for a picture."""
     logits = language.prefill(embeds, packed.positions)
     first = logits.copy()
     chosen = [int(np.argmax(logits))]
-    while len(chosen) < _NEW_TOKENS:
+    while len(chosen) < _NEW_TOKENS and chosen[-1] != image_id:
         logits = language.step(chosen[-1], packed.next_position + len(chosen) - 1)
         chosen.append(int(np.argmax(logits)))
     return chosen, first

@@ -67,7 +67,7 @@ def label_of(budget: str | float | int) -> str:
         value = float(budget)
     except ValueError:
         return str(budget)
-    return "1.0" if value == 1 else f"{value:g}" if value < 1 else f"{value:.0f}"
+    return "1.0" if value == 1 else f"{value:.0f}" if value.is_integer() else f"{value:g}"
 
 
 def notes_of(selection: SelectionSpec, layout: Layout, kept: int) -> tuple[str, ...]:

@@ -49,10 +49,10 @@ class Prompter:
     def ids(self, prompt: str, *, images: int, template: bool = True) -> list[int]:
         """Token ids of a prompt with one placeholder per image. template=False: `prompt` is used as it stands."""
         text = self.rendered(prompt, images=images) if template else prompt
-        # A rendered template spells its own BOS; adding special tokens again would double it.
-        ids: list[int] = self._tokenizer.encode(
-            text, add_special_tokens=not (template and self._template is not None)
-        ).ids
+        # As transformers does: a template that spells its own BOS must not get a second one, any other leaves it to the tokenizer.
+        bos = self._special.get("bos_token")
+        spelled = template and bool(bos) and text.startswith(str(bos))
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not spelled).ids
         found = ids.count(self._image_id)
         if found != images:
             raise PromptError(

@@ -31,7 +31,8 @@ def test_the_gate_passes_and_its_report_is_sealed(variant: dict[str, Any], plan:
     assert all((c.value <= c.limit) if c.rule == "at most" else (c.value >= c.limit) for c in report.checks)
     for budget in ("0.2", "1.0"):
         about = {check.name.split(":")[-1].strip() for check in report.checks if check.budget == budget}
-        assert about >= {"logits", "projected tokens", "indices equal the method's", "greedy text of 8 tokens"}
+        assert any(name.startswith("greedy text of") for name in about)
+        assert about >= {"logits", "projected tokens", "indices equal the method's"}
     for field, value in plan.items():
         assert getattr(manifest.plan, field) == value
     assert manifest.family == variant.get("family", "llava_next")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeprune_runtime import Answer, Model, Piece, Sampling
-from edgeprune_runtime.errors import PromptError
+from edgeprune_runtime.errors import PromptError, RequestError
 from tests.exports import GATED, exported, own_bundle, resealed
 
 QUESTION = "what is the number?"
@@ -136,17 +136,31 @@ def test_an_abandoned_stream_does_not_disturb_the_next_question(opened: Model) -
     assert opened.ask(QUESTION, image=PICTURE, max_tokens=6).token_ids == before
 
 
+def test_a_stream_that_another_request_overtook_says_so(opened: Model) -> None:
+    """The cache holds one sequence: going on would answer with the other question's memory."""
+    stream = opened.stream(QUESTION, image=PICTURE, max_tokens=9, stop=False)
+    next(stream)
+    overtaking = opened.ask("say the colour", max_tokens=3).token_ids
+    with pytest.raises(RequestError, match="another request"):
+        list(stream)
+    assert opened.ask("say the colour", max_tokens=3).token_ids == overtaking
+
+
 def test_text_alone_is_answered(opened: Model) -> None:
     answer = opened.ask("say a word", max_tokens=5)
     assert answer.visual_tokens == 0 and answer.kept == ()
     assert answer.budget is None and answer.method is None
     names = [span.name for span in answer.spans]
-    assert names[0] == "prefill" and set(names[1:]) <= {"decode"}
+    assert names[:2] == ["preprocess", "prefill"] and set(names[2:]) <= {"decode"}
 
 
 def test_spans_name_every_stage_that_ran(opened: Model) -> None:
     answer = opened.ask(QUESTION, image=PICTURE, max_tokens=4, stop=False)
-    assert [span.name for span in answer.spans] == ["preprocess", "tower", "select", "prefill", *["decode"] * 3]
+    seen, asked = ["preprocess", "tower", "select"], ["preprocess", "prefill", *["decode"] * 3]
+    assert [span.name for span in answer.spans] == seen + asked
+    view = opened.see(PICTURE)
+    again = opened.ask(QUESTION, image=view, max_tokens=4, stop=False)
+    assert [span.name for span in view.spans] == seen and [span.name for span in again.spans] == asked
     assert all(span.wall_s >= 0 and span.cpu_s >= 0 for span in answer.spans)
 
 

@@ -28,10 +28,10 @@ def answer(folder: Path, picture: str, threads: int, budgets: list[str]) -> dict
         note("opened")
         length = 0
         for budget in budgets:
-            found = model.ask("What is the number?", image=picture, budget=budget, max_tokens=NEW_TOKENS)
+            found = model.ask("What is the number?", image=picture, budget=budget, max_tokens=NEW_TOKENS, stop=False)
             length = max(length, found.prompt_tokens)
             note(f"first answer {budget}")
-            model.ask("What is the number?", image=picture, budget=budget, max_tokens=NEW_TOKENS)
+            model.ask("What is the number?", image=picture, budget=budget, max_tokens=NEW_TOKENS, stop=False)
             note(f"answered {budget}")
         language = model.bundle.manifest.language
         return {

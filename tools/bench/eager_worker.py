@@ -41,14 +41,7 @@ class Eager:
     def answer(self) -> dict[str, list[float]]:
         """Stages of one request; `select` is the projector alone, `prefill` everything else up to the first token."""
         self._spans = {}
-        with Image.open(self._picture) as file:
-            picture = file.convert("RGB")
-            inputs = self._timed(
-                "preprocess",
-                lambda: self._processor(
-                    images=picture, text=self._prompt, return_tensors="pt", add_special_tokens=False
-                ),
-            )
+        inputs = self._timed("preprocess", self._inputs)
         output = self._timed("forward", lambda: self._model(**inputs, use_cache=True, logits_to_keep=1))
         forward = self._spans.pop("forward")
         self._spans["prefill"] = [
@@ -58,6 +51,11 @@ class Eager:
         self._timed("steps", lambda: self._steps(output))
         self._spans["decode"] = [value / STEPS for value in self._spans.pop("steps")]
         return self._spans
+
+    def _inputs(self) -> Any:
+        with Image.open(self._picture) as file:
+            picture = file.convert("RGB")
+        return self._processor(images=picture, text=self._prompt, return_tensors="pt", add_special_tokens=False)
 
     def _steps(self, output: Any) -> None:
         for _ in range(STEPS):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune_profiles import units
-from edgeprune_profiles.stats import Ratio
+from edgeprune_profiles.stats import MIN_PAIRS, Ratio
 from edgeprune_runtime.meters.environment import environment
 from tools.bench.settings import Settings
 
@@ -58,9 +58,23 @@ def at_most(promise: str, found: str, value: float, wanted: float) -> Target:
 
 
 def interval(ratio: Ratio) -> str:
-    """`5.12x [5.01, 5.20] of 6 pairs`; fewer pairs than the statistics need are called that."""
-    weak = "" if ratio.distinguishable else ", not distinguishable from 1" if ratio.n > 5 else ", too few to claim"
+    """`5.12x [5.01, 5.20] of 6 pairs`; one that supports no claim says so."""
+    weak = (
+        ""
+        if ratio.distinguishable
+        else ", not distinguishable from 1"
+        if ratio.n >= MIN_PAIRS
+        else ", too few to claim"
+    )
     return f"{ratio.point:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] of {ratio.n} pairs{weak}"
+
+
+def brief(ratio: Ratio) -> str:
+    """The same for a table whose text states the number of pairs: `?` marks what supports no claim."""
+    return f"{ratio.point:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]" + ("" if ratio.distinguishable else " ?")
+
+
+BRIEF = "Ratios are medians over pairs with a 95 % interval; `?` marks one that supports no claim: its interval holds 1, or pairs are too few."
 
 
 def write_page(page: Page, out: Path, settings: Settings) -> Path:

@@ -17,7 +17,7 @@ from edgeprune.models.spec import DecoderSpec, RopeSpec
 from edgeprune_profiles import units
 from edgeprune_profiles.stats import paired_ratio
 from tools.bench.bare import BareGraph, prefill_noise
-from tools.bench.page import Page, Section, interval
+from tools.bench.page import BRIEF, Page, Section, brief
 from tools.bench.process import python, run_watched
 from tools.bench.rounds import CPU, SEED, WALL, Journal, Sample, Samples, column, median, timed
 from tools.bench.settings import Settings, say
@@ -48,7 +48,7 @@ def measure(settings: Settings) -> Page:
         "`single S` is a graph of S rows run once; `chunk M` one of M rows run ceil(S / M) times, the last time partly filled. "
         "fp32 weights are mapped, int8 weights repacked, as in the product. Memory was read in a process per graph that ran "
         "one prompt: anonymous memory beyond what it had before opening the graph (activations, cache, repacked weights). "
-        "A chunked graph is shared by all budgets; single graphs add up, one for every budget that is open."
+        "A chunked graph is shared by all budgets; single graphs add up, one for every budget that is open. " + BRIEF
     )
     return Page("prefill-plan", "One prefill graph per length, or chunks", text, sections, samples=journal.samples)
 
@@ -63,9 +63,9 @@ def _section(key: str, length: int, samples: Samples, memory: dict[str, dict[str
             [
                 name,
                 units.seconds(median(found, CPU)),
-                "reference" if name == single else interval(gain[0]),
+                "reference" if name == single else brief(gain[0]),
                 units.seconds(median(found, WALL)),
-                "reference" if name == single else interval(gain[1]),
+                "reference" if name == single else brief(gain[1]),
                 units.size(used["anonymous"]),
                 units.size(used["resident"]),
             ]
@@ -74,7 +74,7 @@ def _section(key: str, length: int, samples: Samples, memory: dict[str, dict[str
     chunks = {name: median(found, CPU) for name, found in samples.items() if name != single}
     best = min(chunks, key=lambda name: chunks[name])
     chosen = chunks[f"chunk {CHOSEN}"] / chunks[best] - 1
-    text = f"Least processor time among chunks: {best}. The product's default, {CHOSEN}, takes {chosen:.0%} more."
+    text = f"Least processor time among chunks: {best}. The product's default, {CHOSEN}, takes {chosen:.0%} more. {len(samples[single])} pairs."
     return Section(key, text, head, rows)
 
 

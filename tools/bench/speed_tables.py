@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeprune_profiles import units
 from edgeprune_profiles.stats import paired_ratio
-from tools.bench.page import Section, Target, at_least, interval
+from tools.bench.page import BRIEF, Section, Target, at_least, brief
 from tools.bench.rounds import CPU, SEED, WALL, Samples, column, median
 
 FULL = "1.0"
@@ -30,7 +30,7 @@ def sections(requests: Samples, lengths: dict[str, list[int]]) -> list[Section]:
     made = [_stages(requests, lengths, clock, index) for clock, index in _CLOCKS.items()]
     made.append(_gains(requests))
     if "transformers" in requests:
-        made.append(_beside_eager(requests))
+        made += _beside_eager(requests)
     return made
 
 
@@ -62,31 +62,40 @@ def _gains(requests: Samples) -> Section:
         for index in _CLOCKS.values():
             for stages in (("prefill",), (*STAGES,), ("decode",)):
                 full, this = (column(requests[f"{precision} {b}"], index, *stages) for b in (FULL, budget))
-                cells.append(interval(paired_ratio(full, this, seed=SEED)))
+                cells.append(brief(paired_ratio(full, this, seed=SEED)))
         rows.append([name, *cells])
     head = [
         "full budget / this",
         *(f"{what}, {clock}" for clock in _CLOCKS for what in ("prefill", "TTFT", "next token")),
     ]
-    return Section("Times faster than at full budget", "Paired by round.", head, rows)
+    return Section("Times faster than at full budget", f"{_pairs(requests)} {BRIEF}", head, rows)
 
 
-def _beside_eager(requests: Samples) -> Section:
-    rows = []
+def _beside_eager(requests: Samples) -> list[Section]:
+    """One table per clock."""
     eager = requests["transformers"]
-    for name, samples in requests.items():
-        if name == "transformers":
-            continue
-        cells = []
-        for index in _CLOCKS.values():
-            for stages in (("tower",), ("prefill",), (*STAGES,), ("decode",)):
-                ratio = paired_ratio(column(eager, index, *stages), column(samples, index, *stages), seed=SEED)
-                cells.append(interval(ratio))
-        rows.append([name, *cells])
-    parts = ("tower", "prefill", "TTFT", "next token")
-    head = ["transformers / this", *(f"{what}, {clock}" for clock in _CLOCKS for what in parts)]
+    parts = {"tower": ("tower",), "prefill": ("prefill",), "TTFT": STAGES, "next token": ("decode",)}
     text = (
-        "transformers keeps every token, so its only line is full budget; above 1 means that this is faster. Its processor time "
-        "includes threads of PyTorch that wait actively."
+        f"{_pairs(requests)} transformers keeps every token at every line; above 1 means that edgeprune is faster. The processor time of "
+        f"transformers includes threads of PyTorch that wait actively. {BRIEF}"
     )
-    return Section("Beside transformers on the same weights (float32)", text, head, rows)
+    made: list[Section] = []
+    for clock, index in _CLOCKS.items():
+        rows = [
+            [
+                name,
+                *(
+                    brief(paired_ratio(column(eager, index, *stages), column(samples, index, *stages), seed=SEED))
+                    for stages in parts.values()
+                ),
+            ]
+            for name, samples in requests.items()
+            if name != "transformers"
+        ]
+        title = f"Beside transformers on the same weights (float32), {clock}"
+        made.append(Section(title, text if not made else "", ["transformers / this", *parts], rows))
+    return made
+
+
+def _pairs(requests: Samples) -> str:
+    return f"{len(next(iter(requests.values())))} pairs."
