@@ -90,7 +90,7 @@ def _after(answer: Answer) -> None:
     sys.stdout.write("\n")
     stages = "  ".join(
         f"{name} {wall_s(answer.spans, name) * 1e3:.0f} ms"
-        for name in ("preprocess", "tower", "select", "prefill", "decode")
+        for name in dict.fromkeys(span.name for span in answer.spans)
     )
     kept = f"{answer.visual_tokens} visual tokens" + (
         f" (budget {answer.budget}, {answer.method})" if answer.budget else ""
@@ -100,7 +100,7 @@ def _after(answer: Answer) -> None:
         highlight=False,
     )
     for note in answer.notes:
-        err.print(f"[yellow]note:[/] {note}")
+        err.print(f"[yellow]note:[/] {note}", soft_wrap=True)
 
 
 def _as_json(picture: Path | None, question: str, answer: Answer) -> dict[str, object]:
