@@ -46,7 +46,7 @@ def budget_from_text(text: str) -> Budget:
         ) from error
     if 0 < value <= 1:
         return Budget(f"{value:g}" if value < 1 else "1.0", value, None)
-    if value > 1 and value == int(value):
+    if value > 1 and value.is_integer():
         return Budget(str(int(value)), None, int(value))
     raise PlanError(f"budget {text!r} is neither a keep ratio in (0, 1] nor a whole token count; try 0.2 or 576")
 

@@ -7,6 +7,7 @@ it. Replacing an older bundle exchanges the two folders in one system call where
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import glob
 import os
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from edgeprune.errors import ExportError
-from edgeprune_runtime.bundle import MANIFEST, sha256_of
+from edgeprune_runtime.bundle import DIGEST, MANIFEST, sha256_of
 from edgeprune_runtime.spec import FileSpec, Manifest
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -59,8 +60,10 @@ def hashes(folder: Path, names: Iterable[str], advance: Callable[[], None]) -> d
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST).write_bytes(encoded + b"\n")
+    """The manifest, last of all files, after the file that holds its own digest (as `sha256sum --check` reads it)."""
+    encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    (folder / DIGEST).write_text(f"{hashlib.sha256(encoded).hexdigest()}  {MANIFEST}\n", encoding="ascii")
+    (folder / MANIFEST).write_bytes(encoded)
 
 
 def publish(folder: Path, out: Path) -> None:

@@ -21,6 +21,7 @@ from edgeprune_runtime.errors import BundleError
 from edgeprune_runtime.spec import SCHEMA, GraphSpec, Manifest, TensorRef
 
 MANIFEST = "manifest.json"
+DIGEST = "manifest.sha256"
 _BLOCK = 1 << 20
 
 
@@ -130,8 +131,9 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(
             f"{folder} has no {MANIFEST}, so it is not a sealed bundle; make one with `edgeprune export MODEL --out {folder}`"
         )
+    written = path.read_bytes()
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(written)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again") from error
     schema = raw.get("schema") if isinstance(raw, dict) else None
@@ -139,6 +141,13 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{path} states no schema number; it was not written by edgeprune")
     if schema > SCHEMA:
         raise BundleError(f"bundle {folder} has schema {schema}, this runtime reads up to {SCHEMA}; upgrade edgeprune")
+    digest = folder / DIGEST
+    if not digest.is_file() or hashlib.sha256(written).hexdigest() not in digest.read_text(
+        encoding="ascii", errors="replace"
+    ):
+        raise BundleError(
+            f"{path} is not the manifest that was sealed ({DIGEST} differs); copy or export the bundle again"
+        )
     try:
         return msgspec.convert(raw, Manifest)
     except msgspec.ValidationError as error:

@@ -48,6 +48,7 @@ class Model:
         self._newline = None if newline is None else np.asarray(bundle.tensor(newline), np.float32)
         self._positions, self._breaks = self._manifest.plan.position_ids, self._manifest.plan.newline
         self._request = 0
+        self._open = True
 
     @classmethod
     def open(cls, path: str | Path, *, backend: str = "auto", threads: int = 0, verify: bool = True) -> Model:
@@ -65,6 +66,7 @@ class Model:
     def close(self) -> None:
         """Drop sessions and buffers; the model cannot be used afterwards."""
         del self._vision, self.language
+        self._open = False
 
     def set_policies(
         self, *, position_ids: Literal["keep", "renumber"], newline: Literal["all", "rows", "none"]
@@ -102,6 +104,7 @@ class Model:
 
     def see_each(self, image: Any, choices: Sequence[tuple[str | float | int | None, str | None]]) -> tuple[View, ...]:
         """Encode a picture once and keep tokens of it under each (budget, method); all views share the first two spans."""
+        self._require_open()
         watch = Stopwatch()
         with watch.span("preprocess"):
             picture = load_image(image)
@@ -163,6 +166,7 @@ class Model:
         """Like `ask`, yielding each token as it is chosen; the last piece carries the whole answer."""
         if max_tokens < 1:
             raise RequestError(f"max_tokens is {max_tokens}; expected at least 1")
+        self._require_open()
         watch = Stopwatch()
         with watch.span("preprocess"):
             ids = self._prompter.ids(prompt, images=0 if image is None else 1, template=template)
@@ -244,13 +248,22 @@ class Model:
                 f"the prompt has {len(packed.ids)} positions, the bundle's capacity is {capacity}; shorten the question, choose a smaller "
                 "budget, or export with a larger --capacity"
             )
-        embeds = np.empty((len(packed.ids), self._manifest.language.hidden), np.float32)
+        hidden = self._manifest.language.hidden
+        if view is not None and view.visual.shape[1] != hidden:
+            raise RequestError(
+                f"this View was made by another model ({view.visual.shape[1]} channels, expected {hidden}); see the picture again"
+            )
+        embeds = np.empty((len(packed.ids), hidden), np.float32)
         text = packed.ids >= 0
         embeds[text] = self.language.embed(packed.ids[text])
         if view is not None:
             embeds[packed.ids == -1] = view.visual
             embeds[packed.ids == -2] = self._newline
         return packed, embeds
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise RequestError("the model is closed; open the bundle again")
 
     def _selection(self, budget: str | float | int | None, method: str | None, tiles: int) -> SelectionSpec:
         label = self.budgets[0] if budget is None else self.budget_label(budget)

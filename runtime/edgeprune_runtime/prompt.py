@@ -49,6 +49,12 @@ class Prompter:
     def ids(self, prompt: str, *, images: int, template: bool = True) -> list[int]:
         """Token ids of a prompt with one placeholder per image. template=False: `prompt` is used as it stands."""
         text = self.rendered(prompt, images=images) if template else prompt
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                f"the prompt holds a character that is not Unicode text ({error.reason}); give valid UTF-8"
+            ) from error
         # As transformers does: a template that spells its own BOS must not get a second one, any other leaves it to the tokenizer.
         bos = self._special.get("bos_token")
         spelled = template and bool(bos) and text.startswith(str(bos))

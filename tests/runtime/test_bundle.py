@@ -44,7 +44,7 @@ def sealed_files(folder: Path) -> list[str]:
 
 def test_everything_in_the_folder_is_sealed(tiny_bundle: Path) -> None:
     on_disk = {path.relative_to(tiny_bundle).as_posix() for path in tiny_bundle.rglob("*") if path.is_file()}
-    assert on_disk == {*sealed_files(tiny_bundle), "manifest.json"}
+    assert on_disk == {*sealed_files(tiny_bundle), "manifest.json", "manifest.sha256"}
 
 
 def test_a_flipped_byte_in_any_file_is_found(bundle: Path) -> None:
