@@ -7,8 +7,8 @@ it. Replacing an older bundle exchanges the two folders in one system call where
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import glob
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
