@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -34,6 +34,7 @@ def staging(out: Path, *, force: bool) -> Iterator[Path]:
     parent = _existing_parent(out)
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise ExportError(f"{out.parent} cannot be written to; choose another folder")
+    made = [folder for folder in out.absolute().parents if not folder.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = out.parent / f".{out.name}.partial-{os.getpid()}"
     for leftover in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
@@ -47,6 +48,8 @@ def staging(out: Path, *, force: bool) -> Iterator[Path]:
         if folder.is_symlink():  # `out` was a link to a bundle; the bundle itself is not ours to remove
             folder.unlink()
         shutil.rmtree(folder, ignore_errors=True)
+        if not out.exists():
+            _remove_empty(made)
 
 
 def hashes(folder: Path, names: Iterable[str], advance: Callable[[], None]) -> dict[str, FileSpec]:
@@ -98,6 +101,13 @@ def _flush(path: Path) -> None:
 
 def _existing_parent(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders, the deepest first, as far as nobody has put anything into them."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _alive(pid: str) -> bool:

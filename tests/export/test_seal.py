@@ -202,3 +202,9 @@ def test_a_parent_that_is_a_file_is_refused(tiny_bundle: Path, tmp_path: Path) -
     (tmp_path / "file").write_bytes(b"1")
     with pytest.raises(ExportError):
         make(tiny_bundle, tmp_path / "file" / "out", "new")
+
+
+def test_a_failed_export_leaves_no_parent_folder_behind(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), staging(tmp_path / "new" / "deep" / "bundle", force=False):
+        raise RuntimeError("stop")
+    assert list(tmp_path.iterdir()) == []
