@@ -11,6 +11,7 @@ REFERENCE = tools/reference_vlm
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV): about 2 GB with torch, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt torch

@@ -36,8 +36,8 @@ class Registry(Generic[T]):
         for point in entry_points(group=self._group, name=name):
             return self.add(name, point.load())
         close = difflib.get_close_matches(name, self, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise PlanError(f"unknown {self._what} {name!r}{hint} Known: {', '.join(self)}")
+        hint = f"; did you mean {close[0]!r}?" if close else ";"
+        raise PlanError(f"unknown {self._what} {name!r}{hint} known: {', '.join(self)}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._known, *(point.name for point in entry_points(group=self._group))}))

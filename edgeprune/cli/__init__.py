@@ -58,5 +58,17 @@ def main() -> None:
     """Entry point of the `edgeprune` command."""
     try:
         app()
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _interrupted(error):
+            raise
+        sys.stderr.write("interrupted\n")
         sys.exit(130)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """True for Ctrl-C, also where a library has turned it into an error of its own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

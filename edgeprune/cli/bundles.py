@@ -73,7 +73,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         parts.add_row("weights, shared by all graphs and budgets", f"{weights / 1e6:.1f}")
         parts.add_row("graphs", f"{graph_bytes / 1e6:.2f}")
         parts.add_row("tokenizer, template, configuration", f"{(total - weights - graph_bytes) / 1e6:.2f}")
-        parts.add_row(f"KV cache at run time ({language.capacity} positions)", f"{cache_bytes / 1e6:.1f}")
+        parts.add_row(f"KV cache, allocated at run time ({language.capacity} positions)", f"{cache_bytes / 1e6:.1f}")
         out.print(parts)
         parity = manifest.parity
         if parity.skipped:

@@ -19,8 +19,9 @@ from edgeprune_runtime.errors import EdgepruneError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True)
+# A pipe has no width: nothing is wrapped for it.
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True, soft_wrap=True)
 
 
 def emit(value: Any) -> None:
@@ -51,6 +52,10 @@ def errors_as_one_line() -> Iterator[None]:
         yield
     except EdgepruneError as error:
         err.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from error
+    except OSError as error:  # a full disk, a closed pipe, a folder that cannot be written to
+        where = f" ({error.filename})" if error.filename else ""
+        err.print(f"[bold red]error:[/] {_escaped(f'{error.strerror or error}{where}')}", highlight=False)
         raise typer.Exit(1) from error
 
 

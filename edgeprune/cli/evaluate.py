@@ -66,7 +66,7 @@ def evaluate(
         Positions | None, typer.Option(help="Instead of the bundle's own policy, to compare them.")
     ] = None,
     newline: Annotated[Newline | None, typer.Option(help="Instead of the bundle's own policy.")] = None,
-    threads: Annotated[int, typer.Option(min=0, help="Threads per graph; 0 lets the backend choose.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
     backend: Annotated[str, typer.Option(help="auto or onnxruntime.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Keep the result here, for `edgeprune report --eval`.")] = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgeprune.cli.console import out
 from edgeprune.cli.tables import show_table
 from edgeprune.evaluate import Comparison, Difference, Row
+from edgeprune.evaluate.paired import MIN_CLUSTERS
 from edgeprune_profiles import units
 
 _AGAINST = "against full budget"
@@ -75,5 +76,6 @@ def _against(row: Row, metric: str) -> str:
 
 def _points(difference: Difference) -> str:
     interval = f"[{units.points(difference.low)}, {units.points(difference.high)}]"
-    tail = "" if difference.distinguishable else ", not distinguishable"
+    few = f" ({difference.clusters} of {MIN_CLUSTERS} pictures needed)" if difference.clusters < MIN_CLUSTERS else ""
+    tail = "" if difference.distinguishable else f", not distinguishable{few}"
     return f"{units.points(difference.point)} {interval}{tail}"

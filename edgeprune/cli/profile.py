@@ -30,7 +30,7 @@ def profile(
     max_tokens: Annotated[
         int, typer.Option(min=1, help="Tokens that every answer has; end tokens are ignored, so that work is equal.")
     ] = 16,
-    threads: Annotated[int, typer.Option(min=0, help="Threads per graph; 0 lets the backend choose.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
     backend: Annotated[str, typer.Option(help="auto or onnxruntime.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the order and of the bootstrap.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Keep every raw number here, for `edgeprune report`.")] = None,

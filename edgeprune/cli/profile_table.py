@@ -61,7 +61,7 @@ def _rest(summary: Summary) -> None:
             ]
         )
     head = ["budget", "K", "per token p50", "p95", "CPU time", "tokens/s", _GAIN, "peak memory", "anonymous"]
-    show_table("Further tokens, memory, energy", [*head, "KV cache", "energy"], rows, _LEFT)
+    show_table("Further tokens, memory, energy", [*head, "cache used", "energy"], rows, _LEFT)
 
 
 def _name(b: BudgetSummary) -> tuple[str, str]:

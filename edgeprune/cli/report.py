@@ -13,7 +13,10 @@ from edgeprune.cli.console import Json, emit, errors_as_one_line, out
 def report(
     report_json: Annotated[Path, typer.Argument(metavar="REPORT.JSON", help="Written by `edgeprune profile --out`.")],
     html: Annotated[
-        Path | None, typer.Option(help="One self-contained page. [default: beside the report, when no form is named]")
+        Path | None,
+        typer.Option(
+            help="One self-contained page. [default: REPORT.html beside the report, when no form and no --json is given]"
+        ),
     ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Tables for a pull request.")] = None,
     csv: Annotated[Path | None, typer.Option(help="One row per request, raw.")] = None,
@@ -38,7 +41,7 @@ def report(
         found = load_report(report_json)
         if accuracy is not None:
             found = with_accuracy(found, load_accuracy(accuracy))
-        if html is None and markdown is None and csv is None:
+        if not json and html is None and markdown is None and csv is None:
             html = report_json.with_suffix(".html")
         forms = ((html, render_html), (markdown, render_markdown), (csv, render_csv))
         written = [(path, render(found)) for path, render in forms if path is not None]

@@ -24,7 +24,10 @@ def run(
         list[Path] | None, typer.Option("--image", "-i", help="Picture; repeat for several, answered in turn.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", "-b", help="One of the bundle's budgets. [default: its first]")
+        str | None,
+        typer.Option(
+            "--budget", "-b", help="One of the bundle's budgets, see `edgeprune inspect`. [default: its first]"
+        ),
     ] = None,
     method: Annotated[
         str | None, typer.Option(help="A control instead of the bundle's method: random, uniform, downsample.")
@@ -35,7 +38,7 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     template: Annotated[bool, typer.Option(help="Wrap the question in the checkpoint's chat template.")] = True,
     show_tokens: Annotated[Path | None, typer.Option(help="Write a picture of the kept tokens (.png).")] = None,
-    threads: Annotated[int, typer.Option(min=0, help="Threads per graph; 0 lets the backend choose.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
     backend: Annotated[str, typer.Option(help="auto or onnxruntime.")] = "auto",
     check: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Check every hash before the first answer.")
@@ -44,8 +47,10 @@ def run(
 ) -> None:
     """Ask BUNDLE one or more questions about one or more pictures, or none."""
     with errors_as_one_line():
-        from edgeprune_runtime import Model, Sampling
+        from edgeprune_runtime import Model, RequestError, Sampling
 
+        if show_tokens is not None and not image:
+            raise RequestError("--show-tokens draws on a picture; give one with --image")
         sampling = Sampling(temperature, top_p, seed)
         answers = []
         with Model.open(bundle, backend=backend, threads=threads, verify=check) as model:

@@ -95,7 +95,8 @@ def _score(row: AccuracyRow, metric: str) -> str:
 def points_with_interval(difference: Difference) -> str:
     """`-0.9 [-2.1, +0.2], not distinguishable`, in percentage points."""
     interval = f"[{units.points(difference.low)}, {units.points(difference.high)}]"
-    tail = "" if difference.distinguishable else ", not distinguishable"
+    few = f" ({difference.clusters} of {MIN_PAIRS} pictures needed)" if difference.clusters < MIN_PAIRS else ""
+    tail = "" if difference.distinguishable else f", not distinguishable{few}"
     return f"{units.points(difference.point)} {interval}{tail}"
 
 

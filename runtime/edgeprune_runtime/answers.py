@@ -76,4 +76,6 @@ def notes_of(selection: SelectionSpec, layout: Layout, kept: int) -> tuple[str, 
             f"the picture has {kept} visual tokens after unpadding, fewer than the budget of {selection.keep}: all of them were kept, "
             "so the budget did not bind",
         )
+    if layout.grid != (0, 0) and 0 in layout.mosaic:
+        return ("the picture is so thin that unpadding leaves no token of its tiles; only the thumbnail was seen",)
     return ()

@@ -44,10 +44,21 @@ class Prompter:
                 f"tokenizer.json in bundle {bundle.root} cannot be read ({error}); export the bundle again"
             ) from error
         self._template = bundle.text("chat_template.jinja") if "chat_template.jinja" in bundle.manifest.files else None
+        if self._template is not None:
+            try:
+                _compile(
+                    self._template
+                )  # the first question should not pay for it, and a broken template is the bundle's fault
+            except Exception as error:  # jinja2 raises several unrelated types
+                raise BundleError(
+                    f"the chat template in bundle {bundle.root} cannot be compiled ({error}); export it again"
+                ) from error
         self._image_token: str = self._tokenizer.id_to_token(self._image_id) or ""
 
     def ids(self, prompt: str, *, images: int, template: bool = True) -> list[int]:
         """Token ids of a prompt with one placeholder per image. template=False: `prompt` is used as it stands."""
+        if not isinstance(prompt, str):
+            raise PromptError(f"the prompt is {type(prompt).__name__}, expected text")
         text = self.rendered(prompt, images=images) if template else prompt
         try:
             text.encode("utf-8")

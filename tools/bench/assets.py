@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tools.bench.process import Watched, python, run_watched
-from tools.bench.settings import ROOT, Settings, say
+from tools.bench.settings import Settings, digest, say
 
 BUDGETS = ("1.0", "0.4", "0.2", "0.1")
 QUESTION = "What is the number in the picture?"
@@ -38,7 +37,7 @@ def picture(settings: Settings) -> Path:
 def checkpoint(settings: Settings, size: str) -> Path:
     """A made LLaVA-NeXT in float16: CLIP-like tower, Qwen2-shaped decoder with tied embeddings."""
     name = f"model-{size}" + (f"-{settings.layers}" if settings.layers else "")
-    folder = settings.work / f"{name}@{_digest(_MAKERS)}"
+    folder = settings.work / f"{name}@{digest(_MAKERS)}"
     if not folder.is_dir():
         say(f"making {name}")
         partial = _room(folder)
@@ -53,7 +52,7 @@ def bundle(settings: Settings, precision: str, budgets: Sequence[str] = BUDGETS)
     """A bundle of the model of size `settings.size`, exported by the command line without the parity gate."""
     model = checkpoint(settings, settings.size)
     name = f"bundle-{model.name.partition('@')[0].removeprefix('model-')}-{precision}-{'_'.join(budgets)}"
-    folder = settings.work / f"{name}@{_digest((*_MAKERS, *_EXPORTERS))}"
+    folder = settings.work / f"{name}@{digest((*_MAKERS, *_EXPORTERS))}"
     if not folder.is_dir():
         say(f"exporting {name}")
         partial = _room(folder)
@@ -79,12 +78,3 @@ def _room(folder: Path) -> Path:
     for old in folder.parent.glob(f"{stem}@*"):
         shutil.rmtree(old)
     return folder.parent / f"{stem}@partial-{os.getpid()}"
-
-
-def _digest(places: Iterable[str]) -> str:
-    """Changes when one of these files, or a Python file under these folders, does."""
-    found = hashlib.sha256()
-    for place in places:
-        for path in sorted((ROOT / place).rglob("*.py")) or [ROOT / place]:
-            found.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    return found.hexdigest()[:10]

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "edgeprune-bench", help="models and bundles (15 GB)"
     )
-    line.add_argument("--rounds", type=int, help="rounds of every comparison [default: 6 full prefills, 20 small ones]")
+    line.add_argument("--rounds", type=int, help="rounds of full prefills [default: 6]; others follow")
     line.add_argument("--quick", action="store_true", help="two rounds: shows that it runs, supports no claim")
     line.add_argument(
         "--resume", action="store_true", help="keep the samples of an interrupted run of the same options"

@@ -20,7 +20,7 @@ from tools.bench.bare import BareGraph, prefill_noise
 from tools.bench.page import BRIEF, Page, Section, brief
 from tools.bench.process import python, run_watched
 from tools.bench.rounds import CPU, SEED, WALL, Journal, Sample, Samples, column, median, timed
-from tools.bench.settings import Settings, say
+from tools.bench.settings import FULL_PREFILLS, Settings, say
 
 LENGTHS = (640, 2944)  # 0.2 and 1.0 of 2880 visual tokens, and 64 of text and newlines
 CHUNKS = (64, 128, 256, 512)
@@ -39,7 +39,7 @@ def measure(settings: Settings) -> Page:
         for length in LENGTHS:
             key = f"{precision} S={length}"
             runs = _contenders(folder, length, precision, settings)
-            usual = 6 if length == LENGTHS[1] else 10
+            usual = FULL_PREFILLS if length == LENGTHS[1] else 10
             samples = journal.interleaved(key, runs, rounds=settings.count(usual))
             sections.append(_section(key, length, samples, memory))
     text = (

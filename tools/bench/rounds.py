@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 
-from tools.bench.settings import Settings, say
+from tools.bench.settings import Settings, digest, say
 
 Sample = dict[str, list[float]]
 """Stage -> [wall seconds, processor seconds of the process that did the work]."""
 WALL, CPU = 0, 1
 Samples = dict[str, list[Sample]]
 SEED = 20
+_PRODUCT = ("edgeprune/plan.py", "edgeprune/models", "edgeprune/tokens", "export", "runtime")
 
 
 class Journal:
-    """Raw samples of one benchmark by name, saved whenever something is added."""
+    """Raw samples of one benchmark by name, saved whenever something is added.
+
+    An interrupted run goes on only with the same options and the same product code.
+    """
 
     def __init__(self, name: str, settings: Settings) -> None:
         self._path = settings.work / f"samples-{name}.json"
-        header = settings.shown()
+        header = settings.shown() | {"code": digest(_PRODUCT)}
         found = json.loads(self._path.read_text()) if settings.resume and self._path.is_file() else {}
         self._data: dict[str, Any] = found if found.get("settings") == header else {"settings": header, "samples": {}}
 
@@ -41,15 +45,24 @@ class Journal:
         return self._data["samples"][key]
 
     def interleaved(
-        self, key: str, contenders: Mapping[str, Callable[[], Sample]], *, rounds: int, warm_up: int = 1
+        self,
+        key: str,
+        contenders: Mapping[str, Callable[[], Sample]],
+        *,
+        rounds: int,
+        warm_up: int = 1,
+        warmed: Collection[str] | None = None,
     ) -> Samples:
-        """Samples by contender; the i-th of all contenders belong to one round. Warm-up rounds are thrown away."""
+        """Samples by contender; the i-th of all contenders belong to one round.
+
+        Warm-up rounds are thrown away; they run the contenders named in `warmed`, or all.
+        """
         kept: Samples = self._data["samples"].get(key) or {name: [] for name in contenders}
         start = len(next(iter(kept.values())))
         names = list(contenders)
         if start < rounds:
             for _ in range(warm_up):
-                for name in names:
+                for name in names if warmed is None else warmed:
                     contenders[name]()
         for number in range(start, rounds):
             began = time.monotonic()

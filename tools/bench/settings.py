@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+FULL_PREFILLS = 6  # the fewest pairs that support a claim
 _START = time.monotonic()
 
 
@@ -26,8 +29,10 @@ class Settings:
     eager: bool = True
 
     def count(self, usual: int) -> int:
-        """Rounds of a comparison that usually has `usual`."""
-        return self.rounds or (2 if self.quick else usual)
+        """Rounds of a comparison that usually has `usual`; `rounds` is for those of full prefills, others follow in proportion."""
+        if self.quick:
+            return 2
+        return usual if self.rounds is None else max(2, usual * self.rounds // FULL_PREFILLS)
 
     def shown(self) -> dict[str, str]:
         """The options that shape the numbers, for the page."""
@@ -37,3 +42,12 @@ class Settings:
 def say(text: str) -> None:
     """Progress, on stderr, with the seconds since the start."""
     print(f"[{time.monotonic() - _START:6.0f} s] {text}", file=sys.stderr, flush=True)
+
+
+def digest(places: Iterable[str]) -> str:
+    """Changes when one of these files, or a Python file under these folders, does."""
+    found = hashlib.sha256()
+    for place in places:
+        for path in sorted((ROOT / place).rglob("*.py")) or [ROOT / place]:
+            found.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:10]

@@ -10,19 +10,20 @@ from typing import Any
 
 from edgeprune_profiles import units
 from edgeprune_runtime import Bundle, Model
-from edgeprune_runtime.prompt import Prompter
+from edgeprune_runtime.prompt import Prompter, pack
 from tools.bench import speed_tables
 from tools.bench.assets import BUDGETS, QUESTION, bundle, checkpoint, picture
 from tools.bench.eager import EagerProcess
 from tools.bench.page import Page, Target, at_most
 from tools.bench.process import python, run_watched
 from tools.bench.rounds import Journal, Sample
-from tools.bench.settings import Settings
+from tools.bench.settings import FULL_PREFILLS, Settings
 from tools.bench.speed_decode import decode
 from tools.bench.speed_selection import selection
 
 PRECISIONS = ("fp32", "int8")
 NEW_TOKENS = 5
+_CHOICES = [(budget, None) for budget in BUDGETS]
 
 
 def measure(settings: Settings) -> Page:
@@ -30,7 +31,7 @@ def measure(settings: Settings) -> Page:
     journal = Journal("speed", settings)
     model, image = checkpoint(settings, settings.size), picture(settings)
     folders = {precision: bundle(settings, precision) for precision in PRECISIONS}
-    facts = journal.once("lengths", lambda: _lengths(folders["fp32"], image))
+    facts = journal.once("lengths", lambda: _lengths(folders["int8"], image))
     requests = _requests(journal, settings, model, folders, image)
     targets, sections = speed_tables.targets(requests), speed_tables.sections(requests, facts)
     for precision, folder in folders.items():
@@ -45,10 +46,12 @@ def measure(settings: Settings) -> Page:
         targets.append(_second_budget(journal, settings, precision, folder, image))
     shape = f"{settings.size}" + (f" with {settings.layers} decoder layers" if settings.layers else "")
     text = (
-        f"A made LLaVA-NeXT of size {shape} (see `tools/make_checkpoint.py`; random weights, so nothing here speaks of quality): "
-        "576 tokens per tile, and a square picture that fills the thumbnail and four tiles. One process holds the fp32 and the int8 "
-        "bundle, another one transformers in float32 with scaled-dot-product attention; each round asks every budget of both bundles "
-        f"and transformers once, in a new order, for {NEW_TOKENS} tokens. Times are medians. `prefill` includes the first token's logits."
+        f"A made LLaVA-NeXT of size {shape} (see `tools/make_checkpoint.py`; random weights, so nothing here speaks of "
+        "quality): 576 tokens per tile, and a square picture that fills the thumbnail and four tiles. One process holds the "
+        "fp32 and the int8 bundle, another one transformers in float32 with scaled-dot-product attention; each round asks "
+        f"every budget of both bundles and transformers once, in a new order, for {NEW_TOKENS} tokens. Before that, one request "
+        "at the smallest budget of each bundle and one of transformers warm up. Times are medians. `prefill` includes the "
+        "first token's logits."
     )
     return Page("speed", "Speed under a token budget", text, sections, targets, journal.samples)
 
@@ -56,10 +59,13 @@ def measure(settings: Settings) -> Page:
 def _lengths(folder: Path, image: Path) -> dict[str, list[int]]:
     """Visual tokens and prompt positions of each budget."""
     with Model.open(folder, verify=False) as model:
+        language, plan = model.bundle.manifest.language, model.bundle.manifest.plan
+        ids = Prompter(model.bundle).ids(QUESTION, images=1)
         found = {}
-        for budget in BUDGETS:
-            answer = model.ask(QUESTION, image=image, budget=budget, max_tokens=1)
-            found[budget] = [answer.visual_tokens, answer.prompt_tokens]
+        for budget, view in zip(BUDGETS, model.see_each(image, _CHOICES), strict=True):
+            newlines = "all" if view.selection.method == "full" else plan.newline
+            packed = pack(ids, language.image_token_id, view.layout, view.kept, newlines, plan.position_ids)
+            found[budget] = [len(view.kept), len(packed.ids)]
         return found
 
 
@@ -67,22 +73,20 @@ def _requests(
     journal: Journal, settings: Settings, model: Path, folders: dict[str, Path], image: Path
 ) -> dict[str, list[Sample]]:
     """Whole requests by contender: `fp32 1.0` ... `int8 0.1`, and `transformers`."""
-    rounds = settings.count(6)
     with ExitStack() as stack:
         contenders: dict[str, Callable[[], Sample]] = {}
         for precision, folder in folders.items():
             opened = stack.enter_context(Model.open(folder, threads=settings.threads, verify=False))
+            opened.see_each(image, _CHOICES)  # opens every select graph
             for budget in BUDGETS:
                 contenders[f"{precision} {budget}"] = _asker(opened, image, budget)
+        warmed = [f"{precision} {BUDGETS[-1]}" for precision in folders]
         if settings.eager:
-            prompt = _prompt(folders["fp32"])
+            prompt = Prompter(Bundle.open(folders["fp32"], verify=False)).rendered(QUESTION, images=1)
             worker = stack.enter_context(EagerProcess(model, image, prompt, settings.threads))
             contenders["transformers"] = worker.sample
-        return journal.interleaved("requests", contenders, rounds=rounds)
-
-
-def _prompt(folder: Path) -> str:
-    return Prompter(Bundle.open(folder, verify=False)).rendered(QUESTION, images=1)
+            warmed.append("transformers")
+        return journal.interleaved("requests", contenders, rounds=settings.count(FULL_PREFILLS), warmed=warmed)
 
 
 def _asker(model: Model, image: Path, budget: str) -> Callable[[], Sample]:
