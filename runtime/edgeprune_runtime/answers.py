@@ -71,11 +71,13 @@ def label_of(budget: str | float | int) -> str:
 
 
 def notes_of(selection: SelectionSpec, layout: Layout, kept: int) -> tuple[str, ...]:
-    if kept < selection.keep and selection.method != "full":
-        return (
-            f"the picture has {kept} visual tokens after unpadding, fewer than the budget of {selection.keep}: all of them were kept, "
-            "so the budget did not bind",
-        )
+    """Sentences about a picture to which a budget means something else than usual."""
+    notes = []
     if layout.grid != (0, 0) and 0 in layout.mosaic:
-        return ("the picture is so thin that unpadding leaves no token of its tiles; only the thumbnail was seen",)
-    return ()
+        notes.append("the picture is so thin that unpadding leaves no token of its tiles: only the thumbnail is seen")
+    if kept < selection.keep and selection.method != "full":
+        notes.append(
+            f"the picture has {kept} visual tokens after unpadding, fewer than the budget of {selection.keep}: all of them were kept, "
+            "so the budget did not bind"
+        )
+    return tuple(notes)

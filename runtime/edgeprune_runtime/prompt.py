@@ -7,6 +7,7 @@ are text, which are visual, which are newlines, and the position of each.
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -45,14 +46,10 @@ class Prompter:
             ) from error
         self._template = bundle.text("chat_template.jinja") if "chat_template.jinja" in bundle.manifest.files else None
         if self._template is not None:
-            try:
-                _compile(
-                    self._template
-                )  # the first question should not pay for it, and a broken template is the bundle's fault
-            except Exception as error:  # jinja2 raises several unrelated types
-                raise BundleError(
-                    f"the chat template in bundle {bundle.root} cannot be compiled ({error}); export it again"
-                ) from error
+            with suppress(
+                Exception
+            ):  # compiled ahead for the first question; a broken template fails only those that use it
+                _compile(self._template)
         self._image_token: str = self._tokenizer.id_to_token(self._image_id) or ""
 
     def ids(self, prompt: str, *, images: int, template: bool = True) -> list[int]:
