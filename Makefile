@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 	$(BIN)/edgeprune export $(REFERENCE)/checkpoint --budget 0.2 --budget 1.0 --out $(DEMO)/reference.bundle --force
 	$(BIN)/python tools/ask_demo.py $(DEMO)
 	$(BIN)/edgeprune eval $(DEMO)/reference.bundle --data $(DEMO)/pictures/questions.jsonl --out $(DEMO)/accuracy.json
-	$(BIN)/edgeprune profile $(DEMO)/reference.bundle --image $(DEMO)/pictures/0001.png --runs 10 --out $(DEMO)/report.json
+	$(BIN)/edgeprune profile $(DEMO)/reference.bundle --image $(DEMO)/pictures/0001.png --runs 20 --out $(DEMO)/report.json
 	$(BIN)/edgeprune report $(DEMO)/report.json --eval $(DEMO)/accuracy.json --html $(DEMO)/report.html
 	@echo "open $(DEMO)/report.html in a browser; $(DEMO)/kept.png shows which tokens the budget kept"
 

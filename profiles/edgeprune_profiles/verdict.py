@@ -44,7 +44,7 @@ def _processor(lead: BudgetSummary) -> str:
     wall, cpu = lead.ttft_gain, lead.ttft_cpu_gain
     if wall is None or wall.distinguishable or cpu is None or not cpu.distinguishable:
         return ""
-    how, change = ("less", cpu) if cpu.point > 1 else ("more", _inverse(cpu))
+    how, change = ("faster", cpu) if cpu.point > 1 else ("slower", _inverse(cpu))
     return f"In processor time, which other programs hardly disturb, it is {_factor(change)} {how}."
 
 

@@ -82,7 +82,7 @@ def test_processor_time_decides_where_the_clock_of_a_busy_machine_does_not(repor
     busy = [replace(mine, cpu_s=less.cpu_s) for mine, less in zip(full.samples, small.samples, strict=True)]
     sentences = verdict(summarise(replace(report, budgets=(full, replace(small, samples=tuple(busy))))))
     assert "not distinguishable" in sentences[0]
-    assert re.search(r"In processor time, .*, it is 3\.\dx .* less", sentences[1])
+    assert re.search(r"In processor time, .*, it is 3\.\dx .* faster", sentences[1])
 
 
 def test_a_slower_budget_is_called_later(report):
