@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeprune.cli.choices import Newlines, Positions
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, track
 
 if TYPE_CHECKING:
@@ -17,21 +18,6 @@ if TYPE_CHECKING:
     from edgeprune_runtime import Model
 
 _LONG = 500  # answers from which on losing them would hurt
-
-
-class Positions(str, Enum):
-    """Position ids of kept tokens."""
-
-    keep = "keep"
-    renumber = "renumber"
-
-
-class Newline(str, Enum):
-    """Which newline tokens of the mosaic stay."""
-
-    all = "all"
-    rows = "rows"
-    none = "none"
 
 
 class Metric(str, Enum):
@@ -65,7 +51,7 @@ def evaluate(
     position_ids: Annotated[
         Positions | None, typer.Option(help="Instead of the bundle's own policy, to compare them.")
     ] = None,
-    newline: Annotated[Newline | None, typer.Option(help="Instead of the bundle's own policy.")] = None,
+    newline: Annotated[Newlines | None, typer.Option(help="Instead of the bundle's own policy.")] = None,
     threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
     backend: Annotated[str, typer.Option(help="auto or onnxruntime.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edgeprune.cli.choices import BudgetOf, Newlines, Positions, Precision
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
-
-
-class Precision(str, Enum):
-    fp32 = "fp32"
-    int8 = "int8"
-
-
-class Positions(str, Enum):
-    keep = "keep"
-    renumber = "renumber"
-
-
-class Newlines(str, Enum):
-    all = "all"
-    rows = "rows"
-    none = "none"
-
-
-class BudgetOf(str, Enum):
-    largest = "largest"
-    picture = "picture"
 
 
 def export(

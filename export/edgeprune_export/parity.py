@@ -165,10 +165,8 @@ def _language_case(
     packed = pack(
         ids, manifest.language.image_token_id, case.layout, case.selected.kept, policy, manifest.plan.position_ids
     )
-    embeds = np.empty((len(packed.ids), manifest.language.hidden), np.float32)
-    embeds[packed.ids >= 0] = language.embed(packed.ids[packed.ids >= 0])
-    embeds[packed.ids == -1] = case.selected.visual
-    embeds[packed.ids == -2] = 0 if newline is None else np.asarray(bundle.tensor(newline), np.float32)
+    between = None if newline is None else np.asarray(bundle.tensor(newline), np.float32)
+    embeds = language.compose(packed.ids, case.selected.visual, between)
     chosen, first = _greedy(language, embeds, packed, manifest.language.image_token_id)
     if full:
         eager = reference.full_logits(case.inputs, chosen)

@@ -40,6 +40,16 @@ class LanguageModel:
         """Rows of the embedding table: [len(ids), D] float32."""
         return np.asarray(self._table[np.asarray(ids, np.int64)], np.float32)
 
+    def compose(self, ids: np.ndarray, visual: np.ndarray | None, newline: np.ndarray | None) -> np.ndarray:
+        """Rows of a packed prompt [S, D] float32: text by id, `visual` [k, D] where ids is -1, `newline` [D] where it is -2."""
+        embeds = np.empty((len(ids), self._spec.hidden), np.float32)
+        embeds[ids >= 0] = self.embed(ids[ids >= 0])
+        if visual is not None:
+            embeds[ids == -1] = visual
+        if newline is not None:
+            embeds[ids == -2] = newline
+        return embeds
+
     def prefill(self, embeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Start a sequence. embeds [S, D] float32, positions [S]; returns the logits [V] of the last one (reused buffer)."""
         chunk, total = self._spec.chunk, len(embeds)

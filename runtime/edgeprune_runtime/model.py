@@ -253,13 +253,8 @@ class Model:
             raise RequestError(
                 f"this View was made by another model ({view.visual.shape[1]} channels, expected {hidden}); see the picture again"
             )
-        embeds = np.empty((len(packed.ids), hidden), np.float32)
-        text = packed.ids >= 0
-        embeds[text] = self.language.embed(packed.ids[text])
-        if view is not None:
-            embeds[packed.ids == -1] = view.visual
-            embeds[packed.ids == -2] = self._newline
-        return packed, embeds
+        visual = None if view is None else view.visual
+        return packed, self.language.compose(packed.ids, visual, self._newline)
 
     def _require_open(self) -> None:
         if not self._open:
