@@ -64,6 +64,10 @@ GATED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         {"family": "llava", "tower": "vit", "decoder": "qwen2", "names": "old", "bos": "none"},
         {"method": "uniform", "position_ids": "renumber"},
     ),
+    (
+        {"family": "llava", "tower": "deit", "decoder": "llama", "names": "new"},
+        {},
+    ),
 )
 
 

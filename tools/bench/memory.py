@@ -19,6 +19,7 @@ from tools.bench.settings import Settings, say
 
 GIB, MB = 1 << 30, 1_000_000
 BUDGET = "0.2"
+_EXPORT_SIZES = {"anonymous": "peak anonymous", "unique": "peak unique resident", "peak": "peak resident"}
 _IMPORTS = {
     "bare python": "pass",
     "import edgeprune_runtime": "import edgeprune_runtime",
@@ -53,26 +54,46 @@ def _exports(journal: Journal, settings: Settings) -> tuple[list[Target], Sectio
     targets, rows = [], []
     for precision in ("fp32", "int8"):
         seen = journal.once(f"{precision} export", lambda: _export(settings, model, precision))  # noqa: B023
-        promise = (
-            f"{precision} export of {units.size(size_of(model))}: peak <= 1.3 x that + 1 GiB = {units.size(int(limit))}"
-        )
-        targets.append(at_most(promise, units.size(seen["peak"]), seen["peak"], limit))
+        bound = f"of {units.size(size_of(model))} <= 1.3 x that + 1 GiB = {units.size(int(limit))}"
+        for kind, label in _EXPORT_SIZES.items():
+            found = units.size(seen[kind]) + ("" if seen["refused"] is None else ", without the gate")
+            targets.append(at_most(f"{precision} export {bound}: {label}", found, seen[kind], limit))
         times = [f"{seen[clock]:.0f} s" for clock in ("wall", "cpu")]
-        rows.append([precision, *(units.size(seen[kind]) for kind in ("peak", "anonymous", "disk")), *times])
-    head = ["precision", "peak resident", "peak anonymous", "bundle on disk", "wall", "processor"]
-    text = "Budgets 1.0 and 0.2, parity gate on. Resident memory counts mapped weights, which the kernel can drop; anonymous does not."
+        gate = "passed" if seen["refused"] is None else f"refused, so exported without: {seen['refused']}"
+        rows.append([precision, *(units.size(seen[kind]) for kind in (*_EXPORT_SIZES, "disk")), *times, gate])
+    head = ["precision", *_EXPORT_SIZES.values(), "bundle on disk", "wall", "processor", "parity gate"]
+    text = (
+        "Budgets 1.0 and 0.2. Anonymous memory is what the machine must have. Mapped weights come on top as far as there is room: "
+        "the kernel drops such pages when memory is short, and the resident size counts a page once for every graph that maps it; "
+        "unique counts it once (PSS, read every half second)."
+    )
     return targets, Section("Export", text, head, rows)
 
 
-def _export(settings: Settings, model: Path, precision: str) -> dict[str, float]:
+def _export(settings: Settings, model: Path, precision: str) -> dict[str, Any]:
+    """Peaks of one export; where the gate refuses, those of an export without it, and why it refused."""
     say(f"exporting {model.name} in {precision} with the parity gate")
-    out = settings.work / "watched-export"
+    out, log = settings.work / "watched-export", settings.work / "watched-export.log"
     shutil.rmtree(out, ignore_errors=True)
-    seen = export(model, out, precision, ("1.0", BUDGET), settings.work / "watched-export.log")
-    disk = size_of(out)
+    refused = None
+    try:
+        seen = export(model, out, precision, ("1.0", BUDGET), log)
+    except RuntimeError as error:
+        if "graph and eager reference differ" not in str(error):
+            raise
+        refused = (
+            next(line for line in str(error).splitlines() if "differ" in line).removeprefix("error: ").split(";")[0]
+        )
+        say(f"the gate refused ({refused}); exporting without it")
+        seen = export(model, out, precision, ("1.0", BUDGET), log, "--no-parity")
+    found = {
+        "peak": seen.peak_bytes,
+        "anonymous": seen.anonymous_bytes,
+        "unique": seen.unique_bytes,
+        "disk": size_of(out),
+    }
     shutil.rmtree(out)
-    found = {"peak": seen.peak_bytes, "anonymous": seen.anonymous_bytes, "disk": disk}
-    return found | {"wall": seen.wall_s, "cpu": seen.cpu_s}
+    return found | {"wall": seen.wall_s, "cpu": seen.cpu_s, "refused": refused}
 
 
 def _overhead(journal: Journal, settings: Settings) -> tuple[list[Target], Section]:

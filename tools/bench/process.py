@@ -11,20 +11,18 @@ from pathlib import Path
 
 from tools.bench.settings import ROOT
 
-_FIELDS = {"VmRSS:": "rss", "VmHWM:": "peak", "RssAnon:": "anonymous", "RssFile:": "file"}
+_FIELDS = {"VmRSS:": "rss", "VmHWM:": "peak", "RssAnon:": "anonymous", "RssFile:": "file", "Pss:": "pss"}
+_PSS_EVERY = 25  # looks; each walks all page tables of the child
 
 
-def memory_of(pid: int | str = "self") -> dict[str, int]:
-    """Bytes: rss, peak (the kernel's high-water mark), anonymous, file, and pss where the kernel tells. {} when it is gone."""
+def memory_of(pid: int | str = "self", *, pss: bool = True) -> dict[str, int]:
+    """Bytes: rss, peak (the kernel's high-water mark), anonymous, file and pss. {} when it is gone; reading pss takes a while."""
     found = {}
     try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if (label := line.split(maxsplit=1)[0]) in _FIELDS:
-                found[_FIELDS[label]] = int(line.split()[1]) * 1024
-        if pid == "self":
-            for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    found["pss"] = int(line.split()[1]) * 1024
+        for file in ("status", "smaps_rollup") if pss else ("status",):
+            for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+                if (label := line.split(maxsplit=1)[0]) in _FIELDS:
+                    found[_FIELDS[label]] = int(line.split()[1]) * 1024
     except OSError:
         return found
     return found
@@ -47,10 +45,14 @@ def mapped_bytes(name: str) -> int:
 
 @dataclass(frozen=True)
 class Watched:
-    """A finished child: its highest sizes in bytes, and what it took."""
+    """A finished child: its highest sizes in bytes, and what it took.
+
+    unique_bytes  resident pages, each counted once, where the resident size counts a page for every mapping of it
+    """
 
     peak_bytes: int
     anonymous_bytes: int
+    unique_bytes: int
     wall_s: float
     cpu_s: float
 
@@ -65,13 +67,14 @@ def run_watched(command: list[str], log: Path, period_s: float = 0.02) -> Watche
     ru_maxrss is not used: a child inherits it from the process that started it.
     Raises RuntimeError with the end of its output when it fails.
     """
-    peak = anonymous = 0
+    peak = anonymous = unique = looks = 0
     began = time.perf_counter()
     with log.open("wb") as output:
         child = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         while True:
-            now = memory_of(child.pid)
+            now = memory_of(child.pid, pss=looks % _PSS_EVERY == _PSS_EVERY - 1)
             peak, anonymous = max(peak, now.get("peak", 0)), max(anonymous, now.get("anonymous", 0))
+            unique, looks = max(unique, now.get("pss", 0)), looks + 1
             pid, status, usage = os.wait4(child.pid, os.WNOHANG)
             if pid:
                 break
@@ -80,4 +83,4 @@ def run_watched(command: list[str], log: Path, period_s: float = 0.02) -> Watche
     if child.returncode != 0:
         tail = log.read_text(errors="replace")[-2000:]
         raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}:\n{tail}")
-    return Watched(peak, anonymous, time.perf_counter() - began, usage.ru_utime + usage.ru_stime)
+    return Watched(peak, anonymous, unique, time.perf_counter() - began, usage.ru_utime + usage.ru_stime)
