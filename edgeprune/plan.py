@@ -6,7 +6,8 @@ sees for every picture that has that many.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from edgeprune.errors import PlanError
@@ -51,6 +52,18 @@ def budget_from_text(text: str) -> Budget:
     raise PlanError(f"budget {text!r} is neither a keep ratio in (0, 1] nor a whole token count; try 0.2 or 576")
 
 
+def settings_from_text(pairs: Sequence[str]) -> dict[str, float]:
+    """Read `name=number` pairs. Raises PlanError for anything else."""
+    found = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError as error:
+            raise PlanError(f"setting {pair!r} is not NAME=NUMBER; write for example --set window=7") from error
+    return found
+
+
 @dataclass(frozen=True)
 class TokenPlan:
     """How K tokens are chosen and handed to the language model.
@@ -59,20 +72,24 @@ class TokenPlan:
     alpha        HiRED's share of the budget for the thumbnail
     early_layer  vision layer whose class-token attention shares the budget over tiles
     feature_layer  vision layer whose output is used and whose class-token attention ranks tokens (set from the checkpoint)
+    last_layer   last layer of the tower (set from the checkpoint)
     seed         of the random control
     position_ids "keep": a kept token keeps the position it had in the unpruned sequence; "renumber": positions are contiguous
     newline      "all": every mosaic row keeps its newline token; "rows": rows with a kept token do; "none": no newlines below budget 1.0
     budget_of    "largest": a ratio counts from the largest tile grid, so K is one number; "picture": from each picture's own tiles
+    settings     numbers of the method by name, as `edgeprune methods NAME` lists them; what is absent has its default
     """
 
     method: str = "hired"
     alpha: float = 0.5
     early_layer: int = 0
     feature_layer: int = 0
+    last_layer: int = 0
     seed: int = 0
     position_ids: PositionPolicy = "keep"
     newline: NewlinePolicy = "all"
     budget_of: BudgetBase = "largest"
+    settings: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.bundles import inspect, verify
+from edgeprune.cli.calibrate import calibrate
 from edgeprune.cli.doctor import doctor
 from edgeprune.cli.evaluate import evaluate
 from edgeprune.cli.export import export
@@ -32,6 +33,7 @@ for _name, _command in (
     ("inspect", inspect),
     ("verify", verify),
     ("methods", methods),
+    ("calibrate", calibrate),
     ("doctor", doctor),
 ):
     app.command(_name)(_command)

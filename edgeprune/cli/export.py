@@ -28,7 +28,22 @@ def export(
     to: Annotated[
         Path | None, typer.Option("--out", "-o", help="Bundle folder to write. [default: MODEL's name + .bundle]")
     ] = None,
-    method: Annotated[str, typer.Option(help="Token-reduction method; see `edgeprune methods`.")] = "hired",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="Token-reduction method (see `edgeprune methods`) or file.py:NAME; repeat for several, the first is the default. "
+            "[default: hired]",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the method, as NAME=NUMBER; `edgeprune methods NAME` lists them."),
+    ] = None,
+    plan_file: Annotated[
+        Path | None, typer.Option("--plan", help="Method and settings from `edgeprune calibrate`.")
+    ] = None,
     precision: Annotated[
         Precision, typer.Option(help="int8: dynamic, for tower and language model; measure its quality.")
     ] = Precision.fp32,
@@ -65,15 +80,19 @@ def export(
 ) -> None:
     """Export MODEL to a sealed bundle of static-shape ONNX graphs under one or more token budgets."""
     with errors_as_one_line():
-        _need("torch", "transformers", "onnx", "onnxscript", "accelerate")
-        from edgeprune.plan import TokenPlan, budget_from_text
+        need("torch", "transformers", "onnx", "onnxscript", "accelerate")
+        from edgeprune.plan import TokenPlan, budget_from_text, settings_from_text
+        from edgeprune.plan_file import read_plan
         from edgeprune.tokens.methods import METHODS
+        from edgeprune.tokens.methods.plugin import method_name
         from edgeprune_export.export import export as make
         from edgeprune_export.options import ExportOptions
 
-        _ = METHODS[method]  # an unknown name fails before any work
+        stored = None if plan_file is None else read_plan(plan_file)
+        names = [method_name(text, METHODS) for text in method or ([stored.method] if stored else ["hired"])]
+        settings = {**(stored.settings if stored else {}), **settings_from_text(set_ or [])}
         plan = TokenPlan(
-            method=method,
+            method=names[0],
             alpha=alpha,
             early_layer=early_layer,
             feature_layer=early_layer,
@@ -81,10 +100,12 @@ def export(
             position_ids=position_ids.value,
             newline=newline.value,
             budget_of=budget_of.value,
+            settings=settings,
         )
         options = ExportOptions(
             budgets=tuple(budget_from_text(text) for text in budget),
             plan=plan,
+            more_methods=tuple(names[1:]),
             precision=precision.value,
             chunk=chunk,
             capacity=capacity,
@@ -120,7 +141,8 @@ def export(
         out.print(f'try: edgeprune run {target} --image photo.jpg --prompt "What is this?"', highlight=False)
 
 
-def _need(*packages: str) -> None:
+def need(*packages: str) -> None:
+    """Raise MissingExtra for packages of the `export` extra that are not installed."""
     from importlib.util import find_spec
 
     from edgeprune_runtime.errors import MissingExtra

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeprune.models.decoders import decoder_from_config
 from edgeprune.models.fields import REPAIR, Section, json_object
-from edgeprune.models.layout import needed_tensors
+from edgeprune.models.layout import later_tensors, needed_tensors
 from edgeprune.models.preprocess import preprocess_from_folder
 from edgeprune.models.prompting import prompting_from_folder
 from edgeprune.models.shards import tensors_of_folder, weight_bytes_on_disk
@@ -51,7 +51,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     tower = tower_from_config(vision, family)
     feature_layer = feature_block(config, tower.layers)
     tensors = tensors_of_folder(folder)
-    parts = named_parts(tensors, feature_layer)
+    parts = named_parts(tensors)
     parts, tied = _tied_head(parts, config, text)
     language = decoder_from_config(text, tied=tied)
     projector = ProjectorSpec(
@@ -75,7 +75,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         prefix_tokens=tower.prefix_tokens,
         source=str(path),
     )
-    weights = checked_weights(needed_tensors(family, tower, projector, language, feature_layer), parts)
+    later = {name: shape for name, shape in later_tensors(tower, feature_layer).items() if name in parts}
+    weights = checked_weights(needed_tensors(family, tower, projector, language, feature_layer) | later, parts)
     return Checkpoint(
         path=folder,
         spec=spec,

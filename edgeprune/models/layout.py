@@ -20,6 +20,12 @@ def needed_tensors(
     }
 
 
+def later_tensors(vision: TowerSpec, feature_layer: int) -> dict[str, Shape]:
+    """Name -> shape of the tower's tensors after the feature layer, which only some methods read."""
+    blocks = (_tower_block(f"tower.{i}", vision) for i in range(feature_layer + 1, vision.layers))
+    return {name: shape for block in blocks for name, shape in block.items()}
+
+
 def _linear(name: str, outputs: int, inputs: int, bias: bool) -> dict[str, Shape]:
     weight: dict[str, Shape] = {f"{name}.weight": (outputs, inputs)}
     return {**weight, f"{name}.bias": (outputs,)} if bias else weight

@@ -98,7 +98,7 @@ def _block_name(index: int, rest: str) -> str | None:
     return f"tower.{index}.{_BLOCK_PARTS[part]}.{kind}" if part in _BLOCK_PARTS and kind in ("weight", "bias") else None
 
 
-def is_later_block(name: str, feature_layer: int) -> bool:
-    """True for tensors of tower blocks after the feature layer."""
+def is_later_block(name: str, block: int) -> bool:
+    """True for tensors of tower blocks after this one."""
     found = re.match(r"^tower\.(\d+)\.", name)
-    return found is not None and int(found[1]) > feature_layer
+    return found is not None and int(found[1]) > block

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.models.layout import Shape
-from edgeprune.models.names import canonical_name, is_later_block
+from edgeprune.models.names import canonical_name
 from edgeprune.models.stored import DOWNLOAD_AGAIN, StoredTensor
 from edgeprune_runtime.errors import CheckpointError
 
@@ -87,7 +87,7 @@ class Weights:
             offset += part.size
 
 
-def named_parts(tensors: Mapping[str, StoredTensor], feature_layer: int) -> dict[str, Parts]:
+def named_parts(tensors: Mapping[str, StoredTensor]) -> dict[str, Parts]:
     """Tensors of the files under our names; what is never needed is left out, what is not known is refused."""
     found: dict[str, StoredTensor] = {}
     for source, tensor in tensors.items():
@@ -97,7 +97,7 @@ def named_parts(tensors: Mapping[str, StoredTensor], feature_layer: int) -> dict
                 f"the weights hold {source}, which is no part of a LLaVA model as edgeprune knows it; "
                 "expected a plain checkpoint; merge adapters and remove quantisation first"
             )
-        if not name or is_later_block(name, feature_layer):
+        if not name:
             continue
         if name in found:
             raise CheckpointError(

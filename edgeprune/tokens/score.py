@@ -1,4 +1,4 @@
-"""How much each token matters: [T, N], higher is kept first."""
+"""How much each token matters: [T, N], higher is kept first. What stands at padding may be anything finite."""
 
 from __future__ import annotations
 
@@ -7,11 +7,54 @@ import torch
 from torch import Tensor
 
 from edgeprune.tokens.seen import Seen
+from edgeprune.tokens.similar import unit
+
+_NEVER = -1e30  # far below every logit, and finite: a tile without candidates must not become NaN
+
+
+def candidates(seen: Seen) -> Tensor:
+    """Which tokens have a slot: [T, N] bool."""
+    return seen.slot >= 0
 
 
 def cls_attention(seen: Seen, layer: int) -> Tensor:
     """Attention of the class token in `layer`, summed over heads (HiRED, arXiv 2408.10945: f_ij)."""
     return seen.attention[layer].sum(dim=1)
+
+
+def cls_mean(seen: Seen, layer: int) -> Tensor:
+    """Attention of the class token in `layer`, mean over heads."""
+    return seen.attention[layer].mean(dim=1)
+
+
+def between(seen: Seen, layer: int) -> Tensor:
+    """Attention of patch i to patch j in `layer`, zero where either is padding: [T, N, N]."""
+    real = candidates(seen)
+    return torch.where(real[:, :, None] & real[:, None, :], seen.maps[layer][:, 1:], 0.0)
+
+
+def mean(values: Tensor, among: Tensor, dim: int) -> Tensor:
+    """Mean over `dim` of the members of `among` (bool, broadcast to values), 0 without members; `dim` is kept."""
+    total = torch.where(among, values, 0.0).sum(dim=dim, keepdim=True)
+    return total / torch.clamp(among.sum(dim=dim, keepdim=True), min=1).to(values.dtype)
+
+
+def variance(values: Tensor, among: Tensor) -> Tensor:
+    """Population variance over the last axis of the members of `among`: [..., 1]."""
+    return mean((torch.where(among, values, 0.0) - mean(values, among, -1)) ** 2, among, -1)
+
+
+def softmax(logits: Tensor, among: Tensor, dim: int) -> Tensor:
+    """Softmax over the members of `among` only; 0 elsewhere."""
+    return torch.softmax(torch.where(among, logits, _NEVER), dim=dim) * among.to(logits.dtype)
+
+
+def relevance(seen: Seen) -> Tensor:
+    """Weighted sum over question rows of cos(question, projected): [T, N]; 0 without a question.
+
+    A sum of cosines with unit rows is one product with the sum of the unit rows.
+    """
+    return unit(seen.projected) @ (seen.question_weight[:, None] * unit(seen.question)).sum(dim=0)
 
 
 def noise(seen: Seen, seed: int) -> Tensor:

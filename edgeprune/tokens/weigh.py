@@ -8,6 +8,11 @@ from torch import Tensor
 from edgeprune.tokens.seen import Seen
 
 
+def equal(seen: Seen) -> Tensor:
+    """The same share for every tile."""
+    return torch.ones(seen.slot.shape[0])
+
+
 def region_mass(seen: Seen, layer: int, alpha: float) -> Tensor:
     """HiRED's shares (arXiv 2408.10945, sec. 3): alpha for the thumbnail, the rest by early attention inside each tile's area.
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,13 +17,16 @@ from edgeprune.errors import CheckpointError
 from edgeprune.models import Checkpoint, ModelSpec, inverse_frequencies, open_checkpoint
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens.methods import METHODS
+from edgeprune.tokens.methods.fit import require_fit
+from edgeprune.tokens.seen import Reads, union
 from edgeprune_export.decoder import block_graph, head_graph, rotary_tables, store_decoder
 from edgeprune_export.graph import Graph
 from edgeprune_export.options import ExportOptions, Track, capacity, packed_max, selections, silent
 from edgeprune_export.parity import cases, check_parity
+from edgeprune_export.projector import store_projector
 from edgeprune_export.seal import hashes, publish, staging, write_manifest
-from edgeprune_export.select import select_graph, store_projector
-from edgeprune_export.tower import store_tower, tower_graph
+from edgeprune_export.select import select_graph
+from edgeprune_export.tower import store_tower, tower_blocks, tower_graph
 from edgeprune_export.weights import WeightsWriter
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.spec import (
@@ -65,18 +69,20 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
     """
     checkpoint = open_checkpoint(source)
     model = checkpoint.spec
-    plan = replace(options.plan, feature_layer=model.feature_layer)
+    plan = replace(options.plan, feature_layer=model.feature_layer, last_layer=model.vision.layers - 1)
+    methods = (plan.method, *options.more_methods)
+    require_fit(methods, plan, model, checkpoint.weights.shapes, METHODS)
     chosen = selections(options, plan, model.preprocess)
     room = capacity(options, chosen, model)
     if model.language.activation != "silu":
         raise CheckpointError(
             f"the decoder's activation is {model.language.activation!r}; expected silu, which llama, mistral and qwen2 use"
         )
-    layers = tuple(sorted({layer for s in chosen for layer in METHODS[s.method].layers(plan)}))
+    reads = union(METHODS[s.method].reads(plan) for s in chosen)
     with staging(out, force=options.force) as folder:
         with WeightsWriter(folder / WEIGHTS) as writer:
-            _write_weights(writer, checkpoint, options, room, track)
-        graphs = _write_graphs(folder, writer, model, plan, chosen, layers, options.chunk, room, track)
+            _write_weights(writer, checkpoint, reads, options, room, track)
+        graphs = _write_graphs(folder, writer, model, plan, chosen, reads, options.chunk, room, track)
         _copy_text(checkpoint, folder)
         own = [path.name for path in folder.iterdir()]
         sources = [
@@ -92,9 +98,6 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
             family=model.family,
             precision=options.precision,
             preprocess=model.preprocess,
-            attention_layers=layers,
-            vision_heads=model.vision.heads,
-            vision_hidden=model.vision.hidden,
             language=_language(model, writer, room, options.chunk),
             plan=msgspec.convert(asdict(plan), PlanSpec),
             selections=chosen,
@@ -115,14 +118,14 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
 
 
 def _write_weights(
-    writer: WeightsWriter, checkpoint: Checkpoint, options: ExportOptions, room: int, track: Track
+    writer: WeightsWriter, checkpoint: Checkpoint, reads: Reads, options: ExportOptions, room: int, track: Track
 ) -> None:
     model, read = checkpoint.spec, checkpoint.weights.read
-    blocks = model.feature_layer + 1
+    _, blocks = tower_blocks(model, reads)
     language = model.language
     half = checkpoint.weights.dtype("embed.weight") == "float16"
     with track("weights", blocks + language.layers + 4) as advance:
-        for _ in store_tower(writer, read, model.vision, blocks, options.precision):
+        for _ in store_tower(writer, read, model, reads, options.precision):
             advance()
         store_projector(writer, read, model.projector, options.precision)
         advance()
@@ -143,20 +146,23 @@ def _write_graphs(
     model: ModelSpec,
     plan: TokenPlan,
     chosen: tuple[SelectionSpec, ...],
-    layers: tuple[int, ...],
+    reads: Reads,
     chunk: int,
     room: int,
     track: Track,
 ) -> tuple[GraphSpec, ...]:
-    language, blocks = model.language, model.feature_layer + 1
+    language = model.language
+    tower = tower_graph(model, reads, writer, WEIGHTS)
     build: dict[str, Callable[[], Graph]] = {
-        "tower": lambda: tower_graph(model.vision, writer, WEIGHTS, blocks=blocks, attention_layers=layers),
+        "tower": lambda: tower,
         "prefill": lambda: block_graph("prefill", language, writer, WEIGHTS, rows=chunk, capacity=room),
         "decode": lambda: block_graph("decode", language, writer, WEIGHTS, rows=1, capacity=room),
         "head": lambda: head_graph(language, writer, WEIGHTS),
     }
     for s in chosen:
-        build[s.graph] = lambda s=s: select_graph(s.graph, s.method, s.keep, plan, model, writer, WEIGHTS)  # type: ignore[misc]
+        build[s.graph] = partial(
+            select_graph, s.graph, METHODS[s.method], s.keep, plan, model, tower.spec("tower.onnx"), writer, WEIGHTS
+        )
     specs = []
     with track("graphs", len(build)) as advance:
         for name, make in build.items():

@@ -102,7 +102,7 @@ class Graph:
 
     def splice(self, model: onnx.ModelProto, renames: dict[str, str]) -> None:
         """Append all nodes of another (traced) graph; `renames` maps its inputs and outputs to values of this one."""
-        local = {name: f"{model.graph.name}/{name}" for name in _value_names(model)}
+        local = {name: f"{model.graph.name}/{name}" for name in _value_names(model.graph)}
         local.update(renames)
         for tensor in model.graph.initializer:
             copy = onnx.TensorProto()
@@ -110,10 +110,7 @@ class Graph:
             copy.name = local[tensor.name]
             self._initializers[copy.name] = copy
         for node in model.graph.node:
-            copy_node = onnx.NodeProto()
-            copy_node.CopyFrom(node)
-            copy_node.input[:] = [local.get(n, n) for n in node.input]
-            copy_node.output[:] = [local.get(n, n) for n in node.output]
+            copy_node = _renamed(node, local)
             copy_node.name = f"{model.graph.name}/{node.name}"
             self._nodes.append(copy_node)
 
@@ -139,8 +136,10 @@ class Graph:
 def check_static(model: onnx.ModelProto) -> None:
     """Fail when any value of the graph has a symbolic, missing or unknown dimension."""
     graph = model.graph
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info
-    values = [*graph.input, *graph.output, *graph.value_info, *inferred]
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    values = [*graph.input, *graph.output, *graph.value_info, *inferred.value_info]
+    for body in (body for node in inferred.node for body in _bodies(node)):
+        values += [*body.input, *body.output, *body.value_info]
     shaped = {value.name for value in values if value.type.tensor_type.HasField("shape")}
     for name in (name for node in graph.node for name in node.output if name):
         if name not in shaped:
@@ -158,12 +157,40 @@ def check_static(model: onnx.ModelProto) -> None:
                 )
 
 
+def _renamed(node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
+    """A copy of the node with its values renamed, those inside its bodies too."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.input[:] = [names.get(n, n) for n in node.input]
+    copy.output[:] = [names.get(n, n) for n in node.output]
+    for body in _bodies(copy):
+        inner = [_renamed(one, names) for one in body.node]
+        del body.node[:]
+        body.node.extend(inner)
+        for value in (*body.input, *body.output, *body.value_info, *body.initializer):
+            value.name = names.get(value.name, value.name)
+    return copy
+
+
+def values_read(graph: onnx.GraphProto) -> set[str]:
+    """Names of all values that some node reads, inside bodies too."""
+    names = {name for node in graph.node for name in node.input if name}
+    return names.union(*(values_read(body) for node in graph.node for body in _bodies(node)))
+
+
 def _value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(spec.name, _ELEMENT[spec.dtype], list(spec.shape))
 
 
-def _value_names(model: onnx.ModelProto) -> set[str]:
-    names = {t.name for t in model.graph.initializer} | {v.name for v in model.graph.input}
-    for node in model.graph.node:
+def _value_names(graph: onnx.GraphProto) -> set[str]:
+    """All values of a graph and of the bodies inside it."""
+    names = {t.name for t in graph.initializer} | {v.name for v in (*graph.input, *graph.output)}
+    for node in graph.node:
         names.update(n for n in (*node.input, *node.output) if n)
+        for body in _bodies(node):
+            names |= _value_names(body)
     return names
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]

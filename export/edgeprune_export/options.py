@@ -24,10 +24,16 @@ def silent(title: str, total: int) -> AbstractContextManager[Advance]:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """budgets: the first is the default of the bundle. capacity None: room for the largest prompt plus `text_tokens`, rounded up to a chunk."""
+    """What to put into a bundle.
+
+    budgets       the first is the default
+    more_methods  beside the plan's own, at every budget
+    capacity      None: room for the largest prompt plus `text_tokens`, rounded up to a chunk
+    """
 
     budgets: tuple[Budget, ...]
     plan: TokenPlan = field(default_factory=TokenPlan)
+    more_methods: tuple[str, ...] = ()
     precision: Precision = "fp32"
     chunk: int = 128
     capacity: int | None = None
@@ -64,7 +70,7 @@ def selections(options: ExportOptions, plan: TokenPlan, preprocess: Preprocess) 
         methods = (
             ("full",)
             if budget.is_full
-            else tuple(dict.fromkeys((plan.method, *(CONTROLS if options.controls else ()))))
+            else tuple(dict.fromkeys((plan.method, *options.more_methods, *(CONTROLS if options.controls else ()))))
         )
         by_picture = budget.is_full or (plan.budget_of == "picture" and budget.ratio is not None)
         for tiles in tile_counts(preprocess) if by_picture else (None,):

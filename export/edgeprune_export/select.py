@@ -16,82 +16,90 @@ import onnx
 import torch
 from onnxscript import opset23 as op
 
-from edgeprune.models.spec import ModelSpec, ProjectorSpec
+from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine
-from edgeprune.tokens.methods import METHODS, Method
-from edgeprune.tokens.seen import Seen
-from edgeprune_export.graph import OPSET, Graph
-from edgeprune_export.linear import Precision, Reader, linear, store_linear
-from edgeprune_export.tower import activation
+from edgeprune.tokens.methods import Method
+from edgeprune.tokens.seen import Reads, seen_from
+from edgeprune_export.graph import OPSET, Graph, values_read
+from edgeprune_export.projector import project
 from edgeprune_export.weights import WeightsWriter
+from edgeprune_runtime.spec import GraphSpec, TensorSpec
 
-
-def store_projector(writer: WeightsWriter, read: Reader, spec: ProjectorSpec, precision: Precision) -> None:
-    for name in ("projector.1", "projector.2"):
-        store_linear(writer, name, read, [name], bias=spec.bias, precision=precision)
+#: Question tokens that a text-aware method can look at; longer questions are cut, and the answer says so.
+QUESTION_ROWS = 64
 
 
 def select_graph(
-    name: str, method: str, keep: int, plan: TokenPlan, model: ModelSpec, writer: WeightsWriter, weights_file: str
+    name: str,
+    method: Method,
+    keep: int,
+    plan: TokenPlan,
+    model: ModelSpec,
+    tower: GraphSpec,
+    writer: WeightsWriter,
+    weights_file: str,
 ) -> Graph:
-    """features [T, N, C], attention_<i> [T, H, N], slot, region, mosaic -> visual [K, D] and kept [K].
+    """features [T, N, C], readings of the tower, slot, region, mosaic and host readings -> visual [K, D] and kept [K].
 
-    Only the inputs that the method reads are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left.
+    Only the inputs that the method uses are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left.
     """
-    vision, tiles, tokens = model.vision, model.preprocess.tiles_max, model.preprocess.tokens_per_tile
-    layers = tuple(dict.fromkeys(METHODS[method].layers(plan)))  # a method may name one layer twice
-    traced = _trace(METHODS[method], keep, plan, (tiles, vision.heads, tokens, vision.hidden), layers)
-    shapes: dict[str, tuple[str, tuple[int, ...]]] = {
-        "features": ("float32", (tiles, tokens, vision.hidden)),
-        **{f"attention_{i}": ("float32", (tiles, vision.heads, tokens)) for i in layers},
-        "slot": ("int64", (tiles, tokens)),
-        "region": ("float32", (tiles, tokens)),
-        "mosaic": ("int64", (2,)),
-    }
-    read = {value for node in traced.graph.node for value in node.input}
+    inputs = select_inputs(method.reads(plan), model, tower)
+    traced = _trace(method, keep, plan, inputs)
+    used = values_read(traced.graph)
     g = Graph(name, weights_file=weights_file)
-    for value in traced.graph.input:
-        if value.name in read:
-            g.input(value.name, *shapes[value.name])
-    g.splice(traced, {value.name: value.name for value in traced.graph.input} | {"rows": "rows", "kept": "kept"})
-    hidden = linear(g, writer, "projector.1", "rows", keep)
-    hidden = activation(g, model.projector.activation, hidden, (keep, model.projector.outputs))
-    g.output(linear(g, writer, "projector.2", hidden, keep), "visual", "float32", (keep, model.projector.outputs))
+    for spec in inputs:
+        if spec.name in used:
+            g.input(spec.name, spec.dtype, spec.shape)
+    g.splice(traced, {spec.name: spec.name for spec in inputs} | {"rows": "rows", "kept": "kept"})
+    visual = project(g, writer, model.projector, "rows", keep)
+    g.output(visual, "visual", "float32", (keep, model.projector.outputs))
     g.output("kept", "kept", "int64", (keep,))
     return g
+
+
+def select_inputs(reads: Reads, model: ModelSpec, tower: GraphSpec) -> tuple[TensorSpec, ...]:
+    """Everything that a method with these `reads` may take, under the names of `edgeprune.tokens.seen`."""
+    tiles, tokens = model.preprocess.tiles_max, model.preprocess.tokens_per_tile
+    per_tile = {spec.name: spec.shape[1:] for spec in tower.outputs}
+    host = {
+        "question": (QUESTION_ROWS, model.projector.outputs),
+        "question_weight": (QUESTION_ROWS,),
+        "entropy": (tiles, tokens),
+    }
+    return (
+        *(TensorSpec(name, "float32", (tiles, *per_tile[name])) for name in ("features", *reads.tower)),
+        *(TensorSpec(name, "float32", host[name]) for name in reads.host),
+        TensorSpec("slot", "int64", (tiles, tokens)),
+        TensorSpec("region", "float32", (tiles, tokens)),
+        TensorSpec("mosaic", "int64", (2,)),
+    )
 
 
 class _Reduce(torch.nn.Module):
     """A method as a module over plain tensors, the form that torch.onnx traces."""
 
-    def __init__(self, method: Method, keep: int, plan: TokenPlan, layers: tuple[int, ...]) -> None:
+    def __init__(self, method: Method, keep: int, plan: TokenPlan, names: tuple[str, ...]) -> None:
         super().__init__()
-        self._method, self._keep, self._plan, self._layers = method, keep, plan, layers
+        self._method, self._keep, self._plan, self._names = method, keep, plan, names
 
-    def forward(self, features: torch.Tensor, *rest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        *attention, slot, region, mosaic = rest
-        seen = Seen(features, dict(zip(self._layers, attention, strict=True)), slot, region, mosaic)
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen = seen_from(dict(zip(self._names, inputs, strict=True)))
         reduction = self._method.reduce(seen, self._keep, self._plan)
         return combine.apply(seen, reduction), reduction.index
 
 
-def _trace(
-    method: Method, keep: int, plan: TokenPlan, shape: tuple[int, int, int, int], layers: tuple[int, ...]
-) -> onnx.ModelProto:
-    tiles, heads, tokens, width = shape
-    slot = torch.arange(tiles * tokens).reshape(tiles, tokens)
-    attention = [torch.rand(tiles, heads, tokens) for _ in layers]
-    inputs = (torch.rand(tiles, tokens, width), *attention, slot, torch.ones(tiles, tokens), torch.tensor([1, 1]))
-    names = ["features", *(f"attention_{i}" for i in layers), "slot", "region", "mosaic"]
+def _trace(method: Method, keep: int, plan: TokenPlan, inputs: tuple[TensorSpec, ...]) -> onnx.ModelProto:
+    names = tuple(spec.name for spec in inputs)
+    examples = tuple(torch.ones(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
     with _quiet():
         program = torch.onnx.export(
-            _Reduce(method, keep, plan, layers).eval(),
-            inputs,
+            _Reduce(method, keep, plan, names).eval(),
+            examples,
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
-            input_names=names,
+            input_names=list(names),
             output_names=["rows", "kept"],
             custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
         )

@@ -1,28 +1,36 @@
 """The vision tower as one static graph over one tile.
 
 A picture's tiles are run one after the other through the same graph, so every tile grid, including the thumbnail alone, shares it.
-Blocks after the feature layer are not built. All tokens but the class token
-go on, as in LLaVA. The class token's attention is a side branch that computes one query row; the main
-attention stays fused and no N x N map is materialised.
+All tokens but the class token go on, as in LLaVA. What methods read besides the features are side branches of the blocks' queries and
+keys: the main attention stays fused, and an N x N map exists only where a method asks for one. Blocks after the feature layer are
+built only as far as a method reads them, the last of them without its attention and MLP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-import numpy as np
-
-from edgeprune.errors import CheckpointError
-from edgeprune.models.spec import TowerSpec
+from edgeprune.models.spec import ModelSpec, TowerSpec
+from edgeprune.tokens.seen import Reads
+from edgeprune_export.activation import activation
 from edgeprune_export.graph import CONTRIB, Graph
 from edgeprune_export.linear import Precision, Reader, linear, store_linear, store_vectors
+from edgeprune_export.projector import project
+from edgeprune_export.readings import class_rows, keys, mean_map, wide_row
 from edgeprune_export.weights import WeightsWriter
 
 
+def tower_blocks(model: ModelSpec, reads: Reads) -> tuple[int, int]:
+    """(blocks built in full, blocks of which at least queries and keys are built)."""
+    deepest = max((*reads.layers, model.feature_layer))
+    return max(model.feature_layer + 1, deepest), deepest + 1
+
+
 def store_tower(
-    writer: WeightsWriter, read: Reader, spec: TowerSpec, blocks: int, precision: Precision
+    writer: WeightsWriter, read: Reader, model: ModelSpec, reads: Reads, precision: Precision
 ) -> Iterator[str]:
-    """Stream the first `blocks` blocks into the weights file, yielding after each for progress."""
+    """Stream the blocks that are built into the weights file, yielding after each for progress."""
+    spec = model.vision
     store_vectors(writer, read, ["tower.patch.weight", "tower.position"])
     prefix = ("tower.class_token", "tower.distillation_token")[: spec.prefix_tokens]
     writer.add("tower.prefix", (read(name).reshape(1, spec.hidden) for name in prefix))
@@ -31,55 +39,69 @@ def store_tower(
     if spec.pre_norm:
         store_vectors(writer, read, ["tower.pre_norm.weight", "tower.pre_norm.bias"])
     yield "tower.embeddings"
-    mlp = ("fc_in", "fc_out") if spec.swiglu else ("fc1", "fc2")
-    for i in range(blocks):
+    whole, begun = tower_blocks(model, reads)
+    for i in range(begun):
         p = f"tower.{i}"
-        store_vectors(
-            writer, read, [f"{p}.{norm}.{part}" for norm in ("norm1", "norm2") for part in ("weight", "bias")]
-        )
-        if spec.layer_scale:
-            store_vectors(writer, read, [f"{p}.scale1", f"{p}.scale2"])
+        norms = ("norm1", "norm2") if i < whole else ("norm1",)
+        store_vectors(writer, read, [f"{p}.{norm}.{part}" for norm in norms for part in ("weight", "bias")])
         store_linear(writer, f"{p}.qkv", read, [f"{p}.q", f"{p}.k", f"{p}.v"], bias=spec.qkv_bias, precision=precision)
-        for name in ("o", *mlp):
-            store_linear(writer, f"{p}.{name}", read, [f"{p}.{name}"], bias=True, precision=precision)
+        if i < whole:
+            if spec.layer_scale:
+                store_vectors(writer, read, [f"{p}.scale1", f"{p}.scale2"])
+            for name in ("o", *(("fc_in", "fc_out") if spec.swiglu else ("fc1", "fc2"))):
+                store_linear(writer, f"{p}.{name}", read, [f"{p}.{name}"], bias=True, precision=precision)
         yield p
 
 
-def tower_graph(
-    spec: TowerSpec, writer: WeightsWriter, weights_file: str, *, blocks: int, attention_layers: Sequence[int]
-) -> Graph:
-    """pixels [1, 3, P, P] -> features [1, N, C] after block `blocks - 1` and attention_<i> [1, H, N] for each asked layer."""
+def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_file: str) -> Graph:
+    """pixels [1, 3, P, P] -> features [1, N, C] of the feature layer, and one output [1, ...] per reading of `reads.tower`."""
+    spec = model.vision
     g = Graph("tower", weights_file=weights_file)
-    tokens, rows, width = spec.positions - 1, spec.positions, spec.hidden
-    pixels = g.input("pixels", "float32", (1, 3, spec.image_px, spec.image_px))
-    x = _embed(g, writer, spec, pixels)
-    for i in range(blocks):
-        p = f"tower.{i}"
-        qkv = linear(g, writer, f"{p}.qkv", _norm(g, writer, x, f"{p}.norm1", spec.eps), rows)
-        q = g.node("Split", [qkv], axis=1, num_outputs=3, outputs=3)
-        if i in attention_layers:
-            g.output(_class_attention(g, spec, q, f"{q}_1"), f"attention_{i}", "float32", (1, spec.heads, tokens))
-        wide = [g.node("Reshape", [value, g.integers(1, rows, width)]) for value in (q, f"{q}_1", f"{q}_2")]
-        mixed = g.node("MultiHeadAttention", wide, domain=CONTRIB, num_heads=spec.heads)
-        g.declare(mixed, (1, rows, width))
-        attended = linear(g, writer, f"{p}.o", g.node("Reshape", [mixed, g.integers(rows, width)]), rows)
-        x = g.node("Add", [x, _scaled(g, writer, spec, attended, f"{p}.scale1")])
-        x = g.node("Add", [x, _scaled(g, writer, spec, _mlp(g, writer, spec, p, x, rows), f"{p}.scale2")])
-    patches = g.node("Slice", [x, g.integers(1), g.integers(rows), g.integers(0)])
-    g.output(g.node("Unsqueeze", [patches, g.integers(0)]), "features", "float32", (1, tokens, width))
+    rows, tokens, width = spec.positions, spec.positions - 1, spec.hidden
+    x = _embed(g, writer, spec, g.input("pixels", "float32", (1, 3, spec.image_px, spec.image_px)))
+    whole, begun = tower_blocks(model, reads)
+    for i in range(begun):
+        normed = _norm(g, writer, x, f"tower.{i}.norm1", spec.eps)
+        q = g.node("Split", [linear(g, writer, f"tower.{i}.qkv", normed, rows)], axis=1, num_outputs=3, outputs=3)
+        k = f"{q}_1"
+        if i in reads.attention:
+            g.output(class_rows(g, spec, q, k), f"attention_{i}", "float32", (1, spec.heads, tokens))
+        if i in reads.wide:
+            g.output(wide_row(g, spec, q, k), f"wide_{i}", "float32", (1, tokens))
+        if i in reads.map:
+            g.output(mean_map(g, spec, q, k), f"map_{i}", "float32", (1, rows, tokens))
+        if i in reads.keys:
+            g.output(keys(g, spec, k), f"keys_{i}", "float32", (1, tokens, width))
+        if i < whole:
+            x = _block(g, writer, spec, f"tower.{i}", x, (q, k, f"{q}_2"))
+        if i == model.feature_layer:
+            _features(g, writer, model, reads, x)
     return g
 
 
-def activation(g: Graph, name: str, x: str, shape: Sequence[int]) -> str:
-    """Apply a named activation to x of the given shape."""
-    if name in ("quick_gelu", "silu"):  # x * sigmoid(a x): a = 1.702 approximates GELU, a = 1 is SiLU
-        alpha = 1.702 if name == "quick_gelu" else 1.0
-        return g.declare(g.node("QuickGelu", [x], domain=CONTRIB, alpha=alpha), shape)
-    if name == "relu":
-        return g.node("Relu", [x])
-    if name in ("gelu", "gelu_tanh"):
-        return g.node("Gelu", [x], approximate="tanh" if name == "gelu_tanh" else "none")
-    raise CheckpointError(f"activation {name!r} has no graph; supported: quick_gelu, gelu, gelu_tanh, relu, silu")
+def _features(g: Graph, writer: WeightsWriter, model: ModelSpec, reads: Reads, x: str) -> None:
+    """Outputs at the feature layer, of x [N + 1, C]."""
+    rows, tokens, width = model.vision.positions, model.vision.positions - 1, model.vision.hidden
+    patches = g.node("Slice", [x, g.integers(1), g.integers(rows), g.integers(0)])
+    g.output(g.node("Unsqueeze", [patches, g.integers(0)]), "features", "float32", (1, tokens, width))
+    if reads.class_feature:
+        row = g.node("Slice", [x, g.integers(0), g.integers(1), g.integers(0)])
+        g.output(row, "class_feature", "float32", (1, width))
+    if reads.projected:
+        projected = project(g, writer, model.projector, patches, tokens)
+        out = g.node("Unsqueeze", [projected, g.integers(0)])
+        g.output(out, "projected", "float32", (1, tokens, model.projector.outputs))
+
+
+def _block(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, qkv: tuple[str, str, str]) -> str:
+    """Attention and MLP of block `p`, residuals included: x [N + 1, C] -> [N + 1, C]."""
+    rows, width = spec.positions, spec.hidden
+    wide = [g.node("Reshape", [value, g.integers(1, rows, width)]) for value in qkv]
+    mixed = g.node("MultiHeadAttention", wide, domain=CONTRIB, num_heads=spec.heads)
+    g.declare(mixed, (1, rows, width))
+    attended = linear(g, writer, f"{p}.o", g.node("Reshape", [mixed, g.integers(rows, width)]), rows)
+    x = g.node("Add", [x, _scaled(g, writer, spec, attended, f"{p}.scale1")])
+    return g.node("Add", [x, _scaled(g, writer, spec, _mlp(g, writer, spec, p, x, rows), f"{p}.scale2")])
 
 
 def _embed(g: Graph, writer: WeightsWriter, spec: TowerSpec, pixels: str) -> str:
@@ -93,19 +115,6 @@ def _embed(g: Graph, writer: WeightsWriter, spec: TowerSpec, pixels: str) -> str
     x = g.node("Concat", [g.weight(writer["tower.prefix"]), patches], axis=0)
     x = g.node("Add", [x, g.weight(writer["tower.position"])])
     return _norm(g, writer, x, "tower.pre_norm", spec.eps) if spec.pre_norm else x
-
-
-def _class_attention(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
-    """softmax(q_class K^T / sqrt(d)) over all keys, the class column removed: q, k [N + 1, C] -> [1, H, N]."""
-    rows, heads, width = spec.positions, spec.heads, spec.head_dim
-    row = g.node("Slice", [q, g.integers(0), g.integers(1), g.integers(0)])
-    query = g.node("Reshape", [row, g.integers(heads, 1, width)])
-    keys = g.node("Transpose", [g.node("Reshape", [k, g.integers(rows, heads, width)])], perm=[1, 2, 0])
-    scale = g.constant(f"scale_{width}", np.asarray(width**-0.5, np.float32))
-    logits = g.node("MatMul", [g.node("Mul", [query, scale]), keys])
-    weights = g.node("Softmax", [logits], axis=-1)
-    patches = g.node("Slice", [weights, g.integers(1), g.integers(rows), g.integers(2)])
-    return g.node("Reshape", [patches, g.integers(1, heads, rows - 1)])
 
 
 def _mlp(g: Graph, writer: WeightsWriter, spec: TowerSpec, block: str, x: str, rows: int) -> str:

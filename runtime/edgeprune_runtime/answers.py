@@ -10,6 +10,7 @@ import numpy as np
 from edgeprune_runtime.layout import Layout
 from edgeprune_runtime.spec import SelectionSpec
 from edgeprune_runtime.timing import Span
+from edgeprune_runtime.vision import Encoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +18,7 @@ class View:
     """An encoded picture under one budget: ask about it as often as you like without encoding it again.
 
     visual [k, D]; kept [k] flat token indices; `notes` are sentences for the user about what happened.
+    encoded: there for a method that looks at the question, which keeps tokens anew for each one; `question` is the one these are for.
     """
 
     selection: SelectionSpec
@@ -26,6 +28,8 @@ class View:
     size: tuple[int, int]
     notes: tuple[str, ...]
     spans: tuple[Span, ...]
+    encoded: Encoded | None = None
+    question: str | None = None
 
     @property
     def triples(self) -> tuple[tuple[int, int, int], ...]:
@@ -81,3 +85,10 @@ def notes_of(selection: SelectionSpec, layout: Layout, kept: int) -> tuple[str, 
             "so the budget did not bind"
         )
     return tuple(notes)
+
+
+def question_notes(tokens: int, rows: int) -> list[str]:
+    """Says when a question is longer than what the method can look at."""
+    if tokens <= rows:
+        return []
+    return [f"the question has {tokens} tokens of content; the method looked at the first {rows}"]

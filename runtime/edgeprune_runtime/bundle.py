@@ -140,7 +140,9 @@ def _read_manifest(folder: Path) -> Manifest:
     if not isinstance(schema, int) or isinstance(schema, bool):
         raise BundleError(f"{path} states no schema number; it was not written by edgeprune")
     if schema > SCHEMA:
-        raise BundleError(f"bundle {folder} has schema {schema}, this runtime reads up to {SCHEMA}; upgrade edgeprune")
+        raise BundleError(f"bundle {folder} has schema {schema}, this runtime reads {SCHEMA}; upgrade edgeprune")
+    if schema < SCHEMA:
+        raise BundleError(f"bundle {folder} has schema {schema}, this runtime reads {SCHEMA}; export the bundle again")
     digest = folder / DIGEST
     if not digest.is_file() or hashlib.sha256(written).hexdigest() not in digest.read_text(
         encoding="ascii", errors="replace"

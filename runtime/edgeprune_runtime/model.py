@@ -10,20 +10,21 @@ A failed request raises a RequestError and leaves the model usable.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 
-from edgeprune_runtime.answers import Answer, Piece, View, label_of, notes_of
+from edgeprune_runtime.answers import Answer, Piece, View, label_of, notes_of, question_notes
 from edgeprune_runtime.anyres import tiles_from_image
 from edgeprune_runtime.backends import backend as find_backend
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import BudgetError, PromptError, RequestError
 from edgeprune_runtime.image import load_image
 from edgeprune_runtime.language import LanguageModel
-from edgeprune_runtime.layout import layout_from_size
+from edgeprune_runtime.layout import Layout, layout_from_size
 from edgeprune_runtime.prompt import Packed, Prompter, pack
 from edgeprune_runtime.sampling import Sampler, Sampling
 from edgeprune_runtime.spec import SelectionSpec
@@ -98,11 +99,27 @@ class Model:
         """Methods that the bundle holds at this budget, its own first."""
         return tuple(dict.fromkeys(s.method for s in self._manifest.selections if s.budget == budget))
 
-    def see(self, image: Any, *, budget: str | float | int | None = None, method: str | None = None) -> View:
-        """Encode a picture (path, bytes, PIL image or uint8 array) and keep K tokens of it."""
-        return self.see_each(image, [(budget, method)])[0]
+    def see(
+        self,
+        image: Any,
+        *,
+        budget: str | float | int | None = None,
+        method: str | None = None,
+        question: str | None = None,
+    ) -> View:
+        """Encode a picture (path, bytes, PIL image or uint8 array) and keep K tokens of it.
 
-    def see_each(self, image: Any, choices: Sequence[tuple[str | float | int | None, str | None]]) -> tuple[View, ...]:
+        question: what will be asked, for methods that look at it; `ask` keeps tokens anew for any other question.
+        """
+        return self.see_each(image, [(budget, method)], question=question)[0]
+
+    def see_each(
+        self,
+        image: Any,
+        choices: Sequence[tuple[str | float | int | None, str | None]],
+        *,
+        question: str | None = None,
+    ) -> tuple[View, ...]:
         """Encode a picture once and keep tokens of it under each (budget, method); all views share the first two spans."""
         self._require_open()
         watch = Stopwatch()
@@ -114,15 +131,45 @@ class Model:
             tiles = tiles_from_image(picture, self._manifest.preprocess)
         with watch.span("tower"):
             self._vision.encode(tiles)
-        views = []
-        for selection in selections:
-            select = Stopwatch()
-            with select.span("select"):
-                selected = self._vision.select(selection, layout)
-            notes = notes_of(selection, layout, len(selected.kept))
-            spans = watch.spans + select.spans
-            views.append(View(selection, layout, selected.visual, selected.kept, (height, width), notes, spans))
-        return tuple(views)
+        return tuple(self._view(s, layout, (height, width), watch.spans, question) for s in selections)
+
+    def _view(
+        self,
+        selection: SelectionSpec,
+        layout: Layout,
+        size: tuple[int, int],
+        earlier: tuple[Span, ...],
+        question: str | None,
+    ) -> View:
+        """Keep tokens of the picture in the buffers; a question counts only for methods that look at it."""
+        watch = Stopwatch()
+        notes: list[str] = []
+        with watch.span("select"):
+            asks = self._vision.reads_question(selection)
+            if asks:
+                words = None if question is None else self.language.embed(self._prompter.content_ids(question))
+                self._vision.ask(words)
+                notes = question_notes(0 if words is None else len(words), self._vision.question_rows)
+            selected = self._vision.select(selection, layout)
+        encoded = self._vision.encoded(selection, layout) if asks else None
+        return View(
+            selection=selection,
+            layout=layout,
+            visual=selected.visual,
+            kept=selected.kept,
+            size=size,
+            notes=(*notes_of(selection, layout, len(selected.kept)), *notes),
+            spans=earlier + watch.spans,
+            encoded=encoded,
+            question=None if encoded is None else question,
+        )
+
+    def _view_for(self, view: View, question: str) -> View:
+        """The view itself, or what its method keeps of the same encoded picture for this question."""
+        if view.encoded is None or view.question == question:
+            return replace(view, spans=())
+        self._vision.restore(view.encoded)
+        return self._view(view.selection, view.layout, view.size, (), question)
 
     def ask(
         self,
@@ -172,14 +219,18 @@ class Model:
             ids = self._prompter.ids(prompt, images=0 if image is None else 1, template=template)
         if not ids:
             raise PromptError("the prompt is empty; ask something")
-        made_here = image is not None and not isinstance(image, View)
-        view: View | None = self.see(image, budget=budget, method=method) if made_here else image
+        if isinstance(image, View):
+            view: View | None = self._view_for(image, prompt)
+        elif image is None:
+            view = None
+        else:
+            view = self.see(image, budget=budget, method=method, question=prompt)
         with watch.span("prefill"):
             packed, embeds = self._compose(ids, view)
             room = self._manifest.language.capacity - len(packed.ids)
             logits = self.language.prefill(embeds, packed.positions)
         ends: frozenset[int] = frozenset(self._manifest.language.eos_token_ids if stop else ())
-        earlier = view.spans if view is not None and made_here else ()
+        earlier = () if view is None else view.spans
         yield from self._generate(packed, logits, view, earlier, watch, (max_tokens, room + 1), Sampler(sampling), ends)
 
     def _generate(

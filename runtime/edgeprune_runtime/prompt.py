@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import BundleError, PromptError
 from edgeprune_runtime.layout import Layout
+from edgeprune_runtime.words import content_words
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ class Prompter:
         if self._template is None:
             return f"{self._image_token}\n" * images + prompt
         return self._render(prompt, images)
+
+    def content_ids(self, question: str) -> list[int]:
+        """Token ids of the words of a question that say what to look for: no placeholder, no function words, no special tokens."""
+        words = content_words(question.replace(self._image_token, " ") if self._image_token else question)
+        ids: list[int] = self._tokenizer.encode(" ".join(words), add_special_tokens=False).ids
+        return ids
 
     def text(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))

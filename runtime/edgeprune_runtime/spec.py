@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-SCHEMA = 1
+SCHEMA = 2  # 2: readings of the tower are its graph's outputs; plans carry settings
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,10 +94,12 @@ class PlanSpec(Spec, frozen=True):
     alpha: float
     early_layer: int
     feature_layer: int
+    last_layer: int
     seed: int
     position_ids: Literal["keep", "renumber"]
     newline: Literal["all", "rows", "none"]
     budget_of: Literal["largest", "picture"]
+    settings: dict[str, float]
 
 
 class SelectionSpec(Spec, frozen=True):
@@ -151,9 +153,6 @@ class Manifest(Spec, frozen=True):
     family: str
     precision: Literal["fp32", "int8"]
     preprocess: Preprocess
-    attention_layers: tuple[int, ...]
-    vision_heads: int
-    vision_hidden: int
     language: LanguageSpec
     plan: PlanSpec
     selections: tuple[SelectionSpec, ...]

@@ -137,9 +137,10 @@ def test_the_plan_of_the_bundle_is_the_plan_that_was_asked_for(tiny_bundle: Path
     from edgeprune_runtime import Bundle
 
     manifest = Bundle.open(tiny_bundle, verify=False).manifest
-    default = TokenPlan(feature_layer=1)
+    default = TokenPlan(feature_layer=1, last_layer=2)
     assert {name: getattr(manifest.plan, name) for name in TokenPlan.__dataclass_fields__} == vars(default)
-    assert manifest.attention_layers == (0, 1)
+    tower = next(graph for graph in manifest.graphs if graph.name == "tower")
+    assert [spec.name for spec in tower.outputs] == ["attention_0", "attention_1", "features"]
     assert manifest.provenance.versions["onnxruntime"] and manifest.provenance.command
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(manifest.provenance.source_sha256)
     assert all(len(digest) == 64 for digest in manifest.provenance.source_sha256.values())

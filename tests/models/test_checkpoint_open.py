@@ -23,7 +23,7 @@ def model_of(folder: Path) -> Any:
 
 
 def expected_weights(model: Any, checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """transformers' own tensors under our names; the halves of gated MLPs joined; nothing after the feature layer."""
+    """transformers' own tensors under our names; the halves of gated MLPs joined."""
     named = {canonical_name(name): value.numpy() for name, value in model.state_dict().items()}
     for i in range(checkpoint.spec.vision.layers if checkpoint.spec.vision.swiglu else 0):
         for part in ("weight", "bias"):
@@ -31,9 +31,7 @@ def expected_weights(model: Any, checkpoint: Checkpoint) -> dict[str, np.ndarray
             named[f"tower.{i}.fc_in.{part}"] = np.concatenate(halves)
     if checkpoint.spec.language.tied:
         del named["head.weight"]
-    blocks = range(checkpoint.spec.feature_layer + 1, checkpoint.spec.vision.layers)
-    unused = tuple(f"tower.{i}." for i in blocks)
-    return {name: value for name, value in named.items() if name and not name.startswith(unused)}
+    return {name: value for name, value in named.items() if name}
 
 
 @each_variant

@@ -1,20 +1,27 @@
-"""Random pictures for selection tests: real layouts, thin ones included, and scores in which ties are true ties."""
+"""Random pictures for selection tests: real layouts, thin ones included, and readings in which ties are true ties."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 
 from edgeprune.tokens.seen import Seen
-from edgeprune_runtime.layout import layout_from_size
+from edgeprune_runtime.layout import Layout, layout_from_size
 from edgeprune_runtime.spec import Preprocess
+from tests.references.picture import Picture
 
 GRIDS = ((1, 2), (2, 1), (2, 2), (1, 3), (3, 1))
 EARLY, LATE = 0, 1
+#: Layers of `full_case`: the feature layer and the last one.
+FEATURE, LAST = 3, 4
+HEADS = 2
 #: (height, width) of thin pictures: unpadding leaves no rows or no columns of tile tokens, or very few.
 THIN = ((3, 900), (900, 3), (20, 400), (400, 25), (1, 1))
+#: What stands where no token is.
+GARBAGE = 1e3
 
 
 def preprocess_of(patches: int) -> Preprocess:
@@ -57,6 +64,17 @@ class Case:
     def candidates(self) -> int:
         return int((self.slot >= 0).sum())
 
+    @property
+    def picture(self) -> Picture:
+        """The same readings as the references take them."""
+
+        def plain(value: Any) -> Any:
+            return {i: plain(v) for i, v in value.items()} if isinstance(value, dict) else value.numpy()
+
+        readings = {name: plain(value) for name, value in self.seen._asdict().items()}
+        readings["mosaic"] = tuple(self.seen.mosaic.tolist())
+        return Picture(**readings, heads=HEADS)
+
 
 def random_size(rng: np.random.Generator) -> tuple[int, int]:
     if rng.random() < 0.2:
@@ -72,9 +90,8 @@ def random_keep(rng: np.random.Generator, most: int, candidates: int) -> int:
 
 
 def dyadic_case(rng: np.random.Generator, patches: int, heads: int = 2, width: int = 3) -> Case:
-    """Scores are small multiples of 1/16, early attention sums to a power of two: float32 rounds nowhere."""
-    preprocess = preprocess_of(patches)
-    layout = layout_from_size(*random_size(rng), preprocess)
+    """For HiRED. Scores are small multiples of 1/16, early attention sums to a power of two: float32 rounds nowhere."""
+    layout = layout_from_size(*random_size(rng), preprocess_of(patches))
     tiles, tokens = layout.slot.shape
     late = rng.integers(0, 9, (tiles, heads, tokens)).astype(np.float32) / 16
     early = np.zeros((tiles, heads, tokens), np.float32)
@@ -84,25 +101,107 @@ def dyadic_case(rng: np.random.Generator, patches: int, heads: int = 2, width: i
         counts[int(rng.integers(heads)), int(rng.integers(tokens))] += rest
         early[0] = counts / 16
         early[1:] = 7  # attention on tiles has no say in the shares
-    return Case(_seen(layout, early, late, rng, width), random_keep(rng, tiles * tokens, int((layout.slot >= 0).sum())))
+    return _case(rng, layout, {EARLY: early, LATE: late}, width)
 
 
 def float_case(rng: np.random.Generator, patches: int, heads: int = 3, width: int = 3) -> Case:
-    """Attention as a softmax gives it."""
-    preprocess = preprocess_of(patches)
-    layout = layout_from_size(*random_size(rng), preprocess)
+    """For HiRED. Attention as a softmax gives it."""
+    layout = layout_from_size(*random_size(rng), preprocess_of(patches))
+    shape = (layout.slot.shape[0], heads, layout.slot.shape[1])
+    return _case(rng, layout, {EARLY: _shares(rng, *shape), LATE: _shares(rng, *shape)}, width)
+
+
+def full_case(rng: np.random.Generator, patches: int, *, exact: bool = False, garbage: bool = True) -> Case:
+    """Everything that any method reads, for layers 0 .. LAST.
+
+    exact: attention in sixteenths and vectors of +-1 in a power of four dimensions, so that sums, means over heads and cosines
+    round nowhere and ties are many and true. Otherwise floats. Garbage fills what no token owns, unless told not to.
+    """
+    layout = layout_from_size(*random_size(rng), preprocess_of(patches))
+    tiles = int(rng.integers(max(layout.tiles, 3), layout.slot.shape[0] + 1))
+    slot, region = np.array(layout.slot[:tiles]), np.array(layout.region[:tiles])
+    tokens, rows = slot.shape[1], int(rng.integers(0, 3))
+
+    def shares(*shape: int) -> np.ndarray:
+        return rng.integers(0, 9, shape).astype(np.float32) / 16 if exact else _shares(rng, *shape)
+
+    def vectors(*shape: int) -> np.ndarray:
+        drawn = rng.choice((-1.0, 1.0), shape) if exact else rng.normal(size=shape)
+        return np.asarray(drawn, np.float32)
+
+    layers = range(LAST + 1)
+    key = {i: vectors(tiles, tokens, 4) for i in layers}
+    readings: dict[str, Any] = {
+        "features": vectors(tiles, tokens, 4),
+        "slot": slot,
+        "region": region,
+        "mosaic": np.asarray(layout.mosaic, np.int64),
+        "attention": {i: shares(tiles, HEADS, tokens) for i in layers},
+        "wide": {i: shares(tiles, tokens) for i in layers},
+        "maps": {i: shares(tiles, tokens + 1, tokens) for i in layers},
+        "keys": {i: np.tile(k, HEADS) if exact else vectors(tiles, tokens, 4 * HEADS) for i, k in key.items()},
+        "class_feature": vectors(tiles, 4),
+        "projected": vectors(tiles, tokens, 16 if exact else 6),
+        "question": vectors(2, 16 if exact else 6),
+        "question_weight": np.asarray([1 / max(rows, 1) if m < rows else 0 for m in range(2)], np.float32),
+        "entropy": (8 * rng.random((tiles, tokens))).astype(np.float32),
+    }
+    if garbage:
+        spoil(readings, GARBAGE)
+    keep = random_keep(rng, tiles * tokens, int((slot >= 0).sum()))
+    return Case(Seen(**{name: _tensors(value) for name, value in readings.items()}), keep)
+
+
+def spoil(readings: dict[str, Any], value: float) -> None:
+    """Overwrite everything that belongs to tokens without a slot, and question rows without weight.
+
+    What padding attends to stays in tiles that have tokens: HiPrune's means run over it, as its source's do.
+    """
+    off = readings["slot"] < 0
+    for name in ("features", "projected", "entropy"):
+        readings[name][off] = value
+    for kind in ("keys", "wide"):
+        for array in readings[kind].values():
+            array[off] = value
+    for array in (*readings["attention"].values(), *readings["maps"].values()):
+        array[np.broadcast_to(off[:, None], array.shape)] = value
+    absent = off.all(axis=1)
+    for array in (*readings["maps"].values(), readings["class_feature"]):
+        array[absent] = value
+    readings["question"][readings["question_weight"] == 0] = value
+
+
+def perturbed(picture: Picture, rng: np.random.Generator, by: float) -> Picture:
+    """Every reading in float64, moved by up to `by` of itself."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {i: moved(v) for i, v in value.items()}
+        if isinstance(value, np.ndarray) and value.dtype == np.float32:
+            return value.astype(np.float64) * (1 + by * rng.uniform(-1, 1, value.shape))
+        return value
+
+    held = {field.name: getattr(picture, field.name) for field in fields(picture)}
+    return Picture(**{name: value if name == "question_weight" else moved(value) for name, value in held.items()})
+
+
+def _shares(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    parts = np.exp(2 * rng.normal(size=shape))
+    return np.asarray(parts / parts.sum(axis=-1, keepdims=True), np.float32)
+
+
+def _tensors(value: Any) -> Any:
+    return {i: _tensors(v) for i, v in value.items()} if isinstance(value, dict) else torch.from_numpy(value)
+
+
+def _case(rng: np.random.Generator, layout: Layout, attention: dict[int, np.ndarray], width: int) -> Case:
     tiles, tokens = layout.slot.shape
-    early, late = (np.exp(2 * rng.normal(size=(tiles, heads, tokens))) for _ in range(2))
-    early, late = ((a / a.sum(axis=-1, keepdims=True)).astype(np.float32) for a in (early, late))
-    return Case(_seen(layout, early, late, rng, width), random_keep(rng, tiles * tokens, int((layout.slot >= 0).sum())))
-
-
-def _seen(layout: object, early: np.ndarray, late: np.ndarray, rng: np.random.Generator, width: int) -> Seen:
-    tiles, tokens = layout.slot.shape  # type: ignore[attr-defined]
     features = rng.normal(size=(tiles, tokens, width)).astype(np.float32)
-    host = (layout.slot, layout.region, np.asarray(layout.mosaic, np.int64))  # type: ignore[attr-defined]
-    return Seen(
+    seen = Seen(
         torch.from_numpy(features),
-        {EARLY: torch.from_numpy(early), LATE: torch.from_numpy(late)},
-        *(torch.from_numpy(np.array(a)) for a in host),
+        torch.from_numpy(np.array(layout.slot)),
+        torch.from_numpy(np.array(layout.region)),
+        torch.from_numpy(np.asarray(layout.mosaic, np.int64)),
+        _tensors(attention),
     )
+    return Case(seen, random_keep(rng, tiles * tokens, int((layout.slot >= 0).sum())))

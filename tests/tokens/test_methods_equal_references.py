@@ -1,4 +1,4 @@
-"""Every method chooses what an independent reference in exact arithmetic chooses."""
+"""HiRED and the controls choose what an independent reference in exact arithmetic chooses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune.tokens.seen import Reduction
+from edgeprune.tokens.seen import Reads, Reduction
 from tests.references import selection as reference
 from tests.tokens.pictures import EARLY, LATE, Case, dyadic_case, float_case
 
@@ -112,33 +112,6 @@ def test_downsample_averages_the_cells_of_the_reference(seed: int) -> None:
         np.testing.assert_allclose(combine.apply(case.seen, reduction).numpy()[: len(groups)], means, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*METHODS])
-def test_rows_of_a_transform_sum_to_one_and_are_zero_where_nothing_is_left(name: str) -> None:
-    rng = np.random.default_rng(7)
-    for _ in range(40):
-        case = dyadic_case(rng, 3)
-        reduction = reduced(name, case)
-        if reduction.transform is None:
-            continue
-        sums = reduction.transform.sum(dim=1).numpy()
-        np.testing.assert_allclose(sums, (reduction.index.numpy() >= 0).astype(np.float32), atol=1e-6)
-        assert (reduction.transform.numpy()[:, case.slot.reshape(-1) < 0] == 0).all(), "padding takes no part"
-
-
-@pytest.mark.parametrize("name", [*METHODS])
-def test_a_budget_of_everything_is_the_identity(name: str) -> None:
-    rng = np.random.default_rng(8)
-    for _ in range(30):
-        case = dyadic_case(rng, 3)
-        for keep in {case.candidates, case.slot.size}:
-            case = Case(case.seen, keep)
-            reduction = reduced(name, case)
-            assert kept(reduction, case) == reference.candidates_by_slot(case.slot)
-            rows = combine.apply(case.seen, reduction)[: case.candidates]
-            flat = case.seen.features.reshape(case.slot.size, -1)
-            assert torch.equal(rows, flat[reduction.index[: case.candidates]])
-
-
 def test_random_keeps_other_tokens_for_another_seed() -> None:
     case = Case(dyadic_case(np.random.default_rng(1), 4).seen, 20)
     assert len({tuple(reduced("random", case, seed=seed).index.tolist()) for seed in range(5)}) == 5
@@ -157,6 +130,6 @@ def test_hired_ignores_what_lies_in_padding() -> None:
 
 def test_the_registry_knows_hired_its_controls_and_the_whole() -> None:
     assert {*CONTROLS, "hired", "full"} <= set(METHODS)
-    assert METHODS["hired"].layers(TokenPlan(early_layer=2, feature_layer=5)) == (2, 5)
-    assert all(METHODS[name].layers(TokenPlan()) == () for name in CONTROLS)
+    assert METHODS["hired"].reads(TokenPlan(early_layer=2, feature_layer=5)) == Reads(attention=(2, 5))
+    assert all(METHODS[name].reads(TokenPlan()) == Reads() for name in CONTROLS)
     assert all(METHODS[name].summary and METHODS[name].source for name in METHODS)

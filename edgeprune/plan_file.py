@@ -1,0 +1,44 @@
+"""A method and its calibrated settings as a small JSON file: written by `edgeprune calibrate`, read by `edgeprune export --plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edgeprune.errors import PlanError
+
+SCHEMA = 1
+
+
+class StoredPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was calibrated, on what, and what came out. `statistics`: mean of each over the pictures."""
+
+    schema: int
+    method: str
+    settings: dict[str, float]
+    statistics: dict[str, float]
+    pictures: int
+    seed: int
+    model: str
+    command: str
+
+
+def read_plan(path: Path) -> StoredPlan:
+    """Raises PlanError for a file that is missing, damaged or newer."""
+    try:
+        plan = msgspec.json.decode(path.read_bytes(), type=StoredPlan)
+    except OSError as error:
+        raise PlanError(f"{path} cannot be read ({error.strerror}); make it with `edgeprune calibrate`") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} is not a plan ({error}); make it with `edgeprune calibrate`") from error
+    if plan.schema != SCHEMA:
+        raise PlanError(f"{path} has schema {plan.schema}, this version reads {SCHEMA}; calibrate again")
+    return plan
+
+
+def write_plan(path: Path, plan: StoredPlan) -> None:
+    """Write in one step: a reader never sees half a file."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+    part.replace(path)

@@ -1,0 +1,46 @@
+"""CDPruner: a determinantal point process over tokens, conditioned on the question."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens import combine, greedy, score, select, weigh
+from edgeprune.tokens.methods.method import Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.similar import among
+
+_SIGN = Setting("sign", 1, "-1 prefers tokens unlike the question, as the source does with CLIP's text tower")
+
+
+def _quality(seen: Seen, sign: float) -> Tensor:
+    """Relevance scaled to [1e-6, 1 + 1e-6] over the picture, 1 where it tells nothing apart, 0 for padding: [T, N]."""
+    real, relevance = score.candidates(seen), sign * score.relevance(seen)
+    least = torch.where(real, relevance, torch.inf).flatten().amin(dim=0)
+    span = torch.where(real, relevance, -torch.inf).flatten().amax(dim=0) - least
+    scaled = torch.where(span > 0, (relevance - least + 1e-6) / torch.where(span > 0, span, 1.0), 1.0)
+    return torch.where(real, scaled, 0.0)
+
+
+def _cdpruner(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+    real, quality = score.candidates(seen), _quality(seen, _SIGN(plan))
+    kernel = quality[:, :, None] * among(seen.projected) * quality[:, None, :]
+    # A token's likeness to itself is 1, and not what rounding makes of it: without a question all tokens begin as equals.
+    itself = torch.where((seen.projected != 0).any(dim=2), quality * quality, 0.0)
+    turn = greedy.determinant(kernel, itself, real, min(seen.slot.shape[1], keep))
+    return combine.drop(select.by_priority(-turn.to(torch.float32), weigh.equal(seen), seen.slot, keep))
+
+
+CDPRUNER = Method(
+    "cdpruner",
+    "a determinantal point process: relevant to the question and unlike one another",
+    "CDPruner, github.com/Theia-4869/CDPruner",
+    _cdpruner,
+    reads=lambda plan: Reads(projected=True, question=True),
+    evidence="code read",
+    differs="relevance from the language model's embeddings (sign 1) instead of CLIP's text tower (sign -1)",
+    cost="N^2 D + K^2 N",
+    near_ties=True,
+    settings=(_SIGN,),
+)

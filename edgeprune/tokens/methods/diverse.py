@@ -1,0 +1,83 @@
+"""Tokens unlike one another, over all tiles together: DivPrune and ToDRE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens import combine, greedy, score, select
+from edgeprune.tokens.methods.method import Method
+from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.similar import among
+
+
+def _chosen(
+    seen: Seen, keep: int, cosine: Tensor, first: Tensor, join: Callable[[Tensor, Tensor], Tensor]
+) -> Reduction:
+    chosen = greedy.least_alike(cosine, first, score.candidates(seen).flatten(), keep, join)
+    return combine.drop(select.exactly(chosen.view(seen.slot.shape), seen.slot, keep))
+
+
+def _divprune(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+    cosine, real = among(seen.projected.flatten(0, 1)), score.candidates(seen).flatten()
+    place = torch.arange(real.shape[0])
+    other = real & (place != place[:, None])
+    nearest = torch.where(other, cosine, -2.0).amax(dim=1)
+    return _chosen(seen, keep, cosine, torch.argmin(torch.where(real, nearest, 2.0)), torch.maximum)
+
+
+def _pivot(seen: Seen, plan: TokenPlan) -> Tensor:
+    """The thumbnail's token with the highest class attention, []; another tile's where the thumbnail has none."""
+    attention = score.cls_mean(seen, plan.feature_layer)
+    elsewhere = 2.0 * (torch.arange(attention.shape[0]) > 0)[:, None]  # more than any attention
+    return torch.argmax(torch.where(score.candidates(seen), attention - elsewhere, -4.0).flatten())
+
+
+def _todre(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+    return _chosen(seen, keep, among(seen.projected.flatten(0, 1)), _pivot(seen, plan), torch.add)
+
+
+def _todre_kcenter(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+    return _chosen(seen, keep, among(seen.projected.flatten(0, 1)), _pivot(seen, plan), torch.maximum)
+
+
+def _todre_reads(plan: TokenPlan) -> Reads:
+    return Reads(attention=(plan.feature_layer,), projected=True)
+
+
+DIVPRUNE = Method(
+    "divprune",
+    "each token as far as possible from its nearest chosen one",
+    "DivPrune, github.com/vbdi/divprune",
+    _divprune,
+    reads=lambda plan: Reads(projected=True),
+    evidence="code read",
+    differs="newline tokens take no part; nothing is chosen twice",
+    cost="N^2 D + K N",
+    near_ties=True,
+)
+TODRE = Method(
+    "todre",
+    "from the most attended token on, each one least alike to all chosen ones together",
+    "ToDRE, second version",
+    _todre,
+    reads=_todre_reads,
+    evidence="paper",
+    differs="the first stage only: no tokens leave inside the language model",
+    cost="N^2 D + K N",
+    near_ties=True,
+)
+TODRE_KCENTER = Method(
+    "todre-kcenter",
+    "from the most attended token on, each one least alike to its nearest chosen one",
+    "ToDRE, first version",
+    _todre_kcenter,
+    reads=_todre_reads,
+    evidence="paper",
+    differs="the first stage only: no tokens leave inside the language model",
+    cost="N^2 D + K N",
+    near_ties=True,
+)

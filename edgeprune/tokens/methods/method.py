@@ -1,0 +1,62 @@
+"""What a token-reduction method is: a function, what it reads, and what a user must know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens.seen import Reads, Reduction, Seen
+
+Evidence = Literal["code read", "paper", "reconstruction", "control", "own"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A number that tunes a method: `setting(plan)` is the plan's value or the default."""
+
+    name: str
+    default: float
+    help: str
+
+    def __call__(self, plan: TokenPlan) -> float:
+        return plan.settings.get(self.name, self.default)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How numbers that a source draws from each picture are frozen: measured over pictures, then settled.
+
+    measure(seen, plan): statistics of one picture by name.  settle(all of them, plan): settings for the plan.
+    """
+
+    help: str
+    measure: Callable[[Seen, TokenPlan], dict[str, float]]
+    settle: Callable[[Sequence[Mapping[str, float]], TokenPlan], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A token-reduction method.
+
+    reduce     (seen, keep, plan) -> Reduction of exactly `keep` rows; torch code whose shapes follow from `keep` and the shapes of `seen`
+    reads      what it looks at, given the plan (whose layers are then known)
+    evidence   what the implementation rests on: released code that was read, the paper's text, or a reconstruction from less
+    differs    where it departs from its source on purpose
+    cost       growth with N tokens, K kept and C channels
+    near_ties  it compares sums of many products, so that the order of summation may decide between two nearly equal tokens
+    """
+
+    name: str
+    summary: str
+    source: str
+    reduce: Callable[[Seen, int, TokenPlan], Reduction]
+    reads: Callable[[TokenPlan], Reads] = lambda plan: Reads()
+    evidence: Evidence = "own"
+    differs: str = ""
+    cost: str = "N log N"
+    acts: Literal["encoder output", "inside the tower"] = "encoder output"
+    near_ties: bool = False
+    settings: tuple[Setting, ...] = ()
+    calibration: Calibration | None = None

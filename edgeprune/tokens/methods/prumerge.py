@@ -1,0 +1,98 @@
+"""LLaVA-PruMerge and PruMerge+: the most attended tokens take in their neighbours, one token per tile takes what is pruned."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens import combine, score, select, weigh
+from edgeprune.tokens.methods.method import Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.similar import among
+
+_NEIGHBOURS = Setting("neighbours", 32, "how many of the nearest tokens a kept one takes in")
+_SPREAD = Setting("spread", 0.75, "share of a tile's tokens that are evenly spaced")
+
+
+def _spaced(real: Tensor, count: Tensor) -> Tensor:
+    """count[t] evenly spaced candidates (real [T, N]) of each tile, numbers floor((i + 0.5) n / u): [T, N] bool.
+
+    Number p is one of them if i = ceil((2 p u - n) / 2 n), the first i that reaches p, still gives p.
+    """
+    n, u, p = torch.clamp(real.sum(dim=1, keepdim=True), min=1), count[:, None], select.number(real)
+    i = torch.clamp(torch.div(2 * p * u + n - 1, 2 * n, rounding_mode="floor"), min=0)
+    reached = torch.div((2 * i + 1) * n, 2 * torch.clamp(u, min=1), rounding_mode="floor")
+    return real & (i < u) & (reached == p)
+
+
+def _takes_in(seen: Seen, index: Tensor, layer: int, count: int) -> Tensor:
+    """For every kept token 1 at itself and the attention of its `count` nearest other candidates of the tile by keys: [K, N]."""
+    tokens = seen.slot.shape[1]
+    tile, token = torch.div(index, tokens, rounding_mode="floor"), index % tokens
+    itself = torch.arange(tokens) == token[:, None]
+    other = score.candidates(seen).index_select(0, tile) & ~itself
+    alike = among(seen.keys[layer]).flatten(0, 1).index_select(0, index)
+    near = select.descending(torch.where(other, alike, -2.0))[:, :count]
+    nearest = torch.zeros_like(other).scatter(1, near, torch.ones_like(near, dtype=torch.bool)) & other
+    return torch.where(itself, 1.0, torch.where(nearest, seen.wide[layer].index_select(0, tile), 0.0))
+
+
+def _reduced(seen: Seen, keep: int, plan: TokenPlan, spread: float) -> Reduction:
+    real, attention, tiles = score.candidates(seen), seen.wide[plan.last_layer], seen.slot.shape[0]
+    tokens, available = real.shape[1], real.sum(dim=1)
+    counts = select.shares(weigh.equal(seen), available, tokens, keep)
+    even = _spaced(real, select.looked_up(counts, tokens, lambda k: select.part(max(k - 1, 0), spread)))
+    ranked = select.regrouped(select.order(attention, seen.slot), torch.where(even, 0, 1))
+    index = select.by_order(ranked, weigh.equal(seen), seen.slot, keep)
+
+    row = torch.clamp(index, min=0)
+    tile = torch.div(row, tokens, rounding_mode="floor")
+    # The token of rank k_t - 1 is the heaviest pruned one: it stands for all that are pruned. A tile that keeps everything has none.
+    rank = select.inverse(ranked)
+    last = torch.where(counts < available, counts - 1, tokens)[:, None]
+    pruned = torch.where(real & (rank >= last), attention, 0.0)
+    rest = (rank == last).flatten()[row][:, None]
+    itself = torch.arange(tokens) == (row % tokens)[:, None]
+    takes = _takes_in(seen, row, plan.last_layer, int(_NEIGHBOURS(plan)))
+    rows = torch.where(rest, pruned.index_select(0, tile), takes)
+    rows = torch.where((counts < available)[tile][:, None], rows, itself.to(torch.float32))
+    return combine.merge(index, combine.inside(row, rows, tiles), seen.slot)
+
+
+def _prumerge(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+    return _reduced(seen, keep, plan, 0.0)
+
+
+def _prumerge_plus(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+    return _reduced(seen, keep, plan, _SPREAD(plan))
+
+
+def _reads(plan: TokenPlan) -> Reads:
+    return Reads(wide=(plan.last_layer,), keys=(plan.last_layer,))
+
+
+PRUMERGE = Method(
+    "prumerge",
+    "the most attended tokens take in their nearest by keys; one token per tile takes what is pruned",
+    "LLaVA-PruMerge, github.com/42Shawn/LLaVA-PruMerge",
+    _prumerge,
+    reads=_reads,
+    evidence="code read",
+    differs="K is given, not drawn from quartiles; the order is ascending; the last token stands where its heaviest part stood",
+    cost="N^2 C + K N (log N + C)",
+    near_ties=True,
+    settings=(_NEIGHBOURS,),
+)
+PRUMERGE_PLUS = Method(
+    "prumerge+",
+    "PruMerge with evenly spaced tokens besides the most attended ones",
+    "LLaVA-PruMerge, github.com/42Shawn/LLaVA-PruMerge",
+    _prumerge_plus,
+    reads=_reads,
+    evidence="code read",
+    differs="as prumerge; evenly spaced tokens are chosen first, so none is counted twice",
+    cost="N^2 C + K N (log N + C)",
+    near_ties=True,
+    settings=(_NEIGHBOURS, _SPREAD),
+)

@@ -1,0 +1,102 @@
+"""Attention between patches ranks tokens: FoPru and HiPrune."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens import combine, places, score, select, weigh
+from edgeprune.tokens.methods.method import Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, Seen
+
+_SIDE = Setting("side", 0, "1: attention received is significant; 2: attention cast; 0: what varies more in the tile")
+_OBJECT = Setting("object_layer", -1, "layer that shows objects; -1: layer 8 of 24, or what corresponds to it")
+_ANCHORS = Setting("alpha_anchor", 0.1, "share of the budget for anchors and their four neighbours")
+
+
+def _sides(seen: Seen, plan: TokenPlan) -> tuple[Tensor, Tensor, Tensor]:
+    """Attention received and cast by every token, [T, N] each, and whether received varies at least as much, [T, 1]."""
+    real, attention = score.candidates(seen), score.between(seen, plan.feature_layer)
+    received = score.mean(attention, real[:, :, None], 1)[:, 0]
+    cast = score.mean(attention, real[:, None, :], 2)[:, :, 0]
+    return received, cast, score.variance(received, real) >= score.variance(cast, real)
+
+
+def _significance(seen: Seen, plan: TokenPlan) -> Tensor:
+    received, cast, wider = _sides(seen, plan)
+    side = int(_SIDE(plan))
+    return torch.where(wider, received, cast) if side == 0 else (received, cast)[side - 1]
+
+
+def _fopru(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+    return combine.drop(select.by_priority(_significance(seen, plan), weigh.equal(seen), seen.slot, keep))
+
+
+def _fopru_row(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+    row, _, side = places.in_tile(seen.slot.shape[1])
+    significance = _significance(seen, plan)
+    in_row = score.candidates(seen)[:, None] & (row == torch.arange(side)[:, None])  # [T, side, N]
+    rows = score.mean(significance[:, None], in_row, 2)[:, :, 0]
+    rows = torch.where(in_row.any(dim=2), rows, float("-inf"))
+    row_rank = select.inverse(select.descending(rows))[:, row]  # [T, N]
+    group = torch.where(seen.slot >= 0, row_rank, side)
+    ranked = select.regrouped(select.order(significance, seen.slot), group)
+    return combine.drop(select.by_order(ranked, weigh.equal(seen), seen.slot, keep))
+
+
+def _object_layer(plan: TokenPlan) -> int:
+    chosen = int(_OBJECT(plan))
+    return chosen if chosen >= 0 else max(0, round((plan.feature_layer + 1) * 9 / 23) - 1)
+
+
+def _hiprune(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+    real, tokens = score.candidates(seen), seen.slot.shape[1]
+    counts = select.shares(weigh.equal(seen), real.sum(dim=1), tokens, keep)
+    share = Fraction(str(_ANCHORS(plan)))
+    anchors = select.looked_up(counts, tokens, lambda k: min(k, round(k * share / 5)))
+    # As in the source, the means run over all queries: what padding attends to was computed with the rest.
+    anchor = select.best(seen.maps[_object_layer(plan)].mean(dim=1), seen.slot, anchors)
+    first = anchor | places.beside(anchor)
+    scores = seen.maps[plan.feature_layer].mean(dim=1) + torch.where(first, 2.0, 0.0)
+    return combine.drop(select.by_priority(scores, weigh.equal(seen), seen.slot, keep))
+
+
+FOPRU = Method(
+    "fopru",
+    "attention received from (or cast on) the other patches ranks tokens",
+    "FoPru",
+    _fopru,
+    reads=lambda plan: Reads(map=(plan.feature_layer,)),
+    evidence="reconstruction",
+    differs="known from the abstract and a review only",
+    cost="N^2",
+    near_ties=True,
+    settings=(_SIDE,),
+)
+FOPRU_ROW = Method(
+    "fopru-row",
+    "whole patch rows with the highest attention received (or cast)",
+    "FoPru",
+    _fopru_row,
+    reads=lambda plan: Reads(map=(plan.feature_layer,)),
+    evidence="reconstruction",
+    differs="known from the abstract and a review only; the last row of a tile is cut to keep exactly K",
+    cost="N^2",
+    near_ties=True,
+    settings=(_SIDE,),
+)
+HIPRUNE = Method(
+    "hiprune",
+    "anchors of a middle layer with their neighbours, then attention received in the feature layer",
+    "HiPrune, github.com/Danielement321/HiPrune",
+    _hiprune,
+    reads=lambda plan: Reads(map=tuple(sorted({_object_layer(plan), plan.feature_layer}))),
+    evidence="code read",
+    differs="padding gets nothing",
+    cost="N^2",
+    near_ties=True,
+    settings=(_OBJECT, _ANCHORS),
+)

@@ -1,0 +1,71 @@
+"""VFlowOpt, first stage: attention cast by sink tokens ranks; what is pruned is recycled into one token per cell of a grid."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens import combine, places, score, select
+from edgeprune.tokens.methods.method import Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, Seen
+
+_SINKS = Setting("sinks", 4, "how many tokens of each tile that receive the most attention judge the others")
+_CELL = Setting("cell", 12, "side of a cell in tokens")
+_ENTROPY = Setting("entropy_weight", 0, "weight of the patches' grey-value entropy")
+_NOWHERE = torch.iinfo(torch.int32).max
+
+
+def _importance(seen: Seen, plan: TokenPlan) -> Tensor:
+    """[T, N]"""
+    real, attention = score.candidates(seen), score.between(seen, plan.feature_layer)
+    received = score.mean(attention, real[:, :, None], 1)[:, 0]
+    sink = real & (select.ranks(received, seen.slot) < int(_SINKS(plan)))
+    importance = score.mean(attention, sink[:, :, None], 1)[:, 0]
+    if _ENTROPY(plan) == 0:
+        return importance
+    return importance + _ENTROPY(plan) * score.softmax(seen.entropy, real, 1)
+
+
+def _heads(ranked: Tensor, cell: Tensor) -> Tensor:
+    """The best-ranked token of every cell: [1, n] bool. ranked [1, n]; cell [1, n], _NOWHERE for tokens that have none."""
+    by_cell = select.regrouped(ranked, cell)
+    along = torch.gather(cell, 1, by_cell)
+    starts = torch.nn.functional.pad(along[:, :-1], (1, 0), value=-1) != along
+    return torch.gather(starts & (along < _NOWHERE), 1, select.inverse(by_cell))
+
+
+def _vflowopt(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+    size, slot = Fraction(str(_CELL(plan))), seen.slot.view(1, -1)  # one list of all tiles' tokens
+    importance, cell = _importance(seen, plan).view(1, -1), places.cells(seen, size).view(1, -1)
+    real = slot >= 0
+    recycled = select.looked_up(real.sum(), slot.numel(), lambda a: min(math.floor(a / size**2), keep))
+    ranked = select.order(importance, slot)
+    best = select.inverse(ranked) < keep - recycled
+    cell = torch.where(real & ~best, cell, _NOWHERE)
+    head = _heads(ranked, cell)
+    ranked = select.regrouped(ranked, torch.where(best, 0, torch.where(head, 1, torch.where(real, 2, 3))))
+    index = select.in_sequence(ranked[0, :keep], slot)
+
+    as_it_is = ~head & (select.inverse(ranked) < keep)
+    row = torch.clamp(index, min=0)
+    row_cell = torch.where(head[0, row], cell[0, row], -1)
+    member = combine.joined(row_cell, torch.where(as_it_is | (cell == _NOWHERE), -2, cell)[0])
+    return combine.merge(index, combine.mean_or_itself(member * importance, index), slot)
+
+
+VFLOWOPT = Method(
+    "vflowopt",
+    "attention cast by sink tokens ranks; pruned tokens are averaged into one per cell of a coarse grid",
+    "VFlowOpt, github.com/sihany077/VFlowOpt",
+    _vflowopt,
+    reads=lambda plan: Reads(map=(plan.feature_layer,), entropy=_ENTROPY(plan) != 0),
+    evidence="code read",
+    differs="the first stage only; sinks are counted, not thresholded; cells share exactly what is left",
+    cost="N^2 + K N C",
+    near_ties=True,
+    settings=(_SINKS, _CELL, _ENTROPY),
+)

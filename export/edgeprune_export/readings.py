@@ -1,0 +1,47 @@
+"""What methods read of a block's attention, as side branches of its queries and keys [N + 1, C]."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeprune.models.spec import TowerSpec
+from edgeprune_export.graph import Graph
+
+
+def class_rows(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
+    """softmax(q_class K^T / sqrt(d)) per head, over all keys, the class column removed: [1, H, N]."""
+    rows, heads, width = spec.positions, spec.heads, spec.head_dim
+    query = g.node("Reshape", [_class(g, q), g.integers(heads, 1, width)])
+    keys = g.node("Transpose", [g.node("Reshape", [k, g.integers(rows, heads, width)])], perm=[1, 2, 0])
+    return g.node("Reshape", [_attention(g, query, keys, width, rows, 2), g.integers(1, heads, rows - 1)])
+
+
+def wide_row(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
+    """softmax(q_class K^T / sqrt(C)) with one head over the full width, the class column removed: [1, N]."""
+    return _attention(g, _class(g, q), g.node("Transpose", [k], perm=[1, 0]), spec.hidden, spec.positions, 1)
+
+
+def mean_map(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
+    """Attention of every query, mean over heads, the class column removed: [1, N + 1, N]."""
+    rows, heads, width = spec.positions, spec.heads, spec.head_dim
+    shape = g.integers(rows, heads, width)
+    queries = g.node("Transpose", [g.node("Reshape", [q, shape])], perm=[1, 0, 2])
+    keys = g.node("Transpose", [g.node("Reshape", [k, shape])], perm=[1, 2, 0])
+    return g.node("ReduceMean", [_attention(g, queries, keys, width, rows, 2), g.integers(0)], keepdims=1)
+
+
+def keys(g: Graph, spec: TowerSpec, k: str) -> str:
+    """Key projections without the class token, heads side by side: [1, N, C]."""
+    patches = g.node("Slice", [k, g.integers(1), g.integers(spec.positions), g.integers(0)])
+    return g.node("Unsqueeze", [patches, g.integers(0)])
+
+
+def _class(g: Graph, q: str) -> str:
+    return g.node("Slice", [q, g.integers(0), g.integers(1), g.integers(0)])
+
+
+def _attention(g: Graph, queries: str, keys: str, width: int, rows: int, axis: int) -> str:
+    """softmax(queries keys / sqrt(width)) without the first of its `rows` columns, which lie along `axis`."""
+    scale = g.constant(f"scale_{width}", np.asarray(width**-0.5, np.float32))
+    weights = g.node("Softmax", [g.node("MatMul", [g.node("Mul", [queries, scale]), keys])], axis=-1)
+    return g.node("Slice", [weights, g.integers(1), g.integers(rows), g.integers(axis)])

@@ -1,0 +1,148 @@
+"""Accuracy and cost of every registered method, written as docs/measurements/methods.md.
+
+Accuracy: the reference model's held-out pictures at keep ratios 0.4, 0.2, 0.1 and 0.05, each with its paired difference from `random` at
+the same K. Cost: select graphs on made features of CLIP-L's size beside a full prefill, see tools/selector_costs.py.
+Each step is resumable: kill it and start it again.
+
+    python tools/methods_table.py --work build/methods --scenes 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from edgeprune.evaluate import Question, load_questions
+from edgeprune.evaluate.metrics import METRICS
+from edgeprune.evaluate.paired import Difference, paired_difference
+from edgeprune.tokens.methods import METHODS
+from edgeprune.tokens.methods.describe import costs
+
+CHECKPOINT = ROOT / "tools" / "reference_vlm" / "checkpoint"
+BUDGETS = ("0.4", "0.2", "0.1", "0.05")
+METRIC = "exact_match"
+
+
+def edgeprune(*words: str) -> None:
+    print("$ edgeprune", *words, file=sys.stderr, flush=True)
+    command = [sys.executable, "-c", "from edgeprune.cli import main; main()", *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def scores_of(work: Path, method: str, questions: tuple[Question, ...]) -> dict[str, list[float]]:
+    """Budget -> score per question, from the bundle of one method; exported and asked where that was not done before."""
+    bundle, log = work / f"{method}.bundle", work / f"{method}.jsonl"
+    budgets = ("1.0", *BUDGETS) if method == "random" else BUDGETS
+    if not bundle.is_dir():
+        asked = [part for budget in budgets for part in ("--budget", budget)]
+        edgeprune("export", str(CHECKPOINT), *asked, "--method", method, "--no-controls", "--out", str(bundle))
+    done = work / f"{method}.json"
+    if not done.is_file():
+        words = ("--data", str(work / "heldout" / "questions.jsonl"), "--answers", str(log), "--out", str(done))
+        edgeprune("eval", str(bundle), *words, "--max-tokens", "8", "--threads", "1")
+    found: dict[str, dict[int, str]] = {}
+    for line in log.read_text(encoding="utf-8").splitlines()[1:]:
+        answer = json.loads(line)
+        found.setdefault(answer["selection"], {})[answer["number"]] = answer["answer"]
+    metric = METRICS[METRIC]
+    by_budget = {name.rpartition("@")[2]: answers for name, answers in found.items()}
+    by_budget |= {"1.0": by_budget.pop("full")} if "full" in by_budget else {}
+    return {budget: [metric(answers[q.number], q.answers) for q in questions] for budget, answers in by_budget.items()}
+
+
+def cell(mine: list[float], theirs: list[float], pictures: list[Path]) -> str:
+    """Points, and the difference from random with its interval; a star where the interval leaves out zero."""
+    score = f"{100 * sum(mine) / len(mine):.1f}"
+    if mine is theirs:
+        return score
+    found: Difference = paired_difference(mine, theirs, seed=0, clusters=pictures)
+    bounds = f"{100 * found.point:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    return f"{score} ({bounds}){' *' if found.distinguishable else ''}"
+
+
+def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [titles, tuple("---" for _ in titles), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def page(work: Path, scenes: int, names: list[str]) -> str:
+    questions = load_questions(work / "heldout" / "questions.jsonl")
+    pictures = [question.image for question in questions]
+    scores = {name: scores_of(work, name, questions) for name in ("random", *(n for n in names if n != "random"))}
+    full, random = scores["random"]["1.0"], scores["random"]
+    order = sorted(scores, key=lambda name: -sum(sum(scores[name][budget]) for budget in BUDGETS))
+    rows = [(name, *(cell(scores[name][b], random[b], pictures) for b in BUDGETS)) for name in order]
+    return f"""# Methods
+
+Printed by `python tools/methods_table.py --work build/methods --scenes {scenes}` (`make methods-table`). What each method does: [methods](../methods.md).
+
+## Accuracy
+Reference model ([card](../../tools/reference_vlm/README.md)), {scenes} held-out pictures, {len(questions)} questions, exact match in points, fp32, position
+ids kept, all newlines. Without pruning: {100 * sum(full) / len(full):.1f}. In brackets the difference from `random` at the same K with its 95 % paired bootstrap
+interval over pictures; `*`: the interval leaves out zero. Sorted by the sum over budgets; winners and losers as they came out.
+
+One small model with one seed, on pictures of the kind it was trained for (objects and text on textured backgrounds, 64 tokens per tile, 320 in all): an order of methods
+here is no promise for another model. Text-aware methods use the language model's input embeddings, which in a model this small say little about pictures.
+
+{table(("method", *(f"keep {b}" for b in BUDGETS)), rows)}
+
+## Cost
+{cost_page()}"""
+
+
+def cost_page() -> str:
+    measured = costs()
+    if not measured:
+        return "Not measured yet: `python tools/selector_costs.py`.\n"
+    rows = []
+    for name, found in sorted(measured["methods"].items(), key=lambda item: item[1]["2880"]["ms"]):
+        row = found["2880"]
+        limit = 0.05 if found["greedy"] else 0.01
+        verdict = "met" if row["share_of_prefill"] <= limit else "**missed**"
+        rows.append(
+            (
+                name,
+                f"{found['576']['ms']:.3g}",
+                f"{row['ms']:.3g}",
+                f"{100 * row['share_of_prefill']:.2g} %",
+                f"{100 * limit:g} %: {verdict}",
+                str(row["nodes"]),
+            )
+        )
+    titles = ("method", "N = 576, ms", "N = 2880, ms", "of a full prefill", "target", "nodes")
+    return f"""Processor time of one run of the select graph, projector of the kept tokens included, medians of interleaved rounds.
+{measured["conditions"]}
+
+{table(titles, rows)}
+
+Readings are made by the tower, not here: class attention and keys cost next to nothing, a map costs about a tenth of one block, `projected` costs the projector over all tokens.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="scratch folder; holds bundles, pictures and answers")
+    parser.add_argument("--scenes", type=int, default=100, help="held-out pictures")
+    parser.add_argument("--method", action="append", help="only these, and random [default: all]")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements" / "methods.md")
+    options = parser.parse_args()
+    work: Path = options.work
+    work.mkdir(parents=True, exist_ok=True)
+    if not (work / "heldout" / "questions.jsonl").is_file():
+        maker = ROOT / "tools" / "reference_vlm" / "scenes.py"
+        subprocess.run(
+            [sys.executable, str(maker), "--out", str(work / "heldout"), "--scenes", str(options.scenes)], check=True
+        )
+    text = page(work, options.scenes, options.method or [name for name in METHODS if name != "full"])
+    options.out.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
