@@ -76,7 +76,7 @@ def _one(name: str) -> None:
     table.add_row("source", f"{method.source} ({method.evidence})")
     if method.differs:
         table.add_row("differs", method.differs)
-    table.add_row("acts", f"at the {method.acts}" if method.acts == "encoder output" else method.acts)
+    table.add_row("acts", method.acts)
     table.add_row("reads", reads_in_words(method))
     table.add_row("looks at the question", "yes" if method.reads(TYPICAL).question else "no")
     table.add_row(

@@ -85,7 +85,8 @@ def determinant(kernel: Tensor, itself: Tensor, candidate: Tensor, rounds: int) 
             new = rows.index_select(0, token + offset) - explained[:, 0]
             new = new / torch.sqrt(torch.clamp(most, min=_FLOOR))
             past = torch.where((when == j)[:, None], new[:, None], past)
-            turn = torch.where(place == token[:, None], torch.clamp(i * size + j, max=rounds), turn)
+            # The last block may have rounds to spare: they change nothing.
+            turn = torch.minimum(turn, torch.where(place == token[:, None], i * size + j, rounds))
             return torch.clamp(left - new * new, min=_FLOOR), turn, past
 
         left, turn, past = repeat(step, (left, turn, torch.zeros(tiles, size, tokens)), size)

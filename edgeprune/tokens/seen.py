@@ -33,6 +33,7 @@ class Seen(NamedTuple):
     question   [M, D]  input embeddings of the question's words in the language model
     question_weight  [M]  1/m for the m rows in use, 0 for the rest; all 0 without a question
     entropy    [T, N]  Shannon entropy in bits of the grey values of each patch
+    flow       [T, N]  score of the tokens that a cutting tower let through, -1 for those that left inside it
     """
 
     features: Tensor
@@ -48,6 +49,7 @@ class Seen(NamedTuple):
     question: Tensor = _UNREAD
     question_weight: Tensor = _UNREAD
     entropy: Tensor = _UNREAD
+    flow: Tensor = _UNREAD
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,12 @@ class Reads:
     projected: bool = False
     question: bool = False
     entropy: bool = False
+    flow: bool = False
 
     @property
     def class_token(self) -> bool:
         """Whether the tower must have a class token."""
-        return bool(self.attention or self.wide or self.class_feature)
+        return bool(self.attention or self.wide or self.class_feature or self.flow)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -77,7 +80,7 @@ class Reads:
     def tower(self) -> tuple[str, ...]:
         """Names of the tower's outputs besides "features": "attention_22", "projected" ..."""
         layered = [f"{kind}_{layer}" for kind in _BY_LAYER for layer in sorted(set(getattr(self, kind)))]
-        return (*layered, *(name for name in ("class_feature", "projected") if getattr(self, name)))
+        return (*layered, *(name for name in ("class_feature", "projected", "flow") if getattr(self, name)))
 
     @property
     def host(self) -> tuple[str, ...]:
@@ -104,6 +107,7 @@ def union(reads: Iterable[Reads]) -> Reads:
         projected=any(one.projected for one in several),
         question=any(one.question for one in several),
         entropy=any(one.entropy for one in several),
+        flow=any(one.flow for one in several),
     )
 
 

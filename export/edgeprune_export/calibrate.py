@@ -75,7 +75,7 @@ def calibrate(source: str | Path, plan: TokenPlan, how: Calibrating, out: Path, 
         reference = None
         for path in pictures:
             if path.name not in known:
-                reference = reference or EagerReference(checkpoint, method.reads(plan))
+                reference = reference or EagerReference(checkpoint, (method.calibration.reads or method.reads)(plan))
                 known[path.name] = _measured(checkpoint, reference, method, plan, path)
                 lines.write(msgspec.json.encode(_Line(path.name, dict(known[path.name]))) + b"\n")
                 lines.flush()

@@ -7,9 +7,7 @@ reader: a wrong name or shape shows here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from edgeprune.models.checkpoint import Checkpoint
 from edgeprune.models.names import canonical_name, is_later_block
 from edgeprune.models.weights import Weights
 from edgeprune.tokens.seen import Reads
+from edgeprune_export.eager_tower import cut_tile, read_tile
 from edgeprune_runtime.layout import Layout
 
 _FULL_PRECISION = torch.float32
@@ -70,12 +69,29 @@ class EagerReference:
         return np.asarray(output.logits[0].float())
 
     @torch.inference_mode()
-    def seen(self, pixels: torch.Tensor, layout: Layout, host: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Everything that methods read, by name. pixels [T, 3, P, P]; absent tiles are zero. host: readings that no tower computes."""
-        tiles = self._spec.preprocess.tiles_max
+    def seen(
+        self,
+        pixels: torch.Tensor,
+        layout: Layout,
+        host: Mapping[str, torch.Tensor],
+        cuts: Mapping[int, int] | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Everything that methods read, by name. pixels [T, 3, P, P]; absent tiles are zero.
+
+        host  readings that no tower computes
+        cuts  {block: tokens that stay after it}: what a method inside the tower sees instead
+        """
+        tiles, tower = self._spec.preprocess.tiles_max, self._model.model.vision_tower
         found: dict[str, torch.Tensor] = {}
         for t, tile in enumerate(pixels):
-            for name, value in self._tile(tile, self._reads).items():
+            if cuts:
+                valid = torch.from_numpy(layout.slot[t] >= 0).float()
+                read = cut_tile(tower, self._spec, tile, valid, cuts)
+            else:
+                read = read_tile(tower, self._spec, tile, self._reads)
+                if self._reads.projected:
+                    read["projected"] = torch.from_numpy(self.project(read["features"]))
+            for name, value in read.items():
                 found.setdefault(name, torch.zeros(tiles, *value.shape))[t] = value
         found |= {name: host[name] for name in self._reads.host}
         found["mosaic"] = torch.tensor(layout.mosaic, dtype=torch.int64)
@@ -83,30 +99,6 @@ class EagerReference:
             "slot": torch.from_numpy(np.array(layout.slot)),
             "region": torch.from_numpy(np.array(layout.region)),
         }
-
-    def _tile(self, tile: torch.Tensor, reads: Reads) -> dict[str, torch.Tensor]:
-        """Everything that methods read of one tile [3, P, P], by name."""
-        queries_keys: dict[tuple[int, str], torch.Tensor] = {}
-        tower = self._model.model.vision_tower
-        with _listening(tower, {*reads.wide, *reads.keys}, queries_keys):
-            out = tower(tile[None], output_hidden_states=True, output_attentions=True)
-        state = out.hidden_states[self._spec.feature_layer + 1][0]
-        first = 1  # only the class token is dropped, as LLaVA does
-        found = {"features": state[first:]}
-        for i in reads.attention:
-            found[f"attention_{i}"] = out.attentions[i][0, :, 0, first:]
-        for i in reads.wide:
-            q, k = queries_keys[i, "q"], queries_keys[i, "k"]
-            found[f"wide_{i}"] = torch.softmax(q[0] @ k.T / k.shape[1] ** 0.5, dim=0)[first:]
-        for i in reads.map:
-            found[f"map_{i}"] = out.attentions[i][0].mean(dim=0)[:, first:]
-        for i in reads.keys:
-            found[f"keys_{i}"] = queries_keys[i, "k"][first:]
-        if reads.class_feature:
-            found["class_feature"] = state[0]
-        if reads.projected:
-            found["projected"] = torch.from_numpy(self.project(state[first:]))
-        return found
 
     @torch.inference_mode()
     def project(self, rows: torch.Tensor) -> np.ndarray:
@@ -124,26 +116,6 @@ class EagerReference:
             use_cache=False,
         ).last_hidden_state
         return np.asarray(self._model.lm_head(hidden[0, -last:]).float())
-
-
-@contextmanager
-def _listening(tower: torch.nn.Module, layers: set[int], heard: dict[tuple[int, str], torch.Tensor]) -> Iterator[None]:
-    """Note what the query and key projections of these layers put out: heard[layer, "q"] [N + 1, C]."""
-
-    def note(place: tuple[int, str], output: torch.Tensor) -> None:
-        heard[place] = output[0]
-
-    handles = []
-    for name, module in tower.named_modules():
-        found = re.match(r"tower\.(\d+)\.([qk])\.weight$", canonical_name(f"vision_tower.{name}.weight") or "")
-        if found and int(found[1]) in layers:
-            place = (int(found[1]), found[2])
-            handles.append(module.register_forward_hook(lambda m, i, output, place=place: note(place, output)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Streamed(Mapping[str, torch.Tensor]):

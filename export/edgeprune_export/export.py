@@ -19,6 +19,7 @@ from edgeprune.plan import TokenPlan
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.methods.fit import require_fit
 from edgeprune.tokens.seen import Reads, union
+from edgeprune_export.cutting import cut_tower_graph
 from edgeprune_export.decoder import block_graph, head_graph, rotary_tables, store_decoder
 from edgeprune_export.graph import Graph
 from edgeprune_export.options import ExportOptions, Track, capacity, packed_max, selections, silent
@@ -78,7 +79,7 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
         raise CheckpointError(
             f"the decoder's activation is {model.language.activation!r}; expected silu, which llama, mistral and qwen2 use"
         )
-    reads = union(METHODS[s.method].reads(plan) for s in chosen)
+    reads = union(METHODS[s.method].reads(plan) for s in chosen if s.tower == "tower")
     with staging(out, force=options.force) as folder:
         with WeightsWriter(folder / WEIGHTS) as writer:
             _write_weights(writer, checkpoint, reads, options, room, track)
@@ -152,16 +153,21 @@ def _write_graphs(
     track: Track,
 ) -> tuple[GraphSpec, ...]:
     language = model.language
-    tower = tower_graph(model, reads, writer, WEIGHTS)
+    towers = {"tower": tower_graph(model, reads, writer, WEIGHTS)}
+    for s in chosen:
+        cuts = METHODS[s.method].cuts
+        if cuts is not None and s.tower not in towers:
+            sizes = model.preprocess.tiles_max, model.preprocess.tokens_per_tile
+            towers[s.tower] = cut_tower_graph(s.tower, model, cuts(plan, s.keep, *sizes), writer, WEIGHTS)
     build: dict[str, Callable[[], Graph]] = {
-        "tower": lambda: tower,
+        **{name: partial(towers.__getitem__, name) for name in towers},
         "prefill": lambda: block_graph("prefill", language, writer, WEIGHTS, rows=chunk, capacity=room),
         "decode": lambda: block_graph("decode", language, writer, WEIGHTS, rows=1, capacity=room),
         "head": lambda: head_graph(language, writer, WEIGHTS),
     }
     for s in chosen:
         build[s.graph] = partial(
-            select_graph, s.graph, METHODS[s.method], s.keep, plan, model, tower.spec("tower.onnx"), writer, WEIGHTS
+            select_graph, s.graph, METHODS[s.method], s.keep, plan, model, towers[s.tower].spec(""), writer, WEIGHTS
         )
     specs = []
     with track("graphs", len(build)) as advance:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import Budget, TokenPlan
-from edgeprune.tokens.methods import CONTROLS
+from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune_export.linear import Precision
 from edgeprune_runtime.spec import Preprocess, SelectionSpec
 
@@ -76,10 +76,13 @@ def selections(options: ExportOptions, plan: TokenPlan, preprocess: Preprocess) 
         for tiles in tile_counts(preprocess) if by_picture else (None,):
             candidates = largest if tiles is None else tiles * preprocess.tokens_per_tile
             keep = budget.keep(candidates)
-            found += [
-                SelectionSpec(budget.label, method, keep, tiles, f"select-{method}-k{keep}") for method in methods
-            ]
+            found += [_selection(budget.label, method, keep, tiles) for method in methods]
     return tuple(found)
+
+
+def _selection(label: str, method: str, keep: int, tiles: int | None) -> SelectionSpec:
+    tower = f"tower-{method}-k{keep}" if METHODS[method].cuts else "tower"
+    return SelectionSpec(label, method, keep, tiles, f"select-{method}-k{keep}", tower)
 
 
 def packed_max(preprocess: Preprocess, keep: int) -> int:

@@ -30,7 +30,7 @@ from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.layout import Layout, layout_from_size
 from edgeprune_runtime.prompt import Packed, Prompter, pack
 from edgeprune_runtime.spec import GraphSpec, ParityCheck, ParityReport, SelectionSpec
-from edgeprune_runtime.vision import Selected, Vision
+from edgeprune_runtime.vision import TOWER, Selected, Vision
 
 _PROMPT = "What is in the picture?"
 _NEW_TOKENS = 8
@@ -87,7 +87,7 @@ class _Case:
 def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: TokenPlan, advance: Callable[[], None]) -> ParityReport:
     """Run the gate; raises ParityError with the first failing graph named. `advance` is called once per case and stage."""
     limits = _LIMITS[bundle.manifest.precision]
-    reads = union(METHODS[s.method].reads(plan) for s in bundle.manifest.selections)
+    reads = union(METHODS[s.method].reads(plan) for s in bundle.manifest.selections if s.tower == TOWER)
     reference = EagerReference(checkpoint, reads)
     checks: list[ParityCheck] = []
     cases: list[_Case] = []
@@ -145,23 +145,32 @@ def _vision_cases(
     inputs = reference.inputs(picture, prompter.rendered(_PROMPT, images=1))
     theirs = np.asarray(inputs["pixel_values"]).reshape(-1, *tiles.shape[1:])[: len(tiles)]
     _at_most(checks, "preprocessing: pixels", "", float(np.abs(tiles - theirs).max()), limits.pixels)
-    vision.encode(tiles)
-    by_graph = {name: torch.from_numpy(buffer) for name, buffer in vision.seen.items()}
-    by_eager = reference.seen(torch.from_numpy(tiles), layout, by_graph)
-    by_graph |= {name: by_eager[name] for name in ("slot", "region", "mosaic")}
-    count = len(tiles)
-    for spec in bundle.graph("tower").outputs:
-        difference = _relative(vision.seen[spec.name][:count], by_eager[spec.name][:count].numpy(), limits.norm)
-        limit = limits.features if spec.name in ("features", "class_feature", "projected") else limits.attention
-        _at_most(checks, f"tower: {spec.name}", "", difference, limit)
+    gated = [
+        s
+        for s in manifest.selections
+        if s.tiles in (None, layout.tiles) and (s.method not in CONTROLS or s.method == plan.method)
+    ]
+    towers = {TOWER: 0, **{s.tower: s.keep for s in gated}}
+    vision.encode(tiles, layout, towers)
+    eager_seen = {}
+    for name, keep in towers.items():
+        cuts = next((METHODS[s.method].cuts for s in gated if s.tower == name), None)
+        left = (
+            {} if cuts is None else cuts(plan, keep, manifest.preprocess.tiles_max, manifest.preprocess.tokens_per_tile)
+        )
+        host = {key: torch.from_numpy(buffer) for key, buffer in vision.seen(name).items()}
+        eager_seen[name] = reference.seen(torch.from_numpy(tiles), layout, host, left)
+        for spec in bundle.graph(name).outputs:
+            ours, theirs = vision.seen(name)[spec.name][: len(tiles)], eager_seen[name][spec.name][: len(tiles)].numpy()
+            limit = limits.features if spec.name in ("features", "class_feature", "projected") else limits.attention
+            _at_most(checks, f"{name}: {spec.name}", "", _relative(ours, theirs, limits.norm), limit)
     found = []
-    for selection in manifest.selections:
-        if selection.tiles not in (None, layout.tiles) or (
-            selection.method in CONTROLS and selection.method != plan.method
-        ):
-            continue
-        selected = vision.select(selection, layout)
+    for selection in gated:
+        selected = vision.select(selection)
         method = METHODS[selection.method]
+        by_eager = eager_seen[selection.tower]
+        by_graph = {key: torch.from_numpy(buffer) for key, buffer in vision.seen(selection.tower).items()}
+        by_graph |= {key: by_eager[key] for key in ("slot", "region", "mosaic")}
         names = ("features", *method.reads(plan).names, "slot", "region", "mosaic")
         expected = method.reduce(seen_from({name: by_graph[name] for name in names}), selection.keep, plan)
         eager = seen_from({name: by_eager[name] for name in names})

@@ -6,23 +6,16 @@ only kept tokens are projected.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import onnx
 import torch
-from onnxscript import opset23 as op
 
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import Method
 from edgeprune.tokens.seen import Reads, seen_from
-from edgeprune_export.graph import OPSET, Graph, values_read
+from edgeprune_export.graph import Graph, values_read
 from edgeprune_export.projector import project
+from edgeprune_export.trace import trace
 from edgeprune_export.weights import WeightsWriter
 from edgeprune_runtime.spec import GraphSpec, TensorSpec
 
@@ -45,7 +38,8 @@ def select_graph(
     Only the inputs that the method uses are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left.
     """
     inputs = select_inputs(method.reads(plan), model, tower)
-    traced = _trace(method, keep, plan, inputs)
+    module = _Reduce(method, keep, plan, tuple(spec.name for spec in inputs))
+    traced = trace("reduce", module, inputs, ("rows", "kept"))
     used = values_read(traced.graph)
     g = Graph(name, weights_file=weights_file)
     for spec in inputs:
@@ -87,43 +81,3 @@ class _Reduce(torch.nn.Module):
         seen = seen_from(dict(zip(self._names, inputs, strict=True)))
         reduction = self._method.reduce(seen, self._keep, self._plan)
         return combine.apply(seen, reduction), reduction.index
-
-
-def _trace(method: Method, keep: int, plan: TokenPlan, inputs: tuple[TensorSpec, ...]) -> onnx.ModelProto:
-    names = tuple(spec.name for spec in inputs)
-    examples = tuple(torch.ones(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
-    with _quiet():
-        program = torch.onnx.export(
-            _Reduce(method, keep, plan, names).eval(),
-            examples,
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            input_names=list(names),
-            output_names=["rows", "kept"],
-            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
-        )
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    model.graph.name = "reduce"
-    return model
-
-
-def _stable_sort(self: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
-    """aten::sort.stable as TopK over the whole axis, whose ties fall to the lower index by specification."""
-    size = op.Gather(op.Shape(self), op.Constant(value_ints=[dim]))
-    return op.TopK(self, size, axis=dim, largest=1 if descending else 0, sorted=1)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch's exporter warns about packages that are not needed here."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -58,12 +58,10 @@ def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_f
     spec = model.vision
     g = Graph("tower", weights_file=weights_file)
     rows, tokens, width = spec.positions, spec.positions - 1, spec.hidden
-    x = _embed(g, writer, spec, g.input("pixels", "float32", (1, 3, spec.image_px, spec.image_px)))
+    x = embed(g, writer, spec, g.input("pixels", "float32", (1, 3, spec.image_px, spec.image_px)))
     whole, begun = tower_blocks(model, reads)
     for i in range(begun):
-        normed = _norm(g, writer, x, f"tower.{i}.norm1", spec.eps)
-        q = g.node("Split", [linear(g, writer, f"tower.{i}.qkv", normed, rows)], axis=1, num_outputs=3, outputs=3)
-        k = f"{q}_1"
+        q, k, v = queries_keys_values(g, writer, spec, f"tower.{i}", x, rows)
         if i in reads.attention:
             g.output(class_rows(g, spec, q, k), f"attention_{i}", "float32", (1, spec.heads, tokens))
         if i in reads.wide:
@@ -73,7 +71,7 @@ def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_f
         if i in reads.keys:
             g.output(keys(g, spec, k), f"keys_{i}", "float32", (1, tokens, width))
         if i < whole:
-            x = _block(g, writer, spec, f"tower.{i}", x, (q, k, f"{q}_2"))
+            x = block(g, writer, spec, f"tower.{i}", x, (q, k, v), rows)
         if i == model.feature_layer:
             _features(g, writer, model, reads, x)
     return g
@@ -93,9 +91,20 @@ def _features(g: Graph, writer: WeightsWriter, model: ModelSpec, reads: Reads, x
         g.output(out, "projected", "float32", (1, tokens, model.projector.outputs))
 
 
-def _block(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, qkv: tuple[str, str, str]) -> str:
-    """Attention and MLP of block `p`, residuals included: x [N + 1, C] -> [N + 1, C]."""
-    rows, width = spec.positions, spec.hidden
+def queries_keys_values(
+    g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, rows: int
+) -> tuple[str, str, str]:
+    """Projections of the normed x [rows, C]: three of [rows, C]."""
+    joined = linear(g, writer, f"{p}.qkv", _norm(g, writer, x, f"{p}.norm1", spec.eps), rows)
+    q = g.node("Split", [joined], axis=1, num_outputs=3, outputs=3)
+    return q, f"{q}_1", f"{q}_2"
+
+
+def block(
+    g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, qkv: tuple[str, str, str], rows: int
+) -> str:
+    """Attention and MLP of block `p`, residuals included: x [rows, C] -> [rows, C]."""
+    width = spec.hidden
     wide = [g.node("Reshape", [value, g.integers(1, rows, width)]) for value in qkv]
     mixed = g.node("MultiHeadAttention", wide, domain=CONTRIB, num_heads=spec.heads)
     g.declare(mixed, (1, rows, width))
@@ -104,7 +113,8 @@ def _block(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, qkv
     return g.node("Add", [x, _scaled(g, writer, spec, _mlp(g, writer, spec, p, x, rows), f"{p}.scale2")])
 
 
-def _embed(g: Graph, writer: WeightsWriter, spec: TowerSpec, pixels: str) -> str:
+def embed(g: Graph, writer: WeightsWriter, spec: TowerSpec, pixels: str) -> str:
+    """pixels [1, 3, P, P] -> the input of block 0 [N + 1, C]."""
     bias = [g.weight(writer["tower.patch.bias"])] if spec.patch_bias else []
     strides = [spec.patch_px, spec.patch_px]
     grid = g.node(

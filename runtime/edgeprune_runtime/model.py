@@ -130,7 +130,7 @@ class Model:
             selections = [self._selection(budget, method, layout.tiles) for budget, method in choices]
             tiles = tiles_from_image(picture, self._manifest.preprocess)
         with watch.span("tower"):
-            self._vision.encode(tiles)
+            self._vision.encode(tiles, layout, [selection.tower for selection in selections])
         return tuple(self._view(s, layout, (height, width), watch.spans, question) for s in selections)
 
     def _view(
@@ -150,8 +150,8 @@ class Model:
                 words = None if question is None else self.language.embed(self._prompter.content_ids(question))
                 self._vision.ask(words)
                 notes = question_notes(0 if words is None else len(words), self._vision.question_rows)
-            selected = self._vision.select(selection, layout)
-        encoded = self._vision.encoded(selection, layout) if asks else None
+            selected = self._vision.select(selection)
+        encoded = self._vision.encoded(selection) if asks else None
         return View(
             selection=selection,
             layout=layout,
@@ -168,7 +168,7 @@ class Model:
         """The view itself, or what its method keeps of the same encoded picture for this question."""
         if view.encoded is None or view.question == question:
             return replace(view, spans=())
-        self._vision.restore(view.encoded)
+        self._vision.restore(view.selection, view.encoded)
         return self._view(view.selection, view.layout, view.size, (), question)
 
     def ask(

@@ -103,13 +103,17 @@ class PlanSpec(Spec, frozen=True):
 
 
 class SelectionSpec(Spec, frozen=True):
-    """One select graph: `budget` as the user wrote it, exactly `keep` tokens, for pictures of `tiles` tiles (None: any)."""
+    """One select graph: `budget` as the user wrote it, exactly `keep` tokens, for pictures of `tiles` tiles (None: any).
+
+    tower: the graph whose outputs it reads; a method that drops tokens inside the tower has one of its own.
+    """
 
     budget: str
     method: str
     keep: int
     tiles: int | None
     graph: str
+    tower: str = "tower"
 
 
 class FileSpec(Spec, frozen=True):

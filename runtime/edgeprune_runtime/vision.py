@@ -19,6 +19,7 @@ from edgeprune_runtime.errors import BundleError
 from edgeprune_runtime.layout import Layout
 from edgeprune_runtime.spec import SelectionSpec
 
+TOWER = "tower"
 #: Inputs of select graphs that come from the layout, the question and the pixels instead of the tower.
 _HOST = {"slot", "region", "mosaic", "question", "question_weight", "entropy"}
 
@@ -33,35 +34,27 @@ class Selected:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A picture after the tower, as a select graph reads it: readings by name, and where its tokens lie."""
+    """A picture after the tower, as one select graph reads it, the question left out."""
 
     readings: Mapping[str, np.ndarray]
-    layout: Layout
 
 
 class Vision:
     """The vision graphs of a bundle and their buffers. One picture at a time."""
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        manifest = bundle.manifest
-        preprocess = manifest.preprocess
+        preprocess = bundle.manifest.preprocess
         self._bundle, self._backend, self._preprocess = bundle, backend, preprocess
-        self._resident = manifest.precision == "int8"
-        tower = bundle.graph("tower")
-        self._tower = backend.open(bundle.root, tower, resident=self._resident)
         self._pixels = np.zeros((1, 3, preprocess.tile_px, preprocess.tile_px), np.float32)
-        self._tower.bind({"pixels": self._pixels})
-        tiles, tokens = preprocess.tiles_max, preprocess.tokens_per_tile
-        self._seen = {spec.name: np.zeros((tiles, *spec.shape[1:]), np.float32) for spec in tower.outputs}
-        inputs = {spec.name: spec for s in manifest.selections for spec in bundle.graph(s.graph).inputs}
-        unknown = inputs.keys() - self._seen.keys() - _HOST
-        if unknown:
-            raise BundleError(
-                f"a select graph of bundle {bundle.root} reads {min(unknown)}, which its tower does not give; export the bundle again"
-            )
-        host = {name: spec for name, spec in inputs.items() if name in _HOST}
+        self._towers = {TOWER: _Tower(bundle, backend, TOWER, self._pixels)}
+        host = {
+            spec.name: spec
+            for s in bundle.manifest.selections
+            for spec in bundle.graph(s.graph).inputs
+            if spec.name in _HOST
+        }
         self._host = {name: np.zeros(spec.shape, np.dtype(spec.dtype)) for name, spec in host.items()}
-        self._entropy = self._host.get("entropy", np.zeros((0, tokens), np.float32))
+        self._entropy = self._host.get("entropy", np.zeros((0, preprocess.tokens_per_tile), np.float32))
         self._selections: dict[str, _Selection] = {}
 
     @property
@@ -73,14 +66,18 @@ class Vision:
         """Whether this selection depends on the question."""
         return any(spec.name == "question" for spec in self._bundle.graph(selection.graph).inputs)
 
-    def encode(self, tiles: Iterable[np.ndarray]) -> None:
-        """Run the tower over tiles [3, P, P] float32; the features stay in the buffers until the next picture."""
+    def encode(self, tiles: Iterable[np.ndarray], layout: Layout, towers: Iterable[str] = (TOWER,)) -> None:
+        """Run towers over tiles [3, P, P] float32; what they saw stays in the buffers until the next picture."""
+        used = [self._tower(name) for name in dict.fromkeys(towers)]
         for t, pixels in enumerate(tiles):
             self._pixels[0] = pixels
-            self._tower.bind({name: buffer[t : t + 1] for name, buffer in self._seen.items()})
-            self._tower.run()
+            for tower in used:
+                tower.run(t, layout)
             if t < len(self._entropy):
                 self._entropy[t] = patch_entropy(pixels, self._preprocess)
+        for name, value in (("slot", layout.slot), ("region", layout.region), ("mosaic", layout.mosaic)):
+            if name in self._host:
+                self._host[name][:] = value
 
     def ask(self, words: np.ndarray | None) -> None:
         """What methods that look at the question will see: embeddings [m, D] of its words, or none."""
@@ -92,37 +89,67 @@ class Vision:
         rows[: len(used)] = used
         weight[: len(used)] = 1 / max(len(used), 1)
 
-    @property
-    def seen(self) -> dict[str, np.ndarray]:
-        """The tower's outputs for all tiles and what the host adds, by name; valid until the next picture."""
-        return {**self._seen, **self._host}
+    def seen(self, tower: str = TOWER) -> dict[str, np.ndarray]:
+        """What this tower gave for all tiles and what the host adds, by name; valid until the next picture."""
+        return {**self._tower(tower).outputs, **self._host}
 
-    def encoded(self, selection: SelectionSpec, layout: Layout) -> Encoded:
+    def encoded(self, selection: SelectionSpec) -> Encoded:
         """A copy of what this selection reads of the encoded picture, to select from again."""
+        seen = self.seen(selection.tower)
         names = [spec.name for spec in self._bundle.graph(selection.graph).inputs]
-        kept = {name: self.seen[name].copy() for name in names if name in self._seen or name == "entropy"}
-        return Encoded(kept, layout)
+        return Encoded({name: seen[name].copy() for name in names if not name.startswith("question")})
 
-    def restore(self, encoded: Encoded) -> None:
+    def restore(self, selection: SelectionSpec, encoded: Encoded) -> None:
         """Put an encoded picture back into the buffers."""
+        seen = self.seen(selection.tower)
         for name, value in encoded.readings.items():
-            self.seen[name][:] = value
+            seen[name][:] = value
 
-    def select(self, selection: SelectionSpec, layout: Layout) -> Selected:
+    def select(self, selection: SelectionSpec) -> Selected:
         """Keep and project K tokens of the encoded picture; fewer when it has fewer candidates."""
-        for name, value in (("slot", layout.slot), ("region", layout.region), ("mosaic", layout.mosaic)):
-            if name in self._host:
-                self._host[name][:] = value
-        return self._opened(selection).run()
+        if selection.graph not in self._selections:
+            self._selections[selection.graph] = self._opened(selection)
+        return self._selections[selection.graph].run()
+
+    def _tower(self, name: str) -> _Tower:
+        if name not in self._towers:
+            self._towers[name] = _Tower(self._bundle, self._backend, name, self._pixels)
+        return self._towers[name]
 
     def _opened(self, selection: SelectionSpec) -> _Selection:
-        if selection.graph not in self._selections:
-            graph = self._bundle.graph(selection.graph)
-            session = self._backend.open(self._bundle.root, graph, resident=self._resident)
-            outputs = {spec.name: np.zeros(spec.shape, np.dtype(spec.dtype)) for spec in graph.outputs}
-            session.bind({**{spec.name: self.seen[spec.name] for spec in graph.inputs}, **outputs})
-            self._selections[selection.graph] = _Selection(session, outputs["visual"], outputs["kept"])
-        return self._selections[selection.graph]
+        graph, seen = self._bundle.graph(selection.graph), self.seen(selection.tower)
+        missing = sorted({spec.name for spec in graph.inputs} - seen.keys())
+        if missing:
+            raise BundleError(
+                f"{graph.name} of bundle {self._bundle.root} reads {missing[0]}, which {selection.tower} does not give; "
+                "export the bundle again"
+            )
+        session = self._backend.open(self._bundle.root, graph, resident=self._bundle.manifest.precision == "int8")
+        outputs = {spec.name: np.zeros(spec.shape, np.dtype(spec.dtype)) for spec in graph.outputs}
+        session.bind({**{spec.name: seen[spec.name] for spec in graph.inputs}, **outputs})
+        return _Selection(session, outputs["visual"], outputs["kept"])
+
+
+class _Tower:
+    """One tower graph and what it gave for each tile."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, name: str, pixels: np.ndarray) -> None:
+        graph = bundle.graph(name)
+        tiles = bundle.manifest.preprocess.tiles_max
+        self.outputs = {spec.name: np.zeros((tiles, *spec.shape[1:]), np.float32) for spec in graph.outputs}
+        inputs: dict[str, np.ndarray] = {"pixels": pixels}
+        for spec in graph.inputs:
+            if spec.name == "valid":
+                inputs["valid"] = np.zeros(spec.shape, np.float32)
+        self._valid = inputs.get("valid")
+        self._session = backend.open(bundle.root, graph, resident=bundle.manifest.precision == "int8")
+        self._session.bind(inputs)
+
+    def run(self, tile: int, layout: Layout) -> None:
+        if self._valid is not None:
+            self._valid[0] = layout.slot[tile] >= 0
+        self._session.bind({name: buffer[tile : tile + 1] for name, buffer in self.outputs.items()})
+        self._session.run()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ GRIDS = ((1, 2), (2, 1), (2, 2), (1, 3), (3, 1))
 EARLY, LATE = 0, 1
 #: Layers of `full_case`: the feature layer and the last one.
 FEATURE, LAST = 3, 4
-HEADS = 2
+HEADS = 4
 #: (height, width) of thin pictures: unpadding leaves no rows or no columns of tile tokens, or very few.
 THIN = ((3, 900), (900, 3), (20, 400), (400, 25), (1, 1))
 #: What stands where no token is.
@@ -71,7 +71,8 @@ class Case:
         def plain(value: Any) -> Any:
             return {i: plain(v) for i, v in value.items()} if isinstance(value, dict) else value.numpy()
 
-        readings = {name: plain(value) for name, value in self.seen._asdict().items()}
+        known = {field.name for field in fields(Picture)}
+        readings = {name: plain(value) for name, value in self.seen._asdict().items() if name in known}
         readings["mosaic"] = tuple(self.seen.mosaic.tolist())
         return Picture(**readings, heads=HEADS)
 
@@ -111,19 +112,22 @@ def float_case(rng: np.random.Generator, patches: int, heads: int = 3, width: in
     return _case(rng, layout, {EARLY: _shares(rng, *shape), LATE: _shares(rng, *shape)}, width)
 
 
-def full_case(rng: np.random.Generator, patches: int, *, exact: bool = False, garbage: bool = True) -> Case:
+def full_case(
+    rng: np.random.Generator, patches: int, *, exact: bool = False, width: int = 6, garbage: float = GARBAGE
+) -> Case:
     """Everything that any method reads, for layers 0 .. LAST.
 
     exact: attention in sixteenths and vectors of +-1 in a power of four dimensions, so that sums, means over heads and cosines
-    round nowhere and ties are many and true. Otherwise floats. Garbage fills what no token owns, unless told not to.
+    round nowhere and ties are many and true. Otherwise floats. `width`: of projected tokens. `garbage` fills what no token owns.
     """
-    layout = layout_from_size(*random_size(rng), preprocess_of(patches))
-    tiles = int(rng.integers(max(layout.tiles, 3), layout.slot.shape[0] + 1))
-    slot, region = np.array(layout.slot[:tiles]), np.array(layout.region[:tiles])
-    tokens, rows = slot.shape[1], int(rng.integers(0, 3))
+    slot, region, mosaic = _one_tile(rng, patches) if rng.random() < 0.1 else _tiled(rng, patches)
+    tiles, tokens = slot.shape
+    width, rows = 16 if exact else width, int(rng.integers(0, 3))
 
     def shares(*shape: int) -> np.ndarray:
-        return rng.integers(0, 9, shape).astype(np.float32) / 16 if exact else _shares(rng, *shape)
+        if exact:
+            return rng.integers(0, 9, shape).astype(np.float32) / 16
+        return np.ascontiguousarray(_shares(rng, *shape[:-1], shape[-1] + 1)[..., 1:])  # without the class token's column
 
     def vectors(*shape: int) -> np.ndarray:
         drawn = rng.choice((-1.0, 1.0), shape) if exact else rng.normal(size=shape)
@@ -135,21 +139,33 @@ def full_case(rng: np.random.Generator, patches: int, *, exact: bool = False, ga
         "features": vectors(tiles, tokens, 4),
         "slot": slot,
         "region": region,
-        "mosaic": np.asarray(layout.mosaic, np.int64),
+        "mosaic": mosaic,
         "attention": {i: shares(tiles, HEADS, tokens) for i in layers},
         "wide": {i: shares(tiles, tokens) for i in layers},
         "maps": {i: shares(tiles, tokens + 1, tokens) for i in layers},
         "keys": {i: np.tile(k, HEADS) if exact else vectors(tiles, tokens, 4 * HEADS) for i, k in key.items()},
         "class_feature": vectors(tiles, 4),
-        "projected": vectors(tiles, tokens, 16 if exact else 6),
-        "question": vectors(2, 16 if exact else 6),
+        "projected": vectors(tiles, tokens, width),
+        "question": vectors(2, width),
         "question_weight": np.asarray([1 / max(rows, 1) if m < rows else 0 for m in range(2)], np.float32),
         "entropy": (8 * rng.random((tiles, tokens))).astype(np.float32),
     }
-    if garbage:
-        spoil(readings, GARBAGE)
+    spoil(readings, garbage)
     keep = random_keep(rng, tiles * tokens, int((slot >= 0).sum()))
     return Case(Seen(**{name: _tensors(value) for name, value in readings.items()}), keep)
+
+
+def _one_tile(rng: np.random.Generator, patches: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slots, regions and mosaic of a model without tiles, with a token that is no patch in half of the cases."""
+    tokens = patches * patches + int(rng.integers(0, 2))
+    return np.arange(tokens)[None], np.zeros((1, tokens), np.float32), np.zeros(2, np.int64)
+
+
+def _tiled(rng: np.random.Generator, patches: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same of a model with 2 to 5 tiles, of which up to three are absent."""
+    layout = layout_from_size(*random_size(rng), preprocess_of(patches))
+    tiles = int(rng.integers(layout.tiles, layout.slot.shape[0] + 1))
+    return np.array(layout.slot[:tiles]), np.array(layout.region[:tiles]), np.asarray(layout.mosaic, np.int64)
 
 
 def spoil(readings: dict[str, Any], value: float) -> None:

@@ -10,6 +10,7 @@ from edgeprune.tokens.methods.attention import DAMRO, FASTERVLM, VTC_CLS
 from edgeprune.tokens.methods.cdpruner import CDPRUNER
 from edgeprune.tokens.methods.controls import DOWNSAMPLE, FULL, RANDOM, UNIFORM
 from edgeprune.tokens.methods.diverse import DIVPRUNE, TODRE, TODRE_KCENTER
+from edgeprune.tokens.methods.flowcut import FLOWCUT
 from edgeprune.tokens.methods.hired import HIRED
 from edgeprune.tokens.methods.method import Calibration, Method, Setting
 from edgeprune.tokens.methods.mmtok import MMTOK
@@ -32,6 +33,7 @@ for _method in (
     FOPRU_ROW,
     HIPRUNE,
     VFLOWOPT,
+    FLOWCUT,
     DIVPRUNE,
     TODRE,
     TODRE_KCENTER,

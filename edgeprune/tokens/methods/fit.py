@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import TokenPlan
 from edgeprune.registry import Registry
-from edgeprune.tokens.methods.method import Method
+from edgeprune.tokens.methods.method import Method, Setting
 
 
 def require_fit(
@@ -26,8 +26,9 @@ def require_fit(
             raise PlanError(
                 f"method {method.name} does not fit this model: {reason}; methods that fit: {', '.join(fitting)}"
             )
-    known = {setting.name for method in chosen for setting in method.settings}
-    unread = sorted(set(plan.settings) - known)
+    settings = {setting.name: setting for method in chosen for setting in method.settings}
+    known = settings.keys()
+    unread = sorted(name for name in plan.settings if name not in known and not _of_a_layer(name, settings, model))
     if unread:
         has = f"it has {', '.join(sorted(known))}" if known else "it has none"
         raise PlanError(f"{' and '.join(m.name for m in chosen)} has no setting {unread[0]!r}; {has}")
@@ -45,3 +46,9 @@ def why_unfit(method: Method, plan: TokenPlan, model: ModelSpec, weights: Contai
         if f"tower.{layer}.k.weight" not in weights:
             return f"it reads vision layer {layer}, whose weights this checkpoint does not hold"
     return None
+
+
+def _of_a_layer(name: str, settings: Mapping[str, Setting], model: ModelSpec) -> bool:
+    """Whether `name` is a setting for one layer of the tower: entropy_ratio_3."""
+    base, _, layer = name.rpartition("_")
+    return base in settings and settings[base].per_layer and layer.isdecimal() and int(layer) < model.vision.layers

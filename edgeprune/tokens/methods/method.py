@@ -19,6 +19,7 @@ class Setting:
     name: str
     default: float
     help: str
+    per_layer: bool = False  # also as name_<layer>, for one layer
 
     def __call__(self, plan: TokenPlan) -> float:
         return plan.settings.get(self.name, self.default)
@@ -29,11 +30,13 @@ class Calibration:
     """How numbers that a source draws from each picture are frozen: measured over pictures, then settled.
 
     measure(seen, plan): statistics of one picture by name.  settle(all of them, plan): settings for the plan.
+    reads(plan): what measuring looks at; None: the same as the method.
     """
 
     help: str
     measure: Callable[[Seen, TokenPlan], dict[str, float]]
     settle: Callable[[Sequence[Mapping[str, float]], TokenPlan], dict[str, float]]
+    reads: Callable[[TokenPlan], Reads] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Method:
     evidence   what the implementation rests on: released code that was read, the paper's text, or a reconstruction from less
     differs    where it departs from its source on purpose
     cost       growth with N tokens, K kept and C channels
+    cuts       (plan, keep, tiles, tokens per tile) -> {block: tokens of a tile that stay after it}, for methods inside the tower
     near_ties  it compares sums of many products, so that the order of summation may decide between two nearly equal tokens
     """
 
@@ -56,7 +60,12 @@ class Method:
     evidence: Evidence = "own"
     differs: str = ""
     cost: str = "N log N"
-    acts: Literal["encoder output", "inside the tower"] = "encoder output"
     near_ties: bool = False
     settings: tuple[Setting, ...] = ()
     calibration: Calibration | None = None
+    cuts: Callable[[TokenPlan, int, int, int], Mapping[int, int]] | None = None
+
+    @property
+    def acts(self) -> str:
+        """Where tokens leave."""
+        return "inside the tower" if self.cuts else "at the encoder output"
