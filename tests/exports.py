@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from edgeprune.plan import TokenPlan, budget_from_text
+from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune_export.export import export
 from edgeprune_export.options import ExportOptions
 from edgeprune_export.seal import write_manifest
@@ -26,6 +27,8 @@ from edgeprune_runtime.spec import Manifest
 from tests.checkpoints import tiny_checkpoint
 
 BUDGETS = ("0.2", "0.5", "40", "1.0")
+#: Methods that come with the package; tests may register others later.
+SHIPPED = tuple(METHODS)
 #: Positions per run of the prefill graph; small, so that short prompts cross several boundaries.
 CHUNK = 32
 
@@ -92,7 +95,7 @@ def options(
     token_plan = TokenPlan(**({"feature_layer": fields.get("early_layer", 0)} | fields))
     return ExportOptions(
         tuple(budget_from_text(text) for text in budgets),
-        **({"chunk": CHUNK, "text_tokens": 64} | more),
+        **({"chunk": CHUNK, "text_tokens": 64} | more | {"more_methods": tuple(more.get("more_methods", ()))}),
         plan=token_plan,
         parity=parity,
         controls=controls,
@@ -117,6 +120,12 @@ def _exported(variant: str, asked: str) -> Path:
 def tiny() -> Path:
     """All budgets and controls of one checkpoint, without the parity gate."""
     return exported(budgets=BUDGETS, parity=False, controls=True)
+
+
+def every_method() -> Path:
+    """Every method and control at one budget, gated, beside the full budget."""
+    first, *rest = (name for name in SHIPPED if name not in ("full", *CONTROLS))
+    return exported(GATED[0][0], plan={"method": first}, more_methods=rest, controls=True)
 
 
 def own_bundle(bundle: Path, tmp_path: Path) -> Path:

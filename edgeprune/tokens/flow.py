@@ -28,13 +28,11 @@ def survivors(flow: Tensor, count: int) -> Tensor:
     return torch.sort(best, stable=True).values
 
 
-def default_counts(blocks: int, tokens: int, target: int, ratio: float) -> dict[int, int]:
-    """Patches left after each cut when the entropy ratio is `ratio` everywhere: {block: count} for a feature layer `blocks`."""
-    return counts(dict.fromkeys(range(blocks), ratio), blocks, tokens, target)
-
-
 def counts(ratios: dict[int, float], blocks: int, tokens: int, target: int) -> dict[int, int]:
-    """n - round((n - target) / sqrt(r) * (1 - e^2)) after blocks with an even number r of blocks to go; the last one cuts to the target."""
+    """Patches left after each cut: {block: count}, for features from block number `blocks` and entropy ratios e by block.
+
+    n - round((n - target) / sqrt(r) * (1 - e^2)) after blocks with an even number r of blocks to go; the last one cuts to the target.
+    """
     found, n = {}, tokens
     for block in range(blocks):
         left = blocks - 1 - block

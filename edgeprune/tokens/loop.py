@@ -15,7 +15,7 @@ Carry = tuple[Tensor, ...]
 
 def repeat(step: Callable[[Tensor, Carry], Carry], carry: Carry, rounds: int) -> Carry:
     """carry = step(i, carry) for i = 0 .. rounds - 1. Shapes and dtypes of `carry` never change; i is a [] int64 tensor."""
-    if not torch.compiler.is_exporting():
+    if rounds == 0 or not torch.compiler.is_exporting():
         for i in range(rounds):
             carry = step(torch.tensor(i), carry)
         return carry

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,13 +20,16 @@ def candidates(seen: Seen) -> Tensor:
 
 
 def cls_attention(seen: Seen, layer: int) -> Tensor:
-    """Attention of the class token in `layer`, summed over heads (HiRED, arXiv 2408.10945: f_ij)."""
-    return seen.attention[layer].sum(dim=1)
+    """Attention of the class token in `layer`, summed over heads (HiRED, arXiv 2408.10945: f_ij).
+
+    One head after the other: a graph adds in the same order, so that it ranks as torch does to the last bit.
+    """
+    return reduce(torch.add, seen.attention[layer].unbind(dim=1))
 
 
 def cls_mean(seen: Seen, layer: int) -> Tensor:
     """Attention of the class token in `layer`, mean over heads."""
-    return seen.attention[layer].mean(dim=1)
+    return cls_attention(seen, layer) / seen.attention[layer].shape[1]
 
 
 def between(seen: Seen, layer: int) -> Tensor:

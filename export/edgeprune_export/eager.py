@@ -84,7 +84,7 @@ class EagerReference:
         tiles, tower = self._spec.preprocess.tiles_max, self._model.model.vision_tower
         found: dict[str, torch.Tensor] = {}
         for t, tile in enumerate(pixels):
-            if cuts:
+            if cuts is not None:
                 valid = torch.from_numpy(layout.slot[t] >= 0).float()
                 read = cut_tile(tower, self._spec, tile, valid, cuts)
             else:

@@ -26,7 +26,7 @@ _FIRST = 1  # only the class token is dropped, as LLaVA does
 def read_tile(tower: nn.Module, model: ModelSpec, tile: Tensor, reads: Reads) -> dict[str, Tensor]:
     """Features and readings of one tile [3, P, P], by name; all but "projected"."""
     heard: Projections = {}
-    with _projections(tower, {*reads.wide, *reads.keys}, heard):
+    with projections(tower, {*reads.wide, *reads.keys}, heard):
         out = tower(tile[None], output_hidden_states=True, output_attentions=True)
     state = out.hidden_states[model.feature_layer + 1][0]
     found = {"features": state[_FIRST:]}
@@ -50,7 +50,7 @@ def cut_tile(
     """Features [N, C] and flow [N] of one tile whose tokens leave after the blocks of `cuts`; 0 and -1 where they left."""
     heard: Projections = {}
     state = _Cutting(heard, model, valid, cuts)
-    with _projections(tower, set(range(model.feature_layer)), heard), _after_blocks(tower, state.after):
+    with projections(tower, set(range(model.feature_layer)), heard), after_blocks(tower, state.after):
         tower(tile[None])
     features = torch.zeros(len(valid), model.vision.hidden)
     features[state.place] = state.features
@@ -85,7 +85,7 @@ class _Cutting:
 
 
 @contextmanager
-def _projections(tower: nn.Module, layers: set[int], heard: Projections) -> Iterator[None]:
+def projections(tower: nn.Module, layers: set[int], heard: Projections) -> Iterator[None]:
     """Note what query, key and value projections of these layers put out: heard[layer, "q"] [rows, C]."""
 
     def listener(place: tuple[int, str]) -> Callable[..., None]:
@@ -101,7 +101,7 @@ def _projections(tower: nn.Module, layers: set[int], heard: Projections) -> Iter
 
 
 @contextmanager
-def _after_blocks(tower: nn.Module, change: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
+def after_blocks(tower: nn.Module, change: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
     """Let `change` replace the output of every block."""
 
     def hook(block: int) -> Callable[..., Any]:

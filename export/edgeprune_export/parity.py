@@ -156,7 +156,9 @@ def _vision_cases(
     for name, keep in towers.items():
         cuts = next((METHODS[s.method].cuts for s in gated if s.tower == name), None)
         left = (
-            {} if cuts is None else cuts(plan, keep, manifest.preprocess.tiles_max, manifest.preprocess.tokens_per_tile)
+            None
+            if cuts is None
+            else cuts(plan, keep, manifest.preprocess.tiles_max, manifest.preprocess.tokens_per_tile)
         )
         host = {key: torch.from_numpy(buffer) for key, buffer in vision.seen(name).items()}
         eager_seen[name] = reference.seen(torch.from_numpy(tiles), layout, host, left)

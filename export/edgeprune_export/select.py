@@ -39,7 +39,8 @@ def select_graph(
     """
     inputs = select_inputs(method.reads(plan), model, tower)
     module = _Reduce(method, keep, plan, tuple(spec.name for spec in inputs))
-    traced = trace("reduce", module, inputs, ("rows", "kept"))
+    traced = trace(f"method {method.name}", module, inputs, ("rows", "kept"))
+    traced.graph.name = "reduce"
     used = values_read(traced.graph)
     g = Graph(name, weights_file=weights_file)
     for spec in inputs:

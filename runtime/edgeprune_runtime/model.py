@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgeprune_runtime.answers import Answer, Piece, View, label_of, notes_of, question_notes
+from edgeprune_runtime import choice
+from edgeprune_runtime.answers import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.anyres import tiles_from_image
 from edgeprune_runtime.backends import backend as find_backend
 from edgeprune_runtime.bundle import Bundle
-from edgeprune_runtime.errors import BudgetError, PromptError, RequestError
+from edgeprune_runtime.errors import PromptError, RequestError
 from edgeprune_runtime.image import load_image
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.layout import Layout, layout_from_size
@@ -78,26 +79,15 @@ class Model:
     @property
     def budgets(self) -> tuple[str, ...]:
         """Budgets of the bundle's own method, as the user wrote them at export."""
-        return tuple(
-            dict.fromkeys(
-                s.budget
-                for s in self._manifest.selections
-                if s.method == self._manifest.plan.method or s.method == "full"
-            )
-        )
+        return choice.budgets(self._manifest)
 
     def budget_label(self, budget: str | float | int) -> str:
         """The bundle's own spelling of a budget: 0.2 and "0.20" are "0.2". Raises BudgetError for one it does not hold."""
-        label = label_of(budget)
-        if label not in self.budgets:
-            raise BudgetError(
-                f"this bundle has no budget {label!r}; it has {', '.join(self.budgets)}. Export again to add one"
-            )
-        return label
+        return choice.budget_label(self._manifest, budget)
 
     def methods(self, budget: str) -> tuple[str, ...]:
         """Methods that the bundle holds at this budget, its own first."""
-        return tuple(dict.fromkeys(s.method for s in self._manifest.selections if s.budget == budget))
+        return choice.methods(self._manifest, budget)
 
     def see(
         self,
@@ -127,11 +117,11 @@ class Model:
             picture = load_image(image)
             height, width = picture.height, picture.width
             layout = layout_from_size(height, width, self._manifest.preprocess)
-            selections = [self._selection(budget, method, layout.tiles) for budget, method in choices]
+            chosen = [choice.selection(self._manifest, budget, method, layout.tiles) for budget, method in choices]
             tiles = tiles_from_image(picture, self._manifest.preprocess)
         with watch.span("tower"):
-            self._vision.encode(tiles, layout, [selection.tower for selection in selections])
-        return tuple(self._view(s, layout, (height, width), watch.spans, question) for s in selections)
+            self._vision.encode(tiles, layout, [s.tower for s in chosen])
+        return tuple(self._view(s, layout, (height, width), watch.spans, question) for s in chosen)
 
     def _view(
         self,
@@ -152,17 +142,9 @@ class Model:
                 notes = question_notes(0 if words is None else len(words), self._vision.question_rows)
             selected = self._vision.select(selection)
         encoded = self._vision.encoded(selection) if asks else None
-        return View(
-            selection=selection,
-            layout=layout,
-            visual=selected.visual,
-            kept=selected.kept,
-            size=size,
-            notes=(*notes_of(selection, layout, len(selected.kept)), *notes),
-            spans=earlier + watch.spans,
-            encoded=encoded,
-            question=None if encoded is None else question,
-        )
+        said = (*notes_of(selection, layout, len(selected.kept)), *notes)
+        spans, about = earlier + watch.spans, question if asks else None
+        return View(selection, layout, selected.visual, selected.kept, size, said, spans, encoded, about)
 
     def _view_for(self, view: View, question: str) -> View:
         """The view itself, or what its method keeps of the same encoded picture for this question."""
@@ -184,7 +166,7 @@ class Model:
         stop: bool = True,
     ) -> Answer:
         """Answer one question, about a picture (or a View of one) or about none. stop=False goes on past the end token."""
-        for piece in self.stream(
+        *_, last = self.stream(
             prompt,
             image=image,
             budget=budget,
@@ -193,10 +175,9 @@ class Model:
             sampling=sampling,
             template=template,
             stop=stop,
-        ):
-            if piece.answer is not None:
-                return piece.answer
-        raise RequestError("the stream ended without an answer")
+        )
+        assert last.answer is not None  # the last piece of a stream always carries it
+        return last.answer
 
     def stream(
         self,
@@ -310,21 +291,6 @@ class Model:
     def _require_open(self) -> None:
         if not self._open:
             raise RequestError("the model is closed; open the bundle again")
-
-    def _selection(self, budget: str | float | int | None, method: str | None, tiles: int) -> SelectionSpec:
-        label = self.budgets[0] if budget is None else self.budget_label(budget)
-        matching = [s for s in self._manifest.selections if s.budget == label]
-        wanted = (
-            [s for s in matching if s.method == method]
-            if method
-            else [s for s in matching if s.method in (self._manifest.plan.method, "full")]
-        )
-        for candidate in wanted:
-            if candidate.tiles in (None, tiles):
-                return candidate
-        raise BudgetError(
-            f"this bundle has no method {method!r} at budget {label}; it has {', '.join(self.methods(label))}"
-        )
 
 
 __all__ = ["Answer", "Model", "Piece", "Sampling", "View"]

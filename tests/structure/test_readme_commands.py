@@ -59,10 +59,23 @@ def test_every_edgeprune_and_python_command_of_the_readme_runs_in_order(scratch:
 
 
 def test_the_python_example_of_the_readme_runs_on_the_bundle_of_its_commands(scratch: Path) -> None:
-    (example,) = blocks("python")
+    example, _method = blocks("python")
     assert (scratch / "reference.bundle").is_dir(), "the command blocks come first"
     (scratch / "example.py").write_text(example, encoding="utf-8")
     assert run(f"{sys.executable} example.py", scratch).strip()
+
+
+def test_the_method_of_the_readme_is_the_example_file() -> None:
+    _example, method = blocks("python")
+    assert (ROOT / "docs" / "examples" / "mine.py").read_text(encoding="utf-8").endswith(method)
+    assert len([line for line in method.splitlines() if line.strip()]) <= 10
+
+
+def test_the_table_of_methods_is_what_the_command_prints() -> None:
+    from edgeprune.tokens.methods import METHODS
+    from edgeprune.tokens.methods.describe import markdown_table
+
+    assert markdown_table([METHODS[name] for name in METHODS]) in README, "paste `edgeprune methods --markdown`"
 
 
 def test_make_demo_ends_with_an_answer_and_a_report(tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ def full_case(
     def shares(*shape: int) -> np.ndarray:
         if exact:
             return rng.integers(0, 9, shape).astype(np.float32) / 16
-        return np.ascontiguousarray(_shares(rng, *shape[:-1], shape[-1] + 1)[..., 1:])  # without the class token's column
+        return np.ascontiguousarray(
+            _shares(rng, *shape[:-1], shape[-1] + 1)[..., 1:]
+        )  # without the class token's column
 
     def vectors(*shape: int) -> np.ndarray:
         drawn = rng.choice((-1.0, 1.0), shape) if exact else rng.normal(size=shape)

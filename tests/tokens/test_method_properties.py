@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgeprune.errors import PlanError
 from edgeprune.plan import TokenPlan
-from edgeprune.tokens import combine, greedy, places, select, weigh
+from edgeprune.tokens import combine, greedy, places, select, similar, weigh
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.seen import Reduction, Seen
 from tests.tokens.pictures import FEATURE, GARBAGE, LAST, Case, full_case
@@ -221,4 +221,76 @@ def test_neighbours_wrap_at_row_ends_and_stop_at_both_ends() -> None:
     assert beside(9, 3) == [0, 2, 4, 6], "the left neighbour is the end of the row above"
     assert beside(9, 0) == [0, 1, 3]
     assert beside(9, 8) == [5, 7, 8]
-    assert beside(10, 0) == beside(10, 1) == [1, 2, 4], "a token that is no patch lies at the first and is nobody's neighbour"
+    assert beside(10, 0) == beside(10, 1) == [1, 2, 4], (
+        "a token that is no patch lies at the first and is nobody's neighbour"
+    )
+
+
+def test_order_among_is_the_order_of_cosines_and_exact_in_any_order_of_sums() -> None:
+    rng = np.random.default_rng(8)
+    for scale in (1e-6, 1.0, 1e4):
+        rows = torch.from_numpy((scale * rng.normal(size=(2, 40, 1024))).astype(np.float32))
+        rows[0, 0], rows[0, 1] = 0, rows[0, 2]
+        found = similar.order_among(rows)
+        expected = similar.among(rows.double())
+        torch.testing.assert_close(found.double(), expected * expected.abs(), atol=1e-5, rtol=0)
+        shuffled = torch.from_numpy(rng.permutation(1024))
+        assert torch.equal(similar.order_among(rows[..., shuffled]), found)
+        assert torch.equal(similar.order_among(rows[:, 5:9]), found[:, 5:9, 5:9])
+
+
+# -------------------------------------------------------------------------------------------------------- calibration
+
+
+def measured(name: str, seen: Seen, **settings: float) -> dict[str, float]:
+    calibration = METHODS[name].calibration
+    assert calibration is not None
+    return calibration.measure(seen, TokenPlan(name, feature_layer=FEATURE, last_layer=LAST, settings=settings))
+
+
+def settled(name: str, statistics: list[dict[str, float]]) -> dict[str, float]:
+    calibration = METHODS[name].calibration
+    assert calibration is not None
+    return calibration.settle(statistics, TokenPlan(name))
+
+
+@pytest.mark.parametrize("name", ["fopru", "fopru-row", "vflowopt", "prumerge", "prumerge+"])
+def test_calibration_settles_settings_of_the_method_alike_whatever_lies_in_padding(name: str) -> None:
+    drawn = [cases(9, 12, garbage=value) for value in (GARBAGE, 0.0)]
+    statistics = [[measured(name, case.seen) for case in some] for some in drawn]
+    for one, other in zip(*statistics, strict=True):
+        assert one == pytest.approx(other) and all(np.isfinite(list(one.values())))
+    assert {*settled(name, statistics[0])} <= {setting.name for setting in METHODS[name].settings}
+
+
+def test_the_side_is_settled_by_the_majority_of_tiles() -> None:
+    seen = next(case.seen for case in cases(10, 50) if (case.slot >= 0).all() and len(case.slot) > 2)
+    cast = torch.ones_like(seen.maps[FEATURE])
+    cast[:, ::2] = 2  # every key gets the same from a query: only what is cast varies
+    by_cast = measured("fopru", seen._replace(maps={FEATURE: cast}))
+    by_received = measured("fopru", seen._replace(maps={FEATURE: cast[:, 1:, :1].transpose(1, 2).expand_as(cast)}))
+    tiles = len(seen.slot)
+    assert by_cast == {"tiles": tiles, "received_wider": 0} and by_received["received_wider"] == tiles
+    assert settled("fopru", [by_cast, by_received]) == {"side": 1}
+    assert settled("fopru", [by_cast, by_cast, by_received]) == {"side": 2}
+
+
+def test_sinks_are_counted_above_the_threshold_and_at_least_one() -> None:
+    seen = next(case.seen for case in cases(10, 50) if (case.slot >= 0).all() and len(case.slot) > 2)
+    received = torch.ones_like(seen.maps[FEATURE])
+    received[..., 3:5] = 20
+    with_two = seen._replace(maps={FEATURE: received})
+    assert measured("vflowopt", with_two, threshold=2.0) == {"sinks": 2}
+    assert settled("vflowopt", [{"sinks": 2.0}, {"sinks": 3.4}]) == {"sinks": 3}
+    assert settled("vflowopt", [measured("vflowopt", with_two)]) == {"sinks": 1}
+
+
+def test_outliers_of_attention_are_counted_as_in_the_source() -> None:
+    attention = torch.full((1, 16), 0.1) + torch.arange(16) / 1000
+    attention[0, 8] = 5.0
+    seen = cases(10, 1)[0].seen._replace(slot=torch.arange(16)[None], wide={LAST: attention})
+    # 1 of 16 above the fence; every int(16 / 3) = 5th of the first 15 tokens: 0, 5, 10
+    assert measured("prumerge+", seen) == {"outlier_share": 1 / 16, "ranked": 1, "spaced": 3}
+    assert settled("prumerge+", [measured("prumerge+", seen)]) == {"spread": 0.75}
+    assert settled("prumerge+", [{"outlier_share": 0.0, "ranked": 0.0, "spaced": 0.0}]) == {}
+    assert settled("prumerge", [measured("prumerge", seen)]) == {}

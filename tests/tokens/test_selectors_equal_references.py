@@ -26,7 +26,7 @@ REFERENCES: dict[str, Entry] = {
     "hiprune": (received.hiprune, {"object_layer": (0, 1, 2), "alpha_anchor": (0.1, 0.5, 1.0, 2.5)}),
     "vflowopt": (
         received.vflowopt,
-        {"sinks": (1, 2, 4), "cell": (1.5, 2, 3, 12), "entropy_weight": (0, 0, 0.5, -0.3)},
+        {"sinks": (1, 2, 4), "cell": (1.5, 2, 3, 12), "entropy_weight": (0, 0, 0.5, -0.05)},
     ),
     "divprune": (diverse.divprune, {}),
     "todre": (diverse.todre, {}),
@@ -77,10 +77,14 @@ def same(found: Reduction, rows: list[Row]) -> bool:
 
 
 def undecided(name: str, case: Case, settings: dict[str, Any], rows: list[Row], rng: np.random.Generator) -> bool:
-    """Whether the reference itself changes its answer when everything it reads moves by 1e-5 of itself."""
-    reference = REFERENCES[name][0]
+    """Whether the reference itself changes its answer when everything it reads moves by 1e-5 of itself.
+
+    Two methods compare numbers near 1 that hardly move with what they read: CDPruner what is left of 1 when a squared cosine is
+    subtracted, in which float32 loses 6e-8, the square of 2e-4; MMTok sums of a sharp softmax.
+    """
+    reference, by = REFERENCES[name][0], 1e-3 if name in ("cdpruner", "mmtok") else 1e-5
     for _ in range(8):
-        moved = perturbed(case.picture, rng, 1e-5)
+        moved = perturbed(case.picture, rng, by)
         other = reference(moved, case.keep, feature_layer=FEATURE, last_layer=LAST, **settings)
         if [(i, sorted(w)) for i, w in other] != [(i, sorted(w)) for i, w in rows]:
             return True

@@ -61,10 +61,9 @@ def _seen(folder: Path, image: Path, settings: Settings) -> dict[str, np.ndarray
     vision = Vision(opened, backend(threads=settings.threads))
     with Image.open(image) as file:
         upright = file.convert("RGB")
-    vision.encode(tiles_from_image(upright, opened.manifest.preprocess))
     layout = layout_from_size(upright.height, upright.width, opened.manifest.preprocess)
-    host = {"slot": layout.slot.copy(), "region": layout.region.copy(), "mosaic": np.asarray(layout.mosaic)}
-    return vision.seen | host
+    vision.encode(tiles_from_image(upright, opened.manifest.preprocess), layout)
+    return vision.seen()
 
 
 def _selection_alone(bare: BareBundle, budget: str, settings: Settings, seen: dict[str, np.ndarray]) -> BareGraph:

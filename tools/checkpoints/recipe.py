@@ -81,6 +81,7 @@ class Recipe:
     pinpoints: tuple[tuple[int, int], ...] | None = None  # grids (rows, columns); None: the size's own
     vocab: int | None = None
     layers: int | None = None
+    vision_layers: int | None = None
 
     @property
     def shape(self) -> Size:
@@ -121,7 +122,7 @@ def _vision_config(recipe: Recipe) -> PretrainedConfig:
     size = recipe.shape
     common: dict[str, Any] = {
         "hidden_size": size.vision_hidden,
-        "num_hidden_layers": size.vision_layers,
+        "num_hidden_layers": recipe.vision_layers or size.vision_layers,
         "num_attention_heads": size.vision_heads,
         "image_size": size.tile_px,
         "patch_size": size.patch_px,

@@ -10,7 +10,7 @@ from edgeprune.tokens import combine, score, select, weigh
 from edgeprune.tokens.methods.method import Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, Seen
 
-_WINDOW = Setting("window", 3, "how many layers up to the feature layer are summed")
+_WINDOW = Setting("window", 3, "how many layers up to the feature layer are summed", least=1)
 _OUTLIERS = Setting("outliers", 10, "how many tokens of each tile with the highest attention are distrusted")
 
 

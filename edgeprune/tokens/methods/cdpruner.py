@@ -11,7 +11,9 @@ from edgeprune.tokens.methods.method import Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, Seen
 from edgeprune.tokens.similar import among
 
-_SIGN = Setting("sign", 1, "-1 prefers tokens unlike the question, as the source does with CLIP's text tower")
+_SIGN = Setting(
+    "sign", 1, "-1 prefers tokens unlike the question, as the source does with CLIP's text tower", least=-1, most=1
+)
 
 
 def _quality(seen: Seen, sign: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import ModelSpec
@@ -26,12 +26,20 @@ def require_fit(
             raise PlanError(
                 f"method {method.name} does not fit this model: {reason}; methods that fit: {', '.join(fitting)}"
             )
+    _require_settings(chosen, plan, model)
+
+
+def _require_settings(chosen: Sequence[Method], plan: TokenPlan, model: ModelSpec) -> None:
     settings = {setting.name: setting for method in chosen for setting in method.settings}
-    known = settings.keys()
-    unread = sorted(name for name in plan.settings if name not in known and not _of_a_layer(name, settings, model))
-    if unread:
-        has = f"it has {', '.join(sorted(known))}" if known else "it has none"
-        raise PlanError(f"{' and '.join(m.name for m in chosen)} has no setting {unread[0]!r}; {has}")
+    for name, value in sorted(plan.settings.items()):
+        setting = settings.get(name) or _of_a_layer(name, settings, model)
+        if setting is None:
+            has = f"it has {', '.join(sorted(settings))}" if settings else "it has none"
+            raise PlanError(f"{' and '.join(m.name for m in chosen)} has no setting {name!r}; {has}")
+        if not setting.least <= value <= setting.most:
+            raise PlanError(
+                f"setting {name} is {value:g}; expected {setting.least:g} to {setting.most:g} ({setting.help})"
+            )
 
 
 def why_unfit(method: Method, plan: TokenPlan, model: ModelSpec, weights: Container[str]) -> str | None:
@@ -48,7 +56,9 @@ def why_unfit(method: Method, plan: TokenPlan, model: ModelSpec, weights: Contai
     return None
 
 
-def _of_a_layer(name: str, settings: Mapping[str, Setting], model: ModelSpec) -> bool:
-    """Whether `name` is a setting for one layer of the tower: entropy_ratio_3."""
+def _of_a_layer(name: str, settings: Mapping[str, Setting], model: ModelSpec) -> Setting | None:
+    """The setting that `name` means for one layer of the tower, as in entropy_ratio_3."""
     base, _, layer = name.rpartition("_")
-    return base in settings and settings[base].per_layer and layer.isdecimal() and int(layer) < model.vision.layers
+    found = settings.get(base)
+    fits = found is not None and found.per_layer and layer.isdecimal() and int(layer) < model.vision.layers
+    return found if fits else None

@@ -11,7 +11,9 @@ from edgeprune.tokens import combine, flow, select
 from edgeprune.tokens.methods.method import Calibration, Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, Seen
 
-_RATIO = Setting("entropy_ratio", 0.75, "entropy ratio of class attention where it was not calibrated", per_layer=True)
+_RATIO = Setting(
+    "entropy_ratio", 0.75, "entropy ratio of class attention where it was not calibrated", most=1, per_layer=True
+)
 
 
 def _reduce(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:

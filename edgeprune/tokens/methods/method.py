@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,8 @@ class Setting:
     name: str
     default: float
     help: str
+    least: float = 0
+    most: float = math.inf
     per_layer: bool = False  # also as name_<layer>, for one layer
 
     def __call__(self, plan: TokenPlan) -> float:

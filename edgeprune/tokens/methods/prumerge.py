@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, score, select, weigh
-from edgeprune.tokens.methods.method import Method, Setting
+from edgeprune.tokens.methods.method import Calibration, Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, Seen
 from edgeprune.tokens.similar import among
 
-_NEIGHBOURS = Setting("neighbours", 32, "how many of the nearest tokens a kept one takes in")
-_SPREAD = Setting("spread", 0.75, "share of a tile's tokens that are evenly spaced")
+_NEIGHBOURS = Setting("neighbours", 32, "how many of the nearest tokens a kept one takes in", least=1)
+_SPREAD = Setting("spread", 0.75, "share of a tile's tokens that are evenly spaced", most=1)
 
 
 def _spaced(real: Tensor, count: Tensor) -> Tensor:
@@ -72,6 +74,32 @@ def _reads(plan: TokenPlan) -> Reads:
     return Reads(wide=(plan.last_layer,), keys=(plan.last_layer,))
 
 
+def _measure(seen: Seen, plan: TokenPlan) -> dict[str, float]:
+    """What the source would keep: the share of outliers (above Q3 + 1.5 IQR), and how many tokens of a tile by rank and by stride."""
+    real = score.candidates(seen)
+    tiles = [seen.wide[plan.last_layer][t][real[t]] for t in range(real.shape[0]) if bool(real[t].any())]
+    found = [_outliers(attention) for attention in tiles]
+    means = [sum(values) / max(1, len(tiles)) for values in zip(*found, strict=True)]
+    return dict(zip(("outlier_share", "ranked", "spaced"), means, strict=True))
+
+
+def _outliers(attention: Tensor) -> tuple[float, float, float]:
+    """Share of outliers among the candidates [n] of a tile, their number, and how many PruMerge+ adds by its stride."""
+    n, low, high = len(attention), *torch.quantile(attention, torch.tensor([0.25, 0.75])).tolist()
+    share = float((attention > high + 1.5 * (high - low)).float().mean())
+    ranked = int(n * share)
+    if ranked == 0:
+        return share, 0.0, 0.0
+    taken = set(select.descending(attention)[:ranked].tolist())
+    spaced = [i for i in range(0, n - 1, max(1, int(int(1 / share) / 3))) if i not in taken]
+    return share, float(ranked), float(len(spaced))
+
+
+def _settle_spread(measured: Sequence[Mapping[str, float]], plan: TokenPlan) -> dict[str, float]:
+    ranked, spaced = (sum(one[name] for one in measured) for name in ("ranked", "spaced"))
+    return {"spread": round(spaced / (ranked + spaced), 4)} if ranked else {}
+
+
 PRUMERGE = Method(
     "prumerge",
     "the most attended tokens take in their nearest by keys; one token per tile takes what is pruned",
@@ -83,6 +111,9 @@ PRUMERGE = Method(
     cost="N^2 C + K N (log N + C)",
     near_ties=True,
     settings=(_NEIGHBOURS,),
+    calibration=Calibration(
+        "the share of tokens the source would keep (reported)", _measure, lambda measured, plan: {}
+    ),
 )
 PRUMERGE_PLUS = Method(
     "prumerge+",
@@ -95,4 +126,9 @@ PRUMERGE_PLUS = Method(
     cost="N^2 C + K N (log N + C)",
     near_ties=True,
     settings=(_NEIGHBOURS, _SPREAD),
+    calibration=Calibration(
+        "the share of tokens the source would keep (reported), and how many of them evenly spaced",
+        _measure,
+        _settle_spread,
+    ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import torch
@@ -9,12 +10,16 @@ from torch import Tensor
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, places, score, select, weigh
-from edgeprune.tokens.methods.method import Method, Setting
+from edgeprune.tokens.methods.method import Calibration, Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, Seen
 
-_SIDE = Setting("side", 0, "1: attention received is significant; 2: attention cast; 0: what varies more in the tile")
-_OBJECT = Setting("object_layer", -1, "layer that shows objects; -1: layer 8 of 24, or what corresponds to it")
-_ANCHORS = Setting("alpha_anchor", 0.1, "share of the budget for anchors and their four neighbours")
+_SIDE = Setting(
+    "side", 0, "1: attention received is significant; 2: attention cast; 0: what varies more in the tile", most=2
+)
+_OBJECT = Setting(
+    "object_layer", -1, "layer that shows objects; -1: layer 8 of 24, or what corresponds to it", least=-1
+)
+_ANCHORS = Setting("alpha_anchor", 0.1, "share of the budget for anchors and their four neighbours", most=1)
 
 
 def _sides(seen: Seen, plan: TokenPlan) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,6 +69,22 @@ def _hiprune(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
     return combine.drop(select.by_priority(scores, weigh.equal(seen), seen.slot, keep))
 
 
+def _measure_sides(seen: Seen, plan: TokenPlan) -> dict[str, float]:
+    """In how many tiles attention received varies at least as much as attention cast."""
+    wider, real = _sides(seen, plan)[2][:, 0], score.candidates(seen).any(dim=1)
+    return {"tiles": float(real.sum()), "received_wider": float((wider & real).sum())}
+
+
+def _settle_side(measured: Sequence[Mapping[str, float]], plan: TokenPlan) -> dict[str, float]:
+    received = sum(one["received_wider"] for one in measured)
+    return {"side": 1 if 2 * received >= sum(one["tiles"] for one in measured) else 2}
+
+
+_CALIBRATION = Calibration(
+    "which of attention received and cast varies more in most tiles", _measure_sides, _settle_side
+)
+
+
 FOPRU = Method(
     "fopru",
     "attention received from (or cast on) the other patches ranks tokens",
@@ -75,6 +96,7 @@ FOPRU = Method(
     cost="N^2",
     near_ties=True,
     settings=(_SIDE,),
+    calibration=_CALIBRATION,
 )
 FOPRU_ROW = Method(
     "fopru-row",
@@ -87,6 +109,7 @@ FOPRU_ROW = Method(
     cost="N^2",
     near_ties=True,
     settings=(_SIDE,),
+    calibration=_CALIBRATION,
 )
 HIPRUNE = Method(
     "hiprune",

@@ -12,8 +12,8 @@ from edgeprune.tokens.methods.method import Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, Seen
 from edgeprune.tokens.similar import cosine
 
-_VISUAL = Setting("visual_share", 0.5, "share of the budget for tokens like the class token")
-_TEXT = Setting("text_share", 0.3, "share of the budget for tokens like the question")
+_VISUAL = Setting("visual_share", 0.5, "share of the budget for tokens like the class token", most=1)
+_TEXT = Setting("text_share", 0.3, "share of the budget for tokens like the question", most=1)
 
 
 def _taken(scores: Tensor, seen: Seen, left: Tensor, keep: int) -> Tensor:

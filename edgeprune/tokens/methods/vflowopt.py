@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import torch
@@ -10,21 +11,30 @@ from torch import Tensor
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, places, score, select
-from edgeprune.tokens.methods.method import Method, Setting
+from edgeprune.tokens.methods.method import Calibration, Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, Seen
 
-_SINKS = Setting("sinks", 4, "how many tokens of each tile that receive the most attention judge the others")
-_CELL = Setting("cell", 12, "side of a cell in tokens")
-_ENTROPY = Setting("entropy_weight", 0, "weight of the patches' grey-value entropy")
+_SINKS = Setting("sinks", 4, "how many tokens of each tile that receive the most attention judge the others", least=1)
+_CELL = Setting("cell", 12, "side of a cell in tokens", least=1)
+_ENTROPY = Setting("entropy_weight", 0, "weight of the patches' grey-value entropy", least=-1, most=1)
+_THRESHOLD = Setting(
+    "threshold",
+    34.76,
+    "calibration only: a sink receives this many times the mean (released for a quarter of the tokens)",
+)
 _NOWHERE = torch.iinfo(torch.int32).max
 
 
+def _received(seen: Seen, plan: TokenPlan) -> Tensor:
+    """Attention that every token receives from the candidates of its tile, mean over them: [T, N]."""
+    return score.mean(score.between(seen, plan.feature_layer), score.candidates(seen)[:, :, None], 1)[:, 0]
+
+
 def _importance(seen: Seen, plan: TokenPlan) -> Tensor:
-    """[T, N]"""
-    real, attention = score.candidates(seen), score.between(seen, plan.feature_layer)
-    received = score.mean(attention, real[:, :, None], 1)[:, 0]
-    sink = real & (select.ranks(received, seen.slot) < int(_SINKS(plan)))
-    importance = score.mean(attention, sink[:, :, None], 1)[:, 0]
+    """Attention that every token receives from the sinks, and its entropy: [T, N]."""
+    real = score.candidates(seen)
+    sink = real & (select.ranks(_received(seen, plan), seen.slot) < int(_SINKS(plan)))
+    importance = score.mean(score.between(seen, plan.feature_layer), sink[:, :, None], 1)[:, 0]
     if _ENTROPY(plan) == 0:
         return importance
     return importance + _ENTROPY(plan) * score.softmax(seen.entropy, real, 1)
@@ -57,6 +67,17 @@ def _vflowopt(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
     return combine.merge(index, combine.mean_or_itself(member * importance, index), slot)
 
 
+def _measure(seen: Seen, plan: TokenPlan) -> dict[str, float]:
+    """How many tokens of a tile the source would call sinks: those that receive more than `threshold` times the mean."""
+    real, received = score.candidates(seen), _received(seen, plan)
+    sinks = real & (received > _THRESHOLD(plan) * score.mean(received, real, 1))
+    return {"sinks": float(sinks.sum()) / max(1, int(real.any(dim=1).sum()))}
+
+
+def _settle(measured: Sequence[Mapping[str, float]], plan: TokenPlan) -> dict[str, float]:
+    return {"sinks": max(1, round(sum(one["sinks"] for one in measured) / len(measured)))}
+
+
 VFLOWOPT = Method(
     "vflowopt",
     "attention cast by sink tokens ranks; pruned tokens are averaged into one per cell of a coarse grid",
@@ -67,5 +88,6 @@ VFLOWOPT = Method(
     differs="the first stage only; sinks are counted, not thresholded; cells share exactly what is left",
     cost="N^2 + K N C",
     near_ties=True,
-    settings=(_SINKS, _CELL, _ENTROPY),
+    settings=(_SINKS, _CELL, _ENTROPY, _THRESHOLD),
+    calibration=Calibration("how many sinks the source's threshold finds in a tile", _measure, _settle),
 )

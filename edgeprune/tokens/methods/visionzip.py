@@ -11,7 +11,7 @@ from edgeprune.tokens.methods.method import Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, Seen
 from edgeprune.tokens.similar import among
 
-_CONTEXTUAL = Setting("contextual", 10 / 64, "share of the budget for contextual tokens")
+_CONTEXTUAL = Setting("contextual", 10 / 64, "share of the budget for contextual tokens", most=1)
 
 
 def _metric(seen: Seen, layer: int) -> Tensor:

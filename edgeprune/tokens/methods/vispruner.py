@@ -7,10 +7,10 @@ from edgeprune.tokens import combine, score, select, weigh
 from edgeprune.tokens.duplicates import distinct
 from edgeprune.tokens.methods.method import Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, Seen
-from edgeprune.tokens.similar import among
+from edgeprune.tokens.similar import order_among
 
-_IMPORTANT = Setting("important", 0.5, "share of the budget that attention fills")
-_STEP = Setting("step", 8, "most tokens removed in one round")
+_IMPORTANT = Setting("important", 0.5, "share of the budget that attention fills", most=1)
+_STEP = Setting("step", 8, "most tokens removed in one round", least=1)
 
 
 def _vispruner(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
@@ -20,7 +20,7 @@ def _vispruner(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
     important = select.looked_up(counts, tokens, lambda k: select.part(k, share))
     attention = score.cls_mean(seen, plan.feature_layer)
     others = distinct(
-        among(seen.features),
+        order_among(seen.features),
         select.order(attention, seen.slot),
         skip=important,
         length=real.sum(dim=1) - important,

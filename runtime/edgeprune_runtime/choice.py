@@ -1,0 +1,46 @@
+"""Which budgets and methods a bundle holds, and the selection that a request means."""
+
+from __future__ import annotations
+
+from edgeprune_runtime.errors import BudgetError
+from edgeprune_runtime.spec import Manifest, SelectionSpec
+
+
+def budgets(manifest: Manifest) -> tuple[str, ...]:
+    """Budgets of the bundle's own method, as the user wrote them at export."""
+    own = (s.budget for s in manifest.selections if s.method in (manifest.plan.method, "full"))
+    return tuple(dict.fromkeys(own))
+
+
+def methods(manifest: Manifest, budget: str) -> tuple[str, ...]:
+    """Methods at this budget, the bundle's own first."""
+    return tuple(dict.fromkeys(s.method for s in manifest.selections if s.budget == budget))
+
+
+def budget_label(manifest: Manifest, budget: str | float | int) -> str:
+    """The bundle's own spelling of a budget. Raises BudgetError for one it does not hold."""
+    label, held = label_of(budget), budgets(manifest)
+    if label not in held:
+        raise BudgetError(f"this bundle has no budget {label!r}; it has {', '.join(held)}. Export again to add one")
+    return label
+
+
+def selection(manifest: Manifest, budget: str | float | int | None, method: str | None, tiles: int) -> SelectionSpec:
+    """The selection for a picture of this many tiles; None means the first budget, the bundle's own method."""
+    label = budgets(manifest)[0] if budget is None else budget_label(manifest, budget)
+    wanted = (method,) if method else (manifest.plan.method, "full")
+    for candidate in manifest.selections:
+        if candidate.budget == label and candidate.method in wanted and candidate.tiles in (None, tiles):
+            return candidate
+    raise BudgetError(
+        f"this bundle has no method {method!r} at budget {label}; it has {', '.join(methods(manifest, label))}"
+    )
+
+
+def label_of(budget: str | float | int) -> str:
+    """The manifest's spelling of a budget: 0.2, "0.20" and .2 are "0.2"; 1 and 1.0 are "1.0"; 576 is "576"."""
+    try:
+        value = float(budget)
+    except ValueError:
+        return str(budget)
+    return "1.0" if value == 1 else f"{value:.0f}" if value.is_integer() else f"{value:g}"

@@ -1,0 +1,43 @@
+"""What methods read of the tower equals what transformers' own tower computes, for every tower that can give it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgeprune.models import open_checkpoint
+from edgeprune.tokens.seen import Reads
+from edgeprune_export.tower import tower_blocks
+from edgeprune_runtime import Bundle
+from tests.checkpoints import tiny_checkpoint
+from tests.exports import exported
+
+METHODS = ("prumerge", "hiprune", "recoverable", "flowcut")  # between them every kind of reading
+READ = ("attention", "wide", "map", "keys", "class_feature", "projected", "features")
+TOWERS: tuple[dict[str, Any], ...] = (
+    {"tower": "vit", "decoder": "llama", "names": "new"},
+    {"tower": "dinov2", "decoder": "mistral", "names": "hub", "swiglu": True},
+    {"tower": "clip", "decoder": "qwen2", "names": "old", "vision_layers": 5},
+    {"family": "llava", "tower": "deit", "decoder": "llama", "names": "new"},
+)
+
+
+@pytest.mark.parametrize("variant", TOWERS, ids=lambda v: v["tower"])
+def test_every_reading_of_every_tower_passes_the_gate(variant: dict[str, Any]) -> None:
+    bundle = exported(variant, budgets=["0.2"], plan={"method": "visionzip"}, more_methods=METHODS)
+    report = Bundle.open(bundle, verify=False).manifest.parity
+    names = {check.name for check in report.checks if check.name.startswith("tower: ")}
+    kinds = {name.removeprefix("tower: ").rstrip("0123456789").rstrip("_") for name in names}
+    assert kinds == set(READ)
+    assert all(check.value < 1e-4 for check in report.checks if check.name in names)
+
+
+def test_of_a_block_after_the_features_only_queries_and_keys_are_built() -> None:
+    model = open_checkpoint(tiny_checkpoint(vision_layers=5)).spec
+    assert model.feature_layer == 3
+    assert tower_blocks(model, Reads(attention=(0, 3))) == (4, 4)
+    assert tower_blocks(model, Reads(wide=(4,))) == (4, 5)
+    bundle = Bundle.open(exported({"vision_layers": 5}, plan={"method": "damro"}, budgets=["0.2"], parity=False))
+    graph = bundle.path("tower.onnx").read_bytes()
+    assert b"tower.4.qkv.weight" in graph and b"tower.4.fc1.weight" not in graph

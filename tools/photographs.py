@@ -1,0 +1,169 @@
+"""Methods as token selection inside a real, pretrained image classifier, on real photographs.
+
+A ViT classifier (timm's key names, safetensors) sees every photograph once whole. Then K patches are kept at the output of one layer, chosen
+by each method from what the unpruned tower shows there, and the rest of the network runs on the class token and those K. What counts is how
+often the top-1 class stays what it was, beside random patches at the same K. Methods that look at a question or cut inside the tower have no
+meaning here.
+
+    python tools/photographs.py --weights vit_tiny_patch16_224.safetensors --photographs val.zip
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from edgeprune.evaluate.paired import paired_difference
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens import combine
+from edgeprune.tokens.methods import METHODS, Method
+from edgeprune.tokens.seen import seen_from
+from edgeprune_export.eager_tower import after_blocks, read_tile
+
+_TIMM = (
+    ("patch_embed.proj", "vit.embeddings.patch_embeddings.projection"),
+    ("cls_token", "vit.embeddings.cls_token"),
+    ("pos_embed", "vit.embeddings.position_embeddings"),
+    ("blocks.", "vit.layers."),
+    ("norm1", "layernorm_before"),
+    ("norm2", "layernorm_after"),
+    ("attn.proj", "attention.o_proj"),
+    ("norm.", "vit.layernorm."),
+    ("head.", "classifier."),
+)
+
+
+def classifier(weights: Path) -> Any:
+    """transformers' ViT with timm's weights, in float32."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    stored = {name: value.float() for name, value in load_file(weights).items()}
+    width, _, patch, _ = stored["patch_embed.proj.weight"].shape
+    config = ViTConfig(
+        hidden_size=width,
+        num_hidden_layers=1 + max(int(name.split(".")[1]) for name in stored if name.startswith("blocks.")),
+        num_attention_heads=width // 64,
+        intermediate_size=stored["blocks.0.mlp.fc1.weight"].shape[0],
+        image_size=round((stored["pos_embed"].shape[1] - 1) ** 0.5) * patch,
+        patch_size=patch,
+        num_labels=stored["head.weight"].shape[0],
+        layer_norm_eps=1e-6,
+        attn_implementation="eager",
+    )
+    model = ViTForImageClassification(config).eval()
+    renamed: dict[str, torch.Tensor] = {}
+    for name, value in stored.items():
+        new = name
+        for theirs, ours in _TIMM:
+            new = new.replace(theirs, ours) if not (theirs == "norm." and "layernorm" in new) else new
+        if ".attn.qkv." in new:
+            for part, third in zip("qkv", value.chunk(3), strict=True):
+                renamed[new.replace("attn.qkv", f"attention.{part}_proj")] = third
+        else:
+            renamed[new] = value
+    model.load_state_dict(renamed)
+    return model
+
+
+def photographs(archive: Path, size: int, limit: int | None) -> Iterator[torch.Tensor]:
+    """[3, size, size] in -1..1, in the order of the archive."""
+    with zipfile.ZipFile(archive) as file:
+        names = [name for name in file.namelist() if name.lower().endswith((".jpeg", ".jpg", ".png"))]
+        for name in names[:limit]:
+            picture = (
+                Image.open(io.BytesIO(file.read(name))).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+            )
+            yield torch.from_numpy(np.asarray(picture, np.float32) / 127.5 - 1).permute(2, 0, 1)
+
+
+def usable(method: Method, plan: TokenPlan) -> bool:
+    reads = method.reads(plan)
+    return not (reads.question or reads.flow) and method.name != "full"
+
+
+@torch.inference_mode()
+def agreement(
+    model: Any, pictures: Sequence[torch.Tensor], names: Sequence[str], layer: int, keeps: Sequence[int]
+) -> dict[tuple[str, int], list[float]]:
+    """Per (method, K): 1 where the top-1 class is that of the unpruned network, else 0, one per photograph."""
+    config = model.config
+    patches = config.image_size // config.patch_size
+    spec: Any = SimpleNamespace(feature_layer=layer, vision=SimpleNamespace(hidden=config.hidden_size))
+    plan = TokenPlan(feature_layer=layer, last_layer=layer + 1)
+    layout = {
+        "slot": torch.arange(patches**2)[None],
+        "region": torch.zeros(1, patches**2),
+        "mosaic": torch.zeros(2, dtype=torch.int64),
+        "entropy": torch.zeros(1, patches**2),
+    }
+    found: dict[tuple[str, int], list[float]] = {}
+    for picture in pictures:
+        whole = int(model(picture[None]).logits.argmax())
+        for name in names:
+            method = METHODS[name]
+            reads = method.reads(plan)
+            read = {key: value[None] for key, value in read_tile(model.vit, spec, picture, reads).items()}
+            read |= {"projected": read["features"]} if reads.projected else {}
+            seen = seen_from({**read, **layout})
+            for keep in keeps:
+                reduction = method.reduce(seen, keep, plan)
+                rows = combine.apply(seen, reduction)
+
+                def cut(block: int, state: torch.Tensor, rows: torch.Tensor = rows) -> torch.Tensor:
+                    return torch.cat([state[:, :1], rows[None]], dim=1) if block == layer else state
+
+                with after_blocks(model.vit, cut):
+                    same = int(model(picture[None]).logits.argmax()) == whole
+                found.setdefault((name, keep), []).append(float(same))
+    return found
+
+
+def table(found: dict[tuple[str, int], list[float]], keeps: Sequence[int]) -> str:
+    names = sorted({name for name, _ in found}, key=lambda name: -sum(sum(found[name, k]) for k in keeps))
+    lines = [("method", *(f"K = {keep}" for keep in keeps)), tuple("---" for _ in range(len(keeps) + 1))]
+    for name in names:
+        cells = []
+        for keep in keeps:
+            d = paired_difference(found[name, keep], found["random", keep], seed=0)
+            apart = "" if name == "random" else f" ({100 * d.point:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}])"
+            cells.append(f"{100 * np.mean(found[name, keep]):.1f}{apart}{' *' if d.distinguishable else ''}")
+        lines.append((name, *cells))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True, help="a ViT classifier, timm names, safetensors")
+    parser.add_argument("--photographs", type=Path, required=True, help="zip archive")
+    parser.add_argument("--layer", type=int, default=3, help="0-based layer at whose output K patches are kept")
+    parser.add_argument("--keep", type=int, action="append", help="K [default: 98 and 49]")
+    parser.add_argument("--limit", type=int, help="only the first N photographs")
+    options = parser.parse_args()
+    model = classifier(options.weights)
+    plan = TokenPlan(feature_layer=options.layer, last_layer=options.layer + 1)
+    names = [name for name in METHODS if usable(METHODS[name], plan)]
+    pictures = list(photographs(options.photographs, model.config.image_size, options.limit))
+    keeps = options.keep or [98, 49]
+    found = agreement(model, pictures, names, options.layer, keeps)
+    print(
+        f"{len(pictures)} photographs, K of {(model.config.image_size // model.config.patch_size) ** 2} patches kept at the output of layer {options.layer}"
+    )
+    print(table(found, keeps))
+
+
+if __name__ == "__main__":
+    main()
