@@ -78,17 +78,20 @@ def page(work: Path, scenes: int, names: list[str]) -> str:
     full, random = scores["random"]["1.0"], scores["random"]
     order = sorted(scores, key=lambda name: -sum(sum(scores[name][budget]) for budget in BUDGETS))
     rows = [(name, *(cell(scores[name][b], random[b], pictures) for b in BUDGETS)) for name in order]
+    whole = 100 * sum(full) / len(full)
     return f"""# Methods
 
-Printed by `python tools/methods_table.py --work build/methods --scenes {scenes}` (`make methods-table`). What each method does: [methods](../methods.md).
+Printed by `python tools/methods_table.py --work build/methods --scenes {scenes}` (`make methods-table`).
+What each method does: [methods](../methods.md).
 
 ## Accuracy
-Reference model ([card](../../tools/reference_vlm/README.md)), {scenes} held-out pictures, {len(questions)} questions, exact match in points, fp32, position
-ids kept, all newlines. Without pruning: {100 * sum(full) / len(full):.1f}. In brackets the difference from `random` at the same K with its 95 % paired bootstrap
-interval over pictures; `*`: the interval leaves out zero. Sorted by the sum over budgets; winners and losers as they came out.
+Reference model ([card](../../tools/reference_vlm/README.md)), {scenes} held-out pictures, {len(questions)} questions, exact match in points,
+fp32, position ids kept, all newlines. Without pruning: {whole:.1f}. In brackets the difference from `random` at the same K with its 95 % paired
+bootstrap interval over pictures; `*`: the interval leaves out zero. Sorted by the sum over budgets; winners and losers as they came out.
 
-One small model with one seed, on pictures of the kind it was trained for (objects and text on textured backgrounds, 64 tokens per tile, 320 in all): an order of methods
-here is no promise for another model. Text-aware methods use the language model's input embeddings, which in a model this small say little about pictures.
+One small model with one seed, on pictures of the kind it was trained for (objects and text on textured backgrounds, 64 tokens per tile,
+320 in all): an order of methods here is no promise for another model. Methods that look at the question use the language model's input
+embeddings, which in a model this small say little about pictures.
 
 {table(("method", *(f"keep {b}" for b in BUDGETS)), rows)}
 
@@ -121,7 +124,8 @@ def cost_page() -> str:
 
 {table(titles, rows)}
 
-Readings are made by the tower, not here: class attention and keys cost next to nothing, a map costs about a tenth of one block, `projected` costs the projector over all tokens.
+Readings are made by the tower, not here: class attention and keys cost next to nothing, a map costs part of one block, `projected` costs
+the projector over all tokens.
 """
 
 

@@ -159,9 +159,8 @@ def main() -> None:
     pictures = list(photographs(options.photographs, model.config.image_size, options.limit))
     keeps = options.keep or [98, 49]
     found = agreement(model, pictures, names, options.layer, keeps)
-    print(
-        f"{len(pictures)} photographs, K of {(model.config.image_size // model.config.patch_size) ** 2} patches kept at the output of layer {options.layer}"
-    )
+    patches = (model.config.image_size // model.config.patch_size) ** 2
+    print(f"{len(pictures)} photographs, K of {patches} patches kept at the output of layer {options.layer}")
     print(table(found, keeps))
 
 

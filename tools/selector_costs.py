@@ -130,7 +130,10 @@ def main() -> None:
         name: {str(n): {k: float(f"{v:.4g}") for k, v in measured[n][name].items()} for n in SIZES}
         for name in measured[2880]
     }
-    conditions = f"one thread of {processor}, onnxruntime; K = 20 %, C = 1024, D = 896; full prefill of a 0.5b decoder at {positions} positions: {whole / 1e3:.3g} s"
+    conditions = (
+        f"one thread of {processor}, onnxruntime; K = 20 %, C = 768, D = 896; "
+        f"full prefill of a 0.5b decoder at {positions} positions: {whole / 1e3:.3g} s"
+    )
     text = json.dumps({"conditions": conditions, "prefill_ms": round(whole), "methods": methods}, indent=1)
     options.out.write_text(text + "\n", encoding="utf-8")
     for name, found in methods.items():

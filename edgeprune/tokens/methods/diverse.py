@@ -23,6 +23,8 @@ def _chosen(
 
 def _divprune(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
     cosine, real = among(seen.projected.flatten(0, 1)), score.candidates(seen).flatten()
+    # Two tokens that are nearest to each other are a true tie, which the products of a and b, b and a may round apart.
+    cosine = torch.maximum(cosine, cosine.T)
     place = torch.arange(real.shape[0])
     other = real & (place != place[:, None])
     nearest = torch.where(other, cosine, -2.0).amax(dim=1)
