@@ -33,6 +33,9 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"family": "llava", "tower": "vit", "decoder": "qwen2", "names": "old", "tied": True},
     {"family": "llava", "tower": "dinov2", "decoder": "mistral", "names": "new"},
     {"family": "llava", "tower": "deit", "decoder": "qwen2", "names": "old"},
+    {"family": "llava", "tower": "siglip", "decoder": "qwen2", "names": "hub", "processor": "old"},
+    {"family": "llava", "tower": "siglip", "decoder": "llama", "names": "old", "dtype": "float16"},
+    {"tower": "siglip", "decoder": "mistral", "names": "new"},
 )
 
 

@@ -71,6 +71,14 @@ GATED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         {"family": "llava", "tower": "deit", "decoder": "llama", "names": "new"},
         {},
     ),
+    (
+        {"family": "llava", "tower": "siglip", "decoder": "qwen2", "names": "hub", "processor": "old"},
+        {"method": "divprune"},
+    ),
+    (
+        {"tower": "siglip", "decoder": "mistral", "names": "new"},
+        {"method": "hiprune"},
+    ),
 )
 
 

@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     line = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     line.add_argument("folder", type=Path, help="where to write; created if missing, must be empty")
     line.add_argument("--family", choices=("llava_next", "llava"), default=default.family)
-    line.add_argument("--tower", choices=("clip", "vit", "dinov2", "deit"), default=default.tower)
+    line.add_argument("--tower", choices=("clip", "vit", "dinov2", "deit", "siglip"), default=default.tower)
     line.add_argument("--decoder", choices=("llama", "mistral", "qwen2"), default=default.decoder)
     line.add_argument("--size", choices=tuple(SIZES), default=default.size)
     line.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default=default.dtype)

@@ -21,7 +21,7 @@ from edgeprune.models.shards import tensors_of_folder, weight_bytes_on_disk
 from edgeprune.models.source import resolve_source
 from edgeprune.models.spec import Family, ModelSpec, ProjectorSpec
 from edgeprune.models.stored import StoredTensor
-from edgeprune.models.towers import activation, feature_block, tower_from_config
+from edgeprune.models.towers import activation, feature_block, require_selection, tower_from_config
 from edgeprune.models.weights import Parts, Weights, checked_weights, named_parts
 from edgeprune_runtime.errors import CheckpointError
 
@@ -49,6 +49,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     vision, text = _part(config, "vision_config"), _part(config, "text_config")
     _refuse_quantised(config, text, vision)
     tower = tower_from_config(vision, family)
+    require_selection(config, tower)
     feature_layer = feature_block(config, tower.layers)
     tensors = tensors_of_folder(folder)
     parts = named_parts(tensors)
@@ -99,8 +100,6 @@ def _family(config: Section) -> Family:
     kind = config.text("model_type")
     for family in FAMILIES:
         if family == kind:
-            if config.text("vision_feature_select_strategy", "default") != "default":
-                raise config.refuse("vision_feature_select_strategy", "'default' (the class token is not passed on)")
             return family
     raise CheckpointError(
         f"config.json.model_type is {kind!r}; supported are {' and '.join(FAMILIES)} (LLaVA-NeXT and LLaVA-1.5); "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from edgeprune.models.spec import DecoderSpec, Family, ProjectorSpec, TowerSpec
 
 Shape = tuple[int, ...]
+#: Tokens in front of the patches; a tower has the first `prefix_tokens` of them.
+PREFIX = ("tower.class_token", "tower.distillation_token")
 
 
 def needed_tensors(
@@ -37,9 +39,7 @@ def _norm(name: str, width: int) -> dict[str, Shape]:
 
 def _tower(spec: TowerSpec, blocks: int) -> dict[str, Shape]:
     width = spec.hidden
-    shapes: dict[str, Shape] = {"tower.class_token": (width,)}
-    if spec.prefix_tokens == 2:
-        shapes["tower.distillation_token"] = (width,)
+    shapes: dict[str, Shape] = dict.fromkeys(PREFIX[: spec.prefix_tokens], (width,))
     shapes["tower.position"] = (spec.positions, width)
     shapes["tower.patch.weight"] = (width, 3, spec.patch_px, spec.patch_px)
     if spec.patch_bias:

@@ -70,7 +70,7 @@ _BLOCK_PARTS = {
 _SCALES = {"layer_scale1.lambda1": "scale1", "layer_scale2.lambda1": "scale2"}
 #: Parts that never reach the answer: buffers that transformers recomputes, and what follows the feature layer.
 _UNUSED = re.compile(
-    r"(\.rotary_emb\.inv_freq|\.position_ids)$|^vision_tower\.(post_layernorm|layernorm|pooler)\.|^vision_tower\.embeddings\.mask_token$"
+    r"(\.rotary_emb\.inv_freq|\.position_ids)$|^vision_tower\.(post_layernorm|layernorm|pooler|head)\.|^vision_tower\.embeddings\.mask_token$"
 )
 
 

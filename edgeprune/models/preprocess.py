@@ -35,6 +35,7 @@ _CLASSES: dict[str, dict[str, Any]] = {
     "CLIPImageProcessor": _CLIP,
     "BitImageProcessor": _CLIP,
     "ViTImageProcessor": {**_SQUASH, "image_mean": _HALF, "image_std": _HALF},
+    "SiglipImageProcessor": {**_SQUASH, "resample": 3, "image_mean": _HALF, "image_std": _HALF},
     "DeiTImageProcessor": {
         "size": {"height": 256, "width": 256},
         "crop_size": {"height": 224, "width": 224},
@@ -62,7 +63,7 @@ def preprocess_from_folder(folder: Path, config: Section, family: Family, tower:
     if common["resample"] > 5:
         raise section.refuse("resample", "a Pillow filter, 0 to 5")
     if family == "llava":
-        common["extra_tokens"] = tower.prefix_tokens - 1  # LLaVA drops exactly one prefix token
+        common["extra_tokens"] = tower.prefix_tokens - tower.class_tokens  # LLaVA drops the class token only
         return Preprocess(anyres=False, pinpoints=(), **_single_tile(section, tower.image_px), **common)
     _refuse_other_tiles(section, tower.image_px)
     return Preprocess(anyres=True, pinpoints=_pinpoints(section, config, tower.image_px), **common)

@@ -1,7 +1,7 @@
 """What a checkpoint says about its model: frozen data, no tensors.
 
 The vocabulary is edgeprune's own, so that one description serves every family: a tower of pre-norm transformer blocks
-with a class token, a two-layer projector, a decoder with rotary positions. Nothing here reads a file.
+with or without a class token, a two-layer projector, a decoder with rotary positions. Nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 from edgeprune_runtime.spec import Preprocess
 
 Family = Literal["llava_next", "llava"]
-TowerKind = Literal["clip", "vit", "dinov2", "deit"]
+TowerKind = Literal["clip", "vit", "dinov2", "deit", "siglip"]
 DecoderKind = Literal["llama", "mistral", "qwen2"]
 RopeKind = Literal["default", "linear", "llama3", "yarn"]
 
@@ -37,17 +37,27 @@ class TowerSpec:
     qkv_bias: bool
     layer_scale: bool
     swiglu: bool
-    prefix_tokens: int  # class token, and DeiT's distillation token
+    prefix_tokens: int  # class token, and DeiT's distillation token; none in SigLIP
 
     @property
     def patches(self) -> int:
-        """Patches along one side of a tile."""
+        """Patches along one side of a tile; pixels beyond the last whole patch are not looked at."""
         return self.image_px // self.patch_px
 
     @property
     def positions(self) -> int:
         """Rows of the position table: prefix tokens, then patches in raster order."""
         return self.prefix_tokens + self.patches**2
+
+    @property
+    def class_tokens(self) -> int:
+        """1, or 0 for a tower without a class token. It comes first, and it is what LLaVA drops."""
+        return min(self.prefix_tokens, 1)
+
+    @property
+    def tokens(self) -> int:
+        """N, visual tokens per tile: everything but the class token."""
+        return self.positions - self.class_tokens
 
 
 @dataclass(frozen=True)
@@ -110,5 +120,5 @@ class ModelSpec:
 
     @property
     def kept_prefix_tokens(self) -> int:
-        """Prefix tokens that reach the projector: LLaVA drops exactly one, so DeiT's distillation token stays (1)."""
-        return self.prefix_tokens - 1
+        """Prefix tokens that reach the projector: LLaVA drops the class token only, so DeiT's distillation token stays (1)."""
+        return self.prefix_tokens - self.vision.class_tokens

@@ -1,4 +1,4 @@
-"""Vision tower configurations: CLIP, ViT, DINOv2 and DeiT, the towers with a class token."""
+"""Vision tower configurations: CLIP, ViT, DINOv2 and DeiT, which have a class token, and SigLIP, which has none."""
 
 from __future__ import annotations
 
@@ -38,16 +38,8 @@ _FAMILIES = {
     "vit": _Defaults("vit", 16, "gelu", 1e-12),
     "dinov2": _Defaults("dinov2", 14, "gelu", 1e-6),
     "deit": _Defaults("deit", 16, "gelu", 1e-12, prefix_tokens=2),
+    "siglip_vision_model": _Defaults("siglip", 16, "gelu_pytorch_tanh", 1e-6, prefix_tokens=0),
 }
-_WITHOUT_CLASS_TOKEN = (
-    "siglip_vision_model",
-    "siglip2_vision_model",
-    "siglip",
-    "pixtral",
-    "qwen2_vl",
-    "swin",
-    "convnext",
-)
 
 
 def activation(section: Section, key: str, default: str) -> str:
@@ -67,8 +59,7 @@ def tower_from_config(vision: Section, family: Family) -> TowerSpec:
     if vision.integer("num_channels", 3) != 3:
         raise vision.refuse("num_channels", "3 (colour pictures)")
     image_px, patch_px = vision.square("image_size", 224), vision.square("patch_size", defaults.patch_px)
-    if image_px % patch_px:
-        raise vision.refuse("image_size", f"a multiple of patch_size = {patch_px}")
+    _refuse_other_grid(vision, image_px, patch_px, spare=defaults.kind == "siglip")
     clip, dinov2 = defaults.kind == "clip", defaults.kind == "dinov2"
     swiglu = dinov2 and vision.flag("use_swiglu_ffn", False)
     mlp = int(hidden * vision.number("mlp_ratio", 4)) if dinov2 else vision.integer("intermediate_size", 3072)
@@ -86,7 +77,7 @@ def tower_from_config(vision: Section, family: Family) -> TowerSpec:
         eps=vision.number("layer_norm_eps", defaults.eps),
         pre_norm=clip,
         patch_bias=not clip,
-        qkv_bias=clip or vision.flag("qkv_bias", True),
+        qkv_bias=defaults.kind in ("clip", "siglip") or vision.flag("qkv_bias", True),
         layer_scale=dinov2,
         swiglu=swiglu,
         prefix_tokens=defaults.prefix_tokens,
@@ -95,11 +86,6 @@ def tower_from_config(vision: Section, family: Family) -> TowerSpec:
 
 def _defaults(vision: Section, family: Family) -> _Defaults:
     kind = vision.text("model_type")
-    if kind in _WITHOUT_CLASS_TOKEN:
-        raise CheckpointError(
-            f"{vision.where}.model_type is {kind!r}, a tower without a class token; class-token attention needs "
-            f"one of {', '.join(_FAMILIES)}; choose a checkpoint with such a tower, as LLaVA-NeXT with CLIP has"
-        )
     if kind not in _FAMILIES:
         raise CheckpointError(
             f"{vision.where}.model_type is {kind!r}; supported towers are {', '.join(_FAMILIES)}; "
@@ -111,6 +97,16 @@ def _defaults(vision: Section, family: Family) -> _Defaults:
             "(transformers cannot run it either); use DeiT with LLaVA-1.5, or clip_vision_model, vit or dinov2 here"
         )
     return _FAMILIES[kind]
+
+
+def _refuse_other_grid(vision: Section, image_px: int, patch_px: int, *, spare: bool) -> None:
+    """`spare`: pixels beyond the last whole patch are allowed (SigLIP has 27 patches of 14 on 384), but fewer than there are
+    patches on a side, so that the size of a patch follows from picture and grid."""
+    over = image_px % patch_px
+    if over and not spare:
+        raise vision.refuse("image_size", f"a multiple of patch_size = {patch_px}")
+    if over >= max(image_px // patch_px, 1):
+        raise vision.refuse("image_size", f"a multiple of patch_size = {patch_px}, or fewer pixels more than patches")
 
 
 def feature_block(config: Section, layers: int) -> int:
@@ -126,3 +122,15 @@ def feature_block(config: Section, layers: int) -> int:
     if not 0 <= index < layers:
         raise config.refuse("vision_feature_layer", f"-{layers}..-1 or 1..{layers} for a tower of {layers} layers")
     return index
+
+
+def require_selection(config: Section, tower: TowerSpec) -> None:
+    """Refuse a configuration that would hand the class token on, or drop a patch in its place."""
+    key = "vision_feature_select_strategy"
+    strategy = config.text(key, "default")
+    if tower.class_tokens and strategy != "default":
+        raise config.refuse(key, "'default' (the class token is not passed on)")
+    if not tower.class_tokens and strategy != "full":
+        raise config.refuse(
+            key, f"'full' ({tower.kind} has no class token, and 'default' would drop the first patch instead)"
+        )

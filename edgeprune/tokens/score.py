@@ -35,7 +35,7 @@ def cls_mean(seen: Seen, layer: int) -> Tensor:
 def between(seen: Seen, layer: int) -> Tensor:
     """Attention of patch i to patch j in `layer`, zero where either is padding: [T, N, N]."""
     real = candidates(seen)
-    return torch.where(real[:, :, None] & real[:, None, :], seen.maps[layer][:, 1:], 0.0)
+    return torch.where(real[:, :, None] & real[:, None, :], seen.maps[layer][:, -real.shape[1] :], 0.0)
 
 
 def mean(values: Tensor, among: Tensor, dim: int) -> Tensor:

@@ -20,13 +20,14 @@ _BY_LAYER = {"attention": "attention", "wide": "wide", "map": "maps", "keys": "k
 class Seen(NamedTuple):
     """One picture after the vision tower. Only what a method's `Reads` asks for is there, besides the first, and the three of the layout.
 
-    features   [T, N, C]  output of the feature layer, class token removed
+    features   [T, N, C]  output of the feature layer, class token removed (SigLIP has none)
     slot       [T, N] int64  position in the unpruned packed sequence; -1 for padding and absent tiles, which are never kept
     region     [T, N] 0/1  thumbnail patch n lies in the area of tile t; row 0 is zero
     mosaic     [2] int64  rows and columns of the unpadded mosaic
     attention  {layer: [T, H, N]}  class-token attention rows; softmax over N + 1 keys, class column removed
     wide       {layer: [T, N]}  the same with one head over the full width: softmax(q K^T / sqrt(C))
-    maps       {layer: [T, N + 1, N]}  attention of every query (row 0: class token), mean over heads, class column removed
+    maps       {layer: [T, R, N]}  attention of every query, mean over heads, class column removed; R = N + 1, row 0 the class
+               token's, or R = N without one: the last N rows are those of the N tokens
     keys       {layer: [T, N, C]}  key projections with bias, heads side by side, class token removed
     class_feature  [T, C]  class token at the output of the feature layer
     projected  [T, N, D]  features after the projector

@@ -35,6 +35,8 @@ class EagerReference:
         self._spec, self._reads = checkpoint.spec, reads
         config = AutoConfig.from_pretrained(checkpoint.path)
         config.dtype = _FULL_PRECISION
+        if hasattr(config.vision_config, "vision_use_head"):
+            config.vision_config.vision_use_head = False  # SigLIP's pooling, which never reaches the answer
         attention = {"vision_config": "eager", "text_config": "sdpa"}
         with init_empty_weights(include_buffers=False):
             model: Any = AutoModelForImageTextToText.from_config(

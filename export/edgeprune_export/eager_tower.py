@@ -20,7 +20,6 @@ from edgeprune.tokens import flow
 from edgeprune.tokens.seen import Reads
 
 Projections = dict[tuple[int, str], Tensor]
-_FIRST = 1  # only the class token is dropped, as LLaVA does
 
 
 def read_tile(tower: nn.Module, model: ModelSpec, tile: Tensor, reads: Reads) -> dict[str, Tensor]:
@@ -29,16 +28,17 @@ def read_tile(tower: nn.Module, model: ModelSpec, tile: Tensor, reads: Reads) ->
     with projections(tower, {*reads.wide, *reads.keys}, heard):
         out = tower(tile[None], output_hidden_states=True, output_attentions=True)
     state = out.hidden_states[model.feature_layer + 1][0]
-    found = {"features": state[_FIRST:]}
+    first = model.vision.class_tokens  # only the class token is dropped, as LLaVA does
+    found = {"features": state[first:]}
     for i in reads.attention:
-        found[f"attention_{i}"] = out.attentions[i][0, :, 0, _FIRST:]
+        found[f"attention_{i}"] = out.attentions[i][0, :, 0, first:]
     for i in reads.wide:
         q, k = heard[i, "q"], heard[i, "k"]
-        found[f"wide_{i}"] = torch.softmax(q[0] @ k.T / k.shape[1] ** 0.5, dim=0)[_FIRST:]
+        found[f"wide_{i}"] = torch.softmax(q[0] @ k.T / k.shape[1] ** 0.5, dim=0)[first:]
     for i in reads.map:
-        found[f"map_{i}"] = out.attentions[i][0].mean(dim=0)[:, _FIRST:]
+        found[f"map_{i}"] = out.attentions[i][0].mean(dim=0)[:, first:]
     for i in reads.keys:
-        found[f"keys_{i}"] = heard[i, "k"][_FIRST:]
+        found[f"keys_{i}"] = heard[i, "k"][first:]
     if reads.class_feature:
         found["class_feature"] = state[0]
     return found

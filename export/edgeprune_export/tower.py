@@ -1,22 +1,24 @@
 """The vision tower as one static graph over one tile.
 
 A picture's tiles are run one after the other through the same graph, so every tile grid, including the thumbnail alone, shares it.
-All tokens but the class token go on, as in LLaVA. What methods read besides the features are side branches of the blocks' queries and
-keys: the main attention stays fused, and an N x N map exists only where a method asks for one. Blocks after the feature layer are
-built only as far as a method reads them, the last of them without its attention and MLP.
+All tokens but the class token go on, as in LLaVA; SigLIP has none, so all of its R rows are visual tokens. What methods read besides
+the features are side branches of the blocks' queries and keys: the main attention stays fused, and an N x N map exists only where a
+method asks for one. Blocks after the feature layer are built only as far as a method reads them, the last of them without its attention
+and MLP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgeprune.models.layout import PREFIX
 from edgeprune.models.spec import ModelSpec, TowerSpec
 from edgeprune.tokens.seen import Reads
 from edgeprune_export.activation import activation
 from edgeprune_export.graph import CONTRIB, Graph
 from edgeprune_export.linear import Precision, Reader, linear, store_linear, store_vectors
 from edgeprune_export.projector import project
-from edgeprune_export.readings import class_rows, keys, mean_map, wide_row
+from edgeprune_export.readings import class_rows, keys, mean_map, wide_row, without_class
 from edgeprune_export.weights import WeightsWriter
 
 
@@ -32,8 +34,8 @@ def store_tower(
     """Stream the blocks that are built into the weights file, yielding after each for progress."""
     spec = model.vision
     store_vectors(writer, read, ["tower.patch.weight", "tower.position"])
-    prefix = ("tower.class_token", "tower.distillation_token")[: spec.prefix_tokens]
-    writer.add("tower.prefix", (read(name).reshape(1, spec.hidden) for name in prefix))
+    if prefix := PREFIX[: spec.prefix_tokens]:
+        writer.add("tower.prefix", (read(name).reshape(1, spec.hidden) for name in prefix))
     if spec.patch_bias:
         store_vectors(writer, read, ["tower.patch.bias"])
     if spec.pre_norm:
@@ -57,7 +59,7 @@ def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_f
     """pixels [1, 3, P, P] -> features [1, N, C] of the feature layer, and one output [1, ...] per reading of `reads.tower`."""
     spec = model.vision
     g = Graph("tower", weights_file=weights_file)
-    rows, tokens, width = spec.positions, spec.positions - 1, spec.hidden
+    rows, tokens, width = spec.positions, spec.tokens, spec.hidden
     x = embed(g, writer, spec, g.input("pixels", "float32", (1, 3, spec.image_px, spec.image_px)))
     whole, begun = tower_blocks(model, reads)
     for i in range(begun):
@@ -78,9 +80,9 @@ def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_f
 
 
 def _features(g: Graph, writer: WeightsWriter, model: ModelSpec, reads: Reads, x: str) -> None:
-    """Outputs at the feature layer, of x [N + 1, C]."""
-    rows, tokens, width = model.vision.positions, model.vision.positions - 1, model.vision.hidden
-    patches = g.node("Slice", [x, g.integers(1), g.integers(rows), g.integers(0)])
+    """Outputs at the feature layer, of x [R, C]."""
+    tokens, width = model.vision.tokens, model.vision.hidden
+    patches = without_class(g, model.vision, x, 0)
     g.output(g.node("Unsqueeze", [patches, g.integers(0)]), "features", "float32", (1, tokens, width))
     if reads.class_feature:
         row = g.node("Slice", [x, g.integers(0), g.integers(1), g.integers(0)])
@@ -122,7 +124,7 @@ def embed(g: Graph, writer: WeightsWriter, spec: TowerSpec, pixels: str) -> str:
     )
     columns = g.node("Reshape", [grid, g.integers(spec.hidden, spec.patches**2)])
     patches = g.node("Transpose", [columns], perm=[1, 0])
-    x = g.node("Concat", [g.weight(writer["tower.prefix"]), patches], axis=0)
+    x = g.node("Concat", [g.weight(writer["tower.prefix"]), patches], axis=0) if spec.prefix_tokens else patches
     x = g.node("Add", [x, g.weight(writer["tower.position"])])
     return _norm(g, writer, x, "tower.pre_norm", spec.eps) if spec.pre_norm else x
 

@@ -107,9 +107,14 @@ def _panel(picture: Image.Image, raster: NDArray[np.bool_], place: Placement, pr
 
 
 def _cells(shown: int, start: int, extent: int, preprocess: Preprocess) -> NDArray[np.int64]:
-    """[shown]: patch row (or column) of the canvas under each displayed pixel; negative or too large outside it."""
+    """[shown]: patch row (or column) of the canvas under each displayed pixel; negative or too large outside it.
+
+    Pixels of a tile beyond its last whole patch count as that patch.
+    """
     position = start + (np.arange(shown) + 0.5) * extent / shown
-    cells: NDArray[np.int64] = np.floor(position * preprocess.patches / preprocess.tile_px).astype(np.int64)
+    tile, within = np.divmod(position, preprocess.tile_px)
+    patch = np.minimum(within // preprocess.patch_px, preprocess.patches - 1)
+    cells: NDArray[np.int64] = (tile * preprocess.patches + patch).astype(np.int64)
     return cells
 
 

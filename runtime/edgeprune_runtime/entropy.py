@@ -18,8 +18,7 @@ def patch_entropy(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     std = np.asarray(preprocess.std, np.float32)[:, None, None]
     grey = ((pixels * std + mean) / np.float32(preprocess.rescale)).mean(axis=0)
     level = np.clip(np.rint(grey), 0, _LEVELS - 1).astype(np.int64)
-    side = preprocess.patches
-    px = preprocess.tile_px // side
+    side, px = preprocess.patches, preprocess.patch_px
     patches = level[: side * px, : side * px].reshape(side, px, side, px).transpose(0, 2, 1, 3).reshape(side * side, -1)
     offset = np.arange(side * side)[:, None] * _LEVELS
     counts = np.bincount((patches + offset).ravel(), minlength=side * side * _LEVELS).reshape(-1, _LEVELS)

@@ -126,8 +126,8 @@ def _regions(place: Placement, preprocess: Preprocess) -> NDArray[np.float32]:
 
 
 def _tile_of_centres(start: int, extent: int, preprocess: Preprocess) -> NDArray[np.int64]:
-    """[side]: tile (row or column) under the centre of each thumbnail patch, start + (i + 1/2) * extent / side pixels."""
+    """[side]: tile (row or column) under the centre of each thumbnail patch, start + (i + 1/2) * patch_px * extent / tile_px."""
     doubled = 2 * np.arange(preprocess.patches, dtype=np.int64) + 1
-    tile: NDArray[np.int64] = start * 2 * preprocess.patches + doubled * extent
-    tile //= 2 * preprocess.patches * preprocess.tile_px
+    tile: NDArray[np.int64] = start * 2 * preprocess.tile_px + doubled * preprocess.patch_px * extent
+    tile //= 2 * preprocess.tile_px**2
     return tile

@@ -24,7 +24,7 @@ class Preprocess(Spec, frozen=True):
 
     anyres: bool
     tile_px: int
-    patches: int  # per side of a tile; N = patches * patches tokens, and extra_tokens
+    patches: int  # per side of a tile; N = patches * patches tokens, and extra_tokens; what tile_px has beyond them is unseen
     pinpoints: tuple[tuple[int, int], ...]  # (height, width) candidates; () when anyres is False
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -34,6 +34,11 @@ class Preprocess(Spec, frozen=True):
     resize_exact: tuple[int, int] | None = None  # LLaVA-1.5 variants that squash to (height, width)
     extra_tokens: int = 0  # visual tokens before the patches that are no patch: DeiT's distillation token in LLaVA-1.5
     pad_to_square: bool = False  # LLaVA-1.5 original: pad to a square with the mean colour first
+
+    @property
+    def patch_px(self) -> int:
+        """Side of a patch: tiles have fewer pixels beyond the last whole patch than patches on a side."""
+        return self.tile_px // self.patches
 
     @property
     def tokens_per_tile(self) -> int:

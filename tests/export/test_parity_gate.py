@@ -42,7 +42,8 @@ def test_between_them_the_gated_exports_cover_every_family() -> None:
     def values(key: str, default: Any = None) -> set[Any]:
         return {variant.get(key, default) for variant, _ in GATED}
 
-    assert values("tower") == {"clip", "vit", "dinov2", "deit"} and values("decoder") == {"llama", "mistral", "qwen2"}
+    assert values("tower") == {"clip", "vit", "dinov2", "deit", "siglip"}
+    assert values("decoder") == {"llama", "mistral", "qwen2"}
     assert values("rope", "default") == {"default", "linear", "llama3", "yarn"}
     assert values("names") == {"old", "new", "hub"} and values("family", "llava_next") == {"llava_next", "llava"}
     for flag in ("tied", "multi_head", "attention_bias", "swiglu"):

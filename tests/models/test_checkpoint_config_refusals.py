@@ -26,7 +26,14 @@ CONFIG: dict[str, Case] = {
     ),
     "quantised": (config(quantization_config={"bits": 4}), "has a quantization_config"),
     "quantised text": (text(quantization_config={"bits": 4}), "text_config has a quantization_config"),
-    "siglip": (vision(model_type="siglip_vision_model"), "a tower without a class token"),
+    **{
+        f"tower {kind}": (vision(model_type=kind), "supported towers are clip_vision_model, vit, dinov2, deit, siglip")
+        for kind in ("siglip", "siglip2_vision_model", "pixtral", "qwen2_vl", "swin", "convnext")
+    },
+    "siglip and the default strategy": (
+        vision(model_type="siglip_vision_model"),
+        "vision_feature_select_strategy is 'default'; expected 'full' (siglip has no class token",
+    ),
     "registers": (
         vision(model_type="dinov2_with_registers"),
         "supported towers are clip_vision_model, vit, dinov2, deit",
@@ -116,6 +123,29 @@ def test_picture_settings_without_fixed_tiles_are_refused(case: str, tmp_path: P
 )
 def test_llava_needs_one_tile_of_the_towers_size(changes: dict[str, Any], fragment: str, tmp_path: Path) -> None:
     expect_refusal((image(**changes), fragment), tmp_path, family="llava")
+
+
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+@pytest.mark.parametrize(
+    ("damage", "fragment"),
+    [
+        (config(vision_feature_select_strategy="default"), "strategy is 'default'; expected 'full'"),
+        (
+            lambda f: edit_json(f / "config.json", lambda v: v.pop("vision_feature_select_strategy")),
+            "strategy is missing; expected 'full'",
+        ),
+        # 54 pixels hold 6 patches of 8, and 6 pixels more: that could be 6 patches of 9 as well.
+        (vision(image_size=54), "image_size is 54; expected a multiple of patch_size = 8, or fewer pixels more than"),
+        (vision(image_size=7), "image_size is 7; expected a multiple of patch_size = 8"),
+    ],
+)
+def test_what_siglip_needs(family: str, damage: Any, fragment: str, tmp_path: Path) -> None:
+    expect_refusal((damage, fragment), tmp_path, family=family, tower="siglip")
+
+
+def test_siglip_needs_its_whole_picture(tmp_path: Path) -> None:
+    case = (image(size={"height": 48, "width": 48}), "expected 52 x 52, the image size of the vision tower")
+    expect_refusal(case, tmp_path, family="llava", tower="siglip")
 
 
 def test_llava_squashing_and_padding_variants_are_understood(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from edgeprune.models import Checkpoint, open_checkpoint
+from edgeprune.models.fields import Section
 from edgeprune.models.names import canonical_name
+from edgeprune.models.towers import tower_from_config
 from tests.checkpoints import VARIANTS, edit_json, own_copy, tiny_checkpoint, variant_name
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
@@ -69,7 +71,8 @@ def test_spec_describes_the_model_that_transformers_builds(variant: dict[str, An
 def test_feature_layer_is_the_block_whose_output_transformers_selects(variant: dict[str, Any]) -> None:
     folder = tiny_checkpoint(**variant)
     spec = open_checkpoint(folder).spec
-    tower = model_of(folder).model.vision_tower
+    model = model_of(folder)
+    tower = model.model.vision_tower
     blocks = tower.layers if hasattr(tower, "layers") else getattr(tower.encoder, "layers", None) or tower.encoder.layer
     seen: list[torch.Tensor] = []
     for block in blocks:
@@ -79,17 +82,17 @@ def test_feature_layer_is_the_block_whose_output_transformers_selects(variant: d
     pixels = torch.randn(1, 3, spec.vision.image_px, spec.vision.image_px)
     with torch.no_grad():
         states = tower(pixels, output_hidden_states=True).hidden_states
-    torch.testing.assert_close(states[-2], seen[spec.feature_layer])
+    torch.testing.assert_close(states[model.config.vision_feature_layer], seen[spec.feature_layer])
     torch.testing.assert_close(states[-1], seen[-1], msg="the last state is taken before the final norm")
     assert states[-2].shape == (1, spec.vision.positions, spec.vision.hidden)
 
 
-@pytest.mark.parametrize("tower", ["clip", "vit", "dinov2"])
+@pytest.mark.parametrize("tower", ["clip", "vit", "dinov2", "siglip"])
 def test_the_three_name_forms_hold_the_same_model(tower: str) -> None:
     opened = [open_checkpoint(tiny_checkpoint(tower=tower, names=names)) for names in ("new", "old", "hub")]
     files = [{part[0].name for part in checkpoint.weights.parts.values()} for checkpoint in opened]
     assert files[0].isdisjoint(files[1])
-    assert (files[1] == files[2]) is (tower != "clip")
+    assert (files[1] == files[2]) is (tower not in ("clip", "siglip"))
     for name in opened[0].weights.names():
         first, *others = [checkpoint.weights.read(name) for checkpoint in opened]
         assert all(np.array_equal(first, other) for other in others), name
@@ -102,13 +105,47 @@ def test_feature_layer_counts_as_in_the_configuration(layer: int, block: int, tm
     checkpoint = open_checkpoint(folder)
     assert checkpoint.spec.feature_layer == block
     assert f"tower.{block}.fc2.weight" in checkpoint.weights.names()
-    assert f"tower.{block + 1}.fc2.weight" not in checkpoint.weights.names()
 
 
 def test_deit_keeps_its_distillation_token_as_a_visual_token() -> None:
     spec = open_checkpoint(tiny_checkpoint(family="llava", tower="deit")).spec
     assert (spec.prefix_tokens, spec.kept_prefix_tokens) == (2, 1)
     assert open_checkpoint(tiny_checkpoint()).spec.kept_prefix_tokens == 0
+
+
+def test_siglip_has_patches_only_and_its_pooling_is_never_needed() -> None:
+    folder = tiny_checkpoint(family="llava", tower="siglip", names="hub", processor="old")
+    checkpoint = open_checkpoint(folder)
+    spec, tower = checkpoint.spec, checkpoint.spec.vision
+    assert (tower.image_px, tower.patch_px, tower.patches) == (52, 8, 6)
+    assert (tower.prefix_tokens, tower.class_tokens, tower.tokens, tower.positions) == (0, 0, 36, 36)
+    assert (tower.activation, tower.pre_norm, tower.patch_bias, tower.qkv_bias) == ("gelu_tanh", False, True, True)
+    assert (spec.kept_prefix_tokens, spec.preprocess.extra_tokens, spec.feature_layer) == (0, 0, tower.layers - 1)
+    assert (spec.preprocess.resize_exact, spec.preprocess.patch_px) == ((52, 52), 8)
+    assert (spec.preprocess.mean, spec.preprocess.std, spec.preprocess.resample) == ((0.5,) * 3, (0.5,) * 3, 3)
+    stored = load_file(folder / "model.safetensors")
+    assert {name for name in stored if ".head." in name} and {name for name in stored if "post_layernorm" in name}
+    used = {part.name for parts in checkpoint.weights.parts.values() for part in parts}
+    assert not any(".head." in name or "post_layernorm" in name for name in used)
+
+
+def test_the_tower_of_llava_interleave_has_729_tokens() -> None:
+    values = {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 14, "hidden_size": 1152}
+    values |= {"intermediate_size": 4304, "num_attention_heads": 16, "num_hidden_layers": 26, "vision_use_head": False}
+    tower = tower_from_config(Section("config.json.vision_config", values), "llava")
+    assert (tower.patches, tower.tokens, tower.positions, tower.head_dim) == (27, 729, 729, 72)
+
+
+def test_hub_configurations_of_siglip_may_leave_out_class_defaults(tmp_path: Path) -> None:
+    folder = own_copy(tiny_checkpoint(family="llava", tower="siglip"), tmp_path)
+    whole = open_checkpoint(folder).spec.vision
+
+    def forget(config: dict[str, Any]) -> None:
+        for key in ("hidden_act", "layer_norm_eps", "num_channels", "attention_dropout", "vision_use_head"):
+            del config["vision_config"][key]
+
+    edit_json(folder / "config.json", forget)
+    assert open_checkpoint(folder).spec.vision == whole
 
 
 def test_newer_and_older_processor_files_say_the_same() -> None:

@@ -37,7 +37,7 @@ def test_transformers_finds_every_tensor_and_no_other(variant: dict[str, Any]) -
     assert not any(report.values()), report
 
 
-@pytest.mark.parametrize("tower", ["clip", "vit", "dinov2", "deit"])
+@pytest.mark.parametrize("tower", ["clip", "vit", "dinov2", "deit", "siglip"])
 @pytest.mark.parametrize("swiglu", [False, True])
 def test_old_names_are_those_that_save_pretrained_writes(tower: str, swiglu: bool, tmp_path: Path) -> None:
     folder = tiny_checkpoint(family="llava", tower=tower, swiglu=swiglu and tower == "dinov2", names="old")

@@ -57,6 +57,20 @@ def test_a_kept_patch_is_clear_where_it_lies_and_the_rest_is_dim() -> None:
     assert tuple(panel[500, 500]) == DIM
 
 
+def test_pixels_beyond_the_last_whole_patch_go_with_it() -> None:
+    """4 patches of 7 and 2 pixels more, as SigLIP has 27 of 14 on 384."""
+    preprocess = Preprocess(
+        anyres=False, tile_px=30, patches=4, pinpoints=(), mean=(0.5,) * 3, std=(0.5,) * 3, resize_exact=(30, 30)
+    )
+    assert preprocess.patch_px == 7
+    assert share(sheet((30, 30), preprocess), DIM) < 1e-4
+    pixels = sheet((30, 30), preprocess, [15])
+    panel = pixels[48 : 48 + 700, 16 : 16 + 700]
+    edge = round(21 / 30 * 700)
+    assert tuple(panel[edge + 10, edge + 10]) == COLOUR and tuple(panel[-2, -2]) == COLOUR
+    assert tuple(panel[edge - 10, edge - 10]) == DIM and tuple(panel[edge + 10, edge - 10]) == DIM
+
+
 def test_what_the_centre_crop_cuts_off_is_dim() -> None:
     pixels = sheet((84, 28), SINGLE)
     row = pixels[150]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -111,14 +112,18 @@ def test_every_thumbnail_patch_lies_in_exactly_one_tile(
     assert (layout.region[1:].sum(axis=0) == 1).all()
 
 
-def test_region_follows_the_patch_centres() -> None:
-    preprocess = preprocess_of(4, ((2, 2),))
+@pytest.mark.parametrize("beyond", [0, 3])
+def test_region_follows_the_patch_centres(beyond: int) -> None:
+    whole = preprocess_of(4, ((2, 2),))
+    tile = whole.tile_px + beyond  # pixels that belong to no patch, as SigLIP has
+    preprocess = msgspec.structs.replace(whole, tile_px=tile, pinpoints=((2 * tile, 2 * tile),))
+    share = preprocess.patch_px / tile
     layout = layout_from_size(300, 700, preprocess)
     place = placement_from_size(300, 700, preprocess)
     for row in range(4):
         for col in range(4):
-            y = place.top + (row + 0.5) / 4 * place.height
-            x = place.left + (col + 0.5) / 4 * place.width
+            y = place.top + (row + 0.5) * share * place.height
+            x = place.left + (col + 0.5) * share * place.width
             tile = 1 + int(y // preprocess.tile_px) * 2 + int(x // preprocess.tile_px)
             assert layout.region[tile, row * 4 + col] == 1.0
 

@@ -15,6 +15,7 @@ from transformers import (
     MistralConfig,
     PretrainedConfig,
     Qwen2Config,
+    SiglipVisionConfig,
     ViTConfig,
 )
 
@@ -88,8 +89,18 @@ class Recipe:
         return SIZES[self.size]
 
     @property
+    def tile_px(self) -> int:
+        """Half a patch more than whole patches for SigLIP, whose usual 384 pixels are no multiple of 14 either."""
+        return self.shape.tile_px + (self.shape.patch_px // 2 if self.tower == "siglip" else 0)
+
+    @property
+    def strategy(self) -> str:
+        """Which visual tokens go on: all but the class token, or all where there is none."""
+        return "full" if self.tower == "siglip" else "default"
+
+    @property
     def grids_px(self) -> list[list[int]]:
-        tile = self.shape.tile_px
+        tile = self.tile_px
         return [[rows * tile, columns * tile] for rows, columns in self.pinpoints or self.shape.pinpoints]
 
 
@@ -113,6 +124,9 @@ def model_config(recipe: Recipe, vocab: int, ids: dict[str, int]) -> PretrainedC
     """The whole model's configuration. `ids` holds the special token ids: bos, eos, pad, image."""
     common: dict[str, Any] = {"vision_config": _vision_config(recipe), "text_config": _text_config(recipe, vocab, ids)}
     common |= {"image_token_index": ids["image"], "tie_word_embeddings": recipe.tied, "dtype": recipe.dtype}
+    common["vision_feature_select_strategy"] = recipe.strategy
+    if recipe.tower == "siglip":
+        common["vision_feature_layer"] = -1  # as llava-interleave has it
     if recipe.family == "llava":
         return LlavaConfig(**common)
     return LlavaNextConfig(**common, image_grid_pinpoints=recipe.grids_px)
@@ -124,13 +138,18 @@ def _vision_config(recipe: Recipe) -> PretrainedConfig:
         "hidden_size": size.vision_hidden,
         "num_hidden_layers": recipe.vision_layers or size.vision_layers,
         "num_attention_heads": size.vision_heads,
-        "image_size": size.tile_px,
+        "image_size": recipe.tile_px,
         "patch_size": size.patch_px,
     }
     if recipe.tower == "dinov2":
         ratio = size.vision_mlp // size.vision_hidden
         return Dinov2Config(**common, mlp_ratio=ratio, use_swiglu_ffn=recipe.swiglu)
-    towers: dict[str, Any] = {"clip": CLIPVisionConfig, "vit": ViTConfig, "deit": DeiTConfig}
+    towers: dict[str, Any] = {
+        "clip": CLIPVisionConfig,
+        "vit": ViTConfig,
+        "deit": DeiTConfig,
+        "siglip": SiglipVisionConfig,
+    }
     config: PretrainedConfig = towers[recipe.tower](**common, intermediate_size=size.vision_mlp)
     return config
 

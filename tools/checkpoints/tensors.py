@@ -31,6 +31,7 @@ _NESTED = (
     (r"\.attention\.v_proj\.", ".attention.attention.value."),
     (r"\.attention\.o_proj\.", ".attention.output.dense."),
 )
+_CLIP_NAMES = ("clip_vision_model", "siglip_vision_model")
 _NESTED_MLP = ((r"\.mlp\.fc1\.", ".intermediate.dense."), (r"\.mlp\.fc2\.", ".output.dense."))
 _SWIGLU = ((r"\.mlp\.gate_proj\.", ".mlp.weights_in."), (r"\.mlp\.down_proj\.", ".mlp.weights_out."))
 
@@ -75,9 +76,9 @@ def file_name(module_name: str, names: Names, tower: str) -> str:
     if names == "new":
         return module_name
     rules = [*_OLD]
-    if "vision_tower" in module_name and tower != "clip_vision_model":
+    if "vision_tower" in module_name and tower not in _CLIP_NAMES:
         rules += [*_NESTED, *(_SWIGLU if tower == "dinov2" else _NESTED_MLP)]
-    if names == "hub" and tower == "clip_vision_model":
+    if names == "hub" and tower in _CLIP_NAMES:
         rules.append((r"^vision_tower\.", "vision_tower.vision_model."))
     name = module_name
     for pattern, replacement in rules:

@@ -10,6 +10,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import LlavaNextProcessor, LlavaProcessor, PreTrainedTokenizerFast
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from .recipe import Recipe
 
@@ -92,21 +93,24 @@ def special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
 
 def build_processor(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlavaNextProcessor | LlavaProcessor:
     """Image processor, tokenizer and template, as the family's processor class."""
-    tile = recipe.shape.tile_px
+    tile = recipe.tile_px
     sizes: dict[str, Any] = {"size": {"shortest_edge": tile}, "crop_size": {"height": tile, "width": tile}}
     common: dict[str, Any] = {
         "tokenizer": tokenizer,
         "patch_size": recipe.shape.patch_px,
-        "vision_feature_select_strategy": "default",
+        "vision_feature_select_strategy": recipe.strategy,
         # The strategy "default" takes one off again, so this is the number of prefix tokens.
-        "num_additional_image_tokens": 2 if recipe.tower == "deit" else 1,
+        "num_additional_image_tokens": {"deit": 2, "siglip": 0}.get(recipe.tower, 1),
         "chat_template": chat_template(recipe),
     }
     image_processor: Any
     make: Any = LlavaProcessor if recipe.family == "llava" else LlavaNextProcessor
-    if recipe.family == "llava":
-        image_processor = LlavaImageProcessorPil(**sizes)
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3} if recipe.tower == "siglip" else {}
+    if recipe.family == "llava_next":
+        image_processor = LlavaNextImageProcessorPil(**sizes, **half, image_grid_pinpoints=recipe.grids_px)
+    elif recipe.tower == "siglip":
+        image_processor = SiglipImageProcessorPil(size=sizes["crop_size"], **half)
     else:
-        image_processor = LlavaNextImageProcessorPil(**sizes, image_grid_pinpoints=recipe.grids_px)
+        image_processor = LlavaImageProcessorPil(**sizes)
     processor: LlavaNextProcessor | LlavaProcessor = make(image_processor=image_processor, **common)
     return processor

@@ -24,7 +24,8 @@ def require_fit(
         if reason is not None:
             fitting = [name for name in registry if why_unfit(registry[name], plan, model, weights) is None]
             raise PlanError(
-                f"method {method.name} does not fit this model: {reason}; methods that fit: {', '.join(fitting)}"
+                f"method {method.name} does not fit this model: {reason}; methods that fit: {', '.join(fitting)}; "
+                "choose one with --method"
             )
     _require_settings(chosen, plan, model)
 
