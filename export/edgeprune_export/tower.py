@@ -25,7 +25,7 @@ def store_tower(
     """Stream the first `blocks` blocks into the weights file, yielding after each for progress."""
     store_vectors(writer, read, ["tower.patch.weight", "tower.position"])
     prefix = ("tower.class_token", "tower.distillation_token")[: spec.prefix_tokens]
-    writer.add("tower.prefix", (read(name).reshape(1, spec.hidden) for name in prefix))
+    writer.add("tower.prefix", (row.reshape(1, spec.hidden) for name in prefix for row in read(name)))
     if spec.patch_bias:
         store_vectors(writer, read, ["tower.patch.bias"])
     if spec.pre_norm:

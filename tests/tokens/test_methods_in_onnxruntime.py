@@ -126,7 +126,7 @@ def test_graph_and_eager_agree_at_the_smallest_and_almost_largest_budget(
     checkpoint = open_checkpoint(tiny_checkpoint())
     for keep in EDGES:
         with WeightsWriter(tmp_path / "weights.bin") as writer:
-            store_projector(writer, checkpoint.weights.read, checkpoint.spec.projector, "fp32")
+            store_projector(writer, checkpoint.weights.blocks, checkpoint.spec.projector, "fp32")
         graph = select_graph("select", method, keep, PLAN, checkpoint.spec, writer, "weights.bin")
         onnx.save(graph.model(), tmp_path / "select.onnx")
         session = session_of(tmp_path / "select.onnx")
