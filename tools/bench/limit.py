@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +119,7 @@ def _remove(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def forget(files: Iterator[Path]) -> None:
+def forget(files: Iterable[Path]) -> None:
     """Drop files from the page cache: pages that another group was charged for would be free for the measured one."""
     for path in files:
         descriptor = os.open(path, os.O_RDONLY)
