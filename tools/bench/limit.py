@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -68,14 +69,16 @@ def memory_limit(limit: int) -> Iterator[Group | str]:
         except OSError as error:
             reasons.append(f"{parent}: {error.strerror}")
             continue
+        group = Group(folder, files)
         try:
             _limit(folder, files, limit)
-        except OSError as error:
-            folder.rmdir()
-            reasons.append(f"{folder.parent}: {error.strerror}")
+            subprocess.run(group.inside(["true"]), check=True, capture_output=True)  # entering may be forbidden too
+        except (OSError, subprocess.CalledProcessError) as error:
+            reasons.append(f"{parent}: {getattr(error, 'strerror', 'a process cannot enter')}")
+            _remove(folder)
             continue
         try:
-            yield Group(folder, files)
+            yield group
         finally:
             _remove(folder)
         return
