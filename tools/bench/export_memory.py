@@ -38,8 +38,9 @@ def measure(journal: Journal, settings: Settings) -> tuple[list[Target], Section
     text = (
         "Budgets 1.0 and 0.2, parity gate on. The limit is a control group's: the kernel charges it with anonymous memory and with the "
         "page cache of every file that the export reads, writes or maps, drops such pages when the limit is reached, and kills when that "
-        "is not enough; `peak charged` is its own mark and reaches the limit as soon as files fill it. An export that finishes needs no "
-        "more memory than that; the rows without a limit show what dropping pages costs in time. The checkpoint is not in the page cache "
+        "is not enough; `peak charged` is its own mark and reaches the limit as soon as files fill it. Pages of files that "
+        "other processes brought in first, such as the code of libraries, are charged to those: the unique size holds them and can be "
+        "above the limit. The rows without a limit show what dropping pages costs in time. The checkpoint is not in the page cache "
         "when an export starts. The resident size counts a mapped page once for every graph that maps it; unique counts it once (PSS, "
         "read every half second)."
     )

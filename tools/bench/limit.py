@@ -2,7 +2,8 @@
 
 What counts is what the command touches first: its anonymous memory and the page cache of its files. When that reaches the limit the
 kernel drops clean pages of files and writes dirty ones out; when only anonymous memory is left to take, it kills. A command that
-finishes has shown that it needs no more, however many files it maps.
+finishes has shown that it needs no more, however many files it maps, beside pages that others brought in and are charged for: mostly
+the code of libraries.
 """
 
 from __future__ import annotations
