@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgeprune.models.layout import Shape
 from edgeprune.models.names import canonical_name
-from edgeprune.models.stored import DOWNLOAD_AGAIN, StoredTensor
+from edgeprune.models.stored import CHUNK_ELEMENTS, DOWNLOAD_AGAIN, StoredTensor
 from edgeprune_runtime.errors import CheckpointError
 
 Parts = tuple[StoredTensor, ...]
@@ -52,6 +52,13 @@ class Weights:
     def read_rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
         """Rows start..stop along the first axis as float32: for tables too large to hold twice."""
         return self._filled(name, start, stop, np.dtype(np.float32))
+
+    def blocks(self, name: str) -> Iterator[NDArray[np.float32]]:
+        """The tensor as float32, some rows (at most 16 MiB, but at least one) at a time."""
+        rows = self.shapes[name][0]
+        step = max(1, CHUNK_ELEMENTS // math.prod(self.shapes[name][1:]))
+        for start in range(0, rows, step):
+            yield self.read_rows(name, start, min(start + step, rows))
 
     def read_stored(self, name: str) -> NDArray[Any]:
         """The tensor as stored where NumPy can hold that (float16, float32); bfloat16 and float64 come as float32."""

@@ -24,7 +24,7 @@ def store_decoder(
 ) -> Iterator[str]:
     """Stream the language model into the weights file, yielding after each layer for progress."""
     shared_head = spec.tied and precision == "fp32"
-    writer.add("embed.weight", [read("embed.weight")], "float32" if shared_head else embedding_dtype)
+    writer.add("embed.weight", read("embed.weight"), "float32" if shared_head else embedding_dtype)
     yield "embedding"
     for i in range(spec.layers):
         p = f"layers.{i}"

@@ -22,6 +22,7 @@ from edgeprune.tokens.seen import Reads, union
 from edgeprune_export.cutting import cut_tower_graph
 from edgeprune_export.decoder import block_graph, head_graph, rotary_tables, store_decoder
 from edgeprune_export.graph import Graph
+from edgeprune_export.memory import return_freed_memory
 from edgeprune_export.options import ExportOptions, Track, capacity, packed_max, selections, silent
 from edgeprune_export.parity import cases, check_parity
 from edgeprune_export.projector import store_projector
@@ -68,6 +69,7 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
 
     Raises CheckpointError, PlanError, ExportError or ParityError.
     """
+    return_freed_memory()
     checkpoint = open_checkpoint(source)
     model = checkpoint.spec
     plan = replace(options.plan, feature_layer=model.feature_layer, last_layer=model.vision.layers - 1)
@@ -121,7 +123,7 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
 def _write_weights(
     writer: WeightsWriter, checkpoint: Checkpoint, reads: Reads, options: ExportOptions, room: int, track: Track
 ) -> None:
-    model, read = checkpoint.spec, checkpoint.weights.read
+    model, read = checkpoint.spec, checkpoint.weights.blocks
     _, blocks = tower_blocks(model, reads)
     language = model.language
     half = checkpoint.weights.dtype("embed.weight") == "float16"
@@ -133,7 +135,7 @@ def _write_weights(
         for _ in store_decoder(writer, read, language, options.precision, "float16" if half else "float32"):
             advance()
     if model.family == "llava_next":
-        writer.add("newline", [read("newline")])
+        writer.add("newline", read("newline"))
     # Kept positions reach as far as the unpruned sequence would, plus whatever text follows.
     positions = packed_max(model.preprocess, model.preprocess.candidates_max) + room
     cos, sin = rotary_tables(*inverse_frequencies(language.rope, language.head_dim), positions)

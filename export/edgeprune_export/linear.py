@@ -6,7 +6,7 @@ int8: per-output-channel symmetric weights [in, out] and per-tensor dynamic acti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,9 @@ from edgeprune_export.graph import CONTRIB, Graph
 from edgeprune_export.weights import WeightsWriter
 
 Precision = Literal["fp32", "int8"]
-Reader = Callable[[str], np.ndarray]
+Reader = Callable[[str], Iterable[np.ndarray]]
+"""Name -> the tensor in float32, in blocks of rows, so that no matrix is held whole."""
+_SLAB_BYTES = 16 << 20
 
 
 def store_linear(
@@ -23,13 +25,13 @@ def store_linear(
 ) -> None:
     """Write the layers `sources`, which share their input, as one wider layer `name` (q, k and v; gate and up)."""
     if precision == "fp32":
-        writer.add(f"{name}.weight", (read(f"{source}.weight") for source in sources))
+        writer.add(f"{name}.weight", (block for source in sources for block in read(f"{source}.weight")))
     else:
-        parts = [quantize_rows(read(f"{source}.weight")) for source in sources]
-        writer.add(f"{name}.int8", [np.concatenate([q for q, _ in parts]).T], "int8")
-        writer.add(f"{name}.scale", [np.concatenate([s for _, s in parts])])
+        blocks = [quantize_rows(block) for source in sources for block in read(f"{source}.weight")]
+        writer.add(f"{name}.int8", _transposed([rows for rows, _ in blocks]), "int8")
+        writer.add(f"{name}.scale", (scale for _, scale in blocks))
     if bias:
-        writer.add(f"{name}.bias", (read(f"{source}.bias") for source in sources))
+        writer.add(f"{name}.bias", (block for source in sources for block in read(f"{source}.bias")))
 
 
 def quantize_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -37,6 +39,14 @@ def quantize_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = np.abs(weight).max(axis=1) / 127.0
     scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
     return np.rint(weight / scale[:, None]).astype(np.int8), scale
+
+
+def _transposed(blocks: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Blocks of rows of a matrix [out, in] -> slabs of rows of its transpose [in, out], so that it is never held twice."""
+    inputs = blocks[0].shape[1]
+    step = max(1, _SLAB_BYTES // (sum(len(block) for block in blocks) * blocks[0].itemsize))
+    for start in range(0, inputs, step):
+        yield np.concatenate([block[:, start : start + step] for block in blocks]).T
 
 
 def linear(graph: Graph, writer: WeightsWriter, name: str, x: str, rows: int) -> str:
@@ -52,4 +62,4 @@ def linear(graph: Graph, writer: WeightsWriter, name: str, x: str, rows: int) ->
 def store_vectors(writer: WeightsWriter, read: Reader, names: Iterable[str]) -> None:
     """Write small tensors (norms, biases, class token ...) unchanged, in float32."""
     for name in names:
-        writer.add(name, [read(name)])
+        writer.add(name, read(name))

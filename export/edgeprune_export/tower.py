@@ -35,7 +35,7 @@ def store_tower(
     spec = model.vision
     store_vectors(writer, read, ["tower.patch.weight", "tower.position"])
     if prefix := PREFIX[: spec.prefix_tokens]:
-        writer.add("tower.prefix", (read(name).reshape(1, spec.hidden) for name in prefix))
+        writer.add("tower.prefix", (row.reshape(1, spec.hidden) for name in prefix for row in read(name)))
     if spec.patch_bias:
         store_vectors(writer, read, ["tower.patch.bias"])
     if spec.pre_norm:

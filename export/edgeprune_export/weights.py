@@ -1,6 +1,6 @@
 """The one weights file of a bundle: written once, tensor by tensor, shared by all graphs and all budgets.
 
-Tensors are appended as they are streamed from the checkpoint; only one is in memory at a time. Each starts on a page boundary so
+Tensors are appended as they are streamed from the checkpoint, a block of rows at a time. Each starts on a page boundary so
 that a runtime can map the file instead of reading it.
 """
 

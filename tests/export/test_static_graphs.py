@@ -165,7 +165,7 @@ def test_a_joint_layer_is_its_parts_side_by_side(precision: str, tmp_path: Path)
         for kind, a in zip(("weight", "bias"), pair, strict=True)
     }
     with WeightsWriter(tmp_path / "weights.bin") as writer:
-        store_linear(writer, "qkv", arrays.__getitem__, list(parts), bias=True, precision=precision)  # type: ignore[arg-type]
+        store_linear(writer, "qkv", lambda name: [arrays[name]], list(parts), bias=True, precision=precision)  # type: ignore[arg-type]
     g = Graph("joint", weights_file="weights.bin")
     g.output(linear(g, writer, "qkv", g.input("x", "float32", (3, 16)), 3), "y", "float32", (3, 16))
     onnx.save(g.model(), tmp_path / "joint.onnx")

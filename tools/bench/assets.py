@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +61,19 @@ def bundle(settings: Settings, precision: str, budgets: Sequence[str] = BUDGETS)
     return folder
 
 
-def export(model: Path, out: Path, precision: str, budgets: Iterable[str], log: Path, *more: str) -> Watched:
-    """`edgeprune export` in a process of its own."""
+def export(
+    model: Path,
+    out: Path,
+    precision: str,
+    budgets: Iterable[str],
+    log: Path,
+    *more: str,
+    enter: Callable[[list[str]], list[str]] = list,
+) -> Watched:
+    """`edgeprune export` in a process of its own; `enter` makes of the command one that runs in a control group."""
     chosen = [part for budget in budgets for part in ("--budget", budget)]
     program = python("-c", "from edgeprune.cli import main; main()", "export", str(model), "--out", str(out))
-    return run_watched([*program, "--precision", precision, *chosen, *more], log)
+    return run_watched(enter([*program, "--precision", precision, *chosen, *more]), log)
 
 
 def size_of(folder: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from edgeprune_profiles import units
-from tools.bench.assets import BUDGETS, bundle, checkpoint, export, picture, size_of
+from tools.bench import export_memory
+from tools.bench.assets import BUDGETS, bundle, picture, size_of
 from tools.bench.page import Page, Section, Target, at_most
 from tools.bench.process import python, run_watched
 from tools.bench.rounds import CPU, WALL, Journal, Sample, Samples, column
-from tools.bench.settings import Settings, say
+from tools.bench.settings import Settings
 
-GIB, MB = 1 << 30, 1_000_000
+MB = 1_000_000
 BUDGET = "0.2"
-_EXPORT_SIZES = {"anonymous": "peak anonymous", "unique": "peak unique resident", "peak": "peak resident"}
 _IMPORTS = {
     "bare python": "pass",
     "import edgeprune_runtime": "import edgeprune_runtime",
@@ -31,7 +30,7 @@ _IMPORTS = {
 def measure(settings: Settings) -> Page:
     """Run all measurements of this page."""
     journal = Journal("memory", settings)
-    parts = (_exports, _overhead, _disk, _imports)
+    parts = (export_memory.measure, _overhead, _disk, _imports)
     found = [part(journal, settings) for part in parts]
     text = (
         "Peaks of whole processes are the kernel's own high-water mark (VmHWM); the anonymous part is the highest of samples taken every "
@@ -45,55 +44,6 @@ def measure(settings: Settings) -> Page:
         [target for targets, _ in found for target in targets],
         journal.samples,
     )
-
-
-def _exports(journal: Journal, settings: Settings) -> tuple[list[Target], Section]:
-    """`edgeprune export` with the parity gate, at full budget and 0.2."""
-    model = checkpoint(settings, settings.export_size)
-    limit = 1.3 * size_of(model) + GIB
-    targets, rows = [], []
-    for precision in ("fp32", "int8"):
-        seen = journal.once(f"{precision} export", lambda: _export(settings, model, precision))  # noqa: B023
-        bound = f"of {units.size(size_of(model))} <= 1.3 x that + 1 GiB = {units.size(int(limit))}"
-        for kind, label in _EXPORT_SIZES.items():
-            found = units.size(seen[kind]) + ("" if seen["refused"] is None else ", without the gate")
-            targets.append(at_most(f"{precision} export {bound}: {label}", found, seen[kind], limit))
-        times = [f"{seen[clock]:.0f} s" for clock in ("wall", "cpu")]
-        gate = "passed" if seen["refused"] is None else f"refused, so exported without: {seen['refused']}"
-        rows.append([precision, *(units.size(seen[kind]) for kind in (*_EXPORT_SIZES, "disk")), *times, gate])
-    head = ["precision", *_EXPORT_SIZES.values(), "bundle on disk", "wall", "processor", "parity gate"]
-    text = (
-        "Budgets 1.0 and 0.2. Anonymous memory is what the machine must have. Mapped weights come on top as far as there is room: "
-        "the kernel drops such pages when memory is short, and the resident size counts a page once for every graph that maps it; "
-        "unique counts it once (PSS, read every half second)."
-    )
-    return targets, Section("Export", text, head, rows)
-
-
-def _export(settings: Settings, model: Path, precision: str) -> dict[str, Any]:
-    """Peaks of one export; where the gate refuses, those of an export without it, and why it refused."""
-    say(f"exporting {model.name} in {precision} with the parity gate")
-    out, log = settings.work / "watched-export", settings.work / "watched-export.log"
-    shutil.rmtree(out, ignore_errors=True)
-    refused = None
-    try:
-        seen = export(model, out, precision, ("1.0", BUDGET), log)
-    except RuntimeError as error:
-        if "graph and eager reference differ" not in str(error):
-            raise
-        refused = (
-            next(line for line in str(error).splitlines() if "differ" in line).removeprefix("error: ").split(";")[0]
-        )
-        say(f"the gate refused ({refused}); exporting without it")
-        seen = export(model, out, precision, ("1.0", BUDGET), log, "--no-parity")
-    found = {
-        "peak": seen.peak_bytes,
-        "anonymous": seen.anonymous_bytes,
-        "unique": seen.unique_bytes,
-        "disk": size_of(out),
-    }
-    shutil.rmtree(out)
-    return found | {"wall": seen.wall_s, "cpu": seen.cpu_s, "refused": refused}
 
 
 def _overhead(journal: Journal, settings: Settings) -> tuple[list[Target], Section]:

@@ -122,7 +122,7 @@ def _graphs(settings: Settings, precision: Any, layers: int) -> Path:
     say(f"writing {precision} graphs of {layers} layers")
     inverse = 1 / spec.rope.theta ** (np.arange(0, spec.head_dim, 2) / spec.head_dim)
     with WeightsWriter(folder / "weights.bin") as writer:
-        for _ in store_decoder(writer, lambda name: _values(name, spec), spec, precision, "float32"):
+        for _ in store_decoder(writer, lambda name: [_values(name, spec)], spec, precision, "float32"):
             pass
         for name, table in zip(("rotary.cos", "rotary.sin"), rotary_tables(inverse, 1.0, CAPACITY), strict=True):
             writer.add(name, [table])

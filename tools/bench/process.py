@@ -57,6 +57,14 @@ class Watched:
     cpu_s: float
 
 
+class Ended(RuntimeError):
+    """A watched child failed; `seen` is what it took until then."""
+
+    def __init__(self, text: str, seen: Watched) -> None:
+        super().__init__(text)
+        self.seen = seen
+
+
 def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
@@ -65,7 +73,7 @@ def run_watched(command: list[str], log: Path, period_s: float = 0.02) -> Watche
     """Run a command and look at its memory every `period_s`; the resident peak is the kernel's own mark.
 
     ru_maxrss is not used: a child inherits it from the process that started it.
-    Raises RuntimeError with the end of its output when it fails.
+    Raises Ended with the end of its output when it fails.
     """
     peak = anonymous = unique = looks = 0
     began = time.perf_counter()
@@ -80,7 +88,8 @@ def run_watched(command: list[str], log: Path, period_s: float = 0.02) -> Watche
                 break
             time.sleep(period_s)
         child.returncode = os.waitstatus_to_exitcode(status)
+    seen = Watched(peak, anonymous, unique, time.perf_counter() - began, usage.ru_utime + usage.ru_stime)
     if child.returncode != 0:
         tail = log.read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}:\n{tail}")
-    return Watched(peak, anonymous, unique, time.perf_counter() - began, usage.ru_utime + usage.ru_stime)
+        raise Ended(f"{' '.join(command)} ended with {child.returncode}:\n{tail}", seen)
+    return seen
