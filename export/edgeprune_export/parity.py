@@ -69,7 +69,7 @@ _LIMITS = {
 }
 
 
-# What methods that decide between near ties must agree on, however their sums are rounded.
+# Share of tokens on which graph and eager must agree from the same features, for methods whose near ties rounding decides.
 _NEAR_TIES = 0.8
 
 
@@ -176,17 +176,19 @@ def _vision_cases(
         names = ("features", *method.reads(plan).names, "slot", "region", "mosaic")
         expected = method.reduce(seen_from({name: by_graph[name] for name in names}), selection.keep, plan)
         eager = seen_from({name: by_eager[name] for name in names})
-        close = method.near_ties
+        steady = method.steady
         same = _share(expected.index.numpy(), selected.kept)
-        at, own = selection.budget, _NEAR_TIES if close else 1.0
+        at, own = selection.budget, 1.0 if steady == 1 else _NEAR_TIES
         _at_least(checks, f"{selection.graph}: indices equal the method's", at, same, own)
         shared = _share(method.reduce(eager, selection.keep, plan).index.numpy(), selected.kept)
-        wanted = min(limits.kept, _NEAR_TIES) if close else limits.kept
+        wanted = min(limits.kept, steady)
         _at_least(checks, f"{selection.graph}: indices of the eager tower kept", at, shared, wanted)
         rows = reference.project(combine.apply(eager, expected))
         visual = _in_order(rows, expected.index.numpy(), selected)
-        norm = _typical if close else limits.norm  # one member that joined another merge changes a row, not the picture
-        limit = max(limits.visual, 1 - _NEAR_TIES) if close else limits.visual
+        norm = (
+            limits.norm if steady == 1 else _typical
+        )  # one member that joined another merge changes a row, not the picture
+        limit = limits.visual if steady == 1 else max(limits.visual, 1 - _NEAR_TIES)
         difference = _relative(selected.visual, visual, norm)
         _at_most(checks, f"{selection.graph}: projected tokens", at, difference, limit)
         if selection.method in (plan.method, "full"):

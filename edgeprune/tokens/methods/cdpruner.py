@@ -43,6 +43,6 @@ CDPRUNER = Method(
     evidence="code read",
     differs="relevance from the language model's embeddings (sign 1) instead of CLIP's text tower (sign -1)",
     cost="N^2 D + K^2 N",
-    near_ties=True,
+    steady=0.8,
     settings=(_SIGN,),
 )

@@ -59,7 +59,7 @@ DIVPRUNE = Method(
     evidence="code read",
     differs="newline tokens take no part; nothing is chosen twice",
     cost="N^2 D + K N",
-    near_ties=True,
+    steady=0.8,
 )
 TODRE = Method(
     "todre",
@@ -70,7 +70,7 @@ TODRE = Method(
     evidence="paper",
     differs="the first stage only: no tokens leave inside the language model",
     cost="N^2 D + K N",
-    near_ties=True,
+    steady=0.4,
 )
 TODRE_KCENTER = Method(
     "todre-kcenter",
@@ -81,5 +81,5 @@ TODRE_KCENTER = Method(
     evidence="paper",
     differs="the first stage only: no tokens leave inside the language model",
     cost="N^2 D + K N",
-    near_ties=True,
+    steady=0.4,
 )

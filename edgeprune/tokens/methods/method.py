@@ -52,7 +52,8 @@ class Method:
     differs    where it departs from its source on purpose
     cost       growth with N tokens, K kept and C channels
     cuts       (plan, keep, tiles, tokens per tile) -> {block: tokens of a tile that stay after it}, for methods inside the tower
-    near_ties  it compares sums of many products, so that the order of summation may decide between two nearly equal tokens
+    steady     least share of the kept tokens that another rounding of what it reads leaves as they are; below 1 for methods that compare
+               sums of many products or choose one token after the other, where a near tie may fall either way
     """
 
     name: str
@@ -63,7 +64,7 @@ class Method:
     evidence: Evidence = "own"
     differs: str = ""
     cost: str = "N log N"
-    near_ties: bool = False
+    steady: float = 1.0
     settings: tuple[Setting, ...] = ()
     calibration: Calibration | None = None
     cuts: Callable[[TokenPlan, int, int, int], Mapping[int, int]] | None = None

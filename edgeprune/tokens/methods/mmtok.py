@@ -38,5 +38,5 @@ MMTOK = Method(
     evidence="code read",
     differs="the source also drops stop words and boiler-plate from the question",
     cost="N^2 C + K N^2",
-    near_ties=True,
+    steady=0.8,
 )

@@ -109,7 +109,7 @@ PRUMERGE = Method(
     evidence="code read",
     differs="K is given, not drawn from quartiles; the order is ascending; the last token stands where its heaviest part stood",
     cost="N^2 C + K N (log N + C)",
-    near_ties=True,
+    steady=0.8,
     settings=(_NEIGHBOURS,),
     calibration=Calibration(
         "the share of tokens the source would keep (reported)", _measure, lambda measured, plan: {}
@@ -124,7 +124,7 @@ PRUMERGE_PLUS = Method(
     evidence="code read",
     differs="as prumerge; evenly spaced tokens are chosen first, so none is counted twice",
     cost="N^2 C + K N (log N + C)",
-    near_ties=True,
+    steady=0.8,
     settings=(_NEIGHBOURS, _SPREAD),
     calibration=Calibration(
         "the share of tokens the source would keep (reported), and how many of them evenly spaced",

@@ -94,7 +94,7 @@ FOPRU = Method(
     evidence="reconstruction",
     differs="known from the abstract and a review only",
     cost="N^2",
-    near_ties=True,
+    steady=0.8,
     settings=(_SIDE,),
     calibration=_CALIBRATION,
 )
@@ -107,7 +107,7 @@ FOPRU_ROW = Method(
     evidence="reconstruction",
     differs="known from the abstract and a review only; the last row of a tile is cut to keep exactly K",
     cost="N^2",
-    near_ties=True,
+    steady=0.8,
     settings=(_SIDE,),
     calibration=_CALIBRATION,
 )
@@ -120,6 +120,6 @@ HIPRUNE = Method(
     evidence="code read",
     differs="padding gets nothing",
     cost="N^2",
-    near_ties=True,
+    steady=0.8,
     settings=(_OBJECT, _ANCHORS),
 )

@@ -67,6 +67,6 @@ RECOVERABLE = Method(
     evidence="reconstruction",
     differs="fixed shares instead of outlier thresholds; evenly spaced anchors instead of clusters; no CLIP text tower",
     cost="K N C",
-    near_ties=True,
+    steady=0.8,
     settings=(_VISUAL, _TEXT),
 )

@@ -87,7 +87,7 @@ VFLOWOPT = Method(
     evidence="code read",
     differs="the first stage only; sinks are counted, not thresholded; cells share exactly what is left",
     cost="N^2 + K N C",
-    near_ties=True,
+    steady=0.8,
     settings=(_SINKS, _CELL, _ENTROPY, _THRESHOLD),
     calibration=Calibration("how many sinks the source's threshold finds in a tile", _measure, _settle),
 )

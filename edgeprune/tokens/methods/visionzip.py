@@ -56,6 +56,6 @@ VISIONZIP = Method(
     evidence="code read",
     differs="the class token is not handed to the language model; tiles share both parts equally",
     cost="N^2 C / H + K N C",
-    near_ties=True,
+    steady=0.8,
     settings=(_CONTEXTUAL,),
 )

@@ -39,6 +39,6 @@ VISPRUNER = Method(
     evidence="code read",
     differs="padding is neither kept nor compared",
     cost="N^2 C + N^3 / 8",
-    near_ties=True,
+    steady=0.4,
     settings=(_IMPORTANT, _STEP),
 )
