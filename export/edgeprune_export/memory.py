@@ -2,8 +2,8 @@
 
 An export allocates and frees thousands of matrices, streamed in one after the other. glibc serves allocations below a threshold from
 its arenas, and raises that threshold to the size of what was freed, up to 32 MiB; freed matrices then lie below live small blocks
-and are not returned to the kernel: gigabytes for a model of two. With fixed thresholds every matrix is a mapping of its own, whose
-memory goes back when it is freed.
+and are not returned to the kernel. With fixed thresholds every matrix is a mapping of its own, whose memory goes back when it is
+freed.
 """
 
 from __future__ import annotations
