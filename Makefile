@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 DEMO = demo
 REFERENCE = tools/reference_vlm
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench methods-table clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -38,6 +38,11 @@ check: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python tools/bench.py all --out docs/measurements
+
+# What every method costs and how accurate it is, beside random: about an hour; resumable.
+methods-table: $(VENV)/installed
+	$(BIN)/python tools/selector_costs.py --work build/costs
+	$(BIN)/python tools/methods_table.py --work build/methods
 
 clean:
 	rm -rf $(VENV) $(DEMO)
