@@ -41,7 +41,7 @@ def test_kinds_are_scored_apart(evaluated):
 def test_a_picture_is_encoded_once_for_all_selections_and_questions(tiny_bundle, questions, monkeypatch):
     encoded = []
     encode = Vision.encode
-    monkeypatch.setattr(Vision, "encode", lambda self, tiles: (encoded.append(1), encode(self, tiles))[1])
+    monkeypatch.setattr(Vision, "encode", lambda self, *seen: (encoded.append(1), encode(self, *seen))[1])
     answer("eval", tiny_bundle, "--data", questions, *QUICK)
     assert len(encoded) == 3
 
