@@ -70,11 +70,18 @@ def notes_of(selection: SelectionSpec, layout: Layout, kept: int) -> tuple[str, 
     notes = []
     if layout.grid != (0, 0) and 0 in layout.mosaic:
         notes.append("the picture is so thin that unpadding leaves no token of its tiles: only the thumbnail is seen")
+    candidates = int((layout.slot >= 0).sum())
     if kept < selection.keep and selection.method != "full":
-        notes.append(
-            f"the picture has {kept} visual tokens after unpadding, fewer than the budget of {selection.keep}: all of them were kept, "
-            "so the budget did not bind"
-        )
+        if kept == candidates:
+            notes.append(
+                f"the picture has {kept} visual tokens after unpadding, fewer than the budget of {selection.keep}: all of them were kept, "
+                "so the budget did not bind"
+            )
+        else:
+            notes.append(
+                f"{selection.method} left {kept} of the picture's {candidates} visual tokens, fewer than the budget of {selection.keep}: "
+                "it drops tokens inside the tower, and a picture this thin has few in each tile"
+            )
     return tuple(notes)
 
 

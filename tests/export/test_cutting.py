@@ -101,3 +101,11 @@ def test_the_graph_of_a_deep_tower_passes_the_gate_and_keeps_k() -> None:
         for view in model.see_each(picture, [("0.2", None), ("0.05", None), ("0.5", None)]):
             assert len(view.kept) == view.selection.keep
             assert (view.layout.slot.reshape(-1)[view.kept] >= 0).all()
+
+
+def test_a_picture_too_thin_for_its_tiles_is_answered_and_says_what_happened() -> None:
+    bundle = exported(DEEP, budgets=["0.2", "0.05", "0.5"], plan={"method": "flowcut"})
+    with Model.open(bundle, threads=1) as model:
+        view = model.see(np.zeros((3, 900, 3), np.uint8), budget="0.2")  # only the thumbnail has tokens, cut to 18
+    assert len(view.kept) == 18
+    assert any("flowcut left 18 of the picture's 36 visual tokens" in note for note in view.notes)

@@ -58,6 +58,7 @@ def reads_in_words(method: Method) -> str:
             (reads.projected, "projected"),
             (reads.question, "question"),
             (reads.entropy, "entropy"),
+            (reads.flow, "queries, keys and values of all layers"),
         )
         if flag
     ]
