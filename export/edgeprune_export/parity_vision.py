@@ -97,7 +97,7 @@ class VisionGate:
         same = _share(expected.index.numpy(), selected.kept)
         self.checks.at_least(f"{selection.graph}: indices equal the method's", at, same, 1.0 if steady else _NEAR_TIES)
         shared = _share(method.reduce(on_eager, selection.keep, self.plan).index.numpy(), selected.kept)
-        wanted = min(limits.kept, method.steady)
+        wanted = limits.kept * method.steady
         self.checks.at_least(f"{selection.graph}: indices of the eager tower kept", at, shared, wanted)
         rows = self.reference.project(combine.apply(on_eager, expected))
         rows = _in_order(rows, expected.index.numpy(), selected)

@@ -16,6 +16,12 @@ from tests.commands import answer, complaint, invoke
 MINE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "mine.py"
 
 
+@pytest.fixture(autouse=True)
+def registry_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(METHODS, "_known", dict(METHODS._known))
+
+
 def test_every_method_says_what_it_reads_where_it_acts_and_where_it_comes_from() -> None:
     found = answer("methods")
     assert set(found) == set(METHODS) and len(found) >= 20
