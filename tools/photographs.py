@@ -102,7 +102,7 @@ def agreement(
     """Per (method, K): 1 where the top-1 class is that of the unpruned network, else 0, one per photograph."""
     config = model.config
     patches = config.image_size // config.patch_size
-    spec: Any = SimpleNamespace(feature_layer=layer, vision=SimpleNamespace(hidden=config.hidden_size))
+    spec: Any = SimpleNamespace(feature_layer=layer, vision=SimpleNamespace(hidden=config.hidden_size, class_tokens=1))
     plan = TokenPlan(feature_layer=layer, last_layer=layer + 1)
     layout = {
         "slot": torch.arange(patches**2)[None],
