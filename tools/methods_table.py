@@ -1,7 +1,7 @@
 """Accuracy and cost of every registered method, written as docs/measurements/methods.md.
 
 Accuracy: the reference model's held-out pictures at keep ratios 0.4, 0.2, 0.1 and 0.05, each with its paired difference from `random` at
-the same K. Cost: select graphs on made features of CLIP-L's size beside a full prefill, see tools/selector_costs.py.
+the same K. Cost: select graphs on made features at CLIP-L's token counts beside a full prefill, see tools/selector_costs.py.
 Each step is resumable: kill it and start it again.
 
     python tools/methods_table.py --work build/methods --scenes 100

@@ -56,7 +56,8 @@ def run(
         with Model.open(bundle, backend=backend, threads=threads, verify=check) as model:
             pictures: list[Path | None] = [*image] if image else [None]
             for number, picture in enumerate(pictures):
-                view = None if picture is None else model.see(picture, budget=budget, method=method)
+                # For a method that looks at the question, what is drawn is what the first question keeps.
+                view = None if picture is None else model.see(picture, budget=budget, method=method, question=prompt[0])
                 if picture is not None and view is not None and show_tokens is not None:
                     drawn = show_tokens if number == 0 else show_tokens.with_stem(f"{show_tokens.stem}-{number + 1}")
                     _draw(model, picture, view, drawn)

@@ -22,7 +22,7 @@ class ModelAnswerer:
 
     def answer(self, image: Path, question: str, selection: str) -> str:
         if image != self._image:
-            views = self._model.see_each(image, list(self._choices.values()))
+            views = self._model.see_each(image, list(self._choices.values()), question=question)
             self._image, self._views = image, dict(zip(self._choices, views, strict=True))
         return self._model.ask(question, image=self._views[selection], max_tokens=self._max_tokens).text
 

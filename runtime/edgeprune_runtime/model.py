@@ -150,6 +150,10 @@ class Model:
         """The view itself, or what its method keeps of the same encoded picture for this question."""
         if view.encoded is None or view.question == question:
             return replace(view, spans=())
+        if view.selection not in self._manifest.selections:
+            raise RequestError(
+                "this View was made by another bundle, which holds other selections; see the picture again"
+            )
         self._vision.restore(view.selection, view.encoded)
         return self._view(view.selection, view.layout, view.size, (), question)
 

@@ -15,7 +15,7 @@ import numpy as np
 from edgeprune_runtime.backends import Backend, Session
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.entropy import patch_entropy
-from edgeprune_runtime.errors import BundleError
+from edgeprune_runtime.errors import BundleError, RequestError
 from edgeprune_runtime.layout import Layout
 from edgeprune_runtime.spec import SelectionSpec
 
@@ -100,8 +100,12 @@ class Vision:
         return Encoded({name: seen[name].copy() for name in names if not name.startswith("question")})
 
     def restore(self, selection: SelectionSpec, encoded: Encoded) -> None:
-        """Put an encoded picture back into the buffers."""
+        """Put an encoded picture back into the buffers. Raises RequestError for one that another model made."""
         seen = self.seen(selection.tower)
+        if any(name not in seen or seen[name].shape != value.shape for name, value in encoded.readings.items()):
+            raise RequestError(
+                "this View was made by another model, whose readings have other shapes; see the picture again"
+            )
         for name, value in encoded.readings.items():
             seen[name][:] = value
 

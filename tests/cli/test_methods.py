@@ -12,6 +12,7 @@ from edgeprune.tokens.methods import METHODS
 from edgeprune_profiles.picture import draw_picture
 from tests.checkpoints import tiny_checkpoint
 from tests.commands import answer, complaint, invoke
+from tests.exports import every_method
 
 MINE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "mine.py"
 
@@ -32,9 +33,7 @@ def test_every_method_says_what_it_reads_where_it_acts_and_where_it_comes_from()
     assert found["mmtok"]["question"] and not found["hired"]["question"]
     assert found["flowcut"]["acts"] == "inside the tower" and found["flowcut"]["calibration"]
     assert found["hired"]["reads"] == ["attention_0", "attention_22"]
-    assert all(
-        found[name]["differs"] for name in ("prumerge", "visionzip", "recoverable", "fopru", "damro") if name in found
-    )
+    assert all(found[name]["differs"] for name in ("prumerge", "visionzip", "recoverable", "fopru", "damro"))
 
 
 def test_one_method_is_described_in_full() -> None:
@@ -180,3 +179,17 @@ def test_calibration_without_something_to_do_is_refused(method: str, folder: str
     )
     assert words in line
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_the_tokens_that_are_drawn_are_those_of_the_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeprune_runtime import draw
+
+    drawn: list[list[int]] = []
+    sheet = draw.draw_kept
+    monkeypatch.setattr(draw, "draw_kept", lambda *seen: (drawn.append(seen[3]), sheet(*seen))[1])
+    draw_picture(90, 90, seed=1).save(tmp_path / "a.png")
+    words = ("--image", tmp_path / "a.png", "--prompt", "how many blue circle ?", "--method", "mmtok")
+    words += ("--max-tokens", 1, "--show-tokens", tmp_path / "kept.png")
+    told = answer("run", every_method(), *words)
+    (kept,) = drawn
+    assert [[i // 36, i % 36 // 6, i % 6] for i in kept] == told["kept"]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from edgeprune_runtime import Model
+from edgeprune_runtime import Model, RequestError
 from edgeprune_runtime.entropy import patch_entropy
 from edgeprune_runtime.spec import Preprocess
-from edgeprune_runtime.vision import _Tower
+from edgeprune_runtime.vision import Encoded, _Tower
 from edgeprune_runtime.words import content_words
 from tests.exports import every_method
 
@@ -51,6 +53,18 @@ def test_asking_again_does_not_run_the_tower(model: Model, monkeypatch: pytest.M
     other = model.ask(OTHER, image=view, max_tokens=1)
     assert [span.name for span in same.spans if span.name == "select"] == []
     assert [span.name for span in other.spans if span.name == "select"] == ["select"]
+
+
+def test_a_view_of_another_bundle_or_model_is_refused_and_the_model_stays_usable(model: Model) -> None:
+    view = model.see(picture(), method="mmtok", question=ONE)
+    assert view.encoded is not None
+    other = replace(view, selection=msgspec.structs.replace(view.selection, keep=7))
+    with pytest.raises(RequestError, match="another bundle"):
+        model.ask(OTHER, image=other)
+    readings = {name: value[:, :1] for name, value in view.encoded.readings.items()}
+    with pytest.raises(RequestError, match="another model"):
+        model.ask(OTHER, image=replace(view, encoded=Encoded(readings)))
+    assert model.ask(OTHER, image=view, max_tokens=1).visual_tokens == view.selection.keep
 
 
 def test_a_method_that_does_not_read_the_question_ignores_it(model: Model) -> None:
