@@ -39,7 +39,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         opened = Bundle.open(bundle, verify=False)
         manifest = opened.manifest
         language = manifest.language
-        cache_bytes = 2 * language.layers * language.kv_heads * language.capacity * language.head_dim * 4
+        cache_bytes = 2 * sum(language.kv_heads) * language.capacity * language.head_dim * 4
         if json:
             emit({"bundle": str(bundle), "sha256": opened.sha256, "cache_bytes": cache_bytes, "manifest": manifest})
             return

@@ -24,7 +24,7 @@ def needed_tensors(
 
 def later_tensors(vision: TowerSpec, feature_layer: int) -> dict[str, Shape]:
     """Name -> shape of the tower's tensors after the feature layer, which only some methods read."""
-    blocks = (_tower_block(f"tower.{i}", vision) for i in range(feature_layer + 1, vision.layers))
+    blocks = (_tower_block(f"tower.{i}", vision.at(i)) for i in range(feature_layer + 1, vision.layers))
     return {name: shape for block in blocks for name, shape in block.items()}
 
 
@@ -47,12 +47,12 @@ def _tower(spec: TowerSpec, blocks: int) -> dict[str, Shape]:
     if spec.pre_norm:
         shapes |= _norm("tower.pre_norm", width)
     for i in range(blocks):
-        shapes |= _tower_block(f"tower.{i}", spec)
+        shapes |= _tower_block(f"tower.{i}", spec.at(i))
     return shapes
 
 
 def _tower_block(name: str, spec: TowerSpec) -> dict[str, Shape]:
-    width, inner = spec.hidden, spec.heads * spec.head_dim
+    width, inner = spec.hidden, spec.inner
     shapes = _norm(f"{name}.norm1", width)
     for part in "qkv":
         shapes |= _linear(f"{name}.{part}", inner, width, spec.qkv_bias)
@@ -73,18 +73,24 @@ def _tower_block(name: str, spec: TowerSpec) -> dict[str, Shape]:
 
 def _language(spec: DecoderSpec) -> dict[str, Shape]:
     width = spec.hidden
-    queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     shapes: dict[str, Shape] = {"embed.weight": (spec.vocab, width)}
     for i in range(spec.layers):
-        name = f"layers.{i}"
-        shapes[f"{name}.norm1.weight"] = (width,)
-        shapes |= _linear(f"{name}.q", queries, width, spec.attention_bias)
-        shapes |= _linear(f"{name}.k", keys, width, spec.attention_bias)
-        shapes |= _linear(f"{name}.v", keys, width, spec.attention_bias)
-        shapes |= _linear(f"{name}.o", width, queries, spec.output_bias)
-        shapes[f"{name}.norm2.weight"] = (width,)
-        shapes |= _linear(f"{name}.gate", spec.mlp, width, spec.mlp_bias)
-        shapes |= _linear(f"{name}.up", spec.mlp, width, spec.mlp_bias)
-        shapes |= _linear(f"{name}.down", width, spec.mlp, spec.mlp_bias)
+        shapes |= _language_layer(f"layers.{i}", spec.at(i))
     shapes["norm.weight"] = (width,)
     return shapes if spec.tied else {**shapes, "head.weight": (spec.vocab, width)}
+
+
+def _language_layer(name: str, spec: DecoderSpec) -> dict[str, Shape]:
+    width = spec.hidden
+    queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    return {
+        f"{name}.norm1.weight": (width,),
+        **_linear(f"{name}.q", queries, width, spec.attention_bias),
+        **_linear(f"{name}.k", keys, width, spec.attention_bias),
+        **_linear(f"{name}.v", keys, width, spec.attention_bias),
+        **_linear(f"{name}.o", width, queries, spec.output_bias),
+        f"{name}.norm2.weight": (width,),
+        **_linear(f"{name}.gate", spec.mlp, width, spec.mlp_bias),
+        **_linear(f"{name}.up", spec.mlp, width, spec.mlp_bias),
+        **_linear(f"{name}.down", width, spec.mlp, spec.mlp_bias),
+    }

@@ -7,7 +7,7 @@ with or without a class token, a two-layer projector, a decoder with rotary posi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from edgeprune_runtime.spec import Preprocess
@@ -16,6 +16,14 @@ Family = Literal["llava_next", "llava"]
 TowerKind = Literal["clip", "vit", "dinov2", "deit", "siglip"]
 DecoderKind = Literal["llama", "mistral", "qwen2"]
 RopeKind = Literal["default", "linear", "llama3", "yarn"]
+
+
+@dataclass(frozen=True)
+class Width:
+    """What one block has: head groups (in a tower every head is its own) and inner channels of its MLP."""
+
+    groups: int
+    mlp: int
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,18 @@ class TowerSpec:
     layer_scale: bool
     swiglu: bool
     prefix_tokens: int  # class token, and DeiT's distillation token; none in SigLIP
+    widths: tuple[Width, ...] = ()  # per block, where blocks differ; heads and mlp are then those of the source
+
+    def at(self, block: int) -> TowerSpec:
+        """The tower as block `block` sees it: its own heads and MLP width."""
+        if not self.widths:
+            return self
+        return replace(self, heads=self.widths[block].groups, mlp=self.widths[block].mlp, widths=())
+
+    @property
+    def inner(self) -> int:
+        """Width of queries, keys and values: C, unless heads were pruned."""
+        return self.heads * self.head_dim
 
     @property
     def patches(self) -> int:
@@ -100,6 +120,15 @@ class DecoderSpec:
     rope: RopeSpec
     sliding_window: int | None  # a query sees the last `sliding_window` positions, itself included; None: all
     max_positions: int
+    widths: tuple[Width, ...] = ()  # per layer, where layers differ; heads, kv_heads and mlp are then those of the source
+
+    def at(self, layer: int) -> DecoderSpec:
+        """The decoder as layer `layer` sees it: its own head groups and MLP width."""
+        if not self.widths:
+            return self
+        groups = self.widths[layer].groups
+        share = self.heads // self.kv_heads
+        return replace(self, heads=groups * share, kv_heads=groups, mlp=self.widths[layer].mlp, widths=())
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,16 @@ def cut_tower_graph(
     valid = g.node("Reshape", [g.input("valid", "float32", (1, tokens)), g.integers(tokens)])
     place = g.constant("places", np.arange(tokens))  # [n]: which patch of the tile each row is
     score, n = "", tokens
-    steps: dict[tuple[int, int | None, bool], onnx.ModelProto] = {}
+    steps: dict[tuple[int, int, int | None, bool], onnx.ModelProto] = {}
     for i in range(model.feature_layer + 1):
-        q, k, v = queries_keys_values(g, writer, spec, f"tower.{i}", x, n + 1)
-        x = block(g, writer, spec, f"tower.{i}", x, (q, k, v), n + 1)
+        at = spec.at(i)
+        q, k, v = queries_keys_values(g, writer, at, f"tower.{i}", x, n + 1)
+        x = block(g, writer, at, f"tower.{i}", x, (q, k, v), n + 1)
         if i == model.feature_layer:
             break
-        key = (n, cuts.get(i), bool(score))
+        key = (n, at.heads, cuts.get(i), bool(score))
         if key not in steps:
-            steps[key] = _step(n, spec.hidden, spec.heads, cuts.get(i), bool(score))
+            steps[key] = _step(n, at.inner, at.heads, cuts.get(i), bool(score))
         steps[key].graph.name = f"flow_{i}"
         given = {"q": q, "k": k, "v": v, "valid": valid, **({"before": score} if score else {})}
         made = {"score": f"score_{i}", "valid": f"valid_{i}"} | ({"rows": f"rows_{i}"} if i in cuts else {})

@@ -49,7 +49,7 @@ def block_graph(
     """All decoder layers over `rows` new positions and a cache of `capacity` positions.
 
     Inputs: embeds [rows, D]; position_ids [1, rows]; row [1], the row whose hidden state is returned; last_index [1], the cache
-    index of the last new position; total [1], that plus one; past_key_i / past_value_i [1, G, capacity, d].
+    index of the last new position; total [1], that plus one; past_key_i / past_value_i [1, G_i, capacity, d].
     Outputs: hidden [1, D] after the final norm; present_key_i / present_value_i, to be bound to the same buffers as the past.
     """
     g = Graph(name, weights_file=weights_file)
@@ -59,30 +59,31 @@ def block_graph(
     last_index = g.input("last_index", "int32", (1,))
     total = g.input("total", "int32", (1,))
     cos, sin = g.weight(writer["rotary.cos"]), g.weight(writer["rotary.sin"])
-    cache_shape = (1, spec.kv_heads, capacity, spec.head_dim)
     for i in range(spec.layers):
-        p = f"layers.{i}"
+        p, at = f"layers.{i}", spec.at(i)
+        cache_shape = (1, at.kv_heads, capacity, at.head_dim)
         past = [g.input(f"past_{kind}_{i}", "float32", cache_shape) for kind in ("key", "value")]
         h = _rms(g, writer, x, f"{p}.norm1.weight", spec.eps)
-        query, key, value = _rotated(g, spec, linear(g, writer, f"{p}.qkv", h, rows), positions, (cos, sin), rows)
+        query, key, value = _rotated(g, at, linear(g, writer, f"{p}.qkv", h, rows), positions, (cos, sin), rows)
         attended = f"attention_{i}"
         g.named_outputs(
             "GroupQueryAttention",
             [query, key, value, *past, last_index, total],
             [attended, f"present_key_{i}", f"present_value_{i}"],
             domain=CONTRIB,
-            num_heads=spec.heads,
-            kv_num_heads=spec.kv_heads,
+            num_heads=at.heads,
+            kv_num_heads=at.kv_heads,
         )
-        g.declare(attended, (1, rows, spec.heads * spec.head_dim))
-        flat = g.node("Reshape", [attended, g.integers(rows, spec.heads * spec.head_dim)])
+        g.declare(attended, (1, rows, at.heads * at.head_dim))
+        flat = g.node("Reshape", [attended, g.integers(rows, at.heads * at.head_dim)])
         if i == spec.layers - 1:  # only one row goes on: the last layer's MLP sees a single position
             flat, x = (g.node("Gather", [value, row], axis=0) for value in (flat, x))
         x = g.node("Add", [x, linear(g, writer, f"{p}.o", flat, 1 if i == spec.layers - 1 else rows)])
         h = _rms(g, writer, x, f"{p}.norm2.weight", spec.eps)
-        x = g.node("Add", [x, _swiglu(g, writer, p, h, 1 if i == spec.layers - 1 else rows, spec.mlp)])
+        x = g.node("Add", [x, _swiglu(g, writer, p, h, 1 if i == spec.layers - 1 else rows, at.mlp)])
     for i in range(spec.layers):
         for kind in ("key", "value"):
+            cache_shape = (1, spec.at(i).kv_heads, capacity, spec.head_dim)
             g.output(f"present_{kind}_{i}", f"present_{kind}_{i}", "float32", cache_shape)
     g.output(_rms(g, writer, x, "norm.weight", spec.eps), "hidden", "float32", (1, spec.hidden))
     return g

@@ -75,7 +75,7 @@ class _Cutting:
         if block >= self._model.feature_layer:
             return rows
         q, k, v = (self._heard[block, part] for part in "qkv")
-        new = flow.block_score(q, k, v, self._valid[self.place], self._model.vision.heads)
+        new = flow.block_score(q, k, v, self._valid[self.place], self._model.vision.at(block).heads)
         self.score = new if block == 0 else 0.5 * self.score + 0.5 * new
         if block not in self._cuts:
             return rows

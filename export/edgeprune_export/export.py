@@ -186,7 +186,7 @@ def _language(model: ModelSpec, writer: WeightsWriter, room: int, chunk: int) ->
     return LanguageSpec(
         hidden=language.hidden,
         layers=language.layers,
-        kv_heads=language.kv_heads,
+        kv_heads=tuple(language.at(i).kv_heads for i in range(language.layers)),
         head_dim=language.head_dim,
         vocab=language.vocab,
         capacity=room,

@@ -1,4 +1,4 @@
-"""What methods read of a block's attention, as side branches of its queries and keys [R, C].
+"""What methods read of a block's attention, as side branches of its queries and keys [R, heads * d]. `spec` is the tower as the block sees it.
 
 R rows: the class token, if the tower has one, and N visual tokens. What begins with the class token's query needs one.
 """
@@ -20,8 +20,8 @@ def class_rows(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
 
 
 def wide_row(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
-    """softmax(q_class K^T / sqrt(C)) with one head over the full width, the class column removed: [1, N]."""
-    return _attention(g, spec, _class(g, q), g.node("Transpose", [k], perm=[1, 0]), spec.hidden, 1)
+    """softmax(q_class K^T / sqrt(heads * d)) with one head over the full width, the class column removed: [1, N]."""
+    return _attention(g, spec, _class(g, q), g.node("Transpose", [k], perm=[1, 0]), spec.inner, 1)
 
 
 def mean_map(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
@@ -34,7 +34,7 @@ def mean_map(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
 
 
 def keys(g: Graph, spec: TowerSpec, k: str) -> str:
-    """Key projections without the class token, heads side by side: [1, N, C]."""
+    """Key projections without the class token, heads side by side: [1, N, heads * d]."""
     return g.node("Unsqueeze", [without_class(g, spec, k, 0), g.integers(0)])
 
 

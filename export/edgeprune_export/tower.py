@@ -59,21 +59,22 @@ def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_f
     """pixels [1, 3, P, P] -> features [1, N, C] of the feature layer, and one output [1, ...] per reading of `reads.tower`."""
     spec = model.vision
     g = Graph("tower", weights_file=weights_file)
-    rows, tokens, width = spec.positions, spec.tokens, spec.hidden
+    rows, tokens = spec.positions, spec.tokens
     x = embed(g, writer, spec, g.input("pixels", "float32", (1, 3, spec.image_px, spec.image_px)))
     whole, begun = tower_blocks(model, reads)
     for i in range(begun):
-        q, k, v = queries_keys_values(g, writer, spec, f"tower.{i}", x, rows)
+        at = spec.at(i)
+        q, k, v = queries_keys_values(g, writer, at, f"tower.{i}", x, rows)
         if i in reads.attention:
-            g.output(class_rows(g, spec, q, k), f"attention_{i}", "float32", (1, spec.heads, tokens))
+            g.output(class_rows(g, at, q, k), f"attention_{i}", "float32", (1, at.heads, tokens))
         if i in reads.wide:
-            g.output(wide_row(g, spec, q, k), f"wide_{i}", "float32", (1, tokens))
+            g.output(wide_row(g, at, q, k), f"wide_{i}", "float32", (1, tokens))
         if i in reads.map:
-            g.output(mean_map(g, spec, q, k), f"map_{i}", "float32", (1, rows, tokens))
+            g.output(mean_map(g, at, q, k), f"map_{i}", "float32", (1, rows, tokens))
         if i in reads.keys:
-            g.output(keys(g, spec, k), f"keys_{i}", "float32", (1, tokens, width))
+            g.output(keys(g, at, k), f"keys_{i}", "float32", (1, tokens, at.inner))
         if i < whole:
-            x = block(g, writer, spec, f"tower.{i}", x, (q, k, v), rows)
+            x = block(g, writer, at, f"tower.{i}", x, (q, k, v), rows)
         if i == model.feature_layer:
             _features(g, writer, model, reads, x)
     return g
@@ -96,7 +97,7 @@ def _features(g: Graph, writer: WeightsWriter, model: ModelSpec, reads: Reads, x
 def queries_keys_values(
     g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, rows: int
 ) -> tuple[str, str, str]:
-    """Projections of the normed x [rows, C]: three of [rows, C]."""
+    """Projections of the normed x [rows, C]: three of [rows, heads * d]."""
     joined = linear(g, writer, f"{p}.qkv", _norm(g, writer, x, f"{p}.norm1", spec.eps), rows)
     q = g.node("Split", [joined], axis=1, num_outputs=3, outputs=3)
     return q, f"{q}_1", f"{q}_2"
@@ -105,8 +106,8 @@ def queries_keys_values(
 def block(
     g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, qkv: tuple[str, str, str], rows: int
 ) -> str:
-    """Attention and MLP of block `p`, residuals included: x [rows, C] -> [rows, C]."""
-    width = spec.hidden
+    """Attention and MLP of block `p`, residuals included: x [rows, C] -> [rows, C]. `spec` is the tower as that block sees it."""
+    width = spec.inner
     wide = [g.node("Reshape", [value, g.integers(1, rows, width)]) for value in qkv]
     mixed = g.node("MultiHeadAttention", wide, domain=CONTRIB, num_heads=spec.heads)
     g.declare(mixed, (1, rows, width))

@@ -21,8 +21,8 @@ class LanguageModel:
         spec = bundle.manifest.language
         self._spec = spec
         self._table = bundle.tensor(spec.embedding)
-        shape = (1, spec.kv_heads, spec.capacity, spec.head_dim)
-        self._cache = [np.zeros(shape, np.float32) for _ in range(2 * spec.layers)]
+        shapes = [(1, groups, spec.capacity, spec.head_dim) for groups in spec.kv_heads for _ in ("key", "value")]
+        self._cache = [np.zeros(shape, np.float32) for shape in shapes]
         self._hidden = np.zeros((1, spec.hidden), np.float32)
         self._logits = np.zeros((1, spec.vocab), np.float32)
         resident = bundle.manifest.precision == "int8"

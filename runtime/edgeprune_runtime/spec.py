@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-SCHEMA = 2  # 2: readings of the tower are its graph's outputs; plans carry settings
+SCHEMA = 3  # 2: readings of the tower are its graph's outputs; plans carry settings. 3: key/value heads per layer
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,7 +81,7 @@ class LanguageSpec(Spec, frozen=True):
 
     hidden: int
     layers: int
-    kv_heads: int
+    kv_heads: tuple[int, ...]  # per layer: structured pruning removes whole groups
     head_dim: int
     vocab: int
     capacity: int  # positions of the KV cache, a multiple of chunk

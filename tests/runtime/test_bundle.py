@@ -213,7 +213,7 @@ def test_a_flipped_bit_in_the_manifest_is_refused(bundle: Path) -> None:
         lambda m: m["language"].update(capacity=m["language"]["capacity"] + 32),
         lambda m: m["language"].update(chunk=16),
         lambda m: m["language"].update(layers=1),
-        lambda m: m["language"].update(kv_heads=4),
+        lambda m: m["language"].update(kv_heads=[4, 4]),
         lambda m: m["language"].update(hidden=32),
         lambda m: m["language"].update(vocab=7),
         lambda m: m["language"]["embedding"].update(shape=[5, 64]),
