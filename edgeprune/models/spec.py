@@ -120,7 +120,9 @@ class DecoderSpec:
     rope: RopeSpec
     sliding_window: int | None  # a query sees the last `sliding_window` positions, itself included; None: all
     max_positions: int
-    widths: tuple[Width, ...] = ()  # per layer, where layers differ; heads, kv_heads and mlp are then those of the source
+    widths: tuple[
+        Width, ...
+    ] = ()  # per layer, where layers differ; heads, kv_heads and mlp are then those of the source
 
     def at(self, layer: int) -> DecoderSpec:
         """The decoder as layer `layer` sees it: its own head groups and MLP width."""

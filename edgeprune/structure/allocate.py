@@ -1,0 +1,161 @@
+"""How much every layer gives up: an order over the steps of all sites, followed until a target is reached. Rules: docs/structure.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from edgeprune.errors import PlanError
+from edgeprune.structure.normalise import NORMALISATIONS
+from edgeprune.structure.steps import Ladder
+
+LAMBDA = 1e-7  # LPViT's damping of the empirical Fisher matrix
+
+
+@dataclass(frozen=True)
+class Rung:
+    """All an allocation may look at, for one site.
+
+    scores    [units], already normalised
+    saving    per unit, in the target's own measure
+    taylor    [samples, units] first-order change of the loss per sample; None where it was not measured
+    energy    [units] sum of w^2 of a unit's columns of the out matrix
+    """
+
+    ladder: Ladder
+    scores: Tensor
+    saving: float
+    taylor: Tensor | None
+    energy: Tensor
+
+    def savings(self) -> list[float]:
+        counts = self.ladder.counts
+        return [(after - before) * self.saving for before, after in zip(counts, counts[1:], strict=False)]
+
+
+Key = Callable[[Rung], list[float]]
+
+
+def uniform(rung: Rung) -> list[float]:
+    """Steps ordered by the keep share below which they leave, the largest share first."""
+    units, counts = len(rung.scores), rung.ladder.counts
+    return [-(2 * units - before - after) / (2 * units) for before, after in zip(counts, counts[1:], strict=False)]
+
+
+def by_score(rung: Rung) -> list[float]:
+    """Steps ordered by score lost per saving."""
+    sums = rung.ladder.sums(rung.scores).tolist()
+    return [score / saving for score, saving in zip(sums, rung.savings(), strict=True)]
+
+
+def slope(rung: Rung) -> list[float]:
+    """Steps ordered by the slope of the lower convex hull of (saving, distortion) where they lie."""
+    saved = [0.0]
+    for saving in rung.savings():
+        saved.append(saved[-1] + saving)
+    return hull_slopes(saved, [0.0, *distortion(rung).tolist()])
+
+
+def distortion(rung: Rung) -> Tensor:
+    """D after each step: mean_s C_s^2 + 0.5 (mean_s C_s^2 + 1e-7 energy of the removed), C_s = sum of the removed units' T_s. [steps]."""
+    assert rung.taylor is not None
+    change = rung.ladder.sums(rung.taylor).cumsum(dim=-1).square().mean(dim=0)
+    return 1.5 * change + 0.5 * LAMBDA * rung.ladder.sums(rung.energy).cumsum(dim=-1)
+
+
+def hull_slopes(x: Sequence[float], y: Sequence[float]) -> list[float]:
+    """Slope of the lower convex hull of the points over each interval between neighbours; x ascending."""
+    corners: list[int] = []
+    for i in range(len(x)):
+        while len(corners) > 1 and _slope(x, y, corners[-2], corners[-1]) >= _slope(x, y, corners[-1], i):
+            corners.pop()
+        corners.append(i)
+    edges = zip(corners, corners[1:], strict=False)
+    return [_slope(x, y, start, stop) for start, stop in edges for _ in range(start, stop)]
+
+
+def _slope(x: Sequence[float], y: Sequence[float], start: int, stop: int) -> float:
+    return (y[stop] - y[start]) / (x[stop] - x[start])
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """`key` orders the steps. apart: heads and channels give up the same share each; together: steps with one key leave at once."""
+
+    name: str
+    what: str
+    source: str
+    key: Key
+    apart: bool = False
+    together: bool = False
+    gradients: bool = False
+
+
+ALLOCATIONS: Mapping[str, Allocation] = {
+    one.name: one
+    for one in (
+        Allocation("uniform", "the same share of every layer", "AMP", uniform, together=True),
+        Allocation("global", "one ranking over all layers, by score per saving", "SPA", by_score),
+        Allocation("module", "as global, heads and channels apart", "DIMAP, arXiv 2404.13648", by_score, apart=True),
+        Allocation("slope", "equal slope of distortion over saving", "LPViT, arXiv 2407.02068", slope, gradients=True),
+    )
+}
+
+
+def normalised(name: str, scores: Tensor) -> Tensor:
+    """Raises PlanError for an unknown name."""
+    if name not in NORMALISATIONS:
+        raise PlanError(f"unknown normalisation {name!r}; known: {', '.join(NORMALISATIONS)}")
+    return NORMALISATIONS[name](scores)
+
+
+def allocate(rule: Allocation, rungs: Sequence[Rung], needed: float) -> list[int]:
+    """Steps that leave, per rung, so that at least about `needed` is saved. Raises PlanError where all steps together save less."""
+    possible = [sum(rung.savings()) for rung in rungs]
+    if sum(possible) < needed * (1 - 1e-9):
+        raise PlanError(f"all that may leave saves {sum(possible):g} of {needed:g} needed")
+    taken = [0] * len(rungs)
+    kinds = sorted({rung.ladder.kind for rung in rungs}) if rule.apart else [None]
+    for kind in kinds:
+        places = [i for i, rung in enumerate(rungs) if kind in (None, rung.ladder.kind)]
+        share = sum(possible[i] for i in places) / (sum(possible) or 1.0)
+        _take(rule, rungs, places, needed * share, taken)
+    return taken
+
+
+def _take(rule: Allocation, rungs: Sequence[Rung], places: Sequence[int], needed: float, taken: list[int]) -> None:
+    steps = [
+        (key, place, number, saving)
+        for place in places
+        for number, (key, saving) in enumerate(zip(rule.key(rungs[place]), rungs[place].savings(), strict=True))
+    ]
+    steps.sort(key=lambda step: step[:3])
+    batches = [list(g) for _, g in groupby(steps, key=lambda s: s[0])] if rule.together else [[s] for s in steps]
+    saved = 0.0
+    for batch in batches:
+        if saved >= needed * (1 - 1e-12):
+            return
+        after = saved + sum(step[3] for step in batch)
+        if not rule.together and after - needed > needed - saved:
+            return  # stopping before the last step is nearer to the target
+        saved = after
+        for _, place, number, _ in batch:
+            taken[place] = max(taken[place], number + 1)
+
+
+def kept_units(rungs: Sequence[Rung], taken: Sequence[int]) -> dict[tuple[str, int, str], tuple[int, ...]]:
+    """(part, block, kind) -> units that stay."""
+    return {
+        (rung.ladder.part, rung.ladder.block, rung.ladder.kind): rung.ladder.kept(steps)
+        for rung, steps in zip(rungs, taken, strict=True)
+    }
+
+
+def energies(weight: Tensor, units: int) -> Tensor:
+    """Sum of w^2 of each unit's columns of an out matrix [D, in]: [units] float64."""
+    with torch.no_grad():
+        return weight.double().square().sum(dim=0).reshape(units, -1).sum(dim=1)

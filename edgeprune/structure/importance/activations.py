@@ -1,0 +1,58 @@
+"""Importance from what passes through a unit."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgeprune.structure.importance.base import Importance
+from edgeprune.structure.sites import Site
+from edgeprune.structure.statistics import Heard
+
+
+@torch.no_grad()
+def activation(site: Site, heard: Heard, seed: int) -> Tensor:
+    """sqrt of the sum over columns i of mean(X_i^2) * ||W_i||^2: [units]."""
+    energy = heard.square / heard.tokens * site.out.weight.double().square().sum(dim=0)
+    return energy.reshape(site.units, -1).sum(dim=1).sqrt()
+
+
+@torch.no_grad()
+def amp(site: Site, heard: Heard, seed: int) -> Tensor:
+    """Heads: mean L1 norm of what a query head adds, summed over its group; channels: mean |X|: [units]."""
+    total = heard.passed if site.kind == "heads" else heard.magnitude
+    return (total / heard.tokens).reshape(site.units, -1).sum(dim=1)
+
+
+@torch.no_grad()
+def core(site: Site, heard: Heard, seed: int) -> Tensor:
+    """Channels: share of the tokens that have the channel in their core set; heads as `amp`: [units]."""
+    return amp(site, heard, seed) if site.kind == "heads" else heard.core / heard.tokens
+
+
+ALL = (
+    Importance(
+        "activation",
+        "weights times the energy of what they read",
+        "arXiv 2306.11695, by columns",
+        "paper",
+        activation,
+        frozenset({"inputs"}),
+    ),
+    Importance(
+        "amp",
+        "projection of activations on weights for heads, size of activations for channels",
+        "AMP",
+        "code read",
+        amp,
+        frozenset({"inputs"}),
+    ),
+    Importance(
+        "core",
+        "how often a channel is among a token's strongest",
+        "CoreMatching, arXiv 2505.19235",
+        "reconstruction",
+        core,
+        frozenset({"inputs", "core"}),
+    ),
+)

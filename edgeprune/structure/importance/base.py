@@ -1,0 +1,48 @@
+"""What an importance is: a name, what calibration has to hear for it, and a number per unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from edgeprune.structure.plan import Part
+from edgeprune.structure.sites import Site
+from edgeprune.structure.statistics import Heard, HeardBlock, Need
+
+Evidence = Literal["paper", "code read", "reconstruction", "control"]
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Units with a higher score stay.
+
+    score  (site, heard, seed) -> [units] float64, finite and at least 0
+    needs  what the score reads of `Heard`; empty: the weights are enough and no picture is needed
+    noise  True: where no pictures are given, calibration on noise is what its source does
+    parts  where it has a meaning of its own; elsewhere it is refused
+    """
+
+    name: str
+    what: str
+    source: str
+    evidence: Evidence
+    score: Callable[[Site, Heard, int], Tensor]
+    needs: frozenset[Need] = frozenset()
+    noise: bool = False
+    parts: tuple[Part, ...] = ("tower", "language")
+
+
+@dataclass(frozen=True)
+class BlockImportance:
+    """Blocks with a higher score stay. `score` reads what was heard; None: the block is left out and the loss of that is measured."""
+
+    name: str
+    what: str
+    source: str
+    evidence: Evidence
+    score: Callable[[HeardBlock], float] | None
+    needs: frozenset[Need] = frozenset()
+    parts: tuple[Part, ...] = ("tower", "language")

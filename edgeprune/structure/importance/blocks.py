@@ -1,0 +1,38 @@
+"""Importance of whole blocks."""
+
+from __future__ import annotations
+
+from edgeprune.structure.importance.base import BlockImportance
+from edgeprune.structure.statistics import HeardBlock
+
+
+def similarity(heard: HeardBlock) -> float:
+    """1 - mean over tokens of cos(input, output)."""
+    return 1 - heard.cosine / heard.tokens
+
+
+def visual(heard: HeardBlock) -> float:
+    """Attention mass of the last prompt position on visual tokens, mean over heads and samples."""
+    return sum(heard.visual) / len(heard.visual)
+
+
+ALL = (
+    BlockImportance(
+        "similarity",
+        "how much a block turns the residual stream",
+        "arXiv 2403.03853",
+        "paper",
+        similarity,
+        frozenset({"similarity"}),
+    ),
+    BlockImportance("removal", "how far the answer moves without the block", "KL of the outputs", "paper", None),
+    BlockImportance(
+        "visual",
+        "how much a layer looks at the picture",
+        "YOPO, arXiv 2410.06169",
+        "reconstruction",
+        visual,
+        frozenset({"visual"}),
+        parts=("language",),
+    ),
+)

@@ -1,0 +1,21 @@
+"""The control: nothing is known."""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+from torch import Tensor
+
+from edgeprune.structure.importance.base import Importance
+from edgeprune.structure.sites import Site
+from edgeprune.structure.statistics import Heard
+
+
+def random(site: Site, heard: Heard, seed: int) -> Tensor:
+    """Drawn uniformly, its own stream per site: [units]."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {site.name}".encode()))
+    return torch.rand(site.units, generator=generator, dtype=torch.float64)
+
+
+ALL = (Importance("random", "seeded draw", "control", "control", random),)

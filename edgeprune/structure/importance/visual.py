@@ -1,0 +1,32 @@
+"""Importance of heads by how much they look at the picture."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgeprune.structure.importance.activations import activation
+from edgeprune.structure.importance.base import Importance
+from edgeprune.structure.sites import Site
+from edgeprune.structure.statistics import Heard
+
+
+@torch.no_grad()
+def yopo(site: Site, heard: Heard, seed: int) -> Tensor:
+    """Heads: attention of the last prompt position on visual tokens over its attention on all others; channels as `activation`: [units]."""
+    if site.kind == "mlp":
+        return activation(site, heard, seed)
+    return torch.stack(heard.visual).double().mean(dim=0).reshape(site.units, -1).mean(dim=1)
+
+
+ALL = (
+    Importance(
+        "yopo",
+        "heads that look at the picture stay",
+        "YOPO, arXiv 2410.06169",
+        "reconstruction",
+        yopo,
+        frozenset({"inputs", "visual"}),
+        parts=("language",),
+    ),
+)

@@ -1,0 +1,90 @@
+"""(module, plan) -> a really smaller module: rows and columns of linear layers are cut out, blocks leave their list."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from edgeprune.structure.plan import Part, StructurePlan, check_plan
+from edgeprune.structure.sites import Site, Specs, block_lists, linears, sites
+
+
+def shrink(module: nn.Module, specs: Specs, plan: StructurePlan) -> nn.Module:
+    """A smaller copy of `module`; the original is not touched. Raises PlanError for a plan of another model.
+
+    specs  what `module` is: per part, its description and how many of its blocks may be pruned
+    """
+    check_plan(plan, specs)
+    smaller = copy.deepcopy(module)
+    for site in sites(smaller, specs):
+        kept = next((b.units(site.kind) for b in plan.of(site.part) or () if b.block == site.block), None)
+        if kept is not None:
+            cut_site(site, kept)
+    for part, blocks in plan.blocks.items():
+        spec, prunable = specs[part]
+        after = range(prunable, spec.layers)
+        keep_blocks(smaller, part, [*(block.block for block in blocks), *after])
+    return smaller
+
+
+def cut_site(site: Site, kept: Sequence[int]) -> None:
+    """Keep these units of a site, in place."""
+    for layer in site.inner:
+        _keep_rows(layer, _spread(kept, layer.out_features // site.units))
+    columns = _spread(kept, site.width)
+    site.out.weight = _parameter(site.out.weight[:, columns])
+    site.out.in_features = len(columns)
+
+
+def keep_blocks(module: nn.Module, part: Part, kept: Sequence[int]) -> None:
+    """Keep these blocks of a part, in place; what transformers knows about their number follows."""
+    path, blocks = block_lists(module)[part]
+    if len(kept) == len(blocks):
+        return
+    owner = module.get_submodule(path.rpartition(".")[0])
+    setattr(owner, path.rpartition(".")[2], nn.ModuleList(blocks[i] for i in kept))
+    configs: dict[int, Any] = {id(m.config): m.config for m in owner.modules() if hasattr(m, "config")}
+    for config in configs.values():
+        if hasattr(config, "num_hidden_layers"):
+            config.num_hidden_layers = len(kept)
+        if getattr(config, "layer_types", None):
+            config.layer_types = [config.layer_types[i] for i in kept]
+    for number, block in enumerate(module.get_submodule(path).children()):
+        for inner in block.modules():
+            if hasattr(inner, "layer_idx"):
+                setattr(inner, "layer_idx", number)  # noqa: B010  the layer's place in the KV cache
+
+
+def resize(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Give the linear layers of all blocks the shapes of a pruned checkpoint, in place, before its weights are loaded.
+
+    shapes  [out, in] by canonical name, as `Weights.shapes` has them
+    """
+    for (part, block, role), (_, layer) in linears(module).items():
+        prefix = f"{'tower' if part == 'tower' else 'layers'}.{block}"
+        joined = role in ("fc_gate", "fc_up")  # kept apart by transformers, stored as one tensor
+        outputs, inputs = shapes.get(f"{prefix}.{'fc_in' if joined else role}.weight", layer.weight.shape)
+        outputs = outputs // 2 if joined else outputs
+        if (outputs, inputs) != tuple(layer.weight.shape):
+            layer.out_features, layer.in_features = outputs, inputs
+            layer.weight = nn.Parameter(layer.weight.new_empty(outputs, inputs))
+            if layer.bias is not None:
+                layer.bias = nn.Parameter(layer.bias.new_empty(outputs))
+
+
+def _keep_rows(layer: nn.Linear, rows: Sequence[int]) -> None:
+    layer.weight = _parameter(layer.weight[rows])
+    if layer.bias is not None:
+        layer.bias = _parameter(layer.bias[rows])
+    layer.out_features = len(rows)
+
+
+def _parameter(value: Tensor) -> nn.Parameter:
+    return nn.Parameter(value.detach().clone(), requires_grad=value.requires_grad)
+
+
+def _spread(units: Iterable[int], width: int) -> list[int]:
+    return [unit * width + i for unit in units for i in range(width)]

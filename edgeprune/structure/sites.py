@@ -1,0 +1,90 @@
+"""Where units lie in a torch module: the linear layers of every block, found by their canonical names.
+
+Works on transformers' modules of all supported families. Their attention layers reshape to (-1, head width), so that layers of other
+widths need no other forward pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from edgeprune.models.names import canonical_name
+from edgeprune.models.spec import DecoderSpec, TowerSpec
+from edgeprune.structure.plan import Kind, Part, widths
+
+_LINEAR = re.compile(r"^(tower|layers)\.(\d+)\.(q|k|v|o|fc1|fc2|fc_gate|fc_up|fc_out|gate|up|down)\.weight$")
+_INNER = ("gate", "up", "fc_gate", "fc_up", "fc1")  # what goes through the activation comes first
+_OUTER = ("down", "fc_out", "fc2")
+
+
+@dataclass(frozen=True)
+class Site:
+    """The units of one kind in one block: `inner` layers make their values (q, k, v; gate and up; or fc1; what goes through
+    the activation comes first), `out` reads them.
+
+    Unit u has rows u * n/units ... of an inner layer of n outputs, and columns u * width ... of `out`.
+    """
+
+    part: Part
+    block: int
+    kind: Kind
+    units: int
+    inner: tuple[nn.Linear, ...]
+    out: nn.Linear
+
+    @property
+    def width(self) -> int:
+        """Columns of `out` per unit: r d for a head group, 1 for a channel."""
+        return self.out.in_features // self.units
+
+    @property
+    def name(self) -> str:
+        return f"{self.part} block {self.block}, {self.kind}"
+
+
+Specs = Mapping[Part, tuple[TowerSpec | DecoderSpec, int]]
+"""Per part: its description, and how many of its blocks may be pruned (the tower up to the feature layer)."""
+
+
+def linears(module: nn.Module) -> dict[tuple[Part, int, str], tuple[str, nn.Linear]]:
+    """(part, block, role) -> (name in the module, layer) of every linear layer inside a block."""
+    found: dict[tuple[Part, int, str], tuple[str, nn.Linear]] = {}
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear) and (place := _LINEAR.match(canonical_of(f"{name}.weight"))):
+            part: Part = "tower" if place[1] == "tower" else "language"
+            found[part, int(place[2]), place[3]] = (name, layer)
+    return found
+
+
+def sites(module: nn.Module, specs: Specs) -> tuple[Site, ...]:
+    """Every site of the blocks that may be pruned, in the order of a forward pass."""
+    roles = {place: layer for place, (_, layer) in linears(module).items()}
+    found = []
+    for part, (spec, blocks) in specs.items():
+        for i, width in enumerate(widths(spec, blocks)):
+            here = {role: layer for (p, block, role), layer in roles.items() if (p, block) == (part, i)}
+            inner = tuple(here[role] for role in _INNER if role in here)
+            (outer,) = (here[role] for role in _OUTER if role in here)
+            found.append(Site(part, i, "heads", width.groups, tuple(here[role] for role in "qkv"), here["o"]))
+            found.append(Site(part, i, "mlp", width.mlp, inner, outer))
+    return tuple(found)
+
+
+def canonical_of(name: str) -> str:
+    """canonical_name for parameters of whole models and of classifiers, whose tower is called vit, deit or dinov2; "" if unknown."""
+    return canonical_name(re.sub(r"^(?:vit|deit|dinov2)\.", "vision_tower.", name)) or ""
+
+
+def block_lists(module: nn.Module) -> dict[Part, tuple[str, nn.ModuleList]]:
+    """Per part: the module list of its blocks and its name."""
+    found: dict[Part, tuple[str, nn.ModuleList]] = {}
+    for (part, _, _), (name, _) in linears(module).items():
+        path = re.sub(r"\.\d+\..*$", "", name)
+        blocks = module.get_submodule(path)
+        assert isinstance(blocks, nn.ModuleList)
+        found[part] = (path, blocks)
+    return found
