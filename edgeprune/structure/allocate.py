@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -84,21 +83,20 @@ def _slope(x: Sequence[float], y: Sequence[float], start: int, stop: int) -> flo
 
 @dataclass(frozen=True)
 class Allocation:
-    """`key` orders the steps. apart: heads and channels give up the same share each; together: steps with one key leave at once."""
+    """`key` orders the steps, ascending. apart: heads and channels give up the same share each."""
 
     name: str
     what: str
     source: str
     key: Key
     apart: bool = False
-    together: bool = False
     gradients: bool = False
 
 
 ALLOCATIONS: Mapping[str, Allocation] = {
     one.name: one
     for one in (
-        Allocation("uniform", "the same share of every layer", "AMP", uniform, together=True),
+        Allocation("uniform", "the same share of every layer", "AMP", uniform),
         Allocation("global", "one ranking over all layers, by score per saving", "SPA", by_score),
         Allocation("module", "as global, heads and channels apart", "DIMAP, arXiv 2404.13648", by_score, apart=True),
         Allocation("slope", "equal slope of distortion over saving", "LPViT, arXiv 2407.02068", slope, gradients=True),
@@ -134,17 +132,12 @@ def _take(rule: Allocation, rungs: Sequence[Rung], places: Sequence[int], needed
         for number, (key, saving) in enumerate(zip(rule.key(rungs[place]), rungs[place].savings(), strict=True))
     ]
     steps.sort(key=lambda step: step[:3])
-    batches = [list(g) for _, g in groupby(steps, key=lambda s: s[0])] if rule.together else [[s] for s in steps]
     saved = 0.0
-    for batch in batches:
-        if saved >= needed * (1 - 1e-12):
-            return
-        after = saved + sum(step[3] for step in batch)
-        if not rule.together and after - needed > needed - saved:
-            return  # stopping before the last step is nearer to the target
-        saved = after
-        for _, place, number, _ in batch:
-            taken[place] = max(taken[place], number + 1)
+    for _, place, _, saving in steps:
+        if saved >= needed * (1 - 1e-12) or saved + saving - needed > needed - saved:
+            return  # reached, or nearer without this step
+        saved += saving
+        taken[place] += 1
 
 
 def kept_units(rungs: Sequence[Rung], taken: Sequence[int]) -> dict[tuple[str, int, str], tuple[int, ...]]:
