@@ -7,7 +7,7 @@ would accept silently and answer wrongly (a missing tensor, a negative layer cou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,9 @@ from edgeprune.models.preprocess import preprocess_from_folder
 from edgeprune.models.prompting import prompting_from_folder
 from edgeprune.models.shards import tensors_of_folder, weight_bytes_on_disk
 from edgeprune.models.source import resolve_source
-from edgeprune.models.spec import Family, ModelSpec, ProjectorSpec
+from edgeprune.models.spec import Family, ModelSpec, ProjectorSpec, Width
 from edgeprune.models.stored import StoredTensor
+from edgeprune.models.structure_key import widths_from_config
 from edgeprune.models.towers import activation, feature_block, require_selection, tower_from_config
 from edgeprune.models.weights import Parts, Weights, checked_weights, named_parts
 from edgeprune_runtime.errors import CheckpointError
@@ -49,12 +50,15 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     vision, text = _part(config, "vision_config"), _part(config, "text_config")
     _refuse_quantised(config, text, vision)
     tower = tower_from_config(vision, family)
+    tower = replace(tower, widths=widths_from_config(config, "tower", tower.layers, Width(tower.heads, tower.mlp)))
     require_selection(config, tower)
     feature_layer = feature_block(config, tower.layers)
     tensors = tensors_of_folder(folder)
     parts = named_parts(tensors)
     parts, tied = _tied_head(parts, config, text)
     language = decoder_from_config(text, tied=tied)
+    most = Width(language.kv_heads, language.mlp)
+    language = replace(language, widths=widths_from_config(config, "language", language.layers, most))
     projector = ProjectorSpec(
         inputs=tower.hidden,
         outputs=language.hidden,

@@ -24,7 +24,7 @@ def needed_tensors(
 
 def later_tensors(vision: TowerSpec, feature_layer: int) -> dict[str, Shape]:
     """Name -> shape of the tower's tensors after the feature layer, which only some methods read."""
-    blocks = (_tower_block(f"tower.{i}", vision.at(i)) for i in range(feature_layer + 1, vision.layers))
+    blocks = (tower_block(f"tower.{i}", vision.at(i)) for i in range(feature_layer + 1, vision.layers))
     return {name: shape for block in blocks for name, shape in block.items()}
 
 
@@ -47,11 +47,12 @@ def _tower(spec: TowerSpec, blocks: int) -> dict[str, Shape]:
     if spec.pre_norm:
         shapes |= _norm("tower.pre_norm", width)
     for i in range(blocks):
-        shapes |= _tower_block(f"tower.{i}", spec.at(i))
+        shapes |= tower_block(f"tower.{i}", spec.at(i))
     return shapes
 
 
-def _tower_block(name: str, spec: TowerSpec) -> dict[str, Shape]:
+def tower_block(name: str, spec: TowerSpec) -> dict[str, Shape]:
+    """Tensors of one block, `spec` being the tower as that block sees it."""
     width, inner = spec.hidden, spec.inner
     shapes = _norm(f"{name}.norm1", width)
     for part in "qkv":
@@ -75,12 +76,13 @@ def _language(spec: DecoderSpec) -> dict[str, Shape]:
     width = spec.hidden
     shapes: dict[str, Shape] = {"embed.weight": (spec.vocab, width)}
     for i in range(spec.layers):
-        shapes |= _language_layer(f"layers.{i}", spec.at(i))
+        shapes |= language_layer(f"layers.{i}", spec.at(i))
     shapes["norm.weight"] = (width,)
     return shapes if spec.tied else {**shapes, "head.weight": (spec.vocab, width)}
 
 
-def _language_layer(name: str, spec: DecoderSpec) -> dict[str, Shape]:
+def language_layer(name: str, spec: DecoderSpec) -> dict[str, Shape]:
+    """Tensors of one decoder layer, `spec` being the decoder as that layer sees it."""
     width = spec.hidden
     queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     return {

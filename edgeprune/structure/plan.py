@@ -64,12 +64,12 @@ def check_plan(plan: StructurePlan, specs: Mapping[Part, tuple[TowerSpec | Decod
 def pruned_tower(spec: TowerSpec, kept: Sequence[BlockPlan], blocks: int) -> TowerSpec:
     """The tower with `kept` of its first `blocks` blocks, and all later ones as they are."""
     later = tuple(Width(spec.at(i).heads, spec.at(i).mlp) for i in range(blocks, spec.layers))
-    return replace(spec, layers=len(kept) + len(later), widths=(*_widths(kept), *later))
+    return replace(spec, layers=len(kept) + len(later), widths=_unlike(spec, (*_widths(kept), *later)))
 
 
 def pruned_language(spec: DecoderSpec, kept: Sequence[BlockPlan]) -> DecoderSpec:
     """The language model with `kept` of its layers."""
-    return replace(spec, layers=len(kept), widths=_widths(kept))
+    return replace(spec, layers=len(kept), widths=_unlike(spec, _widths(kept)))
 
 
 def pruned_model(spec: ModelSpec, plan: StructurePlan) -> ModelSpec:
@@ -79,6 +79,12 @@ def pruned_model(spec: ModelSpec, plan: StructurePlan) -> ModelSpec:
         vision = pruned_tower(spec.vision, tower, spec.feature_layer + 1)
         spec = replace(spec, vision=vision, feature_layer=len(tower) - 1)
     return spec if language is None else replace(spec, language=pruned_language(spec.language, language))
+
+
+def _unlike(spec: TowerSpec | DecoderSpec, found: tuple[Width, ...]) -> tuple[Width, ...]:
+    """() where every block is as wide as the source's."""
+    full = Width(_groups(spec), spec.mlp)
+    return found if any(width != full for width in found) else ()
 
 
 def _widths(kept: Sequence[BlockPlan]) -> tuple[Width, ...]:

@@ -27,20 +27,24 @@ def store_decoder(
     writer.add("embed.weight", read("embed.weight"), "float32" if shared_head else embedding_dtype)
     yield "embedding"
     for i in range(spec.layers):
-        p = f"layers.{i}"
-        store_vectors(writer, read, [f"{p}.norm1.weight", f"{p}.norm2.weight"])
-        store_linear(
-            writer, f"{p}.qkv", read, [f"{p}.q", f"{p}.k", f"{p}.v"], bias=spec.attention_bias, precision=precision
-        )
-        store_linear(writer, f"{p}.o", read, [f"{p}.o"], bias=spec.output_bias, precision=precision)
-        for part in ("gate", "up", "down"):
-            store_linear(writer, f"{p}.{part}", read, [f"{p}.{part}"], bias=spec.mlp_bias, precision=precision)
-        yield p
+        store_layer(writer, read, spec, f"layers.{i}", precision)
+        yield f"layers.{i}"
     store_vectors(writer, read, ["norm.weight"])
     if not shared_head:
         source = "embed" if spec.tied else "head"
         store_linear(writer, "head", read, [source], bias=False, precision=precision)
     yield "head"
+
+
+def store_layer(writer: WeightsWriter, read: Reader, spec: DecoderSpec, p: str, precision: Precision) -> None:
+    """One decoder layer."""
+    store_vectors(writer, read, [f"{p}.norm1.weight", f"{p}.norm2.weight"])
+    store_linear(
+        writer, f"{p}.qkv", read, [f"{p}.q", f"{p}.k", f"{p}.v"], bias=spec.attention_bias, precision=precision
+    )
+    store_linear(writer, f"{p}.o", read, [f"{p}.o"], bias=spec.output_bias, precision=precision)
+    for part in ("gate", "up", "down"):
+        store_linear(writer, f"{p}.{part}", read, [f"{p}.{part}"], bias=spec.mlp_bias, precision=precision)
 
 
 def block_graph(

@@ -7,48 +7,30 @@ reader: a wrong name or shape shows here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 
-from edgeprune.errors import ExportError
 from edgeprune.models.checkpoint import Checkpoint
-from edgeprune.models.names import canonical_name, is_later_block
-from edgeprune.models.weights import Weights
 from edgeprune.tokens.seen import Reads
+from edgeprune_export.eager_model import empty_model, streamed
 from edgeprune_export.eager_tower import cut_tile, read_tile
 from edgeprune_runtime.layout import Layout
-
-_FULL_PRECISION = torch.float32
 
 
 class EagerReference:
     """transformers' model of a checkpoint in float32, with as much of its tower as `reads` asks for."""
 
     def __init__(self, checkpoint: Checkpoint, reads: Reads) -> None:
-        from accelerate import cpu_offload, init_empty_weights
-        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+        from accelerate import cpu_offload
+        from transformers import AutoProcessor
 
         self._spec, self._reads = checkpoint.spec, reads
-        config = AutoConfig.from_pretrained(checkpoint.path)
-        config.dtype = _FULL_PRECISION
-        if hasattr(config.vision_config, "vision_use_head"):
-            config.vision_config.vision_use_head = False  # SigLIP's pooling, which never reaches the answer
-        attention = {"vision_config": "eager", "text_config": "sdpa"}
-        with init_empty_weights(include_buffers=False):
-            model: Any = AutoModelForImageTextToText.from_config(
-                config, attn_implementation=attention, dtype=_FULL_PRECISION
-            )
-        model.eval()
-        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters(remove_duplicate=False)}
-        cpu_offload(
-            model,
-            execution_device=torch.device("cpu"),
-            state_dict=_Streamed(checkpoint.weights, shapes, max((*reads.layers, self._spec.feature_layer))),
-        )
+        model = empty_model(checkpoint, tower_attention="eager")
+        weights = streamed(checkpoint, model, max((*reads.layers, self._spec.feature_layer)))
+        cpu_offload(model, execution_device=torch.device("cpu"), state_dict=weights)
         self._model = model
         self._processor = AutoProcessor.from_pretrained(checkpoint.path)
 
@@ -118,38 +100,3 @@ class EagerReference:
             use_cache=False,
         ).last_hidden_state
         return np.asarray(self._model.lm_head(hidden[0, -last:]).float())
-
-
-class _Streamed(Mapping[str, torch.Tensor]):
-    """transformers' parameter names over edgeprune's weight reader.
-
-    What comes after the last tower block that anybody reads never reaches the answer and reads as zeros.
-    """
-
-    def __init__(self, weights: Weights, shapes: Mapping[str, tuple[int, ...]], deepest: int) -> None:
-        self._weights = weights
-        self._shapes = shapes
-        self._deepest = deepest
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        canonical = canonical_name(name)
-        if canonical is None:
-            raise ExportError(
-                f"transformers asks for the tensor {name!r}, which edgeprune does not know; report this model"
-            )
-        if canonical == "head.weight" and canonical not in self._weights.shapes:
-            canonical = "embed.weight"
-        shape = self._shapes[name]
-        if not canonical or is_later_block(canonical, self._deepest):
-            return torch.zeros(shape)
-        for half, number in ((".fc_gate.", 0), (".fc_up.", 1)):  # transformers keeps apart what is stored as one tensor
-            if half in canonical:
-                joined = canonical.replace(half, ".fc_in.")
-                return torch.from_numpy(self._weights.read_rows(joined, number * shape[0], (number + 1) * shape[0]))
-        return torch.from_numpy(self._weights.read(canonical)).reshape(shape)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._shapes)
-
-    def __len__(self) -> int:
-        return len(self._shapes)

@@ -25,12 +25,15 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
-def staging(out: Path, *, force: bool) -> Iterator[Path]:
-    """A folder to build the bundle in, removed on any error. Leftovers of killed exports to the same place are removed too."""
+def staging(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
+    """A folder to build `out` in, removed on any error. Leftovers of killed runs for the same place are removed too.
+
+    With `force`, what is there is replaced, but only if it holds the file `marker`.
+    """
     if (out.exists() or out.is_symlink()) and not force:
         raise ExportError(f"{out} exists; choose another folder or replace it with --force")
-    if (out.exists() or out.is_symlink()) and not (out / MANIFEST).is_file():
-        raise ExportError(f"{out} exists and is not a bundle, so --force will not replace it; choose another folder")
+    if (out.exists() or out.is_symlink()) and not (out / marker).is_file():
+        raise ExportError(f"{out} exists and holds no {marker}, so --force will not replace it; choose another folder")
     parent = _existing_parent(out)
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise ExportError(f"{out.parent} cannot be written to; choose another folder")

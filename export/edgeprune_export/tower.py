@@ -43,16 +43,23 @@ def store_tower(
     yield "tower.embeddings"
     whole, begun = tower_blocks(model, reads)
     for i in range(begun):
-        p = f"tower.{i}"
-        norms = ("norm1", "norm2") if i < whole else ("norm1",)
-        store_vectors(writer, read, [f"{p}.{norm}.{part}" for norm in norms for part in ("weight", "bias")])
-        store_linear(writer, f"{p}.qkv", read, [f"{p}.q", f"{p}.k", f"{p}.v"], bias=spec.qkv_bias, precision=precision)
-        if i < whole:
-            if spec.layer_scale:
-                store_vectors(writer, read, [f"{p}.scale1", f"{p}.scale2"])
-            for name in ("o", *(("fc_in", "fc_out") if spec.swiglu else ("fc1", "fc2"))):
-                store_linear(writer, f"{p}.{name}", read, [f"{p}.{name}"], bias=True, precision=precision)
-        yield p
+        store_block(writer, read, spec, f"tower.{i}", precision, whole=i < whole)
+        yield f"tower.{i}"
+
+
+def store_block(
+    writer: WeightsWriter, read: Reader, spec: TowerSpec, p: str, precision: Precision, *, whole: bool
+) -> None:
+    """One block; where it is not `whole`, only what its queries and keys need."""
+    norms = ("norm1", "norm2") if whole else ("norm1",)
+    store_vectors(writer, read, [f"{p}.{norm}.{part}" for norm in norms for part in ("weight", "bias")])
+    store_linear(writer, f"{p}.qkv", read, [f"{p}.q", f"{p}.k", f"{p}.v"], bias=spec.qkv_bias, precision=precision)
+    if not whole:
+        return
+    if spec.layer_scale:
+        store_vectors(writer, read, [f"{p}.scale1", f"{p}.scale2"])
+    for name in ("o", *(("fc_in", "fc_out") if spec.swiglu else ("fc1", "fc2"))):
+        store_linear(writer, f"{p}.{name}", read, [f"{p}.{name}"], bias=True, precision=precision)
 
 
 def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_file: str) -> Graph:

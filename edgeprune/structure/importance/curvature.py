@@ -25,7 +25,8 @@ def obs(site: Site, heard: Heard, seed: int) -> Tensor:
     width, units = site.width, site.units
     blocks = inverse.reshape(units, width, units, width)[torch.arange(units), :, torch.arange(units)]  # [units, w, w]
     columns = site.out.weight.double().reshape(-1, units, width).permute(1, 2, 0)  # [units, w, D]
-    return (columns * torch.linalg.solve(blocks, columns)).sum(dim=(1, 2))
+    lost: Tensor = (columns * torch.linalg.solve(blocks, columns)).sum(dim=(1, 2))
+    return lost
 
 
 def damped(moment: Tensor, damping: float = DAMPING) -> Tensor:

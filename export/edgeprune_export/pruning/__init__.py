@@ -1,0 +1,1 @@
+"""Structured pruning of checkpoints: calibration data, the choice, compensation, recovery, and the smaller checkpoint."""

@@ -1,0 +1,124 @@
+"""From statistics to a plan: blocks first, then heads and channels until the target of each part is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from edgeprune.errors import PlanError
+from edgeprune.models.spec import Width
+from edgeprune.structure.allocate import ALLOCATIONS, Rung, allocate, energies, kept_units, normalised
+from edgeprune.structure.cost import Price
+from edgeprune.structure.importance import IMPORTANCES
+from edgeprune.structure.plan import BlockPlan, Part, StructurePlan, widths
+from edgeprune.structure.sites import Site, Specs, sites
+from edgeprune.structure.statistics import Statistics
+from edgeprune.structure.steps import alignment, ladder
+from edgeprune.structure.targets import Target
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of one part.
+
+    blocks  how many whole blocks leave before anything else
+    """
+
+    target: Target
+    importance: str = "obs"
+    allocation: str = "global"
+    normalise: str = "none"
+    align: int = 64
+    blocks: int = 0
+    block_importance: str = "similarity"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a plan comes to for one part, in the target's measure."""
+
+    part: Part
+    target: Target
+    before: float
+    after: float
+
+    @property
+    def share(self) -> float:
+        return self.after / self.before
+
+
+@dataclass(frozen=True)
+class Chosen:
+    plan: StructurePlan
+    promises: tuple[Promise, ...] = field(default_factory=tuple)
+
+
+def choose(
+    module: nn.Module,
+    specs: Specs,
+    wishes: Mapping[Part, Wish],
+    prices: Mapping[Part, Price],
+    statistics: Statistics,
+    block_scores: Mapping[Part, Sequence[float]],
+) -> Chosen:
+    """Raises PlanError for a target that cannot be reached, with the smallest that can."""
+    everywhere = sites(module, specs)
+    plans: dict[Part, tuple[BlockPlan, ...]] = {}
+    promises = []
+    for part, wish in wishes.items():
+        spec, count = specs[part]
+        gone = _blocks_that_leave(part, wish, count, block_scores.get(part, ()))
+        left = [site for site in everywhere if site.part == part and site.block not in gone]
+        full = widths(spec, count)
+        price = prices[part]
+        before = price.of(full)
+        wanted = wish.target.value if wish.target.measure == "memory" else wish.target.value * before
+        now = price.of([width for i, width in enumerate(full) if i not in gone])
+        rungs = [_rung(site, wish, price, statistics) for site in left]
+        taken = _taken(part, wish, rungs, now, wanted, before)
+        kept = kept_units(rungs, taken)
+        plans[part] = tuple(
+            BlockPlan(i, kept[part, i, "heads"], kept[part, i, "mlp"]) for i in range(count) if i not in gone
+        )
+        after = price.of([Width(len(b.heads), len(b.mlp)) for b in plans[part]])
+        promises.append(Promise(part, wish.target, before, after))
+    return Chosen(StructurePlan(plans), tuple(promises))
+
+
+def _taken(part: Part, wish: Wish, rungs: Sequence[Rung], now: float, wanted: float, before: float) -> list[int]:
+    try:
+        return allocate(ALLOCATIONS[wish.allocation], rungs, now - wanted)
+    except PlanError as error:
+        least = now - sum(sum(rung.savings()) for rung in rungs)
+        what = f"{least / 2**20:.1f} MiB" if wish.target.measure == "memory" else f"{least / before:.3f}"
+        raise PlanError(
+            f"the {part} cannot reach {wish.target.label}: with one head group and {wish.align} channels left in every block it is at "
+            f"{what}; ask for more than that, remove blocks, or choose a smaller --align"
+        ) from error
+
+
+def _rung(site: Site, wish: Wish, price: Price, statistics: Statistics) -> Rung:
+    heard = statistics.of(site)
+    scores = IMPORTANCES[wish.importance].score(site, heard, wish.seed)
+    if not bool(torch.isfinite(scores).all()):
+        raise PlanError(f"{wish.importance} gives {site.name} scores that are not finite; calibrate on other pictures")
+    saving = price.group if site.kind == "heads" else price.channel
+    taylor = torch.stack(heard.taylor) if heard.taylor else None
+    return Rung(
+        ladder(site.part, site.block, site.kind, scores, alignment(site.kind, wish.align, site.width)),
+        normalised(wish.normalise, scores),
+        saving,
+        taylor,
+        energies(site.out.weight, site.units),
+    )
+
+
+def _blocks_that_leave(part: Part, wish: Wish, count: int, scores: Sequence[float]) -> set[int]:
+    """The least important ones; of equal ones the later."""
+    if wish.blocks >= count:
+        raise PlanError(f"{wish.blocks} of {count} blocks of the {part} cannot leave; keep at least one")
+    return set(sorted(range(len(scores)), key=lambda i: (scores[i], -i))[: wish.blocks])

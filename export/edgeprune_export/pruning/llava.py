@@ -1,0 +1,132 @@
+"""A LLaVA checkpoint as a subject: one sample is a picture with its question and, where it is known, its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from edgeprune.models.checkpoint import Checkpoint
+from edgeprune.models.names import canonical_name
+from edgeprune.models.spec import ModelSpec
+from edgeprune.structure.plan import StructurePlan, pruned_model
+from edgeprune.structure.sites import Specs
+from edgeprune_export.eager_model import loaded_model
+from edgeprune_export.pruning.samples import Sample, noise
+from edgeprune_export.pruning.subject import Batch
+from edgeprune_export.pruning.write import pruned_config
+from edgeprune_runtime.image import load_image
+
+QUESTION = "Describe the picture."
+_OWN_TOKENS = 8  # without an answer: how many of its own tokens the model is asked to keep saying
+
+
+def specs_of(model: ModelSpec) -> Specs:
+    """What may be pruned of a LLaVA model."""
+    return {"tower": (model.vision, model.feature_layer + 1), "language": (model.language, model.language.layers)}
+
+
+class LlavaSubject:
+    """transformers' model with all weights, and its calibration samples. `Subject` says what the methods do."""
+
+    def __init__(self, checkpoint: Checkpoint, samples: Sequence[Sample]) -> None:
+        from transformers import AutoProcessor
+
+        self.module: nn.Module = loaded_model(checkpoint)
+        self.specs = specs_of(checkpoint.spec)
+        self._checkpoint = checkpoint
+        self._image_id = checkpoint.spec.image_token_id
+        self._size = checkpoint.spec.vision.image_px
+        self._eos = checkpoint.spec.eos_token_ids[:1]
+        self._data = tuple(samples)
+        self.samples, self.side_by_side = len(samples), 1
+        self._processor: Any = AutoProcessor.from_pretrained(checkpoint.path)
+        self._answers: dict[int, list[int]] = {}
+
+    def batch(self, numbers: Sequence[int], random: torch.Generator | None = None) -> Batch:
+        """One sample as it is: a crop or a flip could change the answer."""
+        (number,) = numbers
+        sample = self._data[number]
+        inputs = self._inputs(sample)
+        return self._with_answer(inputs, self._answer(number, sample, inputs))
+
+    def logits(self, module: nn.Module, batch: Batch) -> Tensor:
+        return self.features(module, batch)[1]
+
+    def features(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        out = module(**batch.inputs, use_cache=False, logits_to_keep=batch.rows, output_hidden_states=True)
+        image: Tensor = out.image_hidden_states
+        return image, out.logits[0]
+
+    @torch.no_grad()
+    def attention(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        module: Any = self.module
+        language = module.model.language_model
+        before = language.config._attn_implementation
+        language.set_attn_implementation("eager")
+        try:
+            out = module(**batch.inputs, use_cache=False, output_attentions=True, logits_to_keep=1)
+        finally:
+            language.set_attn_implementation(before)
+        assert batch.rows is not None
+        last = int(batch.rows[0])
+        visual = batch.inputs["input_ids"][0, : last + 1] == self._image_id
+        return [(layer[0, :, last, : last + 1], visual) for layer in out.attentions]
+
+    def pruned(self, plan: StructurePlan) -> Specs:
+        return specs_of(pruned_model(self._checkpoint.spec, plan))
+
+    def config(self, plan: StructurePlan, smaller: nn.Module) -> dict[str, Any]:
+        model = pruned_model(self._checkpoint.spec, plan)
+        layer_types = getattr(cast(Any, smaller).config.text_config, "layer_types", None)
+        return pruned_config(
+            self._checkpoint.path,
+            {"tower": model.vision, "language": model.language},
+            {"tower": "vision_config", "language": "text_config"},
+            layer_types=layer_types,
+            feature_layer=model.feature_layer,
+        )
+
+    def stored(self, name: str) -> str | None:
+        canonical = canonical_name(name) or ""
+        canonical = canonical.replace(".fc_gate.", ".fc_in.").replace(".fc_up.", ".fc_in.")
+        weights = self._checkpoint.weights
+        return weights.dtype(canonical) if canonical in weights.shapes else None
+
+    def _inputs(self, sample: Sample) -> dict[str, Tensor]:
+        text = self._prompt(sample.question or QUESTION)
+        bos = self._processor.tokenizer.bos_token
+        spelled = bos is not None and text.startswith(bos)  # the rule of transformers' apply_chat_template
+        picture = noise(self._size, sample.seed) if sample.picture is None else load_image(sample.picture)
+        batch = self._processor(images=picture, text=text, return_tensors="pt", add_special_tokens=not spelled)
+        return {k: v for k, v in batch.items() if k in ("input_ids", "attention_mask", "pixel_values", "image_sizes")}
+
+    def _prompt(self, question: str) -> str:
+        if self._processor.chat_template is None:
+            return f"{self._processor.tokenizer.convert_ids_to_tokens(self._image_id)}\n{question}"
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        return str(
+            self._processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        )
+
+    @torch.no_grad()
+    def _answer(self, number: int, sample: Sample, inputs: dict[str, Tensor]) -> list[int]:
+        """Tokens to be said: the known answer with its end, or what the unpruned model says first."""
+        if number not in self._answers:
+            if sample.answer is not None:
+                ids = self._processor.tokenizer(sample.answer, add_special_tokens=False).input_ids
+                self._answers[number] = [*ids, *self._eos]
+            else:
+                module: Any = self.module
+                out = module.generate(**inputs, max_new_tokens=_OWN_TOKENS, do_sample=False)
+                self._answers[number] = [int(token) for token in out[0, inputs["input_ids"].shape[1] :]]
+        return self._answers[number]
+
+    def _with_answer(self, inputs: dict[str, Tensor], answer: list[int]) -> Batch:
+        prompt = inputs["input_ids"].shape[1]
+        ids = torch.cat([inputs["input_ids"], torch.tensor([answer[:-1]], dtype=torch.int64)], dim=1)
+        rows = torch.arange(prompt - 1, ids.shape[1])
+        whole = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return Batch(1, whole, rows, torch.tensor(answer))

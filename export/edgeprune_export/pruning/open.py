@@ -1,0 +1,58 @@
+"""A checkpoint to prune: found out what it is, described, and loaded only when all wishes have been checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from edgeprune.errors import ExportError
+from edgeprune.models import open_checkpoint
+from edgeprune.structure.sites import Specs
+from edgeprune_export.linear import Precision
+from edgeprune_export.options import packed_max
+from edgeprune_export.pruning.latency import Request
+from edgeprune_export.pruning.llava import LlavaSubject, specs_of
+from edgeprune_export.pruning.prices import Terms
+from edgeprune_export.pruning.samples import noise_samples, samples_from
+from edgeprune_export.pruning.subject import Subject
+
+_TEXT, _TOKENS, _CHUNK = 64, 32, 128
+"""What latency is predicted for beside the picture: positions of text, tokens of the answer; the exporter's default chunk."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """`load` reads the weights; `verify` reads a written checkpoint back and compares it with what it should be."""
+
+    path: Path
+    specs: Specs
+    terms: Terms
+    samples: int
+    load: Callable[[], Subject]
+    verify: Callable[[Path, Specs], None]
+
+
+def open_subject(
+    source: str | Path, images: Path | None, pictures: int, seed: int, precision: str, positions: int | None
+) -> Opened:
+    """Raises CheckpointError for a model that is not supported, PlanError for samples that cannot be found."""
+    samples = noise_samples(pictures, seed) if images is None else samples_from(images, pictures, seed)
+    checkpoint = open_checkpoint(source)
+    model = checkpoint.spec
+    prompt = positions or packed_max(model.preprocess, model.preprocess.candidates_max) + _TEXT
+    room = -(-(prompt + _TOKENS) // _CHUNK) * _CHUNK
+    half = checkpoint.weights.dtype("embed.weight") == "float16"
+    terms = Terms(cast(Precision, precision), Request(prompt, _TOKENS, _CHUNK, room), 2 if half else 4)
+
+    def verify(folder: Path, specs: Specs) -> None:
+        written = specs_of(open_checkpoint(folder).spec)
+        if written != specs:
+            raise ExportError(
+                "the written checkpoint reads back with other widths than were planned; report this model"
+            )
+
+    return Opened(
+        checkpoint.path, specs_of(model), terms, len(samples), lambda: LlavaSubject(checkpoint, samples), verify
+    )

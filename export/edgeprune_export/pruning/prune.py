@@ -1,0 +1,172 @@
+"""Checkpoint and wishes in, smaller checkpoint out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+import torch
+
+from edgeprune.errors import ExportError, PlanError
+from edgeprune.structure.allocate import ALLOCATIONS
+from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES
+from edgeprune.structure.plan import BlockPlan, Part, StructurePlan, check_plan
+from edgeprune.structure.shrink import shrink
+from edgeprune.structure.statistics import Need
+from edgeprune_export.options import Track, silent
+from edgeprune_export.pruning.choose import Chosen, Wish, choose
+from edgeprune_export.pruning.hear import hear, removal_losses
+from edgeprune_export.pruning.open import Opened, open_subject
+from edgeprune_export.pruning.prices import price_of
+from edgeprune_export.pruning.recover import Recovery, recover
+from edgeprune_export.pruning.refit import compensate
+from edgeprune_export.pruning.story import SCHEMA, PartStory, Story, read_story
+from edgeprune_export.pruning.subject import Subject
+from edgeprune_export.pruning.write import STRUCTURE, fingerprint, write_checkpoint
+from edgeprune_export.seal import publish, staging
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """What to do to a checkpoint.
+
+    wishes      per part that is to become smaller
+    plan        a structure.json whose choice is repeated instead of choosing anew
+    images      calibration samples (see `samples_from`); None: noise, for importances that allow it
+    compensate  refit what stays by least squares
+    """
+
+    wishes: Mapping[Part, Wish] = field(default_factory=dict)
+    plan: Path | None = None
+    images: Path | None = None
+    pictures: int = 64
+    seed: int = 0
+    compensate: bool = True
+    recovery: Recovery | None = None
+    precision: str = "fp32"
+    positions: int | None = None
+    force: bool = False
+    command: str = "edgeprune_export.pruning.prune"
+
+
+def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track = silent) -> Story:
+    """Write the pruned checkpoint `out`. Nothing is left behind on any error. Raises CheckpointError, PlanError or ExportError."""
+    if not options.wishes and options.plan is None:
+        raise PlanError("nothing is asked of any part; give a target such as --structure tower.params=0.7, or --plan")
+    with staging(out, force=options.force, marker=STRUCTURE) as folder:
+        opened = open_subject(
+            source, options.images, options.pictures, options.seed, options.precision, options.positions
+        )
+        _check(opened, options)
+        subject = opened.load()
+        with track("reading the checkpoint", 1) as advance:
+            made_for = fingerprint(opened.path)
+            advance()
+        chosen = _chosen(opened, subject, options, made_for, track)
+        smaller = shrink(subject.module, subject.specs, chosen.plan)
+        specs = subject.pruned(chosen.plan)
+        compensated = options.compensate and (options.images is not None or _on_noise(options))
+        if compensated:
+            compensate(subject, smaller, specs, chosen.plan, track)
+        if options.recovery is not None:
+            state = out.with_name(f".{out.name}.recovery-{made_for[:12]}.safetensors")
+            smaller = recover(subject, smaller, chosen.plan, options.recovery, state, track)
+        if not all(bool(torch.isfinite(p).all()) for p in smaller.parameters()):
+            raise ExportError(
+                "the pruned model holds NaN or infinity; calibrate on other pictures or without --compensate"
+            )
+        story = _story(opened, options, chosen, made_for, compensated)
+        write_checkpoint(opened.path, folder, smaller, subject.config(chosen.plan, smaller), subject.stored, story)
+        opened.verify(folder, specs)
+        publish(folder, out)
+    return story
+
+
+def _check(opened: Opened, options: PruneOptions) -> None:
+    """Everything that can be refused before any work."""
+    for part, wish in options.wishes.items():
+        if part not in opened.specs:
+            raise PlanError(f"the model has no {part}; it has {', '.join(opened.specs)}")
+        importance, block = IMPORTANCES[wish.importance], BLOCK_IMPORTANCES[wish.block_importance]
+        for name, parts in ((importance.name, importance.parts), *([(block.name, block.parts)] if wish.blocks else [])):
+            if part not in parts:
+                some = ", ".join(one for one in IMPORTANCES if part in IMPORTANCES[one].parts)
+                raise PlanError(f"{name} says nothing about the {part}; choose one of {some}")
+        if wish.allocation not in ALLOCATIONS:
+            raise PlanError(f"unknown allocation {wish.allocation!r}; known: {', '.join(ALLOCATIONS)}")
+        if options.images is None and not importance.noise and (_needs(wish) or importance.needs):
+            raise PlanError(
+                f"{importance.name} for the {part} is measured on pictures; give a folder of pictures like those the model will see with "
+                "--images, or choose magnitude, dimap or obs, which do without"
+            )
+    if options.recovery is not None and options.images is None:
+        raise PlanError("recovery learns on pictures; give a folder of them with --images")
+
+
+def _needs(wish: Wish) -> frozenset[Need]:
+    block = BLOCK_IMPORTANCES[wish.block_importance].needs if wish.blocks else frozenset[Need]()
+    gradients: frozenset[Need] = frozenset({"gradients"} if ALLOCATIONS[wish.allocation].gradients else ())
+    return IMPORTANCES[wish.importance].needs | block | gradients
+
+
+def _on_noise(options: PruneOptions) -> bool:
+    return bool(options.wishes) and all(IMPORTANCES[wish.importance].noise for wish in options.wishes.values())
+
+
+def _chosen(opened: Opened, subject: Subject, options: PruneOptions, made_for: str, track: Track) -> Chosen:
+    if options.plan is not None:
+        story = read_story(options.plan)
+        if story.source_sha256 != made_for:
+            raise PlanError(
+                f"{options.plan} was made for another checkpoint ({story.source}, {story.source_sha256[:12]}...; this one is "
+                f"{made_for[:12]}...); make a plan for this one"
+            )
+        plan = StructurePlan({part: one.blocks for part, one in story.parts.items()})
+        check_plan(plan, subject.specs)
+        return Chosen(plan)
+    prices = {
+        part: price_of(wish.target.measure, opened.specs[part][0], opened.terms, track)
+        for part, wish in options.wishes.items()
+    }
+    statistics = hear(subject, frozenset().union(*(_needs(wish) for wish in options.wishes.values())), track)
+    scores = {}
+    for part, wish in options.wishes.items():
+        block = BLOCK_IMPORTANCES[wish.block_importance]
+        if wish.blocks and block.score is None:
+            scores[part] = removal_losses(subject, part, track)
+        elif wish.blocks and block.score is not None:
+            count = subject.specs[part][1]
+            scores[part] = [block.score(statistics.block(part, i)) for i in range(count)]
+    return choose(subject.module, subject.specs, options.wishes, prices, statistics, scores)
+
+
+def _story(opened: Opened, options: PruneOptions, chosen: Chosen, made_for: str, compensated: bool) -> Story:
+    promised = {promise.part: promise for promise in chosen.promises}
+    parts = {}
+    for part, blocks in chosen.plan.blocks.items():
+        wish, promise = options.wishes.get(part), promised.get(part)
+        parts[part] = PartStory(
+            blocks=tuple(BlockPlan(b.block, b.heads, b.mlp) for b in blocks),
+            target=None if wish is None else wish.target.label,
+            before=None if promise is None else promise.before,
+            after=None if promise is None else promise.after,
+            importance=None if wish is None else wish.importance,
+            allocation=None if wish is None else wish.allocation,
+            normalise=None if wish is None else wish.normalise,
+        )
+    return Story(
+        schema=SCHEMA,
+        source=opened.path.name,
+        source_sha256=made_for,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=options.command,
+        parts=parts,
+        samples=opened.samples,
+        noise=options.images is None,
+        seed=options.seed,
+        compensated=compensated,
+        recovery=None if options.recovery is None else msgspec.to_builtins(options.recovery),
+    )

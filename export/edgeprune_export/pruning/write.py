@@ -1,0 +1,91 @@
+"""A pruned checkpoint: the source's folder with smaller tensors and a configuration that says so. Safetensors and JSON only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from edgeprune.models.fields import json_object
+from edgeprune.models.spec import DecoderSpec, TowerSpec
+from edgeprune.structure.plan import Part, widths
+from edgeprune_runtime.bundle import sha256_of
+
+KEY = "edgeprune"
+STRUCTURE = "structure.json"
+_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float32}
+_LEFT = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5", ".onnx", ".gguf")
+
+
+def fingerprint(folder: Path, advance: Callable[[], None] = lambda: None) -> str:
+    """SHA-256 over the configuration and the weights of a checkpoint folder: which model a plan was made for."""
+    files = sorted(path for path in folder.iterdir() if path.suffix == ".safetensors" or path.name == "config.json")
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+        advance()
+    return digest.hexdigest()
+
+
+def write_checkpoint(
+    source: Path,
+    folder: Path,
+    module: nn.Module,
+    config: Mapping[str, Any],
+    stored: Callable[[str], str | None],
+    story: msgspec.Struct,
+) -> None:
+    """Fill an empty folder.
+
+    stored  parameter name -> dtype it has in the source (float16 ...), None for one that is not written
+    story   what was done, as structure.json
+    """
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for name, value in module.state_dict().items():
+        dtype = stored(name)
+        if dtype is not None:
+            tensors[name] = value.detach().to(_DTYPES[dtype]).contiguous().clone()
+    for path in source.iterdir():
+        if path.is_file() and path.suffix not in _LEFT and not path.name.endswith(".index.json"):
+            shutil.copyfile(path, folder / path.name)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / STRUCTURE).write_bytes(msgspec.json.format(msgspec.json.encode(story), indent=2) + b"\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def pruned_config(
+    source: Path,
+    specs: Mapping[Part, TowerSpec | DecoderSpec],
+    sections: Mapping[Part, str | None],
+    *,
+    layer_types: Sequence[str] | None = None,
+    feature_layer: int | None = None,
+) -> dict[str, Any]:
+    """config.json of the pruned model: fewer layers, and the widths of each under "edgeprune".
+
+    specs          the parts as they are after pruning
+    sections       where a part is described in the file; None: at the top
+    layer_types    kinds of the language model's layers that stayed, where the file lists them
+    feature_layer  block whose output is used, where the file names one by a number from the front
+    """
+    config = json_object(source / "config.json")
+    structure = {}
+    for part, spec in specs.items():
+        name = sections[part]
+        section = config if name is None else config[name]
+        section["num_hidden_layers"] = spec.layers
+        if part == "language" and isinstance(section.get("layer_types"), list):
+            section["layer_types"] = list(layer_types or ())
+        structure[part] = [[width.groups, width.mlp] for width in widths(spec, spec.layers)]
+    if feature_layer is not None and config.get("vision_feature_layer", -2) >= 0:
+        config["vision_feature_layer"] = feature_layer + 1
+    return {**config, KEY: {"structure": structure}}
