@@ -12,8 +12,11 @@ from edgeprune.cli.calibrate import calibrate
 from edgeprune.cli.doctor import doctor
 from edgeprune.cli.evaluate import evaluate
 from edgeprune.cli.export import export
+from edgeprune.cli.importances import importances
 from edgeprune.cli.methods import methods
+from edgeprune.cli.plan import plan
 from edgeprune.cli.profile import profile
+from edgeprune.cli.prune import prune
 from edgeprune.cli.report import report
 from edgeprune.cli.run import run
 
@@ -26,6 +29,8 @@ app = typer.Typer(
 )
 for _name, _command in (
     ("export", export),
+    ("prune", prune),
+    ("plan", plan),
     ("run", run),
     ("profile", profile),
     ("report", report),
@@ -34,6 +39,7 @@ for _name, _command in (
     ("verify", verify),
     ("methods", methods),
     ("calibrate", calibrate),
+    ("importances", importances),
     ("doctor", doctor),
 ):
     app.command(_name)(_command)

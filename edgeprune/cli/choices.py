@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
+
+import typer
 
 
 class Precision(str, Enum):
@@ -24,3 +27,12 @@ class Newlines(str, Enum):
 class BudgetOf(str, Enum):
     largest = "largest"
     picture = "picture"
+
+
+def alone(context: typer.Context, option: str, besides: Collection[str]) -> None:
+    """Refuse options on the command line that `option`, such as a recipe, decides instead."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and name not in (option, *besides):
+            spelled = name.rstrip("_").replace("_", "-")
+            raise typer.BadParameter(f"--{spelled} and --{option} are both given, and the {option} says it; give one")

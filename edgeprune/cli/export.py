@@ -5,26 +5,36 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.choices import BudgetOf, Newlines, Positions, Precision
+from edgeprune.cli.choices import BudgetOf, Newlines, Positions, Precision, alone
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
+
+if TYPE_CHECKING:
+    from edgeprune_runtime.bundle import Bundle
 
 
 def export(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(help="Checkpoint folder (LLaVA-NeXT or LLaVA-1.5, Hugging Face layout) or hub id.")
     ],
     budget: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--budget",
             "-b",
             help="Keep ratio (0.2) or token count (576); repeat for several, the first is the default.",
         ),
-    ],
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe", help="Token plan, structured pruning and precision from a TOML file; see `edgeprune plan`."
+        ),
+    ] = None,
     to: Annotated[
         Path | None, typer.Option("--out", "-o", help="Bundle folder to write. [default: MODEL's name + .bundle]")
     ] = None,
@@ -82,6 +92,21 @@ def export(
     with errors_as_one_line():
         need("torch", "transformers", "onnx", "onnxscript", "accelerate")
         from edgeprune.plan import TokenPlan, budget_from_text, settings_from_text
+
+        target = to or Path(f"{Path(model).name}.bundle")
+        command = shlex.join(["edgeprune", *sys.argv[1:]])
+        budgets = tuple(budget_from_text(text) for text in budget or [])
+        if recipe is not None:
+            alone(context, "recipe", besides=("model", "budget", "to", "parity", "force", "json"))
+            from edgeprune.recipe import read_recipe
+            from edgeprune_export.recipes import export_options, export_recipe
+
+            read = read_recipe(recipe)
+            chosen = export_options(read, budgets=budgets, parity=parity, force=force, command=command)
+            _show(export_recipe(model, target, read, recipe.parent, chosen, track=track), target, json)
+            return
+        if not budgets:
+            raise typer.BadParameter("give at least one --budget, or a --recipe")
         from edgeprune.plan_file import read_plan
         from edgeprune.tokens.methods import METHODS
         from edgeprune.tokens.methods.plugin import method_name
@@ -103,7 +128,7 @@ def export(
             settings=settings,
         )
         options = ExportOptions(
-            budgets=tuple(budget_from_text(text) for text in budget),
+            budgets=budgets,
             plan=plan,
             more_methods=tuple(names[1:]),
             precision=precision.value,
@@ -113,32 +138,34 @@ def export(
             controls=controls,
             parity=parity,
             force=force,
-            command=shlex.join(["edgeprune", *sys.argv[1:]]),
+            command=command,
         )
-        target = to or Path(f"{Path(model).name}.bundle")
-        bundle = make(model, target, options, track=track)
-        manifest = bundle.manifest
-        total = sum(entry.bytes for entry in manifest.files.values())
-        if json:
-            emit(
-                {
-                    "bundle": str(target),
-                    "sha256": bundle.sha256,
-                    "bytes": total,
-                    "selections": manifest.selections,
-                    "parity": manifest.parity,
-                }
-            )
-            return
-        for text in dict.fromkeys(s.budget for s in manifest.selections):
-            counts = sorted({s.keep for s in manifest.selections if s.budget == text})
-            out.print(f"budget {text}: {' or '.join(str(k) for k in counts)} visual tokens")
-        if manifest.parity.skipped:
-            err.print(f"[yellow]warning:[/] the parity gate did not run: {manifest.parity.skipped}")
-        else:
-            out.print(f"parity: {len(manifest.parity.checks)} checks against {manifest.parity.reference} passed")
-        out.print(f"sealed {target}  ({total / 1e6:.1f} MB, {len(manifest.graphs)} graphs)")
-        out.print(f'try: edgeprune run {target} --image photo.jpg --prompt "What is this?"', highlight=False)
+        _show(make(model, target, options, track=track), target, json)
+
+
+def _show(bundle: Bundle, target: Path, json: bool) -> None:
+    manifest = bundle.manifest
+    total = sum(entry.bytes for entry in manifest.files.values())
+    if json:
+        emit(
+            {
+                "bundle": str(target),
+                "sha256": bundle.sha256,
+                "bytes": total,
+                "selections": manifest.selections,
+                "parity": manifest.parity,
+            }
+        )
+        return
+    for text in dict.fromkeys(s.budget for s in manifest.selections):
+        counts = sorted({s.keep for s in manifest.selections if s.budget == text})
+        out.print(f"budget {text}: {' or '.join(str(k) for k in counts)} visual tokens")
+    if manifest.parity.skipped:
+        err.print(f"[yellow]warning:[/] the parity gate did not run: {manifest.parity.skipped}")
+    else:
+        out.print(f"parity: {len(manifest.parity.checks)} checks against {manifest.parity.reference} passed")
+    out.print(f"sealed {target}  ({total / 1e6:.1f} MB, {len(manifest.graphs)} graphs)")
+    out.print(f'try: edgeprune run {target} --image photo.jpg --prompt "What is this?"', highlight=False)
 
 
 def need(*packages: str) -> None:

@@ -50,6 +50,7 @@ _COPIED = (
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
+    "structure.json",  # of a pruned checkpoint: what was removed and why
 )
 _PACKAGES = (
     "edgeprune",

@@ -76,10 +76,10 @@ def choose(
         full = widths(spec, count)
         price = prices[part]
         before = price.of(full)
-        wanted = wish.target.value if wish.target.measure == "memory" else wish.target.value * before
+        wanted = wanted_of(wish.target, before)
         now = price.of([width for i, width in enumerate(full) if i not in gone])
         rungs = [_rung(site, wish, price, statistics) for site in left]
-        taken = _taken(part, wish, rungs, now, wanted, before)
+        taken = steps_to(part, wish, rungs, now, wanted, before)
         kept = kept_units(rungs, taken)
         plans[part] = tuple(
             BlockPlan(i, kept[part, i, "heads"], kept[part, i, "mlp"]) for i in range(count) if i not in gone
@@ -89,7 +89,13 @@ def choose(
     return Chosen(StructurePlan(plans), tuple(promises))
 
 
-def _taken(part: Part, wish: Wish, rungs: Sequence[Rung], now: float, wanted: float, before: float) -> list[int]:
+def wanted_of(target: Target, before: float) -> float:
+    """The target in its own measure: bytes, or a share of what the part is before."""
+    return target.value if target.measure == "memory" else target.value * before
+
+
+def steps_to(part: Part, wish: Wish, rungs: Sequence[Rung], now: float, wanted: float, before: float) -> list[int]:
+    """Steps of every rung that leave, from a cost of `now` down to `wanted`. Raises PlanError with the smallest share that can be."""
     try:
         return allocate(ALLOCATIONS[wish.allocation], rungs, now - wanted)
     except PlanError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import cast
 
 from edgeprune.errors import ExportError
-from edgeprune.models import open_checkpoint
+from edgeprune.models import Checkpoint, open_checkpoint
+from edgeprune.structure.plan import Part
 from edgeprune.structure.sites import Specs
 from edgeprune_export.linear import Precision
 from edgeprune_export.options import packed_max
@@ -18,7 +19,7 @@ from edgeprune_export.pruning.prices import Terms
 from edgeprune_export.pruning.samples import noise_samples, samples_from
 from edgeprune_export.pruning.subject import Subject
 
-_TEXT, _TOKENS, _CHUNK = 64, 32, 128
+TEXT, TOKENS, CHUNK = 64, 32, 128
 """What latency is predicted for beside the picture: positions of text, tokens of the answer; the exporter's default chunk."""
 
 
@@ -41,10 +42,6 @@ def open_subject(
     samples = noise_samples(pictures, seed) if images is None else samples_from(images, pictures, seed)
     checkpoint = open_checkpoint(source)
     model = checkpoint.spec
-    prompt = positions or packed_max(model.preprocess, model.preprocess.candidates_max) + _TEXT
-    room = -(-(prompt + _TOKENS) // _CHUNK) * _CHUNK
-    half = checkpoint.weights.dtype("embed.weight") == "float16"
-    terms = Terms(cast(Precision, precision), Request(prompt, _TOKENS, _CHUNK, room), 2 if half else 4)
 
     def verify(folder: Path, specs: Specs) -> None:
         written = specs_of(open_checkpoint(folder).spec)
@@ -53,6 +50,21 @@ def open_subject(
                 "the written checkpoint reads back with other widths than were planned; report this model"
             )
 
+    terms = terms_of(checkpoint, cast(Precision, precision), positions)
     return Opened(
         checkpoint.path, specs_of(model), terms, len(samples), lambda: LlavaSubject(checkpoint, samples), verify
     )
+
+
+def parts_of(source: str | Path) -> tuple[Part, ...]:
+    """What a model has that can be pruned; reads its configuration only."""
+    return tuple(specs_of(open_checkpoint(source).spec))
+
+
+def terms_of(checkpoint: Checkpoint, precision: Precision, positions: int | None = None) -> Terms:
+    """Prompts of `positions`; None: the longest unpruned picture and some text."""
+    preprocess = checkpoint.spec.preprocess
+    prompt = positions or packed_max(preprocess, preprocess.candidates_max) + TEXT
+    room = -(-(prompt + TOKENS) // CHUNK) * CHUNK
+    half = checkpoint.weights.dtype("embed.weight") == "float16"
+    return Terms(precision, Request(prompt, TOKENS, CHUNK, room), 2 if half else 4)

@@ -78,7 +78,8 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
             raise ExportError(
                 "the pruned model holds NaN or infinity; calibrate on other pictures or without --compensate"
             )
-        story = _story(opened, options, chosen, made_for, compensated)
+        heard = compensated or options.recovery is not None or any(map(_needs, options.wishes.values()))
+        story = _story(opened, options, chosen, made_for, heard, compensated)
         write_checkpoint(opened.path, folder, smaller, subject.config(chosen.plan, smaller), subject.stored, story)
         opened.verify(folder, specs)
         publish(folder, out)
@@ -143,7 +144,9 @@ def _chosen(opened: Opened, subject: Subject, options: PruneOptions, made_for: s
     return choose(subject.module, subject.specs, options.wishes, prices, statistics, scores)
 
 
-def _story(opened: Opened, options: PruneOptions, chosen: Chosen, made_for: str, compensated: bool) -> Story:
+def _story(
+    opened: Opened, options: PruneOptions, chosen: Chosen, made_for: str, heard: bool, compensated: bool
+) -> Story:
     promised = {promise.part: promise for promise in chosen.promises}
     parts = {}
     for part, blocks in chosen.plan.blocks.items():
@@ -164,8 +167,8 @@ def _story(opened: Opened, options: PruneOptions, chosen: Chosen, made_for: str,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=options.command,
         parts=parts,
-        samples=opened.samples,
-        noise=options.images is None,
+        samples=opened.samples if heard else 0,
+        noise=heard and options.images is None,
         seed=options.seed,
         compensated=compensated,
         recovery=None if options.recovery is None else msgspec.to_builtins(options.recovery),

@@ -1,0 +1,59 @@
+"""edgeprune importances: what can decide which heads, channels and blocks stay."""
+
+from __future__ import annotations
+
+from edgeprune.cli.console import Json, emit, errors_as_one_line
+from edgeprune.cli.tables import show_table
+
+
+def importances(json: Json = False) -> None:
+    """List importances of units and of blocks, allocations and normalisations for `edgeprune prune`."""
+    with errors_as_one_line():
+        from edgeprune.cli.export import need
+
+        need("torch")
+        from edgeprune.structure.allocate import ALLOCATIONS
+        from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES, BlockImportance, Importance
+        from edgeprune.structure.normalise import NORMALISATIONS
+
+        units = [IMPORTANCES[name] for name in IMPORTANCES]
+        blocks = [BLOCK_IMPORTANCES[name] for name in BLOCK_IMPORTANCES]
+        everything: list[Importance | BlockImportance] = [*units, *blocks]
+        if json:
+            rows = [{"name": i.name, "what": i.what, "source": i.source, "evidence": i.evidence} for i in everything]
+            emit({"units": rows[: len(units)], "blocks": rows[len(units) :], "allocations": list(ALLOCATIONS)})
+            return
+        head = ("name", "stays what has more of", "needs", "source", "evidence")
+        show_table(
+            "heads and channels (--importance)",
+            head,
+            [
+                (
+                    i.name,
+                    i.what,
+                    "nothing" if not i.needs else "pictures or noise" if i.noise else "pictures",
+                    i.source,
+                    i.evidence,
+                )
+                for i in units
+            ],
+            left=head,
+        )
+        show_table(
+            "whole blocks (--block-importance)",
+            head,
+            [(b.name, b.what, "pictures", b.source, b.evidence) for b in blocks],
+            left=head,
+        )
+        show_table(
+            "how much each layer gives up (--allocation)",
+            ("name", "rule", "source"),
+            [(a.name, a.what, a.source) for a in ALLOCATIONS.values()],
+            left=("name", "rule", "source"),
+        )
+        show_table(
+            "scores of layers made to compare (--normalise)",
+            ("name", "rule"),
+            [(name, (rule.__doc__ or "").partition(":")[0]) for name, rule in NORMALISATIONS.items()],
+            left=("name", "rule"),
+        )

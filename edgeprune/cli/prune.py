@@ -1,0 +1,172 @@
+"""edgeprune prune: heads, channels and blocks leave; a smaller checkpoint or ONNX file stays."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeprune.cli.choices import Precision, alone
+from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.tables import show_table
+from edgeprune.errors import PlanError
+
+if TYPE_CHECKING:
+    from edgeprune.structure.plan import Part
+    from edgeprune_export.pruning.story import Story
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--structure",
+        "-s",
+        help="Target: params=0.7, macs=0.7, latency=0.7 (predicted, on this machine) or memory=2GiB, of every part, or of one: "
+        "tower.macs=0.7, language.params=0.8. Repeat for several.",
+    ),
+]
+
+
+def prune(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint folder or hub id (LLaVA), a ViT classifier, or an .onnx file.")
+    ],
+    structure: Targets = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="Take targets and all else from a recipe (TOML).")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Checkpoint folder (or .onnx file) to write. [default: MODEL-pruned]"),
+    ] = None,
+    importance: Annotated[
+        str, typer.Option("--importance", "-i", help="What decides which units stay; see `edgeprune importances`.")
+    ] = "obs",
+    allocation: Annotated[
+        str, typer.Option(help="How much each layer gives up: uniform, global, module or slope.")
+    ] = "global",
+    normalise: Annotated[str, typer.Option(help="Make scores of layers compare: none, layer or module.")] = "none",
+    align: Annotated[int, typer.Option(min=1, help="MLP widths stay multiples of this many channels.")] = 64,
+    blocks: Annotated[
+        list[str] | None, typer.Option("--blocks", help="Whole blocks that leave first: tower=1, language=2.")
+    ] = None,
+    block_importance: Annotated[str, typer.Option(help="Which blocks: similarity, removal or visual.")] = "similarity",
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Calibration: a folder of pictures, a .jsonl of questions, or a .csv with file and label."),
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="How many of them.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the draw, of noise, of recovery and of `random`.")] = 0,
+    compensate: Annotated[bool, typer.Option(help="Refit what stays by least squares.")] = True,
+    recover: Annotated[int, typer.Option(min=0, help="Training steps towards the unpruned model afterwards.")] = 0,
+    lora: Annotated[int, typer.Option(min=0, help="Rank of adapters for --recover; 0 trains all weights.")] = 0,
+    rate: Annotated[float, typer.Option(help="Learning rate of --recover.")] = 1e-4,
+    batch: Annotated[int, typer.Option(min=1, help="Samples per step of --recover.")] = 16,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Repeat the choice of a structure.json instead of choosing.")
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="For latency and memory targets.")] = Precision.fp32,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an earlier pruned checkpoint.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove head groups, MLP channels and blocks of MODEL for good, and write what is left as a smaller checkpoint."""
+    with errors_as_one_line():
+        from edgeprune.cli.export import need
+
+        need("torch", "transformers", "onnx", "accelerate", "safetensors")
+        command = shlex.join(["edgeprune", *sys.argv[1:]])
+        from edgeprune_export.pruning.prune import prune as make
+
+        target = to or Path(f"{Path(model).name}-pruned")
+        if recipe is not None:
+            alone(context, "recipe", besides=("model", "to", "force", "json"))
+            from edgeprune.recipe import read_recipe
+            from edgeprune_export.recipes import prune_options
+
+            options = prune_options(read_recipe(recipe), recipe.parent, force=force, command=command)
+        else:
+            from edgeprune.structure.targets import targets_from_texts
+            from edgeprune_export.pruning.choose import Wish
+            from edgeprune_export.pruning.open import parts_of
+            from edgeprune_export.pruning.prune import PruneOptions
+            from edgeprune_export.pruning.recover import Recovery
+
+            parts = parts_of(model)
+            counts = block_counts(blocks or [], parts)
+            wishes = {
+                part: Wish(
+                    target=wanted,
+                    importance=importance,
+                    allocation=allocation,
+                    normalise=normalise,
+                    align=align,
+                    blocks=counts.get(part, 0),
+                    block_importance=block_importance,
+                    seed=seed,
+                )
+                for part, wanted in targets_from_texts(structure or [], parts).items()
+            }
+            options = PruneOptions(
+                wishes=wishes,
+                plan=plan,
+                images=images,
+                pictures=pictures,
+                seed=seed,
+                compensate=compensate,
+                recovery=Recovery(recover, batch, lora or None, rate, seed=seed) if recover else None,
+                precision=precision.value,
+                force=force,
+                command=command,
+            )
+        story = make(model, target, options, track=track)
+        if json:
+            emit({"checkpoint": str(target), "story": story})
+            return
+        _show(story, target)
+
+
+def _show(story: Story, target: Path) -> None:
+    """What every block has left, and what was reached."""
+    for part, done in story.parts.items():
+        rows = [(str(b.block), str(len(b.heads)), str(len(b.mlp))) for b in done.blocks]
+        show_table(f"{part}: what stays", ("block", "head groups", "MLP channels"), rows)
+        if done.target is not None and done.before and done.after:
+            measure = done.target.partition("=")[0]
+            out.print(
+                f"{part}: {done.target} asked, {done.after / done.before:.3f} reached: {amount(measure, done.before)} -> "
+                f"{amount(measure, done.after)}",
+                highlight=False,
+            )
+    kind = "noise pictures" if story.noise else "samples"
+    seen = f"calibrated on {story.samples} {kind}, seed {story.seed}" if story.samples else "no calibration"
+    steps = f", {story.recovery['steps']} recovery steps" if story.recovery else ""
+    out.print(f"{seen}{', compensated' if story.compensated else ''}{steps}", highlight=False)
+    if not story.compensated and story.recovery is None:
+        err.print(
+            "[yellow]warning:[/] what stays was not refitted; give --images for compensation and --recover for training"
+        )
+    out.print(f"wrote {target}; export it with: edgeprune export {target} --budget 0.2", highlight=False)
+
+
+def amount(measure: str, value: float) -> str:
+    """A number with the unit of its measure."""
+    if measure == "memory":
+        return f"{value / 2**20:.1f} MiB"
+    if measure == "latency":
+        return f"{value * 1e3:.2f} ms (predicted)"
+    return f"{value / 1e6:.2f} M {measure}"
+
+
+def block_counts(texts: list[str], parts: Sequence[Part]) -> dict[Part, int]:
+    """Read `tower=1`; a number alone is for every part of the model."""
+    found: dict[Part, int] = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        if not number.isdigit() or (equals and name not in parts):
+            raise PlanError(f"--blocks {text} is not understood; write for example --blocks {parts[0]}=1")
+        found |= {part: int(number) for part in parts if not equals or part == name}
+    return found

@@ -1,0 +1,136 @@
+"""A recipe: token plan, structure plan and precision of one export in a TOML file, checked when it is read.
+
+[tokens]
+budgets = [0.2, 1.0]
+method = "hired"
+
+[structure]
+images = "photographs"          # relative to the recipe
+recover = { steps = 200, lora = 8 }
+
+[structure.tower]
+target = "macs=0.7"
+
+[structure.language]
+target = "params=0.8"
+blocks = 1
+
+[export]
+precision = "int8"
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from edgeprune.errors import PlanError
+from edgeprune.plan import Budget, TokenPlan, budget_from_text
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    pass
+
+
+class Tokens(_Part, frozen=True):
+    """The token plan; fields are those of `edgeprune.plan.TokenPlan`. `methods`: beside `method`, for comparison."""
+
+    budgets: tuple[float, ...] = (1.0,)
+    method: str = "hired"
+    methods: tuple[str, ...] = ()
+    alpha: float = 0.5
+    early_layer: int = 0
+    seed: int = 0
+    position_ids: Literal["keep", "renumber"] = "keep"
+    newline: Literal["all", "rows", "none"] = "all"
+    budget_of: Literal["largest", "picture"] = "largest"
+    settings: dict[str, float] = {}
+
+
+class Part(_Part, frozen=True):
+    """What one part gives up; see `edgeprune prune --help`."""
+
+    target: str
+    importance: str = "obs"
+    allocation: str = "global"
+    normalise: str = "none"
+    align: int = 64
+    blocks: int = 0
+    block_importance: str = "similarity"
+
+
+class Recover(_Part, frozen=True):
+    """A short training after pruning. lora = 0 trains every weight of the pruned blocks."""
+
+    steps: int = 200
+    batch: int = 16
+    lora: int = 0
+    rate: float = 1e-4
+
+
+class Structure(_Part, frozen=True):
+    """`images`: a folder of pictures, a .jsonl of questions or a .csv of labels, relative to the recipe."""
+
+    tower: Part | None = None
+    language: Part | None = None
+    images: str | None = None
+    pictures: int = 64
+    seed: int = 0
+    compensate: bool = True
+    recover: Recover | None = None
+    plan: str | None = None
+
+
+class Export(_Part, frozen=True):
+    precision: Literal["fp32", "int8"] = "fp32"
+    chunk: int = 128
+    capacity: int | None = None
+    text_tokens: int = 512
+    controls: bool = True
+
+
+class Recipe(_Part, frozen=True):
+    """A whole recipe; `folder` is where relative paths start."""
+
+    tokens: Tokens = Tokens()
+    structure: Structure | None = None
+    export: Export = Export()
+
+    def token_plan(self) -> TokenPlan:
+        t = self.tokens
+        return TokenPlan(
+            method=t.method,
+            alpha=t.alpha,
+            early_layer=t.early_layer,
+            feature_layer=t.early_layer,
+            seed=t.seed,
+            position_ids=t.position_ids,
+            newline=t.newline,
+            budget_of=t.budget_of,
+            settings=t.settings,
+        )
+
+    def budgets(self) -> tuple[Budget, ...]:
+        return tuple(budget_from_text(f"{budget:g}") for budget in self.tokens.budgets)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Raises PlanError for a file that is missing, no TOML, or says something that no recipe has."""
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path} cannot be read ({error.strerror}); give a recipe, a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} is not TOML ({error}); see the README for a recipe") from error
+    try:
+        return msgspec.convert(table, Recipe)
+    except msgspec.ValidationError as error:
+        raise PlanError(f"{path}: {error}; see the README for a recipe") from error

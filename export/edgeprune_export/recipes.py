@@ -1,0 +1,95 @@
+"""Carry out a recipe: prune, where it says so, then export what is left."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from edgeprune.errors import PlanError
+from edgeprune.plan import Budget
+from edgeprune.recipe import Part as RecipePart
+from edgeprune.recipe import Recipe, Structure
+from edgeprune.structure.plan import Part
+from edgeprune.structure.targets import target_from_text
+from edgeprune_export.export import export
+from edgeprune_export.options import ExportOptions, Track, silent
+from edgeprune_export.pruning.choose import Wish
+from edgeprune_export.pruning.prune import PruneOptions, prune
+from edgeprune_export.pruning.recover import Recovery
+from edgeprune_runtime.bundle import Bundle
+
+
+def export_options(
+    recipe: Recipe, *, budgets: tuple[Budget, ...] = (), parity: bool = True, force: bool = False, command: str = ""
+) -> ExportOptions:
+    """The recipe as options of an export; `budgets` given on the command line come first."""
+    settings = recipe.export
+    return ExportOptions(
+        budgets=budgets or recipe.budgets(),
+        plan=recipe.token_plan(),
+        more_methods=recipe.tokens.methods,
+        precision=settings.precision,
+        chunk=settings.chunk,
+        capacity=settings.capacity,
+        text_tokens=settings.text_tokens,
+        controls=settings.controls,
+        parity=parity,
+        force=force,
+        command=command,
+    )
+
+
+def prune_options(
+    recipe: Recipe, folder: Path, *, positions: int | None = None, force: bool = False, command: str = ""
+) -> PruneOptions:
+    """The recipe as options of pruning; paths start at `folder`. Raises PlanError where it asks for no pruning."""
+    structure = recipe.structure
+    if structure is None:
+        raise PlanError("the recipe has no [structure]; add one, or export without pruning")
+    recover = structure.recover
+    return PruneOptions(
+        wishes=wishes_of(structure),
+        plan=None if structure.plan is None else folder / structure.plan,
+        images=None if structure.images is None else folder / structure.images,
+        pictures=structure.pictures,
+        seed=structure.seed,
+        compensate=structure.compensate,
+        recovery=None
+        if recover is None
+        else Recovery(recover.steps, recover.batch, recover.lora or None, recover.rate, seed=structure.seed),
+        precision=recipe.export.precision,
+        positions=positions,
+        force=force,
+        command=command,
+    )
+
+
+def wishes_of(structure: Structure) -> dict[Part, Wish]:
+    parts: dict[Part, RecipePart | None] = {"tower": structure.tower, "language": structure.language}
+    return {
+        part: Wish(
+            target_from_text(wanted.target),
+            wanted.importance,
+            wanted.allocation,
+            wanted.normalise,
+            wanted.align,
+            wanted.blocks,
+            wanted.block_importance,
+            structure.seed,
+        )
+        for part, wanted in parts.items()
+        if wanted is not None
+    }
+
+
+def export_recipe(
+    source: str | Path, out: Path, recipe: Recipe, folder: Path, options: ExportOptions, *, track: Track = silent
+) -> Bundle:
+    """Prune into a hidden folder beside `out`, export from there, and remove it. `folder`: where the recipe lies."""
+    if recipe.structure is None:
+        return export(source, out, options, track=track)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.pruned-", dir=out.parent) as hidden:
+        pruned = Path(hidden) / Path(str(source)).name
+        prune(source, pruned, prune_options(recipe, folder, command=options.command), track=track)
+        return export(pruned, out, options, track=track)
