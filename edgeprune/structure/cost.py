@@ -6,7 +6,7 @@ Every count is that of the graphs that edgeprune exports; tests count them again
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgeprune.models.spec import DecoderSpec, TowerSpec, Width
@@ -16,16 +16,27 @@ Precision = Literal["fp32", "int8"]
 
 @dataclass(frozen=True)
 class Price:
-    """fixed + sum over blocks of (block + groups * group + channels * channel)."""
+    """fixed + sum over blocks of (block + groups * group + channels * channel).
+
+    last  (group, channel) of the last block, where that does less than the others: a classifier's sees one row at its end
+    """
 
     fixed: float
     block: float
     group: float
     channel: float
+    last: tuple[float, float] | None = None
+
+    def at(self, place: int, blocks: int) -> tuple[float, float]:
+        """(group, channel) of the block at this place."""
+        return self.last if self.last is not None and place == blocks - 1 else (self.group, self.channel)
 
     def of(self, widths: Sequence[Width]) -> float:
-        each = (self.block + width.groups * self.group + width.mlp * self.channel for width in widths)
-        return self.fixed + sum(each)
+        total = self.fixed + self.block * len(widths)
+        for place, width in enumerate(widths):
+            group, channel = self.at(place, len(widths))
+            total += width.groups * group + width.mlp * channel
+        return total
 
 
 @dataclass(frozen=True)
@@ -44,19 +55,28 @@ class _Count:
         return 4 * self.parameters() if precision == "fp32" else self.weights + 4 * (self.rows + self.rest)
 
 
-def parameters(spec: TowerSpec | DecoderSpec, *, extra: int = 0) -> Price:
-    """Parameters of a part; `extra`: what follows the blocks of a classifier (norm and head)."""
+def parameters(spec: TowerSpec | DecoderSpec, *, classes: int = 0) -> Price:
+    """Parameters of a part; a classifier has a final norm and a head of `classes` besides."""
     block, group, channel = _counts(spec)
     fixed = _tower_fixed(spec) if isinstance(spec, TowerSpec) else _language_fixed(spec)
-    return Price(fixed + extra, block.parameters(), group.parameters(), channel.parameters())
+    head = _head(spec, classes)
+    return Price(fixed + head.parameters(), block.parameters(), group.parameters(), channel.parameters())
 
 
-def macs_of_tower(spec: TowerSpec, *, extra: int = 0) -> Price:
-    """Multiply-accumulates on one tile of R rows; `extra`: those of a classifier's head."""
+def macs_of_tower(spec: TowerSpec) -> Price:
+    """Multiply-accumulates on one tile of R rows."""
     _, group, channel = _counts(spec)
     rows = spec.positions
     embed = spec.patches**2 * spec.hidden * 3 * spec.patch_px**2
-    return Price(embed + extra, 0, rows * group.weights + 2 * rows**2 * spec.head_dim, rows * channel.weights)
+    return Price(embed, 0, rows * group.weights + 2 * rows**2 * spec.head_dim, rows * channel.weights)
+
+
+def macs_of_classifier(spec: TowerSpec, classes: int) -> Price:
+    """As a tower, with a head; after the projections, the last block sees the class token's row only."""
+    tower = macs_of_tower(spec)
+    rows, width, lane = spec.positions, spec.hidden, spec.head_dim
+    group = rows * 3 * width * lane + 2 * rows * lane + width * lane
+    return replace(tower, fixed=tower.fixed + width * classes, last=(group, tower.channel / rows))
 
 
 def macs_of_language(spec: DecoderSpec, positions: int) -> Price:
@@ -67,10 +87,10 @@ def macs_of_language(spec: DecoderSpec, positions: int) -> Price:
     return Price(spec.vocab * spec.hidden, 0, positions * group.weights + attention, positions * channel.weights)
 
 
-def bytes_of_tower(spec: TowerSpec, precision: Precision) -> Price:
-    """Weights as stored by the exporter."""
+def bytes_of_tower(spec: TowerSpec, precision: Precision, *, classes: int = 0) -> Price:
+    """Weights as stored by the exporter, of a classifier with its head."""
     block, group, channel = (count.bytes(precision) for count in _counts(spec))
-    return Price(4 * _tower_fixed(spec), block, group, channel)
+    return Price(4 * _tower_fixed(spec) + _head(spec, classes).bytes(precision), block, group, channel)
 
 
 def bytes_of_language(spec: DecoderSpec, precision: Precision, capacity: int, embedding_bytes: int) -> Price:
@@ -101,6 +121,11 @@ def _counts(spec: TowerSpec | DecoderSpec) -> tuple[_Count, _Count, _Count]:
     group = _Count(width * (lanes + share * spec.head_dim), lanes, lanes if qkv_bias else 0)
     channel = _Count(width * (inner + 1), inner, inner if mlp_bias else 0)
     return _Count(0, 2 * width, fixed), group, channel
+
+
+def _head(spec: TowerSpec | DecoderSpec, classes: int) -> _Count:
+    """Final norm and head of a classifier; nothing for 0 classes."""
+    return _Count(spec.hidden * classes, classes, classes + 2 * spec.hidden) if classes else _Count(0, 0, 0)
 
 
 def _tower_fixed(spec: TowerSpec) -> int:

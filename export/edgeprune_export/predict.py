@@ -94,8 +94,8 @@ def spread(
     rungs = []
     for i, width in enumerate(left):
         for kind, units, saving, lanes in (
-            ("heads", width.groups, price.group, share * spec.head_dim),
-            ("mlp", width.mlp, price.channel, 1),
+            ("heads", width.groups, price.at(i, len(left))[0], share * spec.head_dim),
+            ("mlp", width.mlp, price.at(i, len(left))[1], 1),
         ):
             zeros = torch.zeros(units, dtype=torch.float64)
             steps = ladder(part, i, kind, zeros, alignment(kind, wish.align, lanes))  # type: ignore[arg-type]

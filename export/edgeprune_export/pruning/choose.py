@@ -78,7 +78,8 @@ def choose(
         before = price.of(full)
         wanted = wanted_of(wish.target, before)
         now = price.of([width for i, width in enumerate(full) if i not in gone])
-        rungs = [_rung(site, wish, price, statistics) for site in left]
+        stay = [i for i in range(count) if i not in gone]
+        rungs = [_rung(site, wish, price.at(stay.index(site.block), len(stay)), statistics) for site in left]
         taken = steps_to(part, wish, rungs, now, wanted, before)
         kept = kept_units(rungs, taken)
         plans[part] = tuple(
@@ -107,12 +108,12 @@ def steps_to(part: Part, wish: Wish, rungs: Sequence[Rung], now: float, wanted: 
         ) from error
 
 
-def _rung(site: Site, wish: Wish, price: Price, statistics: Statistics) -> Rung:
+def _rung(site: Site, wish: Wish, each: tuple[float, float], statistics: Statistics) -> Rung:
     heard = statistics.of(site)
     scores = IMPORTANCES[wish.importance].score(site, heard, wish.seed)
     if not bool(torch.isfinite(scores).all()):
         raise PlanError(f"{wish.importance} gives {site.name} scores that are not finite; calibrate on other pictures")
-    saving = price.group if site.kind == "heads" else price.channel
+    saving = each[0] if site.kind == "heads" else each[1]
     taylor = torch.stack(heard.taylor) if heard.taylor else None
     return Rung(
         ladder(site.part, site.block, site.kind, scores, alignment(site.kind, wish.align, site.width)),

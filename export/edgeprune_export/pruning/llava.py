@@ -89,6 +89,9 @@ class LlavaSubject:
             feature_layer=model.feature_layer,
         )
 
+    def files(self) -> dict[str, Any]:
+        return {}
+
     def stored(self, name: str) -> str | None:
         canonical = canonical_name(name) or ""
         canonical = canonical.replace(".fc_gate.", ".fc_in.").replace(".fc_up.", ".fc_in.")

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import cast
 
 from edgeprune.errors import ExportError
-from edgeprune.models import Checkpoint, open_checkpoint
+from edgeprune.models import Checkpoint, Classifier, open_checkpoint, open_classifier, resolve_source
+from edgeprune.models.fields import config_of_folder
 from edgeprune.structure.plan import Part
 from edgeprune.structure.sites import Specs
 from edgeprune_export.linear import Precision
 from edgeprune_export.options import packed_max
 from edgeprune_export.pruning.latency import Request
+from edgeprune_export.pruning.classifier import ClassifierSubject, specs_of_classifier
 from edgeprune_export.pruning.llava import LlavaSubject, specs_of
 from edgeprune_export.pruning.prices import Terms
-from edgeprune_export.pruning.samples import noise_samples, samples_from
+from edgeprune_export.pruning.samples import Sample, noise_samples, samples_from
 from edgeprune_export.pruning.subject import Subject
 
 TEXT, TOKENS, CHUNK = 64, 32, 128
@@ -40,15 +42,13 @@ def open_subject(
 ) -> Opened:
     """Raises CheckpointError for a model that is not supported, PlanError for samples that cannot be found."""
     samples = noise_samples(pictures, seed) if images is None else samples_from(images, pictures, seed)
+    if is_classifier(source):
+        return _classifier(open_classifier(source), samples, cast(Precision, precision))
     checkpoint = open_checkpoint(source)
     model = checkpoint.spec
 
     def verify(folder: Path, specs: Specs) -> None:
-        written = specs_of(open_checkpoint(folder).spec)
-        if written != specs:
-            raise ExportError(
-                "the written checkpoint reads back with other widths than were planned; report this model"
-            )
+        _compare(specs_of(open_checkpoint(folder).spec), specs)
 
     terms = terms_of(checkpoint, cast(Precision, precision), positions)
     return Opened(
@@ -56,8 +56,39 @@ def open_subject(
     )
 
 
+def _classifier(classifier: Classifier, samples: tuple[Sample, ...], precision: Precision) -> Opened:
+    spec = classifier.spec
+
+    def verify(folder: Path, specs: Specs) -> None:
+        _compare(specs_of_classifier(open_classifier(folder).spec.vision), specs)
+
+    return Opened(
+        classifier.path,
+        specs_of_classifier(spec.vision),
+        Terms(precision, Request(1, 0, CHUNK, CHUNK), classes=spec.classes),
+        len(samples),
+        lambda: ClassifierSubject(classifier, samples),
+        verify,
+    )
+
+
+def _compare(written: Specs, planned: Specs) -> None:
+    if written != planned:
+        raise ExportError("the written checkpoint reads back with other widths than were planned; report this model")
+
+
+def is_classifier(source: str | Path) -> bool:
+    """True for what `open_classifier` reads: a bare weights file, or a folder whose configuration is that of one model, not two."""
+    if Path(source).is_file():
+        return True
+    config = config_of_folder(resolve_source(source))
+    return not config.has("vision_config") and not config.has("text_config")
+
+
 def parts_of(source: str | Path) -> tuple[Part, ...]:
     """What a model has that can be pruned; reads its configuration only."""
+    if is_classifier(source):
+        return tuple(specs_of_classifier(open_classifier(source).spec.vision))
     return tuple(specs_of(open_checkpoint(source).spec))
 
 

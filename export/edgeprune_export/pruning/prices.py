@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeprune.models.spec import DecoderSpec, TowerSpec
 from edgeprune.structure import cost
@@ -18,27 +18,29 @@ class Terms:
     """What sizes depend on beside widths.
 
     embedding_bytes  per number of the embedding table as the exporter stores it
-    extra_params     a classifier's final norm and head; extra_macs: its head
+    classes          of a classifier; 0: none
     """
 
     precision: Precision
     request: Request
     embedding_bytes: int = 4
-    extra_params: int = 0
-    extra_macs: int = 0
+    classes: int = 0
 
 
 def price_of(measure: Measure, spec: TowerSpec | DecoderSpec, terms: Terms, track: Track) -> Price:
     """Linear price of a part; `latency` is measured here and now, the others are counted."""
     if isinstance(spec, TowerSpec):
-        if measure == "params":
-            return cost.parameters(spec, extra=terms.extra_params)
+        macs = cost.macs_of_classifier(spec, terms.classes) if terms.classes else cost.macs_of_tower(spec)
         if measure == "macs":
-            return cost.macs_of_tower(spec, extra=terms.extra_macs)
+            return macs
+        if measure == "params":
+            return cost.parameters(spec, classes=terms.classes)
         if measure == "memory":
-            price = cost.bytes_of_tower(spec, terms.precision)
-            return Price(price.fixed + 4 * terms.extra_params, price.block, price.group, price.channel)
-        return seconds_of_tower(spec, terms.precision, track)
+            return cost.bytes_of_tower(spec, terms.precision, classes=terms.classes)
+        seconds = seconds_of_tower(spec, terms.precision, track)
+        # The last block of a classifier is not timed apart: its share is that of the MACs.
+        last = (seconds.group * macs.last[0] / macs.group, seconds.channel * macs.last[1] / macs.channel) if macs.last else None
+        return replace(seconds, last=last)
     if measure == "params":
         return cost.parameters(spec)
     if measure == "macs":

@@ -80,7 +80,8 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
             )
         heard = compensated or options.recovery is not None or any(map(_needs, options.wishes.values()))
         story = _story(opened, options, chosen, made_for, heard, compensated)
-        write_checkpoint(opened.path, folder, smaller, subject.config(chosen.plan, smaller), subject.stored, story)
+        texts = {"config.json": subject.config(chosen.plan, smaller), **subject.files()}
+        write_checkpoint(opened.path, folder, smaller, texts, subject.stored, story)
         opened.verify(folder, specs)
         publish(folder, out)
     return story

@@ -64,6 +64,10 @@ class Subject(Protocol):
         """config.json of the pruned checkpoint."""
         ...
 
+    def files(self) -> dict[str, Any]:
+        """Other JSON files of the pruned checkpoint that the source may lack, by name."""
+        ...
+
     def stored(self, name: str) -> str | None:
         """dtype in which a parameter is kept in the checkpoint; None for one that is not."""
         ...

@@ -25,8 +25,9 @@ _LEFT = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h
 
 
 def fingerprint(folder: Path, advance: Callable[[], None] = lambda: None) -> str:
-    """SHA-256 over the configuration and the weights of a checkpoint folder: which model a plan was made for."""
-    files = sorted(path for path in folder.iterdir() if path.suffix == ".safetensors" or path.name == "config.json")
+    """SHA-256 over the configuration and the weights of a checkpoint folder (or file): which model a plan was made for."""
+    inside = folder.iterdir() if folder.is_dir() else [folder]
+    files = sorted(path for path in inside if path.suffix == ".safetensors" or path.name == "config.json")
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.name} {sha256_of(path)}\n".encode())
@@ -38,12 +39,13 @@ def write_checkpoint(
     source: Path,
     folder: Path,
     module: nn.Module,
-    config: Mapping[str, Any],
+    texts: Mapping[str, Mapping[str, Any]],
     stored: Callable[[str], str | None],
     story: msgspec.Struct,
 ) -> None:
     """Fill an empty folder.
 
+    texts   JSON files by name: config.json and what else is not the source's own
     stored  parameter name -> dtype it has in the source (float16 ...), None for one that is not written
     story   what was done, as structure.json
     """
@@ -54,12 +56,13 @@ def write_checkpoint(
         dtype = stored(name)
         if dtype is not None:
             tensors[name] = value.detach().to(_DTYPES[dtype]).contiguous().clone()
-    for path in source.iterdir():
+    for path in source.iterdir() if source.is_dir() else ():
         if path.is_file() and path.suffix not in _LEFT and not path.name.endswith(".index.json"):
             shutil.copyfile(path, folder / path.name)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / STRUCTURE).write_bytes(msgspec.json.format(msgspec.json.encode(story), indent=2) + b"\n")
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name, content in texts.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def pruned_config(
