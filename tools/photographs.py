@@ -22,61 +22,23 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from edgeprune.evaluate.paired import paired_difference
+from edgeprune.models import open_classifier
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import METHODS, Method
 from edgeprune.tokens.seen import seen_from
+from edgeprune_export.eager_classifier import classifier_module
 from edgeprune_export.eager_tower import after_blocks, read_tile
-
-_TIMM = (
-    ("patch_embed.proj", "vit.embeddings.patch_embeddings.projection"),
-    ("cls_token", "vit.embeddings.cls_token"),
-    ("pos_embed", "vit.embeddings.position_embeddings"),
-    ("blocks.", "vit.layers."),
-    ("norm1", "layernorm_before"),
-    ("norm2", "layernorm_after"),
-    ("attn.proj", "attention.o_proj"),
-    ("norm.", "vit.layernorm."),
-    ("head.", "classifier."),
-)
 
 
 def classifier(weights: Path) -> Any:
-    """transformers' ViT with timm's weights, in float32."""
-    from transformers import ViTConfig, ViTForImageClassification
-
-    stored = {name: value.float() for name, value in load_file(weights).items()}
-    width, _, patch, _ = stored["patch_embed.proj.weight"].shape
-    config = ViTConfig(
-        hidden_size=width,
-        num_hidden_layers=1 + max(int(name.split(".")[1]) for name in stored if name.startswith("blocks.")),
-        num_attention_heads=width // 64,
-        intermediate_size=stored["blocks.0.mlp.fc1.weight"].shape[0],
-        image_size=round((stored["pos_embed"].shape[1] - 1) ** 0.5) * patch,
-        patch_size=patch,
-        num_labels=stored["head.weight"].shape[0],
-        layer_norm_eps=1e-6,
-        attn_implementation="eager",
-    )
-    model = ViTForImageClassification(config).eval()
-    renamed: dict[str, torch.Tensor] = {}
-    for name, value in stored.items():
-        new = name
-        for theirs, ours in _TIMM:
-            new = new.replace(theirs, ours) if not (theirs == "norm." and "layernorm" in new) else new
-        if ".attn.qkv." in new:
-            for part, third in zip("qkv", value.chunk(3), strict=True):
-                renamed[new.replace("attn.qkv", f"attention.{part}_proj")] = third
-        else:
-            renamed[new] = value
-    model.load_state_dict(renamed)
-    return model
+    """transformers' ViT with the given weights, in float32; attention is written out, so that methods can see it."""
+    return classifier_module(open_classifier(weights), "eager")
 
 
 def photographs(archive: Path, size: int, limit: int | None) -> Iterator[torch.Tensor]:

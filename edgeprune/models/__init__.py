@@ -1,13 +1,16 @@
-"""Source models: what a LLaVA checkpoint is, and its weights one tensor at a time."""
+"""Source models: what a LLaVA checkpoint or a plain classifier is, and its weights one tensor at a time."""
 
 from edgeprune.models.checkpoint import Checkpoint, open_checkpoint
+from edgeprune.models.classifier import Classifier, open_classifier
 from edgeprune.models.rope import inverse_frequencies
 from edgeprune.models.source import resolve_source
-from edgeprune.models.spec import DecoderSpec, ModelSpec, ProjectorSpec, RopeSpec, TowerSpec
+from edgeprune.models.spec import ClassifierSpec, DecoderSpec, ModelSpec, ProjectorSpec, RopeSpec, TowerSpec
 from edgeprune.models.weights import Weights
 
 __all__ = [
     "Checkpoint",
+    "Classifier",
+    "ClassifierSpec",
     "DecoderSpec",
     "ModelSpec",
     "ProjectorSpec",
@@ -16,5 +19,6 @@ __all__ = [
     "Weights",
     "inverse_frequencies",
     "open_checkpoint",
+    "open_classifier",
     "resolve_source",
 ]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeprune.models.decoders import decoder_from_config
-from edgeprune.models.fields import REPAIR, Section, json_object
+from edgeprune.models.fields import REPAIR, Section, config_of_folder, refuse_quantised
 from edgeprune.models.layout import later_tensors, needed_tensors
 from edgeprune.models.preprocess import preprocess_from_folder
 from edgeprune.models.prompting import prompting_from_folder
@@ -45,10 +45,10 @@ class Checkpoint:
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a checkpoint folder or hub id. Raises CheckpointError, in one sentence, for anything not supported."""
     folder = resolve_source(path)
-    config = _config(folder)
+    config = config_of_folder(folder)
     family = _family(config)
     vision, text = _part(config, "vision_config"), _part(config, "text_config")
-    _refuse_quantised(config, text, vision)
+    refuse_quantised(config, text, vision)
     tower = tower_from_config(vision, family)
     tower = replace(tower, widths=widths_from_config(config, "tower", tower.layers, Width(tower.heads, tower.mlp)))
     require_selection(config, tower)
@@ -93,13 +93,6 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     )
 
 
-def _config(folder: Path) -> Section:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has no config.json; expected a checkpoint folder in Hugging Face layout")
-    return Section("config.json", json_object(path))
-
-
 def _family(config: Section) -> Family:
     kind = config.text("model_type")
     for family in FAMILIES:
@@ -118,15 +111,6 @@ def _part(config: Section, key: str) -> Section:
             f"config.json has no {key}; expected an object that describes this part of the model; {REPAIR}"
         )
     return config.section(key)
-
-
-def _refuse_quantised(*sections: Section) -> None:
-    for section in sections:
-        if section.has("quantization_config"):
-            raise CheckpointError(
-                f"{section.where} has a quantization_config; expected float16, bfloat16 or float32 weights; "
-                "start from the original checkpoint and use --precision int8"
-            )
 
 
 def _image_token_id(config: Section) -> int:

@@ -35,6 +35,24 @@ def json_object(path: Path) -> dict[str, Any]:
     return value
 
 
+def config_of_folder(folder: Path) -> Section:
+    """config.json of a checkpoint folder."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no config.json; expected a checkpoint folder in Hugging Face layout")
+    return Section("config.json", json_object(path))
+
+
+def refuse_quantised(*sections: Section) -> None:
+    """Raise CheckpointError where a configuration says that the weights are quantised."""
+    for section in sections:
+        if section.has("quantization_config"):
+            raise CheckpointError(
+                f"{section.where} has a quantization_config; expected float16, bfloat16 or float32 weights; "
+                "start from the original checkpoint and use --precision int8"
+            )
+
+
 @dataclass(frozen=True)
 class Section:
     """One object of a configuration file. `where` names it in messages, such as "config.json: text_config"."""

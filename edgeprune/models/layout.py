@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprune.models.spec import DecoderSpec, Family, ProjectorSpec, TowerSpec
+from edgeprune.models.spec import ClassifierSpec, DecoderSpec, Family, ProjectorSpec, TowerSpec
 
 Shape = tuple[int, ...]
 #: Tokens in front of the patches; a tower has the first `prefix_tokens` of them.
@@ -19,6 +19,15 @@ def needed_tensors(
         **_linear("projector.2", projector.outputs, projector.outputs, projector.bias),
         **({"newline": (language.hidden,)} if family == "llava_next" else {}),
         **_language(language),
+    }
+
+
+def classifier_tensors(spec: ClassifierSpec) -> dict[str, Shape]:
+    """Name -> shape of every tensor of a classifier: the whole tower, its final norm and the head."""
+    return {
+        **_tower(spec.vision, spec.vision.layers),
+        **_norm("tower.norm", spec.vision.hidden),
+        **_linear("classifier", spec.classes, spec.vision.hidden, True),
     }
 
 

@@ -10,6 +10,7 @@ Our names
   tower.{i}.norm1|q|k|v|o|norm2|fc1|fc2.weight/bias, tower.{i}.scale1, .scale2
   tower.{i}.fc_in|fc_out.weight/bias in place of fc1 and fc2 where the MLP is gated; fc_in: gate rows, then up rows
   projector.1|2.weight/bias, newline
+  tower.norm.weight/bias, classifier.weight/bias (plain classifiers only; see classifier_names.py)
   embed.weight, layers.{i}.norm1|q|k|v|o|norm2|gate|up|down.weight/bias, norm.weight, head.weight
 """
 

@@ -1,4 +1,4 @@
-"""From a checkpoint's image processor file to the runtime's `Preprocess`.
+"""From the image processor file of a LLaVA checkpoint or a classifier to the runtime's `Preprocess`.
 
 transformers 4 writes preprocessor_config.json; transformers 5 writes the same object into processor_config.json under
 "image_processor", which wins where both exist. Only settings that lead to tiles of one fixed size are accepted.
@@ -17,7 +17,6 @@ from edgeprune_runtime.spec import Preprocess
 
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _HALF = (0.5, 0.5, 0.5)
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 _CLIP: dict[str, Any] = {
     "size": {"shortest_edge": 224},
@@ -28,6 +27,9 @@ _CLIP: dict[str, Any] = {
     "image_std": _CLIP_STD,
 }
 _SQUASH: dict[str, Any] = {"size": {"height": 224, "width": 224}, "do_center_crop": False, "resample": 2}
+_FILES = ("processor_config.json", "preprocessor_config.json")
+#: Classes that read an integer size as both sides of a square; to the others it is the shortest edge.
+_SQUARE = ("ViTImageProcessor", "DeiTImageProcessor")
 #: What each processor class does with a key that the file leaves out.
 _CLASSES: dict[str, dict[str, Any]] = {
     "LlavaNextImageProcessor": {**_CLIP, "image_grid_pinpoints": _PINPOINTS},
@@ -41,64 +43,94 @@ _CLASSES: dict[str, dict[str, Any]] = {
         "crop_size": {"height": 224, "width": 224},
         "do_center_crop": True,
         "resample": 3,
-        "image_mean": _IMAGENET_MEAN,
-        "image_std": _IMAGENET_STD,
+        "image_mean": _HALF,
+        "image_std": _HALF,
     },
 }
 
 
 def preprocess_from_folder(folder: Path, config: Section, family: Family, tower: TowerSpec) -> Preprocess:
     """Read and check how pictures become tiles; the tile must be the size that the tower was built for."""
-    section = _processor_section(folder, family)
-    if section.has("do_resize") and not section.flag("do_resize", True):
-        raise section.refuse("do_resize", "true (tiles of one fixed size)")
-    common: dict[str, Any] = {
-        "tile_px": tower.image_px,
-        "patches": tower.patches,
-        "mean": _colour(section, "image_mean") if section.flag("do_normalize", True) else (0.0, 0.0, 0.0),
-        "std": _colour(section, "image_std") if section.flag("do_normalize", True) else (1.0, 1.0, 1.0),
-        "rescale": section.number("rescale_factor", 1 / 255) if section.flag("do_rescale", True) else 1.0,
-        "resample": section.integer("resample", least=0),
-    }
-    if common["resample"] > 5:
-        raise section.refuse("resample", "a Pillow filter, 0 to 5")
+    section = _llava_section(folder, family)
+    common = _common(section, tower)
     if family == "llava":
-        common["extra_tokens"] = tower.prefix_tokens - tower.class_tokens  # LLaVA drops the class token only
         return Preprocess(anyres=False, pinpoints=(), **_single_tile(section, tower.image_px), **common)
     _refuse_other_tiles(section, tower.image_px)
     return Preprocess(anyres=True, pinpoints=_pinpoints(section, config, tower.image_px), **common)
 
 
-def _processor_section(folder: Path, family: Family) -> Section:
-    new, old = folder / "processor_config.json", folder / "preprocessor_config.json"
-    section = None
+def classifier_preprocess(folder: Path, tower: TowerSpec) -> Preprocess:
+    """How pictures become the one tile of a classifier; without a file, as the image processor of the tower's kind does it."""
+    plain = "DeiTImageProcessor" if tower.kind == "deit" else "ViTImageProcessor"
+    stored = _stored_section(folder)
+    if stored is None:
+        tile = {"height": tower.image_px, "width": tower.image_px}
+        # DeiT is shown the middle of a larger square: 224 of 256, and in proportion for other sizes.
+        whole = dict.fromkeys(tile, round(tower.image_px * 256 / 224)) if tower.kind == "deit" else tile
+        stored = Section("the default image processor", {"size": whole, "crop_size": tile})
+    usable = [name for name in _CLASSES if not name.startswith("Llava")]
+    section = _with_defaults(stored, plain, usable, "classifiers")
+    return Preprocess(anyres=False, pinpoints=(), **_single_tile(section, tower.image_px), **_common(section, tower))
+
+
+def _common(section: Section, tower: TowerSpec) -> dict[str, Any]:
+    """What all ways of making tiles share."""
+    if section.has("do_resize") and not section.flag("do_resize", True):
+        raise section.refuse("do_resize", "true (tiles of one fixed size)")
+    common: dict[str, Any] = {
+        "tile_px": tower.image_px,
+        "patches": tower.patches,
+        "mean": colour(section, "image_mean") if section.flag("do_normalize", True) else (0.0, 0.0, 0.0),
+        "std": colour(section, "image_std") if section.flag("do_normalize", True) else (1.0, 1.0, 1.0),
+        "rescale": section.number("rescale_factor", 1 / 255) if section.flag("do_rescale", True) else 1.0,
+        "resample": section.integer("resample", least=0),
+        "extra_tokens": tower.prefix_tokens - tower.class_tokens,  # LLaVA drops the class token only
+    }
+    if common["resample"] > 5:
+        raise section.refuse("resample", "a Pillow filter, 0 to 5")
+    return common
+
+
+def _stored_section(folder: Path) -> Section | None:
+    new, old = (folder / name for name in _FILES)
     if new.is_file() and "image_processor" in (values := json_object(new)):
-        section = Section(new.name, values).section("image_processor")
-    elif old.is_file():
-        section = Section(old.name, json_object(old))
+        return Section(new.name, values).section("image_processor")
+    return Section(old.name, json_object(old)) if old.is_file() else None
+
+
+def _llava_section(folder: Path, family: Family) -> Section:
+    section = _stored_section(folder)
     if section is None:
         raise CheckpointError(
-            f"{folder} has no image processor settings; expected {old.name}, or {new.name} with an image_processor; "
+            f"{folder} has no image processor settings; expected {_FILES[1]}, or {_FILES[0]} with an image_processor; "
             "copy it from the original model"
         )
     default = "LlavaNextImageProcessor" if family == "llava_next" else "CLIPImageProcessor"
+    usable = [name for name in _CLASSES if (name == "LlavaNextImageProcessor") == (family == "llava_next")]
+    return _with_defaults(section, default, usable, family)
+
+
+def _with_defaults(section: Section, default: str, usable: list[str], what: str) -> Section:
+    """The settings with what their processor class, `default` if none is named, does where the file is silent."""
     name = section.text("image_processor_type", section.text("feature_extractor_type", default))
     plain = re.sub(r"FeatureExtractor$", "ImageProcessor", re.sub(r"(Fast|Pil)$", "", name))
-    if plain not in _CLASSES or (plain == "LlavaNextImageProcessor") != (family == "llava_next"):
-        usable = sorted(known for known in _CLASSES if (known == "LlavaNextImageProcessor") == (family == "llava_next"))
-        raise section.refuse("image_processor_type", f"one of {', '.join(usable)} for {family}")
+    if plain not in usable:
+        raise section.refuse("image_processor_type", f"one of {', '.join(sorted(usable))} for {what}")
     values = {**_CLASSES[plain], **{key: value for key, value in section.values.items() if value is not None}}
+    if plain in _SQUARE and type(values["size"]) is int:
+        values["size"] = dict.fromkeys(("height", "width"), values["size"])
     # Other classes have a do_pad of another meaning; only LLaVA's own pads a picture to a square.
     return Section(section.where, {**values, "do_pad": values.get("do_pad") is True and plain == "LlavaImageProcessor"})
 
 
-def _colour(section: Section, key: str) -> tuple[float, float, float]:
+def colour(section: Section, key: str) -> tuple[float, float, float]:
+    """Red, green and blue under `key`, one number standing for three; a standard deviation must be positive."""
     value = section.values.get(key)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = [value] * 3
     if not isinstance(value, (list, tuple)) or len(value) != 3 or not all(type(part) in (int, float) for part in value):
         raise section.refuse(key, "three numbers, red, green, blue")
-    if key == "image_std" and not all(part > 0 for part in value):
+    if key.endswith("std") and not all(part > 0 for part in value):
         raise section.refuse(key, "three positive numbers")
     red, green, blue = (float(part) for part in value)
     return red, green, blue

@@ -153,3 +153,24 @@ class ModelSpec:
     def kept_prefix_tokens(self) -> int:
         """Prefix tokens that reach the projector: LLaVA drops the class token only, so DeiT's distillation token stays (1)."""
         return self.prefix_tokens - self.vision.class_tokens
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """A plain image classifier: all blocks of a tower, a layer norm on the class token's row, one linear layer."""
+
+    vision: TowerSpec
+    classes: int
+    preprocess: Preprocess  # one tile per picture (anyres False): resize_exact or resize_shortest, then a centre crop
+    labels: tuple[str, ...] | None  # names of the classes, where the checkpoint has them
+    source: str
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Subtracted from pixels in 0..1; red, green, blue."""
+        return self.preprocess.mean
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """What pixels are divided by after that."""
+        return self.preprocess.std

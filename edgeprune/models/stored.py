@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,13 @@ class StoredTensor:
     @property
     def nbytes(self) -> int:
         return self.size * _FLOATS[self.kind][1].itemsize
+
+    def thirds(self) -> tuple[StoredTensor, StoredTensor, StoredTensor]:
+        """Three tensors of equally many rows, of which this one is stacked: nothing is read. The row count is a multiple of 3."""
+        shape = (self.shape[0] // 3, *self.shape[1:])
+        step = math.prod(shape) * _FLOATS[self.kind][1].itemsize
+        first, second, third = (replace(self, shape=shape, begin=self.begin + i * step) for i in range(3))
+        return first, second, third
 
     def chunks(self, start: int, stop: int) -> Iterator[NDArray[Any]]:
         """Elements start..stop of the flat tensor, a few megabytes at a time, as float16, float32 or float64."""

@@ -127,8 +127,14 @@ def _with_gates_joined(found: Mapping[str, StoredTensor]) -> dict[str, Parts]:
     return joined
 
 
-def checked_weights(shapes: Mapping[str, Shape], parts: Mapping[str, Parts]) -> Weights:
-    """Weights whose presence, kinds and shapes agree with what the model needs; raises CheckpointError otherwise."""
+def checked_weights(
+    shapes: Mapping[str, Shape], parts: Mapping[str, Parts], *, by: str = "config.json", repair: str = SAME_MODEL
+) -> Weights:
+    """Weights whose presence, kinds and shapes agree with what the model needs; raises CheckpointError otherwise.
+
+    by      what the needed shapes were read from, for messages
+    repair  what to do where tensors and that disagree
+    """
     for name, shape in shapes.items():
         if name not in parts:
             raise CheckpointError(f"{name} is missing from the weights; expected shape {list(shape)}; {DOWNLOAD_AGAIN}")
@@ -140,13 +146,9 @@ def checked_weights(shapes: Mapping[str, Shape], parts: Mapping[str, Parts]) -> 
                 )
         if _joined_shape(parts[name], len(shape)) != shape:
             stored = " + ".join(str(list(part.shape)) for part in parts[name])
-            raise CheckpointError(
-                f"{parts[name][0].name} has shape {stored}; expected {list(shape)} by config.json; {SAME_MODEL}"
-            )
+            raise CheckpointError(f"{parts[name][0].name} has shape {stored}; expected {list(shape)} by {by}; {repair}")
     if stray := next((name for name in parts if name not in shapes), None):
-        raise CheckpointError(
-            f"the weights hold {parts[stray][0].name}, for which config.json leaves no place; {SAME_MODEL}"
-        )
+        raise CheckpointError(f"the weights hold {parts[stray][0].name}, for which {by} leaves no place; {repair}")
     return Weights(dict(shapes), {name: parts[name] for name in shapes})
 
 

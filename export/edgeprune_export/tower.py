@@ -32,7 +32,15 @@ def store_tower(
     writer: WeightsWriter, read: Reader, model: ModelSpec, reads: Reads, precision: Precision
 ) -> Iterator[str]:
     """Stream the blocks that are built into the weights file, yielding after each for progress."""
-    spec = model.vision
+    store_embeddings(writer, read, model.vision)
+    yield "tower.embeddings"
+    whole, begun = tower_blocks(model, reads)
+    for i in range(begun):
+        yield store_block(writer, read, model.vision, i, precision, whole=i < whole)
+
+
+def store_embeddings(writer: WeightsWriter, read: Reader, spec: TowerSpec) -> None:
+    """Write what stands before block 0."""
     store_vectors(writer, read, ["tower.patch.weight", "tower.position"])
     if prefix := PREFIX[: spec.prefix_tokens]:
         writer.add("tower.prefix", (row.reshape(1, spec.hidden) for name in prefix for row in read(name)))
@@ -40,26 +48,22 @@ def store_tower(
         store_vectors(writer, read, ["tower.patch.bias"])
     if spec.pre_norm:
         store_vectors(writer, read, ["tower.pre_norm.weight", "tower.pre_norm.bias"])
-    yield "tower.embeddings"
-    whole, begun = tower_blocks(model, reads)
-    for i in range(begun):
-        store_block(writer, read, spec, f"tower.{i}", precision, whole=i < whole)
-        yield f"tower.{i}"
 
 
 def store_block(
-    writer: WeightsWriter, read: Reader, spec: TowerSpec, p: str, precision: Precision, *, whole: bool
-) -> None:
-    """One block; where it is not `whole`, only what its queries and keys need."""
+    writer: WeightsWriter, read: Reader, spec: TowerSpec, block: int, precision: Precision, *, whole: bool = True
+) -> str:
+    """Write one block, or only what its queries and keys need; returns its name."""
+    p = f"tower.{block}"
     norms = ("norm1", "norm2") if whole else ("norm1",)
-    store_vectors(writer, read, [f"{p}.{norm}.{part}" for norm in norms for part in ("weight", "bias")])
+    store_vectors(writer, read, [f"{p}.{one}.{part}" for one in norms for part in ("weight", "bias")])
     store_linear(writer, f"{p}.qkv", read, [f"{p}.q", f"{p}.k", f"{p}.v"], bias=spec.qkv_bias, precision=precision)
-    if not whole:
-        return
-    if spec.layer_scale:
-        store_vectors(writer, read, [f"{p}.scale1", f"{p}.scale2"])
-    for name in ("o", *(("fc_in", "fc_out") if spec.swiglu else ("fc1", "fc2"))):
-        store_linear(writer, f"{p}.{name}", read, [f"{p}.{name}"], bias=True, precision=precision)
+    if whole:
+        if spec.layer_scale:
+            store_vectors(writer, read, [f"{p}.scale1", f"{p}.scale2"])
+        for name in ("o", *(("fc_in", "fc_out") if spec.swiglu else ("fc1", "fc2"))):
+            store_linear(writer, f"{p}.{name}", read, [f"{p}.{name}"], bias=True, precision=precision)
+    return p
 
 
 def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_file: str) -> Graph:
@@ -105,7 +109,7 @@ def queries_keys_values(
     g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, rows: int
 ) -> tuple[str, str, str]:
     """Projections of the normed x [rows, C]: three of [rows, heads * d]."""
-    joined = linear(g, writer, f"{p}.qkv", _norm(g, writer, x, f"{p}.norm1", spec.eps), rows)
+    joined = linear(g, writer, f"{p}.qkv", norm(g, writer, x, f"{p}.norm1", spec.eps), rows)
     q = g.node("Split", [joined], axis=1, num_outputs=3, outputs=3)
     return q, f"{q}_1", f"{q}_2"
 
@@ -114,11 +118,23 @@ def block(
     g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, qkv: tuple[str, str, str], rows: int
 ) -> str:
     """Attention and MLP of block `p`, residuals included: x [rows, C] -> [rows, C]. `spec` is the tower as that block sees it."""
+    return after_attention(g, writer, spec, p, x, attention(g, spec, qkv, rows, rows), rows)
+
+
+def attention(g: Graph, spec: TowerSpec, qkv: tuple[str, str, str], asking: int, rows: int) -> str:
+    """q [asking, heads * d], k and v [rows, heads * d] -> what the heads read [asking, heads * d], before the o-projection."""
     width = spec.inner
-    wide = [g.node("Reshape", [value, g.integers(1, rows, width)]) for value in qkv]
+    wide = [
+        g.node("Reshape", [value, g.integers(1, n, width)]) for value, n in zip(qkv, (asking, rows, rows), strict=True)
+    ]
     mixed = g.node("MultiHeadAttention", wide, domain=CONTRIB, num_heads=spec.heads)
-    g.declare(mixed, (1, rows, width))
-    attended = linear(g, writer, f"{p}.o", g.node("Reshape", [mixed, g.integers(rows, width)]), rows)
+    g.declare(mixed, (1, asking, width))
+    return g.node("Reshape", [mixed, g.integers(asking, width)])
+
+
+def after_attention(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, mixed: str, rows: int) -> str:
+    """o-projection and MLP of block `p` on any of its rows: x [rows, C], mixed [rows, heads * d] -> [rows, C]."""
+    attended = linear(g, writer, f"{p}.o", mixed, rows)
     x = g.node("Add", [x, _scaled(g, writer, spec, attended, f"{p}.scale1")])
     return g.node("Add", [x, _scaled(g, writer, spec, _mlp(g, writer, spec, p, x, rows), f"{p}.scale2")])
 
@@ -134,11 +150,11 @@ def embed(g: Graph, writer: WeightsWriter, spec: TowerSpec, pixels: str) -> str:
     patches = g.node("Transpose", [columns], perm=[1, 0])
     x = g.node("Concat", [g.weight(writer["tower.prefix"]), patches], axis=0) if spec.prefix_tokens else patches
     x = g.node("Add", [x, g.weight(writer["tower.position"])])
-    return _norm(g, writer, x, "tower.pre_norm", spec.eps) if spec.pre_norm else x
+    return norm(g, writer, x, "tower.pre_norm", spec.eps) if spec.pre_norm else x
 
 
 def _mlp(g: Graph, writer: WeightsWriter, spec: TowerSpec, block: str, x: str, rows: int) -> str:
-    h = _norm(g, writer, x, f"{block}.norm2", spec.eps)
+    h = norm(g, writer, x, f"{block}.norm2", spec.eps)
     if not spec.swiglu:
         inner = activation(g, spec.activation, linear(g, writer, f"{block}.fc1", h, rows), (rows, spec.mlp))
         return linear(g, writer, f"{block}.fc2", inner, rows)
@@ -148,7 +164,8 @@ def _mlp(g: Graph, writer: WeightsWriter, spec: TowerSpec, block: str, x: str, r
     return linear(g, writer, f"{block}.fc_out", inner, rows)
 
 
-def _norm(g: Graph, writer: WeightsWriter, x: str, name: str, eps: float) -> str:
+def norm(g: Graph, writer: WeightsWriter, x: str, name: str, eps: float) -> str:
+    """Layer norm of x [rows, C] with the stored weights `name`."""
     weights = [g.weight(writer[f"{name}.{part}"]) for part in ("weight", "bias")]
     return g.node("LayerNormalization", [x, *weights], axis=-1, epsilon=eps)
 

@@ -83,7 +83,9 @@ class ClassifierSubject:
         if number not in self._pixels:
             sample, spec = self._data[number], self._classifier.spec
             if sample.label is not None and sample.label >= spec.classes:
-                raise PlanError(f"{sample.picture} has label {sample.label}; the model has classes 0 to {spec.classes - 1}")
+                raise PlanError(
+                    f"{sample.picture} has label {sample.label}; the model has classes 0 to {spec.classes - 1}"
+                )
             size = spec.vision.image_px
             picture = noise(size, sample.seed) if sample.picture is None else load_image(sample.picture)
             self._pixels[number] = torch.from_numpy(np.asarray(pixels_from_image(picture, spec), np.float32))

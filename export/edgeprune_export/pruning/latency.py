@@ -47,7 +47,7 @@ def seconds_of_tower(spec: TowerSpec, precision: Precision, track: Track) -> Pri
         x = g.input("x", "float32", (spec.positions, spec.hidden))
         for i in range(len(widths)):
             p, at = f"tower.{i}", tower.at(i)
-            store_block(writer, _made(tower_block(p, at)), at, p, precision, whole=True)
+            store_block(writer, _made(tower_block(p, at)), at, i, precision)
             x = block(g, writer, at, p, x, queries_keys_values(g, writer, at, p, x, spec.positions), spec.positions)
         g.output(x, "y", "float32", (spec.positions, spec.hidden))
         return [(g, 1.0)]

@@ -14,8 +14,8 @@ from edgeprune.structure.plan import Part
 from edgeprune.structure.sites import Specs
 from edgeprune_export.linear import Precision
 from edgeprune_export.options import packed_max
-from edgeprune_export.pruning.latency import Request
 from edgeprune_export.pruning.classifier import ClassifierSubject, specs_of_classifier
+from edgeprune_export.pruning.latency import Request
 from edgeprune_export.pruning.llava import LlavaSubject, specs_of
 from edgeprune_export.pruning.prices import Terms
 from edgeprune_export.pruning.samples import Sample, noise_samples, samples_from

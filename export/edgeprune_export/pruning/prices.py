@@ -39,7 +39,11 @@ def price_of(measure: Measure, spec: TowerSpec | DecoderSpec, terms: Terms, trac
             return cost.bytes_of_tower(spec, terms.precision, classes=terms.classes)
         seconds = seconds_of_tower(spec, terms.precision, track)
         # The last block of a classifier is not timed apart: its share is that of the MACs.
-        last = (seconds.group * macs.last[0] / macs.group, seconds.channel * macs.last[1] / macs.channel) if macs.last else None
+        last = (
+            (seconds.group * macs.last[0] / macs.group, seconds.channel * macs.last[1] / macs.channel)
+            if macs.last
+            else None
+        )
         return replace(seconds, last=last)
     if measure == "params":
         return cost.parameters(spec)
