@@ -20,7 +20,17 @@ from edgeprune.models.pictures import pixels_from_image
 from edgeprune.models.spec import Width
 from edgeprune_profiles.picture import draw_picture
 from tests.checkpoints import edit_json
-from tests.classifiers import CLASSES, PX, Kept, bare_file, huggingface_folder, made_model, pruned_folder, timm_folder
+from tests.classifiers import (
+    CLASSES,
+    PX,
+    Kept,
+    bare_file,
+    huggingface_folder,
+    made_model,
+    pruned_folder,
+    timm_folder,
+    timm_tensors,
+)
 
 VIT: dict[str, Any] = {"image_processor_type": "ViTImageProcessor", "size": {"height": PX, "width": PX}, "resample": 3}
 
