@@ -30,9 +30,9 @@ class BudgetOf(str, Enum):
 
 
 def alone(context: typer.Context, option: str, besides: Collection[str]) -> None:
-    """Refuse options on the command line that `option`, such as a recipe, decides instead."""
+    """Refuse options on the command line that have no meaning beside `option`: what a recipe says, what a classifier has not."""
     for name in context.params:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE" and name not in (option, *besides):
             spelled = name.rstrip("_").replace("_", "-")
-            raise typer.BadParameter(f"--{spelled} and --{option} are both given, and the {option} says it; give one")
+            raise typer.BadParameter(f"--{spelled} cannot be given with a {option}; leave one of them out")

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def export(
     context: typer.Context,
     model: Annotated[
-        str, typer.Argument(help="Checkpoint folder (LLaVA-NeXT or LLaVA-1.5, Hugging Face layout) or hub id.")
+        str,
+        typer.Argument(
+            help="Checkpoint folder (LLaVA-NeXT or LLaVA-1.5, Hugging Face layout) or hub id; or a ViT classifier, without a budget."
+        ),
     ],
     budget: Annotated[
         list[str] | None,
@@ -96,6 +99,12 @@ def export(
         target = to or Path(f"{Path(model).name}.bundle")
         command = shlex.join(["edgeprune", *sys.argv[1:]])
         budgets = tuple(budget_from_text(text) for text in budget or [])
+        from edgeprune_export.pruning.open import is_classifier
+
+        if is_classifier(model):
+            alone(context, "classifier", besides=("model", "to", "precision", "parity", "force", "json"))
+            _classifier(model, to or Path(f"{Path(model).name}-onnx"), precision, parity, force, json)
+            return
         if recipe is not None:
             alone(context, "recipe", besides=("model", "budget", "to", "parity", "force", "json"))
             from edgeprune.recipe import read_recipe
@@ -141,6 +150,19 @@ def export(
             command=command,
         )
         _show(make(model, target, options, track=track), target, json)
+
+
+def _classifier(model: str, target: Path, precision: Precision, parity: bool, force: bool, json: bool) -> None:
+    from edgeprune_export.export_classifier import export_classifier
+
+    spec, checks = export_classifier(model, target, precision=precision.value, parity=parity, force=force, track=track)
+    if json:
+        emit({"folder": str(target), "graph": spec, "parity": checks})
+        return
+    out.print(f"parity: {len(checks)} checks against transformers passed" if checks else "parity: switched off")
+    out.print(
+        f"wrote {target / spec.file}: pixels {spec.inputs[0].shape} -> logits {spec.outputs[0].shape}", highlight=False
+    )
 
 
 def _show(bundle: Bundle, target: Path, json: bool) -> None:

@@ -6,109 +6,130 @@ few times and never the whole model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from edgeprune.structure.compensate import Moments, refit
-from edgeprune.structure.plan import Part, StructurePlan
-from edgeprune.structure.sites import Site, block_lists, sites
+from edgeprune.structure.plan import KINDS, PARTS, Kind, Part, StructurePlan
+from edgeprune.structure.sites import Site, Specs, block_lists, sites
 from edgeprune_export.options import Track
-from edgeprune_export.pruning.subject import Batch, Subject, batches
+from edgeprune_export.pruning.subject import Subject, batches
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class _Stop(Exception):
-    """Ends a forward pass after the last block that is wanted."""
+    """Ends a block's forward pass once everything wanted was heard."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One block of one of the two models: what is listened to inside it."""
+
+    module: nn.Module
+    sites: Mapping[Kind, Site]
 
 
 @dataclass
-class _Calls:
-    """Per batch: the hidden state that entered block 0, and the other arguments of every block."""
+class _Stream:
+    """Per batch: the hidden state that enters the next block, and the other arguments of every block."""
 
-    hidden: list[Tensor]
-    rest: list[list[tuple[tuple[Any, ...], dict[str, Any]]]]
+    hidden: list[Tensor] = field(default_factory=list)
+    rest: list[list[Arguments]] = field(default_factory=list)
 
 
 @torch.no_grad()
-def compensate(subject: Subject, smaller: nn.Module, smaller_specs: Any, plan: StructurePlan, track: Track) -> None:
+def compensate(subject: Subject, smaller: nn.Module, smaller_specs: Specs, plan: StructurePlan, track: Track) -> None:
     """Refit the out layers of `smaller`, in place. Parts in the order of a forward pass."""
-    for part, kept in plan.blocks.items():
-        whole, cut = (_calls(subject, module, part) for module in (subject.module, smaller))
-        before = {(s.block, s.kind): s for s in sites(subject.module, subject.specs) if s.part == part}
-        after = {(s.block, s.kind): s for s in sites(smaller, smaller_specs) if s.part == part}
-        blocks, fewer = (block_lists(module)[part][1] for module in (subject.module, smaller))
-        place = {block.block: number for number, block in enumerate(kept)}
-        with track(f"compensating the {part}", subject.specs[part][1]) as advance:
-            for i in range(subject.specs[part][1]):
+    for part in (part for part in PARTS if part in plan.blocks):
+        whole, cut = (_stream(subject, module, part) for module in (subject.module, smaller))
+        blocks = _blocks(subject.module, subject.specs, part)
+        fewer = _blocks(smaller, smaller_specs, part)
+        place = {block.block: number for number, block in enumerate(plan.blocks[part])}
+        with track(f"compensating the {part}", len(blocks)) as advance:
+            for i, block in enumerate(blocks):
                 rest = [calls[i] for calls in whole.rest]
+                heard = [_hear(block, state, call) for state, call in zip(whole.hidden, rest, strict=True)]
                 if i in place:
-                    pair = [(before[i, kind], after[place[i], kind]) for kind in ("heads", "mlp")]
-                    _refit_block(blocks[i], fewer[place[i]], pair, whole.hidden, cut.hidden, rest)
-                    cut.hidden = _through(fewer[place[i]], cut.hidden, rest)
-                whole.hidden = _through(blocks[i], whole.hidden, rest)
+                    _refit_block(block, fewer[place[i]], heard, cut.hidden, rest)
+                    cut.hidden = _through(fewer[place[i]].module, cut.hidden, rest)
+                whole.hidden = [one.after for one in heard]
                 advance()
 
 
+@dataclass(frozen=True)
+class _Heard:
+    """Of one batch: rows that the out layers read, by kind, and what leaves the block."""
+
+    inputs: Mapping[Kind, Tensor]
+    after: Tensor
+
+
 def _refit_block(
-    block: nn.Module,
-    fewer: nn.Module,
-    pairs: Sequence[tuple[Site, Site]],
-    whole: Sequence[Tensor],
-    cut: Sequence[Tensor],
-    rest: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
+    block: _Block, fewer: _Block, heard: Sequence[_Heard], cut: Sequence[Tensor], rest: Sequence[Arguments]
 ) -> None:
-    for site, small in pairs:
+    for kind in KINDS:
+        site, small = block.sites[kind], fewer.sites[kind]
         moments = Moments.empty(small.out.in_features, small.out.out_features)
-        for hidden, pruned, arguments in zip(whole, cut, rest, strict=True):
-            given = _heard(block, site.out, hidden, arguments) @ site.out.weight.T
-            moments.add(_heard(fewer, small.out, pruned, arguments), given)
+        for one, state, call in zip(heard, cut, rest, strict=True):
+            own = _hear(fewer, state, call, until=kind)
+            moments.add(own.inputs[kind], one.inputs[kind] @ site.out.weight.T)
         small.out.weight.data, bias = refit(small.out.weight, small.out.bias, moments)
         if bias is not None:
             small.out.bias.data = bias
 
 
-def _heard(block: nn.Module, layer: nn.Linear, hidden: Tensor, arguments: tuple[Any, Any]) -> Tensor:
-    """What `layer` reads when the block runs: [tokens, in]."""
-    found: list[Tensor] = []
+def _hear(block: _Block, hidden: Tensor, call: Arguments, until: Kind | None = None) -> _Heard:
+    """Run one block on one batch and listen; with `until`, no further than the out layer of that kind."""
+    inputs: dict[Kind, Tensor] = {}
 
-    def listen(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.append(inputs[0].reshape(-1, inputs[0].shape[-1]))
-        raise _Stop
+    def at(kind: Kind) -> Any:
+        def listen(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+            inputs[kind] = given[0].reshape(-1, given[0].shape[-1])
+            if kind == until:
+                raise _Stop
 
-    hook = layer.register_forward_pre_hook(listen)
-    try:
-        block(hidden, *arguments[0], **arguments[1])
-    except _Stop:
-        pass
-    finally:
-        hook.remove()
-    return found[0]
+        return listen
+
+    hooks = [site.out.register_forward_pre_hook(at(kind)) for kind, site in block.sites.items()]
+    after = hidden
+    with _removed(hooks), suppress(_Stop):
+        (after,) = _through(block.module, [hidden], [call])
+    return _Heard(inputs, after)
 
 
-def _through(block: nn.Module, hidden: Sequence[Tensor], rest: Sequence[tuple[Any, Any]]) -> list[Tensor]:
+def _through(block: nn.Module, hidden: Sequence[Tensor], rest: Sequence[Arguments]) -> list[Tensor]:
     outs = [block(state, *args, **kwargs) for state, (args, kwargs) in zip(hidden, rest, strict=True)]
     return [out[0] if isinstance(out, tuple) else out for out in outs]
 
 
-def _calls(subject: Subject, module: nn.Module, part: Part) -> _Calls:
-    """Run every batch up to the last block of a part and note how its blocks are called."""
+def _blocks(module: nn.Module, specs: Specs, part: Part) -> list[_Block]:
+    """The blocks of a part that may be pruned, in order."""
+    _, modules = block_lists(module)[part]
+    found: dict[int, dict[Kind, Site]] = {}
+    for site in sites(module, specs):
+        if site.part == part:
+            found.setdefault(site.block, {})[site.kind] = site
+    return [_Block(modules[i], found[i]) for i in sorted(found)]
+
+
+def _stream(subject: Subject, module: nn.Module, part: Part) -> _Stream:
+    """Run every batch through a whole model and note how the blocks of a part are called."""
     _, blocks = block_lists(module)[part]
-    found = _Calls([], [])
+    found = _Stream()
     for batch in batches(subject):
         found.rest.append([])
-        hooks = [block.register_forward_pre_hook(_noting(found), with_kwargs=True) for block in blocks]
-        try:
-            _run(subject, module, batch)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with _removed([block.register_forward_pre_hook(_noting(found), with_kwargs=True) for block in blocks]):
+            subject.logits(module, batch)
     return found
 
 
-def _noting(found: _Calls) -> Any:
+def _noting(found: _Stream) -> Any:
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
         if not found.rest[-1]:
@@ -118,5 +139,10 @@ def _noting(found: _Calls) -> Any:
     return note
 
 
-def _run(subject: Subject, module: nn.Module, batch: Batch) -> None:
-    subject.logits(module, batch)
+@contextmanager
+def _removed(hooks: list[Any]) -> Any:
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,180 @@
+"""Tokens, heads, channels and blocks, each alone and all in one recipe, on the reference model: accuracy, time by stage, memory.
+
+Pruning sees pictures and questions of its own; what is asked afterwards was never calibrated or trained on. The bundles answer in turns in one
+process, so that a busy moment hits all of them. Kill it and start it again: bundles and answers that are there are kept.
+
+    python tools/recipes_table.py --work build/recipes
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CHECKPOINT = ROOT / "tools" / "reference_vlm" / "checkpoint"
+sys.path.insert(0, str(ROOT))
+
+from edgeprune.evaluate.dataset import load_questions
+from edgeprune.evaluate.metrics import exact_match
+from edgeprune.evaluate.paired import paired_difference
+from edgeprune_profiles.memory_apart import Request, measure_apart
+from edgeprune_profiles.stats import paired_ratio
+from edgeprune_runtime import Model
+
+STRUCTURE = """
+[structure]
+images = "calibration/questions.jsonl"
+pictures = {pictures}
+{recover}
+"""
+RECOVER = "recover = {{ steps = {steps}, batch = 8, rate = 3e-4 }}"
+TOWER = '[structure.tower]\ntarget = "macs=0.7"\nimportance = "taylor"\nalign = 32\n'
+LANGUAGE = '[structure.language]\ntarget = "params=0.7"\nimportance = "taylor"\nalign = 32\n'
+BLOCKS = (
+    '[structure.tower]\ntarget = "params=0.85"\nblocks = 1\nblock-importance = "removal"\n'
+    '[structure.language]\ntarget = "params=0.8"\nblocks = 1\nblock-importance = "removal"\n'
+)
+BOTH = (
+    '[structure.tower]\ntarget = "macs=0.7"\nimportance = "taylor"\nalign = 32\nblocks = 1\nblock-importance = "removal"\n'
+    '[structure.language]\ntarget = "params=0.7"\nimportance = "taylor"\nalign = 32\nblocks = 1\nblock-importance = "removal"\n'
+)
+RECIPES = {
+    "nothing": (1.0, ""),
+    "20 % tokens": (0.2, ""),
+    "tower: heads, channels": (1.0, TOWER),
+    "language: heads, channels": (1.0, LANGUAGE),
+    "a block of each": (1.0, BLOCKS),
+    "heads, channels, blocks": (1.0, BOTH),
+    "all of it": (0.2, BOTH),
+}
+
+
+def edgeprune(*words: str) -> None:
+    print("$ edgeprune", *words, file=sys.stderr, flush=True)
+    command = [sys.executable, "-c", "from edgeprune.cli import main; main()", *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def recipe_text(budget: float, structure: str, steps: int, pictures: int) -> str:
+    tokens = f"[tokens]\nbudgets = [{budget}]\n[export]\ncontrols = false\n"
+    if not structure:
+        return tokens
+    recover = RECOVER.format(steps=steps) if steps else ""
+    return tokens + STRUCTURE.format(pictures=pictures, recover=recover) + structure
+
+
+def bundle_of(name: str, work: Path, steps: int, pictures: int) -> Path:
+    budget, structure = RECIPES[name]
+    stem = "".join(c if c.isalnum() else "-" for c in name) + (f"-{steps}" if structure else "")
+    recipe, out = work / f"{stem}.toml", work / f"{stem}.bundle"
+    recipe.write_text(recipe_text(budget, structure, steps, pictures), encoding="utf-8")
+    if not out.is_dir():
+        edgeprune("export", str(CHECKPOINT), "--recipe", str(recipe), "--out", str(out))
+    return out
+
+
+def scores(bundle: Path, work: Path) -> tuple[list[float], list[str]]:
+    """Exact match per question and the picture of each."""
+    out = bundle.with_suffix(".answers.jsonl")
+    if not out.is_file():
+        words = (
+            "--data",
+            str(work / "heldout" / "questions.jsonl"),
+            "--answers",
+            str(out),
+            "--max-tokens",
+            "8",
+            "--threads",
+            "1",
+        )
+        edgeprune("eval", str(bundle), *words, "--out", str(bundle.with_suffix(".json")))
+    asked = load_questions(work / "heldout" / "questions.jsonl")
+    own = "1.0" if "budgets = [1.0]" in bundle.with_suffix(".toml").read_text(encoding="utf-8") else "hired@0.2"
+    given = {
+        line["number"]: line["answer"]
+        for line in map(json.loads, out.read_text(encoding="utf-8").splitlines())
+        if line.get("selection") == own
+    }
+    return [exact_match(given[q.number], q.answers) for q in asked], [q.image_name for q in asked]
+
+
+def times(bundles: dict[str, Path], picture: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
+    """Processor seconds by stage per round, the bundles taking turns."""
+    models = {name: Model.open(path, threads=1, verify=False) for name, path in bundles.items()}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in models}
+    for turn in range(rounds + 1):
+        for name, model in models.items():
+            answer = model.ask("which word is in the picture?", image=picture, max_tokens=9, stop=False)
+            stages: dict[str, float] = {}
+            for span in answer.spans:
+                stages[span.name] = stages.get(span.name, 0.0) + span.cpu_s
+            if turn:
+                found[name].append(stages)
+    for model in models.values():
+        model.close()
+    return found
+
+
+def ttft(stages: dict[str, float]) -> float:
+    return sum(seconds for name, seconds in stages.items() if name != "decode")
+
+
+def page(work: Path, options: argparse.Namespace) -> str:
+    bundles = {name: bundle_of(name, work, options.steps, options.pictures) for name in RECIPES}
+    taken = times(bundles, work / "heldout" / "0001.png", options.rounds)
+    base, pictures = scores(bundles["nothing"], work)
+    head = (
+        "| recipe | exact match | difference | TTFT (ms) | tower's share of it | TTFT, of nothing's | next token, of nothing's | weights (MB) | "
+        "cache (MB) | memory added (MB) |"
+    )
+    lines = [head, "|" + " --- |" * 10]
+    for name, bundle in bundles.items():
+        hits, _ = scores(bundle, work)
+        drop = paired_difference(hits, base, seed=0, clusters=pictures)
+        own, whole = taken[name], taken["nothing"]
+        first = paired_ratio([ttft(s) for s in own], [ttft(s) for s in whole], seed=0)
+        following = paired_ratio([s["decode"] for s in own], [s["decode"] for s in whole], seed=0)
+        share = statistics.median(s["tower"] / ttft(s) for s in own)
+        with Model.open(bundle, threads=1, verify=False) as model:
+            cache, budget = model.language.cache_bytes, model.bundle.manifest.selections[0].budget
+        request = Request(
+            str(bundle), budget, str(work / "heldout" / "0001.png"), "which word is in the picture?", 4, 1, "auto"
+        )
+        memory = measure_apart(request)
+        weights = (bundle / "weights.bin").stat().st_size
+        added = memory.peak_bytes - memory.baseline_bytes
+        lines.append(
+            f"| {name} | {100 * statistics.mean(hits):.1f} | {100 * drop.point:+.1f} [{100 * drop.low:+.1f}, {100 * drop.high:+.1f}] | "
+            f"{1e3 * statistics.median(ttft(s) for s in own):.0f} | {share:.2f} | "
+            f"{first.point:.2f} [{first.low:.2f}, {first.high:.2f}] | "
+            f"{following.point:.2f} [{following.low:.2f}, {following.high:.2f}] | {weights / 1e6:.1f} | {cache / 1e6:.1f} | {added / 1e6:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="scratch folder; holds pictures, bundles and answers")
+    parser.add_argument("--scenes", type=int, default=60, help="held-out pictures")
+    parser.add_argument("--pictures", type=int, default=96, help="calibration questions")
+    parser.add_argument("--steps", type=int, default=150, help="recovery steps of eight questions; 0: none")
+    parser.add_argument("--rounds", type=int, default=20)
+    options = parser.parse_args()
+    work: Path = options.work
+    os.makedirs(work, exist_ok=True)
+    maker = str(ROOT / "tools" / "reference_vlm" / "scenes.py")
+    for folder, scenes, seed in (("heldout", options.scenes, ()), ("calibration", 200, ("--seed", "123456789"))):
+        if not (work / folder / "questions.jsonl").is_file():
+            words = ["--out", str(work / folder), "--scenes", str(scenes), *seed]
+            subprocess.run([sys.executable, maker, *words], check=True, stdout=subprocess.DEVNULL)
+    print(page(work, options))
+
+
+if __name__ == "__main__":
+    main()
