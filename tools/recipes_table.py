@@ -130,7 +130,7 @@ def page(work: Path, options: argparse.Namespace) -> str:
     taken = times(bundles, work / "heldout" / "0001.png", options.rounds)
     base, pictures = scores(bundles["nothing"], work)
     head = (
-        "| recipe | exact match | difference | TTFT (ms) | tower's share of it | TTFT, of nothing's | next token, of nothing's | weights (MB) | "
+        "| recipe | exact match | difference | TTFT (ms) | tower's share | TTFT ratio | next token ratio | weights (MB) | "
         "cache (MB) | memory added (MB) |"
     )
     lines = [head, "|" + " --- |" * 10]
