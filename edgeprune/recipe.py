@@ -59,7 +59,7 @@ class Part(_Part, frozen=True):
     """What one part gives up; see `edgeprune prune --help`."""
 
     target: str
-    importance: str = "obs"
+    importance: str = "taylor"
     allocation: str = "global"
     normalise: str = "none"
     align: int = 64

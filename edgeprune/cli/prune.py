@@ -45,7 +45,7 @@ def prune(
     ] = None,
     importance: Annotated[
         str, typer.Option("--importance", "-i", help="What decides which units stay; see `edgeprune importances`.")
-    ] = "obs",
+    ] = "taylor",
     allocation: Annotated[
         str, typer.Option(help="How much each layer gives up: uniform, global, module or slope.")
     ] = "global",

@@ -15,7 +15,7 @@ import numpy as np
 from .structure_importance import Array
 
 
-def ridge_of(x_kept: Array, centred: bool, share: float = 0.01) -> float:
+def ridge_of(x_kept: Array, centred: bool, share: float = 0.3) -> float:
     """`share` of the mean over kept columns of the second moment, or of the variance where means are subtracted."""
     moments = []
     for column in x_kept.T:
@@ -25,7 +25,7 @@ def ridge_of(x_kept: Array, centred: bool, share: float = 0.01) -> float:
 
 
 def compensate(
-    w: Array, b: Array | None, x: Array, x_pruned: Array, kept: Sequence[int], ridge_share: float = 0.01
+    w: Array, b: Array | None, x: Array, x_pruned: Array, kept: Sequence[int], ridge_share: float = 0.3
 ) -> tuple[Array, Array | None]:
     """(V `[out, kept]`, new bias or None). `x_pruned` `[tokens, in]` is read in its kept columns only."""
     tokens, columns = x.shape[0], list(kept)

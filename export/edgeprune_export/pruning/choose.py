@@ -28,7 +28,7 @@ class Wish:
     """
 
     target: Target
-    importance: str = "obs"
+    importance: str = "taylor"
     allocation: str = "global"
     normalise: str = "none"
     align: int = 64
