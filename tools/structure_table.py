@@ -41,6 +41,12 @@ from edgeprune_runtime.image import load_image
 from edgeprune_runtime.spec import GraphSpec, TensorSpec
 
 IMPORTANCES = ("obs", "taylor", "activation", "amp", "core", "dimap", "magnitude", "random")
+RECOVER = (
+    "params=0.9,taylor,global,60",
+    "params=0.7,taylor,global,60",
+    "params=0.7,random,uniform,60",
+    "macs=0.7,taylor,global,300",
+)
 ROUNDS = 15
 
 
@@ -48,7 +54,7 @@ class Graph:
     """A classifier's graph, run one picture at a time."""
 
     def __init__(self, folder: Path) -> None:
-        self.model = onnx.load(folder / "model.onnx", load_external_data=False)
+        self.model = onnx.load(folder / "model.onnx", load_external_data=True)
         (pixels,), (logits,) = self.model.graph.input, self.model.graph.output
         shapes = [tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in (pixels, logits)]
         self.pixels, self.logits = (np.zeros(shape, np.float32) for shape in shapes)
@@ -72,22 +78,18 @@ class Graph:
 def jobs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What is to be tried, the cheap rows first."""
     for target in options.targets:
-        for importance in options.importances:
+        for importance, allocation in [*((one, "uniform") for one in options.importances), ("taylor", "global")]:
             for variant in ("removed", "compensated"):
-                yield {"target": target, "importance": importance, "allocation": options.allocation, "variant": variant}
-    for allocation in ("uniform", "global", "module", "slope"):
-        if allocation != options.allocation:
-            yield {"target": options.compare, "importance": "obs", "allocation": allocation, "variant": "compensated"}
-            yield {
-                "target": options.compare,
-                "importance": "taylor",
-                "allocation": allocation,
-                "variant": "compensated",
-            }
-    for target in options.recover_targets:
-        for importance in options.recover:
-            row = {"target": target, "importance": importance, "allocation": options.allocation}
-            yield {**row, "variant": f"recovered, {options.steps} steps"}
+                yield {"target": target, "importance": importance, "allocation": allocation, "variant": variant}
+    for allocation in ("global", "module", "slope"):
+        for importance in ("obs", "taylor"):
+            if (importance, allocation) != ("taylor", "global"):
+                row = {"target": options.compare, "importance": importance, "allocation": allocation}
+                yield {**row, "variant": "compensated"}
+    for text in options.recover:
+        target, importance, allocation, steps = text.split(",")
+        row = {"target": target, "importance": importance, "allocation": allocation}
+        yield {**row, "variant": f"recovered, {steps} steps"}
 
 
 def tried(
@@ -97,7 +99,7 @@ def tried(
     work: Path = options.work
     recovery = None
     if job["variant"].startswith("recovered"):
-        recovery = Recovery(options.steps, options.batch, rate=options.rate)
+        recovery = Recovery(int(job["variant"].split()[1]), options.batch, rate=options.rate)
     everything = recovery is not None
     wish = Wish(
         target_from_text(job["target"]), job["importance"], job["allocation"], options.normalise, align=options.align
@@ -164,16 +166,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="scratch folder; rows.jsonl in it is continued")
     parser.add_argument("--targets", nargs="+", default=["params=0.9", "params=0.8", "params=0.7", "params=0.5"])
     parser.add_argument("--importances", nargs="+", default=list(IMPORTANCES))
-    parser.add_argument("--allocation", default="uniform")
     parser.add_argument("--normalise", default="none")
     parser.add_argument("--compare", default="params=0.8", help="target at which allocations are compared")
     parser.add_argument("--pictures", type=int, default=64, help="calibration pictures")
     parser.add_argument("--align", type=int, default=32)
-    parser.add_argument("--recover", nargs="*", default=["obs", "random"], help="importances that are also recovered")
-    parser.add_argument(
-        "--recover-targets", nargs="*", default=["params=0.9", "params=0.8", "params=0.7", "params=0.5"]
-    )
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--recover", nargs="*", default=RECOVER, help="rows: TARGET,IMPORTANCE,ALLOCATION,STEPS")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-4)
     options = parser.parse_args()
