@@ -100,7 +100,6 @@ def tried(
     recovery = None
     if job["variant"].startswith("recovered"):
         recovery = Recovery(int(job["variant"].split()[1]), options.batch, rate=options.rate)
-    everything = recovery is not None
     wish = Wish(
         target_from_text(job["target"]), job["importance"], job["allocation"], options.normalise, align=options.align
     )
@@ -111,7 +110,7 @@ def tried(
         PruneOptions(
             {"tower": wish},
             images=options.calibrate,
-            pictures=10**6 if everything else options.pictures,
+            pictures=options.recover_pictures if recovery else options.pictures,
             compensate=job["variant"] != "removed",
             recovery=recovery,
             force=True,
@@ -169,6 +168,7 @@ def main() -> None:
     parser.add_argument("--normalise", default="none")
     parser.add_argument("--compare", default="params=0.8", help="target at which allocations are compared")
     parser.add_argument("--pictures", type=int, default=64, help="calibration pictures")
+    parser.add_argument("--recover-pictures", type=int, default=256, help="calibration pictures of recovered rows")
     parser.add_argument("--align", type=int, default=32)
     parser.add_argument("--recover", nargs="*", default=RECOVER, help="rows: TARGET,IMPORTANCE,ALLOCATION,STEPS")
     parser.add_argument("--batch", type=int, default=16)

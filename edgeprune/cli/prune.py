@@ -59,7 +59,7 @@ def prune(
         Path | None,
         typer.Option(help="Calibration: a folder of pictures, a .jsonl of questions, or a .csv with file and label."),
     ] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="How many of them.")] = 64,
+    pictures: Annotated[int, typer.Option(min=1, help="How many of them calibrate; --recover learns on all.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the draw, of noise, of recovery and of `random`.")] = 0,
     compensate: Annotated[bool, typer.Option(help="Refit what stays by least squares.")] = True,
     recover: Annotated[int, typer.Option(min=0, help="Training steps towards the unpruned model afterwards.")] = 0,

@@ -137,14 +137,14 @@ def test_compensation_is_the_formula_of_the_page() -> None:
     other, kept = x + 0.1 * drawn(30, 6, seed=4), [0, 2, 3, 5]
     y, seen = x @ w.T, other[:, kept]
     a, c = seen.T @ seen / 30, y.T @ seen / 30
-    ridge = 0.01 * np.mean(np.diag(a))
+    ridge = 0.3 * np.mean(np.diag(a))
     wanted = w[:, kept] + (c - w[:, kept] @ a) @ np.linalg.inv(a + ridge * np.eye(4))
     v, bias = compensate(w, None, x, other, kept)
     assert bias is None
     np.testing.assert_allclose(v, wanted, rtol=1e-9)
 
     a, c = np.cov(seen.T, bias=True), (y - y.mean(0)).T @ (seen - seen.mean(0)) / 30
-    ridge = 0.01 * np.mean(np.diag(a))
+    ridge = 0.3 * np.mean(np.diag(a))
     assert ridge == pytest.approx(ridge_of(seen, centred=True))
     wanted = w[:, kept] + (c - w[:, kept] @ a) @ np.linalg.inv(a + ridge * np.eye(4))
     v, bias = compensate(w, b, x, other, kept)
@@ -154,13 +154,13 @@ def test_compensation_is_the_formula_of_the_page() -> None:
 
 
 def test_compensation_by_hand() -> None:
-    # x' = x, one of two equal columns kept: A = C / 2 = 5, ridge 0.05, V = 1 + (10 - 5) / 5.05
+    # x' = x, one of two equal columns kept: A = C / 2 = 5, ridge 1.5, V = 1 + (10 - 5) / 6.5
     x = np.array([[1.0, 1], [3, 3]])
     v, _ = compensate(np.array([[1.0, 1]]), None, x, x, [0])
-    assert v == pytest.approx(np.array([[1 + 5 / 5.05]]))
-    # centred: A = 1, C = 2, ridge 0.01, V = 1 + 1 / 1.01; y has mean 4, x' 2: bias 7 + 4 - 2 V
+    assert v == pytest.approx(np.array([[1 + 5 / 6.5]]))
+    # centred: A = 1, C = 2, ridge 0.3, V = 1 + 1 / 1.3; y has mean 4, x' 2: bias 7 + 4 - 2 V
     v, bias = compensate(np.array([[1.0, 1]]), np.array([7.0]), x, x, [0])
-    assert v == pytest.approx(np.array([[1 + 1 / 1.01]])) and bias == pytest.approx(np.array([7 + 4 - 2 - 2 / 1.01]))
+    assert v == pytest.approx(np.array([[1 + 1 / 1.3]])) and bias == pytest.approx(np.array([7 + 4 - 2 - 2 / 1.3]))
     dead = np.array([[0.0, 1], [0, 3]])
     v, bias = compensate(np.array([[5.0, 1]]), np.array([7.0]), dead, dead, [0])
     assert v == 5 and bias == 9  # nothing to learn from but the mean of what went

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,17 @@ class ClassifierSubject:
         self.module: nn.Module = classifier_module(classifier).requires_grad_(False)
         self.specs = specs_of_classifier(classifier.spec.vision)
         self._classifier = classifier
-        self._data = tuple(samples)
+        self.side_by_side = _SIDE_BY_SIDE
+        self._take(samples)
+
+    def _take(self, samples: Sequence[Sample]) -> None:
+        self._data, self.samples = tuple(samples), len(samples)
         self._pixels: dict[int, Tensor] = {}
-        self.samples, self.side_by_side = len(samples), _SIDE_BY_SIDE
+
+    def over(self, samples: Sequence[Sample]) -> ClassifierSubject:
+        other = copy(self)
+        other._take(samples)
+        return other
 
     def batch(self, numbers: Sequence[int], random: torch.Generator | None = None) -> Batch:
         """With `random`: crops of at least half of the picture, and flips."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, cast
 
 import torch
@@ -40,10 +41,18 @@ class LlavaSubject:
         self._image_id = checkpoint.spec.image_token_id
         self._size = checkpoint.spec.vision.image_px
         self._eos = checkpoint.spec.eos_token_ids[:1]
-        self._data = tuple(samples)
-        self.samples, self.side_by_side = len(samples), 1
+        self.side_by_side = 1
         self._processor: Any = AutoProcessor.from_pretrained(checkpoint.path)
+        self._take(samples)
+
+    def _take(self, samples: Sequence[Sample]) -> None:
+        self._data, self.samples = tuple(samples), len(samples)
         self._answers: dict[int, list[int]] = {}
+
+    def over(self, samples: Sequence[Sample]) -> LlavaSubject:
+        other = copy(self)
+        other._take(samples)
+        return other
 
     def batch(self, numbers: Sequence[int], random: torch.Generator | None = None) -> Batch:
         """One sample as it is: a crop or a flip could change the answer."""

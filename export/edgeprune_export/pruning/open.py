@@ -32,7 +32,7 @@ class Opened:
     path: Path
     specs: Specs
     terms: Terms
-    samples: int
+    samples: tuple[Sample, ...]
     load: Callable[[], Subject]
     verify: Callable[[Path, Specs], None]
 
@@ -51,9 +51,7 @@ def open_subject(
         _compare(specs_of(open_checkpoint(folder).spec), specs)
 
     terms = terms_of(checkpoint, cast(Precision, precision), positions)
-    return Opened(
-        checkpoint.path, specs_of(model), terms, len(samples), lambda: LlavaSubject(checkpoint, samples), verify
-    )
+    return Opened(checkpoint.path, specs_of(model), terms, samples, lambda: LlavaSubject(checkpoint, samples), verify)
 
 
 def _classifier(classifier: Classifier, samples: tuple[Sample, ...], precision: Precision) -> Opened:
@@ -66,7 +64,7 @@ def _classifier(classifier: Classifier, samples: tuple[Sample, ...], precision: 
         classifier.path,
         specs_of_classifier(spec.vision),
         Terms(precision, Request(1, 0, CHUNK, CHUNK), classes=spec.classes),
-        len(samples),
+        samples,
         lambda: ClassifierSubject(classifier, samples),
         verify,
     )

@@ -23,6 +23,7 @@ from edgeprune_export.pruning.open import Opened, open_subject
 from edgeprune_export.pruning.prices import price_of
 from edgeprune_export.pruning.recover import Recovery, recover
 from edgeprune_export.pruning.refit import compensate
+from edgeprune_export.pruning.samples import samples_from
 from edgeprune_export.pruning.story import SCHEMA, PartStory, Story, read_story
 from edgeprune_export.pruning.subject import Subject
 from edgeprune_export.pruning.write import STRUCTURE, fingerprint, write_checkpoint
@@ -35,7 +36,7 @@ class PruneOptions:
 
     wishes      per part that is to become smaller
     plan        a structure.json whose choice is repeated instead of choosing anew
-    images      calibration samples (see `samples_from`); None: noise, for importances that allow it
+    images      samples (see `samples_from`): `pictures` of them calibrate, all of them teach recovery; None: noise, where that is allowed
     compensate  refit what stays by least squares
     """
 
@@ -73,7 +74,8 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
             compensate(subject, smaller, specs, chosen.plan, track)
         if options.recovery is not None:
             state = out.with_name(f".{out.name}.recovery-{made_for[:12]}.safetensors")
-            smaller = recover(subject, smaller, chosen.plan, options.recovery, state, track)
+            everything = subject.over(samples_from(options.images, None, options.seed)) if options.images else subject
+            smaller = recover(everything, smaller, chosen.plan, options.recovery, state, track)
         if not all(bool(torch.isfinite(p).all()) for p in smaller.parameters()):
             raise ExportError(
                 "the pruned model holds NaN or infinity; calibrate on other pictures or without --compensate"
@@ -168,7 +170,7 @@ def _story(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=options.command,
         parts=parts,
-        samples=opened.samples if heard else 0,
+        samples=len(opened.samples) if heard else 0,
         noise=heard and options.images is None,
         seed=options.seed,
         compensated=compensated,

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from edgeprune.structure.plan import Part, StructurePlan
 from edgeprune.structure.sites import Specs
+from edgeprune_export.pruning.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class Subject(Protocol):
 
     def attention(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """Per layer of the language model: attention [heads, positions] of the last prompt position, and which positions are visual."""
+        ...
+
+    def over(self, samples: Sequence[Sample]) -> Subject:
+        """The same model with other samples."""
         ...
 
     def pruned(self, plan: StructurePlan) -> Specs:
