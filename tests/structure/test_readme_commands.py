@@ -50,7 +50,7 @@ def run(command: str, folder: Path, timeout: int = 400) -> str:
 
 
 def test_every_edgeprune_and_python_command_of_the_readme_runs_in_order(scratch: Path) -> None:
-    own = [line for line in commands() if line.startswith(("edgeprune ", "python "))]
+    own = [line for line in commands() if line.startswith(("edgeprune ", "python ", "cp "))]
     assert len(own) >= 10
     for line in own:
         run(line, scratch)

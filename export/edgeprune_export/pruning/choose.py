@@ -71,7 +71,7 @@ def choose(
     promises = []
     for part, wish in wishes.items():
         spec, count = specs[part]
-        gone = _blocks_that_leave(part, wish, count, block_scores.get(part, ()))
+        gone = _blocks_that_leave(wish, block_scores.get(part, ()))
         left = [site for site in everywhere if site.part == part and site.block not in gone]
         full = widths(spec, count)
         price = prices[part]
@@ -124,8 +124,6 @@ def _rung(site: Site, wish: Wish, each: tuple[float, float], statistics: Statist
     )
 
 
-def _blocks_that_leave(part: Part, wish: Wish, count: int, scores: Sequence[float]) -> set[int]:
+def _blocks_that_leave(wish: Wish, scores: Sequence[float]) -> set[int]:
     """The least important ones; of equal ones the later."""
-    if wish.blocks >= count:
-        raise PlanError(f"{wish.blocks} of {count} blocks of the {part} cannot leave; keep at least one")
     return set(sorted(range(len(scores)), key=lambda i: (scores[i], -i))[: wish.blocks])

@@ -13,6 +13,7 @@ import torch
 from edgeprune.errors import ExportError, PlanError
 from edgeprune.structure.allocate import ALLOCATIONS
 from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES
+from edgeprune.structure.normalise import NORMALISATIONS
 from edgeprune.structure.plan import BlockPlan, Part, StructurePlan, check_plan
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.statistics import Need
@@ -94,17 +95,28 @@ def _check(opened: Opened, options: PruneOptions) -> None:
     for part, wish in options.wishes.items():
         if part not in opened.specs:
             raise PlanError(f"the model has no {part}; it has {', '.join(opened.specs)}")
+        if wish.allocation not in ALLOCATIONS:
+            raise PlanError(f"unknown allocation {wish.allocation!r}; known: {', '.join(ALLOCATIONS)}")
+        if wish.normalise not in NORMALISATIONS:
+            raise PlanError(f"unknown normalisation {wish.normalise!r}; known: {', '.join(NORMALISATIONS)}")
+        if wish.blocks >= opened.specs[part][1]:
+            raise PlanError(
+                f"{wish.blocks} of {opened.specs[part][1]} blocks of the {part} cannot leave; keep at least one"
+            )
         importance, block = IMPORTANCES[wish.importance], BLOCK_IMPORTANCES[wish.block_importance]
         for name, parts in ((importance.name, importance.parts), *([(block.name, block.parts)] if wish.blocks else [])):
             if part not in parts:
                 some = ", ".join(one for one in IMPORTANCES if part in IMPORTANCES[one].parts)
                 raise PlanError(f"{name} says nothing about the {part}; choose one of {some}")
-        if wish.allocation not in ALLOCATIONS:
-            raise PlanError(f"unknown allocation {wish.allocation!r}; known: {', '.join(ALLOCATIONS)}")
-        if options.images is None and not importance.noise and (_needs(wish) or importance.needs):
+        wanting = [
+            *([importance.name] if importance.needs and not importance.noise else []),
+            *([block.name] if wish.blocks else []),
+            *([wish.allocation] if ALLOCATIONS[wish.allocation].gradients else []),
+        ]
+        if options.images is None and wanting:
             raise PlanError(
-                f"{importance.name} for the {part} is measured on pictures; give a folder of pictures like those the model will see with "
-                "--images, or choose magnitude, dimap or obs, which do without"
+                f"{wanting[0]} for the {part} is measured on pictures; give a folder of pictures like those the model will see with "
+                "--images, or choose an importance that does without: magnitude, dimap or obs"
             )
     if options.recovery is not None and options.images is None:
         raise PlanError("recovery learns on pictures; give a folder of them with --images")

@@ -1,0 +1,153 @@
+"""Structured pruning on the command line: what is said beforehand, what comes out, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeprune.models import open_checkpoint
+from edgeprune_profiles.picture import draw_picture
+from tests.checkpoints import tiny_checkpoint
+from tests.classifiers import huggingface_folder, made_model
+from tests.commands import answer, complaint, invoke
+
+PICTURES = Path(__file__).resolve().parents[2] / "docs" / "images"
+RECIPE = """
+[tokens]
+budgets = [0.4]
+method = "uniform"
+
+[structure]
+images = "pictures"
+pictures = 2
+
+[structure.tower]
+target = "macs=0.8"
+align = 8
+
+[structure.language]
+target = "params=0.9"
+importance = "activation"
+align = 8
+
+[export]
+precision = "fp32"
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    (tmp_path / "pictures").mkdir()
+    for number, size in enumerate(((120, 80), (64, 100))):
+        draw_picture(*size, seed=number).save(tmp_path / "pictures" / f"{number}.png")
+    (tmp_path / "small.toml").write_text(RECIPE, encoding="utf-8")
+    return tmp_path / "small.toml"
+
+
+def test_a_plan_says_what_a_recipe_will_come_to_and_writes_nothing(recipe: Path) -> None:
+    model = tiny_checkpoint()
+    before = sorted(recipe.parent.rglob("*"))
+    found = answer("plan", model, "--recipe", recipe, "--no-time")["forecast"]
+    tower, language = (next(one for one in found if one["part"] == part) for part in ("tower", "language"))
+    assert tower["macs"][1] == pytest.approx(0.8 * tower["macs"][0], rel=0.03)
+    assert language["params"][1] == pytest.approx(0.9 * language["params"][0], rel=0.03)
+    assert language["cache_bytes"][0] >= language["cache_bytes"][1] > 0 == tower["cache_bytes"][0]
+    assert all(one["seconds"] is None and one["budget"] == "0.4" for one in found)
+    assert "->" in invoke("plan", model, "--recipe", recipe).stdout
+    assert sorted(recipe.parent.rglob("*")) == before
+
+
+def test_a_recipe_is_pruned_exported_gated_and_answers(recipe: Path) -> None:
+    out = recipe.parent / "recipe.bundle"
+    found = answer("export", tiny_checkpoint(), "--recipe", recipe, "--out", out)
+    assert {s["budget"] for s in found["selections"]} == {"0.4"} and found["parity"]["checks"]
+    assert json.loads((out / "structure.json").read_text())["parts"]["tower"]["target"] == "macs=0.8"
+    picture = recipe.parent / "pictures" / "0.png"
+    assert answer("run", out, "--image", picture, "--prompt", "what?", "--max-tokens", 2)["token_ids"]
+    left = {path.name for path in recipe.parent.iterdir()}
+    assert left == {"pictures", "small.toml", "recipe.bundle"}
+
+
+def test_a_pruned_checkpoint_is_smaller_and_says_what_was_reached(recipe: Path) -> None:
+    model, out = tiny_checkpoint(), recipe.parent / "smaller"
+    words = ("-s", "tower.params=0.9", "-s", "language.macs=0.8", "--align", 8, "--out", out)
+    text = invoke("prune", model, *words, "--images", recipe.parent / "pictures", "--pictures", 2).stdout
+    assert "tower: params=0.9 asked, 0." in text and "compensated" in text and "edgeprune export" in text
+    before, after = (open_checkpoint(folder).spec for folder in (model, out))
+    assert after.language.widths and after.vision.widths and after.language.hidden == before.language.hidden
+    assert (out / "model.safetensors").stat().st_size < sum(f.stat().st_size for f in model.glob("*.safetensors"))
+
+
+def test_data_free_importances_need_no_pictures(tmp_path: Path) -> None:
+    found = answer(
+        "prune", tiny_checkpoint(), "-s", "language.params=0.9", "-i", "dimap", "--align", 8, "-o", tmp_path / "a"
+    )
+    assert found["story"]["samples"] == 0 and not found["story"]["compensated"]
+    found = answer(
+        "prune", tiny_checkpoint(), "-s", "tower.params=0.9", "-i", "obs", "--align", 8, "-o", tmp_path / "b"
+    )
+    assert found["story"]["noise"] and found["story"]["compensated"]
+
+
+def test_a_classifier_is_pruned_and_exported_to_one_graph(tmp_path: Path) -> None:
+    model = huggingface_folder(tmp_path / "vit", made_model())
+    answer("prune", model, "-s", "params=0.9", "-i", "magnitude", "--align", 8, "--out", tmp_path / "smaller")
+    found = answer("export", tmp_path / "smaller", "--out", tmp_path / "graph")
+    assert found["parity"] and all(check["passed"] for check in found["parity"])
+    assert {path.name for path in (tmp_path / "graph").iterdir()} >= {"model.onnx", "weights.bin", "config.json"}
+    assert "--budget cannot be given with a classifier" in invoke("export", model, "--budget", "0.2").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-s", "params=0.8"), "measured on pictures"),
+        (("-s", "tower.params=0.01", "-i", "magnitude"), "cannot reach params=0.01"),
+        (("-s", "tower.parms=0.8"), "is not known"),
+        (("-s", "eye.params=0.8"), "names no part"),
+        (("-s", "tower.params=0.8", "-s", "tower.macs=0.8"), "two targets"),
+        (("-s", "params=0.8", "-i", "magnitud"), "did you mean 'magnitude'"),
+        (("-s", "params=0.8", "-i", "magnitude", "--allocation", "even"), "unknown allocation"),
+        (("-s", "params=0.8", "-i", "magnitude", "--normalise", "x"), "unknown normalisation"),
+        (("-s", "params=0.8", "-i", "magnitude", "--blocks", "tower"), "--blocks tower is not understood"),
+        (("-s", "params=0.8", "-i", "magnitude", "--blocks", "99"), "cannot leave"),
+        (("-s", "tower.params=0.8", "-i", "yopo", "--images", PICTURES), "says nothing about the tower"),
+        (("-s", "params=0.8", "-i", "magnitude", "--recover", "5"), "recovery learns on pictures"),
+        (("-s", "params=0.8", "--images", "nowhere"), "neither a folder of pictures"),
+        ((), "nothing is asked of any part"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(
+    words: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    line = complaint("prune", tiny_checkpoint(), *words, "--align", 8, "--out", tmp_path / "out")
+    assert said in line and ";" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_says_what_is_wrong_with_it(recipe: Path) -> None:
+    for wrong, said in (
+        (RECIPE.replace("macs=0.8", "macs=1.8"), "not a share"),
+        (RECIPE.replace("pictures = 2", "pictures = 2\ncolour = 1"), "colour"),
+        (RECIPE.replace("[tokens]", "[tokens"), "is not TOML"),
+        (RECIPE.replace('"fp32"', '"fp8"'), "fp8"),
+        (RECIPE.replace('images = "pictures"', 'images = "elsewhere"'), "elsewhere"),
+    ):
+        recipe.write_text(wrong, encoding="utf-8")
+        assert said in complaint("export", tiny_checkpoint(), "--recipe", recipe, "--out", recipe.parent / "out")
+    assert {path.name for path in recipe.parent.iterdir()} == {"pictures", "small.toml"}
+    assert "cannot be read" in complaint("plan", tiny_checkpoint(), "--recipe", recipe.parent / "none.toml")
+    clash = invoke("export", tiny_checkpoint(), "--recipe", recipe, "--method", "uniform")
+    assert clash.exit_code == 2 and "--method cannot be given with a recipe" in " ".join(clash.stderr.split())
+    assert invoke("export", tiny_checkpoint()).exit_code == 2
+
+
+def test_every_importance_is_listed_with_its_source() -> None:
+    found = answer("importances")
+    names = {one["name"] for one in found["units"]}
+    assert names >= {"magnitude", "taylor", "activation", "amp", "obs", "dimap", "yopo", "core", "random"}
+    assert {one["name"] for one in found["blocks"]} == {"similarity", "removal", "visual"}
+    assert found["allocations"] == ["uniform", "global", "module", "slope"]
+    assert all(one["what"] and one["source"] and one["evidence"] for one in (*found["units"], *found["blocks"]))
