@@ -24,13 +24,12 @@ import onnx
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edgeprune_export.onnx_pruning.count import count
-
 from edgeprune.evaluate.paired import paired_difference
 from edgeprune.models import open_classifier
 from edgeprune.models.pictures import pixels_from_image
 from edgeprune.structure.targets import target_from_text
 from edgeprune_export.export_classifier import export_classifier
+from edgeprune_export.onnx_pruning.count import count
 from edgeprune_export.pruning.choose import Wish
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
@@ -163,10 +162,10 @@ def main() -> None:
         "--try", dest="tried", type=Path, required=True, help="held-out pictures: .csv with file and label"
     )
     parser.add_argument("--work", type=Path, required=True, help="scratch folder; rows.jsonl in it is continued")
-    parser.add_argument("--targets", nargs="+", default=["params=0.9", "params=0.8", "params=0.7", "params=0.5"])
+    parser.add_argument("--targets", nargs="+", default=["params=0.9", "params=0.7", "params=0.5", "params=0.8"])
     parser.add_argument("--importances", nargs="+", default=list(IMPORTANCES))
     parser.add_argument("--normalise", default="none")
-    parser.add_argument("--compare", default="params=0.8", help="target at which allocations are compared")
+    parser.add_argument("--compare", default="params=0.7", help="target at which allocations are compared")
     parser.add_argument("--pictures", type=int, default=64, help="calibration pictures")
     parser.add_argument("--recover-pictures", type=int, default=256, help="calibration pictures of recovered rows")
     parser.add_argument("--align", type=int, default=32)

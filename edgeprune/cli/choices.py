@@ -29,10 +29,15 @@ class BudgetOf(str, Enum):
     picture = "picture"
 
 
+def given(context: typer.Context, name: str) -> bool:
+    """True for an option that stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def alone(context: typer.Context, option: str, besides: Collection[str]) -> None:
     """Refuse options on the command line that have no meaning beside `option`: what a recipe says, what a classifier has not."""
     for name in context.params:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE" and name not in (option, *besides):
+        if given(context, name) and name not in (option, *besides):
             spelled = name.rstrip("_").replace("_", "-")
             raise typer.BadParameter(f"--{spelled} cannot be given with a {option}; leave one of them out")

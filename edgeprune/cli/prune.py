@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.choices import Precision, alone
+from edgeprune.cli.choices import Precision, alone, given
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
 from edgeprune.cli.tables import show_table
 from edgeprune.errors import PlanError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgeprune.structure.plan import Part
     from edgeprune_export.pruning.story import Story
 
+_COMMON = ("to", "seed", "compensate", "force", "json")
 Targets = Annotated[
     list[str] | None,
     typer.Option(
@@ -57,7 +58,9 @@ def prune(
     block_importance: Annotated[str, typer.Option(help="Which blocks: similarity, removal or visual.")] = "similarity",
     images: Annotated[
         Path | None,
-        typer.Option(help="Calibration: a folder of pictures, a .jsonl of questions, or a .csv with file and label."),
+        typer.Option(
+            help="Calibration: a folder of pictures, a .jsonl of questions, or a .csv with file and label; for an .onnx file a .npy of inputs."
+        ),
     ] = None,
     pictures: Annotated[int, typer.Option(min=1, help="How many of them calibrate; --recover learns on all.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the draw, of noise, of recovery and of `random`.")] = 0,
@@ -70,6 +73,9 @@ def prune(
         Path | None, typer.Option("--plan", help="Repeat the choice of a structure.json instead of choosing.")
     ] = None,
     precision: Annotated[Precision, typer.Option(help="For latency and memory targets.")] = Precision.fp32,
+    input_shape: Annotated[
+        str | None, typer.Option(help="Shape of the input of an .onnx file whose own is symbolic: 1,3,224,224.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an earlier pruned checkpoint.")] = False,
     json: Json = False,
 ) -> None:
@@ -77,6 +83,29 @@ def prune(
     with errors_as_one_line():
         from edgeprune.cli.export import need
 
+        if model.endswith(".onnx"):
+            need("onnx")
+            from edgeprune.cli.prune_onnx import prune_file
+
+            alone(
+                context,
+                "model in ONNX",
+                besides=("model", "structure", "importance", "align", "images", "input_shape", *_COMMON),
+            )
+            prune_file(
+                Path(model),
+                to or Path(f"{Path(model).stem}-pruned.onnx"),
+                structure=structure or [],
+                importance=importance if given(context, "importance") else None,
+                align=align if given(context, "align") else None,
+                inputs=images,
+                input_shape=input_shape,
+                seed=seed,
+                compensate=compensate if given(context, "compensate") else None,
+                force=force,
+                json=json,
+            )
+            return
         need("torch", "transformers", "onnx", "accelerate", "safetensors")
         command = shlex.join(["edgeprune", *sys.argv[1:]])
         from edgeprune_export.pruning.prune import prune as make

@@ -1,0 +1,148 @@
+"""Structured pruning of an ONNX file, from file to file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from edgeprune.errors import ExportError, PlanError
+from edgeprune_export.onnx_pruning import files, gram, obs
+from edgeprune_export.onnx_pruning.choose import TOLERANCE, Target, choose
+from edgeprune_export.onnx_pruning.count import Counted, count_program
+from edgeprune_export.onnx_pruning.groups import Coupling, FrozenGroup, couple
+from edgeprune_export.onnx_pruning.program import Program
+from edgeprune_export.onnx_pruning.reading import Shape, read
+from edgeprune_export.onnx_pruning.rewrite import rewrite
+from edgeprune_export.onnx_pruning.scores import Importance, drawn, magnitude, relative
+from edgeprune_export.options import Track, silent
+
+METADATA = "edgeprune.onnx_pruning"
+"""Key under which the written graph says what was done to it: a list, one entry for each pruning."""
+
+
+@dataclass(frozen=True)
+class GroupKept:
+    """One coupled group: how many of its units stayed. block: elements in a row of a unit, see `groups.Group`."""
+
+    name: str
+    kept: int
+    total: int
+    block: int
+
+
+@dataclass(frozen=True)
+class OnnxPruned:
+    """What was done. reached: share of the target's metric that is left; met: it is within 1 % of what was asked."""
+
+    file: Path
+    before: Counted
+    promised: Counted
+    after: Counted
+    target: Target
+    reached: float
+    met: bool
+    groups: tuple[GroupKept, ...]
+    frozen: tuple[FrozenGroup, ...]
+
+
+def prune_onnx(
+    source: Path,
+    out: Path,
+    target: Target | Mapping[str, float],
+    *,
+    importance: Importance = "magnitude",
+    inputs: Iterable[np.ndarray] | None = None,
+    compensate: bool | None = None,
+    align: int = 8,
+    least: int = 1,
+    input_shape: Shape | Mapping[str, Shape] | None = None,
+    seed: int = 0,
+    force: bool = False,
+    track: Track = silent,
+) -> OnnxPruned:
+    """Remove channels, MLP units and heads of the graph `source` until `target` of it is left, and write the rest to `out`.
+
+    inputs      calibration inputs of obs; None: seeded noise
+    compensate  fit the remaining weights to what left; None: with obs only
+    align       channels of a group stay a multiple of it, where the group has two of them; heads are never aligned
+    least       units that stay in every group
+    input_shape for graphs whose input shapes are symbolic
+    """
+    wanted = target if isinstance(target, Target) else _target(target)
+    if importance not in get_args(Importance):
+        raise PlanError(f"there is no importance {importance!r}; use one of {', '.join(get_args(Importance))}")
+    calibrated = importance == "obs" or bool(compensate)
+    compensate = importance == "obs" if compensate is None else compensate
+    with files.replacing(out, force=force) as partial:
+        model, external = files.load(source)
+        program = read(model, input_shape)
+        coupling = couple(program)
+        given = gram.feeds(program, inputs, seed) if calibrated else []
+        with track("prune", 3 + (obs.rounds(program, coupling) if compensate else 0)) as advance:
+            scores = _scores(program, coupling, importance, given, seed)
+            advance()
+            removed = choose(program, coupling, scores, wanted, align=align, least=least)
+            fitted = obs.compensated(program, coupling, removed, given, advance) if compensate else program
+            pruned = rewrite(fitted, coupling, removed)
+            advance()
+            before, promised = count_program(program), count_program(pruned)
+            kept = _kept(coupling, removed)
+            reached = getattr(promised, wanted.metric) / getattr(before, wanted.metric)
+            facts = {"target": asdict(wanted), "reached": reached, "importance": importance, "seed": seed}
+            after = _written(
+                pruned, program, partial, {**facts, "groups": [asdict(g) for g in kept]}, external, promised
+            )
+            advance()
+    met = abs(reached - wanted.share) <= TOLERANCE * wanted.share
+    return OnnxPruned(out, before, promised, after, wanted, reached, met, kept, coupling.frozen)
+
+
+def _target(given: Mapping[str, float]) -> Target:
+    if len(given) != 1:
+        raise PlanError(f"{len(given)} targets were given; give one, params or macs")
+    ((metric, share),) = given.items()
+    return Target(metric, share)  # type: ignore[arg-type]  # the target checks the metric's name
+
+
+def _scores(
+    program: Program, coupling: Coupling, importance: Importance, given: list[gram.Feed], seed: int
+) -> np.ndarray:
+    if importance == "random":
+        return relative(drawn(coupling, seed), coupling)
+    found = magnitude(program, coupling)
+    if importance == "obs":
+        found = obs.saliency(program, coupling, given, found)
+    return relative(found, coupling)
+
+
+def _kept(coupling: Coupling, removed: np.ndarray) -> tuple[GroupKept, ...]:
+    return tuple(
+        GroupKept(g.name, g.count - int(removed[g.start : g.start + g.count].sum()), g.count, g.block)
+        for g in coupling.groups
+    )
+
+
+def _written(
+    pruned: Program, source: Program, path: Path, facts: dict[str, object], external: bool, promised: Counted
+) -> Counted:
+    """Write the graph and read it back: it must have the promised size and the outputs of its source."""
+    model = pruned.model()
+    entry = next((e for e in model.metadata_props if e.key == METADATA), None) or model.metadata_props.add(
+        key=METADATA, value="[]"
+    )
+    entry.value = json.dumps([*json.loads(entry.value), facts])
+    files.save(model, path, external=external)
+    again = read(files.load(path)[0])
+    after = count_program(again)
+    outputs = [source.shapes.get(name) for name in source.outputs]
+    if after != promised or [again.shapes.get(name) for name in again.outputs] != outputs:
+        raise ExportError(
+            f"the written graph has {after} and outputs {[again.shapes.get(n) for n in again.outputs]}, promised were {promised} and "
+            f"{outputs}; please report the source graph"
+        )
+    return after

@@ -1,0 +1,192 @@
+"""From an ONNX model to a `Program`: functions inlined, constants folded, dead nodes gone, shapes checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnx.inliner
+from onnx import numpy_helper
+
+from edgeprune.errors import ExportError, PlanError
+from edgeprune_export.graph import values_read
+from edgeprune_export.onnx_pruning.program import Axis, Program, live_nodes
+from edgeprune_export.onnx_pruning.shapes import Walk, walk
+
+Shape = Sequence[int | None]
+"""Lengths of an input; None for a batch that stays symbolic."""
+
+
+def read(model: onnx.ModelProto, input_shape: Shape | Mapping[str, Shape] | None = None) -> Program:
+    """The graph of `model`, whose weights are loaded. input_shape: integers for inputs that the model leaves symbolic."""
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    graph = model.graph
+    if graph.sparse_initializer:
+        raise ExportError(f"graph {graph.name!r} has sparse weights, which cannot be sliced; store them dense")
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    fixed = _asked(input_shape, [value.name for value in inputs])
+    for value in inputs:
+        _agree(value, fixed.get(value.name))
+    shapes = {value.name: fixed[value.name] if value.name in fixed else _declared(value) for value in inputs}
+    once = walk(model, weights, {name: _with_batch(shape, 1) for name, shape in shapes.items()})
+    twice = once
+    if any(shape[:1] == (None,) for shape in shapes.values()):
+        _one_batch(inputs)
+        twice = walk(model, weights, {name: _with_batch(shape, 2) for name, shape in shapes.items()})
+    symbolic = frozenset(
+        Axis(name, i)
+        for name in once.types
+        for i, (one, two) in enumerate(zip(once.shape(name) or (), twice.shape(name) or (), strict=False))
+        if one != two
+    )
+    constants = {n: a for n, a in once.constants.items() if _equal(a, twice.constants.get(n))}
+    nodes = [node for node in graph.node if not all(name in constants for name in node.output if name)]
+    nodes = [_with_target(node, once, symbolic, constants) for node in nodes]
+    outputs = {value.name for value in graph.output}
+    alive, constants = unshared(live_nodes(nodes, outputs), constants, outputs)
+    values = [*shapes, *(name for node in alive for name in (*node.input, *node.output) if name), *sorted(outputs)]
+    found = {name: once.shape(name) for name in values if name not in constants}
+    known = {name: shape for name, shape in found.items() if shape is not None}
+    known |= {name: array.shape for name, array in constants.items()}
+    return Program(_frame(model, inputs, fixed, once, symbolic), alive, known, constants, symbolic)
+
+
+def _agree(value: onnx.ValueInfoProto, shape: Shape | None) -> None:
+    """Raises PlanError where a shape that is asked for contradicts what the model says itself."""
+    own = value.type.tensor_type.shape.dim
+    if shape is None or not value.type.tensor_type.HasField("shape"):
+        return
+    if len(own) != len(shape) or any(
+        d.HasField("dim_value") and d.dim_value != n for d, n in zip(own, shape, strict=True)
+    ):
+        said = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in own)
+        raise PlanError(
+            f"input {value.name!r} has the shape [{said}], asked for were {list(shape)}; give sizes that agree"
+        )
+
+
+def unshared(
+    nodes: Iterable[onnx.NodeProto], constants: Mapping[str, np.ndarray], outputs: set[str]
+) -> tuple[tuple[onnx.NodeProto, ...], dict[str, np.ndarray]]:
+    """Nodes and the constants they read, with one copy per reader of every constant that has at most one axis longer than one.
+
+    Exporters store equal tensors once: all biases that are zero become one tensor, which would couple layers that have nothing to do
+    with each other. A shared matrix is a tied weight and stays one.
+    """
+    seen: Counter[str] = Counter()
+    read_inside = {name for node in nodes for a in node.attribute if a.HasField("g") for name in values_read(a.g)}
+    kept = {name: constants[name] for name in outputs | read_inside if name in constants}
+    renamed = []
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        for position, name in enumerate(node.input):
+            if name in constants:
+                array = constants[name]
+                vector = array.ndim > 0 and array.size == max(array.shape)
+                fresh = f"{name}_{seen[name]}" if vector and seen[name] else name
+                while fresh != name and (fresh in constants or fresh in kept):
+                    fresh += "_"
+                seen[name] += 1
+                copy.input[position] = fresh
+                kept[fresh] = array
+        renamed.append(copy)
+    return tuple(renamed), kept
+
+
+def _asked(given: Shape | Mapping[str, Shape] | None, names: Sequence[str]) -> dict[str, tuple[int | None, ...]]:
+    """Input shapes that the caller fixes, by input."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        if len(names) != 1:
+            raise PlanError(
+                f"one input shape was given for {len(names)} inputs ({', '.join(names)}); give one for each by name"
+            )
+        given = {names[0]: given}
+    if not set(given) <= set(names) or any((size or 0) < 1 for shape in given.values() for size in shape[1:]):
+        raise PlanError(
+            f"the input shapes {dict(given)} do not fit; give positive integers, or None for a batch, for inputs out of {', '.join(names)}"
+        )
+    return {name: tuple(shape) for name, shape in given.items()}
+
+
+def _declared(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    """The shape of a graph input; None for a symbolic batch."""
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
+    if not value.type.tensor_type.HasField("shape") or None in dims[1:]:
+        what = ", ".join(d.dim_param or str(d.dim_value or "?") for d in value.type.tensor_type.shape.dim) or "unknown"
+        raise ExportError(
+            f"input {value.name!r} has the shape [{what}]; only the first dimension may be symbolic: give integers as input_shape"
+        )
+    return tuple(dims)
+
+
+def _one_batch(inputs: Iterable[onnx.ValueInfoProto]) -> None:
+    """Refuse inputs whose first dimensions are symbols of different names: they cannot all be the batch."""
+    names = {v.type.tensor_type.shape.dim[0].dim_param for v in inputs if v.type.tensor_type.shape.dim} - {""}
+    if len(names) > 1:
+        raise ExportError(f"the inputs have different symbolic dimensions {sorted(names)}; fix them by input_shape")
+
+
+def _with_batch(shape: Sequence[int | None], batch: int) -> tuple[int, ...]:
+    return tuple(batch if size is None else size for size in shape)
+
+
+def _equal(one: np.ndarray, other: np.ndarray | None) -> bool:
+    return one is other or (other is not None and one.dtype == other.dtype and np.array_equal(one, other))
+
+
+def _with_target(
+    node: onnx.NodeProto, known: Walk, symbolic: frozenset[Axis], constants: dict[str, np.ndarray]
+) -> onnx.NodeProto:
+    """A Reshape whose target is computed from the batch, with a constant target instead; other nodes as they are."""
+    if node.op_type != "Reshape" or node.domain or node.input[1] in constants:
+        return node
+    shape = known.shape(node.output[0])
+    free = [] if shape is None else [Axis(node.output[0], i) in symbolic for i in range(len(shape))]
+    if shape is None or sum(free) > 1:
+        return node
+    name = f"{node.output[0]}_target"
+    constants[name] = np.array([-1 if by_batch else size for size, by_batch in zip(shape, free, strict=True)], np.int64)
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.input[1] = name
+    return copy
+
+
+def _frame(
+    model: onnx.ModelProto,
+    inputs: Iterable[onnx.ValueInfoProto],
+    fixed: Mapping[str, Sequence[int | None]],
+    known: Walk,
+    symbolic: frozenset[Axis],
+) -> onnx.ModelProto:
+    """The model without nodes and constants. Of the stated shapes those stay that nobody could infer."""
+    frame = onnx.ModelProto(
+        ir_version=max(model.ir_version, 4),  # from version 4 on an initializer need not be an input
+        opset_import=model.opset_import,
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+        domain=model.domain,
+        model_version=model.model_version,
+        doc_string=model.doc_string,
+        metadata_props=model.metadata_props,
+    )
+    graph = frame.graph
+    graph.name, graph.doc_string = model.graph.name, model.graph.doc_string
+    graph.input.extend(inputs)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(value for value in model.graph.value_info if value.name in known.declared)
+    if fixed:
+        for value in (*graph.input, *graph.output):
+            shape = known.shape(value.name) or ()
+            lengths = [None if Axis(value.name, i) in symbolic else size for i, size in enumerate(shape)]
+            for dim, size in zip(value.type.tensor_type.shape.dim, lengths, strict=False):
+                if size is not None:
+                    dim.dim_value = size
+    return frame

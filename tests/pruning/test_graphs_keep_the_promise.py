@@ -1,0 +1,86 @@
+"""Parameters and MACs that a plan promises are those of the exported files, counted there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgeprune.models import open_checkpoint, open_classifier
+from edgeprune.models.spec import DecoderSpec
+from edgeprune.plan import TokenPlan, budget_from_text
+from edgeprune.structure import cost
+from edgeprune.structure.plan import widths
+from edgeprune.structure.targets import target_from_text
+from edgeprune_export.export import export
+from edgeprune_export.export_classifier import export_classifier
+from edgeprune_export.onnx_pruning.count import count
+from edgeprune_export.options import ExportOptions
+from edgeprune_export.pruning.choose import Wish
+from edgeprune_export.pruning.prune import PruneOptions, prune
+from tests.checkpoints import tiny_checkpoint
+from tests.classifiers import huggingface_folder, made_model
+
+
+def wish(target: str) -> Wish:
+    return Wish(target_from_text(target), importance="random", align=8)
+
+
+@pytest.mark.parametrize("variant", [{}, {"tower": "dinov2", "swiglu": True, "decoder": "mistral", "tied": True}])
+def test_the_graphs_of_a_pruned_model_have_the_promised_parameters_and_macs(variant: dict, tmp_path: Path) -> None:
+    """The method reads nothing of the tower, so its graph is the tower alone."""
+    wishes = {"tower": wish("params=0.8"), "language": wish("macs=0.8")}
+    story = prune(tiny_checkpoint(**variant), tmp_path / "smaller", PruneOptions(wishes, compensate=False))
+    spec = open_checkpoint(tmp_path / "smaller").spec
+    options = ExportOptions(
+        (budget_from_text("0.4"),), TokenPlan(method="uniform"), controls=False, chunk=16, parity=False
+    )
+    bundle = export(tmp_path / "smaller", tmp_path / "bundle", options)
+    tower = widths(spec.vision, spec.feature_layer + 1)
+    counted = count(onnx.load(tmp_path / "bundle" / "tower.onnx"))
+    assert counted.macs == cost.macs_of_tower(spec.vision).of(tower)
+    assert counted.params == cost.parameters(spec.vision).of(tower) == story.parts["tower"].after
+    layers = widths(spec.language, spec.language.layers)
+    stored = {}
+    for name in ("prefill", "decode", "head"):
+        model = onnx.load(tmp_path / "bundle" / f"{name}.onnx")
+        stored |= {t.name: numpy_helper.to_array(t).size for t in model.graph.initializer if _is_weight(t.name)}
+    embedding = bundle.manifest.language.embedding.shape
+    own = sum(stored.values()) + (0 if spec.language.tied else embedding[0] * embedding[1])
+    assert own == cost.parameters(spec.language).of(layers)
+    for positions in (1, 40):
+        linear, attention = _language_macs(tmp_path / "bundle", spec.language, positions)
+        assert linear + attention == cost.macs_of_language(spec.language, positions).of(layers)
+
+
+def test_the_graph_of_a_pruned_classifier_has_the_promised_parameters_and_macs(tmp_path: Path) -> None:
+    model = huggingface_folder(tmp_path / "vit", made_model())
+    story = prune(model, tmp_path / "smaller", PruneOptions({"tower": wish("macs=0.8")}, compensate=False))
+    export_classifier(tmp_path / "smaller", tmp_path / "graph")
+    spec = open_classifier(tmp_path / "smaller").spec
+    kept = widths(spec.vision, spec.vision.layers)
+    counted = count(onnx.load(tmp_path / "graph" / "model.onnx"))
+    assert counted.macs == cost.macs_of_classifier(spec.vision, spec.classes).of(kept) == story.parts["tower"].after
+    assert counted.params == cost.parameters(spec.vision, classes=spec.classes).of(kept)
+
+
+def _is_weight(name: str) -> bool:
+    return name.startswith(("layers.", "norm.", "head.", "embed."))
+
+
+def _language_macs(folder: Path, spec: DecoderSpec, positions: int) -> tuple[int, int]:
+    """From the decode graph, one position: its matrix products, and per layer what causal attention over a prompt comes to."""
+    graph = onnx.load(folder / "decode.onnx").graph
+    sizes = {t.name: tuple(t.dims) for t in graph.initializer}
+    head = onnx.load(folder / "head.onnx").graph
+    (table,) = [tuple(t.dims) for t in head.initializer if len(t.dims) == 2]
+    products = [sizes[node.input[1]] for node in graph.node if node.op_type == "Gemm"]
+    heads = [
+        next(a.i for a in node.attribute if a.name == "num_heads")
+        for node in graph.node
+        if node.op_type == "GroupQueryAttention"
+    ]
+    linear = positions * sum(rows * columns for rows, columns in products) + table[0] * table[1]
+    return linear, sum(positions * (positions + 1) * h * spec.head_dim for h in heads)
