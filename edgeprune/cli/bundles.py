@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
@@ -49,6 +50,15 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             f"plan: {plan.method}, alpha {plan.alpha}, early layer {plan.early_layer}, feature layer {plan.feature_layer}, "
             f"position ids {plan.position_ids}, newline {plan.newline}, budget of the {plan.budget_of}"
         )
+        if "structure.json" in manifest.files:  # the source was a pruned checkpoint
+            for part, done in msgspec.json.decode(opened.text("structure.json"))["parts"].items():
+                blocks = done["blocks"]
+                groups, channels = (sum(len(block[kind]) for block in blocks) for kind in ("heads", "mlp"))
+                out.print(
+                    f"structure: {part} pruned to {done['target'] or 'a given plan'}: {len(blocks)} blocks with {groups} head groups and "
+                    f"{channels} MLP channels",
+                    highlight=False,
+                )
         budgets = Table("budget", "method", "K", "tiles", "graph", title="budgets", title_justify="left")
         for s in manifest.selections:
             budgets.add_row(s.budget, s.method, str(s.keep), "any" if s.tiles is None else str(s.tiles), s.graph)
