@@ -62,8 +62,8 @@ def prune_file(
         show_table("frozen groups", ("group", "size", "because of"), frozen, left=("group", "because of"))
     reached = "reached" if done.met else "reached (no step comes nearer)"
     out.print(
-        f"{wanted.label} asked, {done.reached:.3f} {reached}: {done.before.params / 1e6:.2f} -> {done.after.params / 1e6:.2f} M parameters, "
-        f"{done.before.macs / 1e9:.3f} -> {done.after.macs / 1e9:.3f} GMACs, counted from the file",
+        f"{wanted.label} asked, {done.reached:.3f} {reached}: {done.before.params:,} -> {done.after.params:,} parameters, "
+        f"{done.before.macs:,} -> {done.after.macs:,} MACs, counted from the file",
         highlight=False,
     )
     out.print(f"wrote {target}", highlight=False)

@@ -256,6 +256,25 @@ def test_weights_beside_the_graph_stay_beside_it(tmp_path: Path) -> None:
         prune_onnx(folder / "in.onnx", tmp_path / "more.onnx", {"params": 0.7})
 
 
+def test_a_failure_between_graph_and_data_never_pairs_old_with_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, move = tmp_path / "out.onnx", Path.replace
+    out.write_bytes(b"old graph")
+    (tmp_path / "out.onnx.data").write_bytes(b"old data")
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if target == out:
+            raise OSError("killed")
+        return move(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(OSError, match="killed"), files.replacing(out, force=True) as partial:
+        partial.write_bytes(b"new graph")
+        partial.with_name("out.onnx.data").write_bytes(b"new data")
+    assert not out.exists() and (tmp_path / "out.onnx.data").read_bytes() == b"new data"
+
+
 def test_the_file_says_what_was_done_and_progress_is_told(tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
     steps: list[int] = []

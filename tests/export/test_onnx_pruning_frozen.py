@@ -149,6 +149,32 @@ def test_only_the_batch_may_be_symbolic(shape: tuple[int | str, ...]) -> None:
         read(model, {"pictures": (2, N, 3)})
 
 
+def test_inputs_with_symbols_of_different_names_are_refused() -> None:
+    (up,) = weights((3, OUT))
+    nodes = [node("Add", ["x", "z"], ["s"]), node("MatMul", ["s", "up"], ["y"])]
+    model = made(nodes, {"up": up}, {"x": ("a", 3), "z": ("b", 3)}, {"y": ("a", OUT)})
+    with pytest.raises(ExportError, match=r"different symbolic dimensions \['a', 'b'\]"):
+        read(model)
+    assert read(model, {"x": (2, 3), "z": (2, 3)}).shapes["y"] == (2, OUT)
+
+
+def test_an_expand_to_a_batch_that_its_operand_has_is_rewritten() -> None:
+    """The target is computed from the batch; afterwards a one stands there, which means as long as the operand's axis."""
+    up, down = weights((3, UNITS), (UNITS, OUT))
+    nodes = [
+        node("MatMul", ["x", "up"], ["h"]),
+        node("ReduceMax", ["h", "second"], ["r"]),
+        node("Shape", ["x"], ["batch"], start=0, end=1),
+        node("Concat", ["batch", "rest"], ["target"], axis=0),
+        node("Expand", ["r", "target"], ["e"]),
+        node("Sub", ["h", "e"], ["m"]),
+        node("MatMul", ["m", "down"], ["y"]),
+    ]
+    constants = {"up": up, "down": down, "second": np.array([1], INTS), "rest": np.array([N, UNITS], INTS)}
+    model = made(nodes, constants, {"x": ("batch", N, 3)}, {"y": ("batch", N, OUT)})
+    assert_pruned_is_masked(model, PLAIN, 6, batch=3)
+
+
 def test_a_shape_read_at_run_time_holds_what_it_reads_beside_the_batch() -> None:
     """Shape of a hidden value whose channels feed an Expand to a symbolic batch: the channels must stay."""
     up, down, token = weights((3, UNITS), (UNITS, OUT), (1, 1))
@@ -219,9 +245,10 @@ def test_an_axis_of_heads_and_batch_may_be_merged_but_not_joined_to_another() ->
 
 def test_heads_that_must_stay_are_not_thinned_instead() -> None:
     """A graph that publishes its attention weights: their heads are an output, and no element inside a head may leave for them."""
-    model = onnx.load(GRAPHS / "joint.onnx")
-    model.graph.output.append(helper.make_tensor_value_info("softmax", TensorProto.FLOAT, ("batch", 5, 16, 16)))
-    assert [group.count for group in couple(read(model)).groups] == [72]
+    model = onnx.load(GRAPHS / "vit20.onnx")
+    for layer in [n for n in model.graph.node if n.op_type == "Softmax"]:
+        model.graph.output.append(helper.make_tensor_value_info(layer.output[0], TensorProto.FLOAT, (1, 5, 17, 17)))
+    assert [group.count for group in couple(read(model)).groups] == [72, 72]
 
 
 def test_multiply_accumulates_by_hand() -> None:

@@ -55,6 +55,22 @@ def test_compensation_helps_on_correlated_channels(tmp_path: Path) -> None:
     assert errors["fitted"] < 0.2 * errors["magnitude"]
 
 
+def test_moments_are_the_mean_over_all_rows_or_evenly_thinned_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = correlated()
+    program = read(model)
+    first = layers(program)[0]
+    given = [{"x": array} for array in weights((ROWS, 9), (ROWS, 9))]
+    rows = np.concatenate([feed["x"] for feed in given])
+    np.testing.assert_allclose(
+        gram.moments(program, [first], given)["up"], rows.T @ rows / len(rows), rtol=1e-5, atol=1e-6
+    )
+    monkeypatch.setattr(gram, "_ROWS", 16)
+    thin = rows[::4]
+    np.testing.assert_allclose(
+        gram.moments(program, [first], given)["up"], thin.T @ thin / len(thin), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_scores_are_the_error_of_the_best_fit_without_the_unit() -> None:
     """Heads of the joint block: eight columns at a time; the error of ridge regression on the others, solved directly."""
     program = read(onnx.load(GRAPHS / "joint.onnx"))

@@ -102,6 +102,15 @@ RULES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], Groups]] = {
         {"second": np.array([1], INTS), "wide": np.array([1, N, UNITS], INTS)},
         PLAIN,
     ),
+    "expand to more axes": (
+        [
+            node("ReduceMax", ["h", "both"], ["r"], keepdims=0),
+            node("Expand", ["r", "wide"], ["e"]),
+            node("Sub", ["h", "e"], ["m"]),
+        ],
+        {"both": np.array([0, 1], INTS), "wide": np.array([1, N, UNITS], INTS)},
+        PLAIN,
+    ),
     "reduction without kept axes": (
         [
             node("ReduceMax", ["h", "second"], ["r"], keepdims=0),

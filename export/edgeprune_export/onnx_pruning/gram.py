@@ -77,8 +77,6 @@ def _run(program: Program, names: Sequence[str], given: Sequence[Feed]) -> Itera
             session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             for feed in given:
                 yield dict(zip(names, session.run(list(names), dict(feed)), strict=True))
-        except GeneratorExit:
-            raise
         except Exception as error:  # ONNX Runtime's own exceptions share no base class
             raise ExportError(
                 f"ONNX Runtime cannot run the graph, which obs needs ({str(error).splitlines()[0]}); use magnitude"

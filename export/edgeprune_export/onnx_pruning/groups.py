@@ -133,7 +133,7 @@ def _named(program: Program, dims: Classes, label: np.ndarray, why: Mapping[int,
     for kind, units in kinds.items():
         taken = {dimension for dimension, _ in kind}
         made = [i for i, axis in enumerate(makers) if dims.of[axis] in taken]
-        if len(units) > 1 and made:
+        if made:
             found_groups.append((made[0], units, min(_run(label[dims.cells(makers[i])], units[0]) for i in made)))
     number = np.full(len(label), -1)
     groups: list[Group] = []

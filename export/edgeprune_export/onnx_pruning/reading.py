@@ -61,7 +61,7 @@ def _agree(value: onnx.ValueInfoProto, shape: Shape | None) -> None:
     if shape is None or not value.type.tensor_type.HasField("shape"):
         return
     if len(own) != len(shape) or any(
-        d.HasField("dim_value") and d.dim_value != n for d, n in zip(own, shape, strict=True)
+        d.HasField("dim_value") and n is not None and d.dim_value != n for d, n in zip(own, shape, strict=True)
     ):
         said = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in own)
         raise PlanError(

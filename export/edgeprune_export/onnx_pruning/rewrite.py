@@ -75,10 +75,8 @@ def _reshape(node: onnx.NodeProto, work: Pruning) -> None:
 
 
 def _expand(node: onnx.NodeProto, work: Pruning) -> None:
-    """One means: as long as the operand's axis."""
-    inside, out = work.shapes[node.input[0]], work.shapes[node.output[0]]
-    inside = (1,) * (len(out) - len(inside)) + inside
-    node.input[1] = work.new(node, "target", [1 if a == b else b for a, b in zip(inside, out, strict=True)])
+    """A symbolic batch has the length one here, which in a target means: as long as the operand's axis."""
+    node.input[1] = work.new(node, "target", work.shapes[node.output[0]])
 
 
 def _split(node: onnx.NodeProto, work: Pruning) -> None:
