@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.structure.compensate import Moments, refit
-from edgeprune.structure.plan import Part, StructurePlan
+from edgeprune.structure.plan import PARTS, Part, StructurePlan
 from edgeprune.structure.sites import Site, block_lists, sites
 from edgeprune_export.options import Track
 from edgeprune_export.pruning.subject import Batch, Subject, batches
@@ -35,7 +35,8 @@ class _Calls:
 @torch.no_grad()
 def compensate(subject: Subject, smaller: nn.Module, smaller_specs: Any, plan: StructurePlan, track: Track) -> None:
     """Refit the out layers of `smaller`, in place. Parts in the order of a forward pass."""
-    for part, kept in plan.blocks.items():
+    for part in (part for part in PARTS if part in plan.blocks):
+        kept = plan.blocks[part]
         whole, cut = (_calls(subject, module, part) for module in (subject.module, smaller))
         before = {(s.block, s.kind): s for s in sites(subject.module, subject.specs) if s.part == part}
         after = {(s.block, s.kind): s for s in sites(smaller, smaller_specs) if s.part == part}
