@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-RIDGE = (
-    0.3  # of the mean diagonal: calibration has few independent tokens, and columns move no further than they support
-)
+# Of the mean diagonal: calibration has few independent tokens, and columns move no further than they support.
+RIDGE = 0.3
+LEAST = 1e-100  # of a mean diagonal: where nothing was heard the columns stay as they are, and no NaN comes of it
 
 
 @dataclass
@@ -47,7 +47,7 @@ def refit(weight: Tensor, bias: Tensor | None, moments: Moments, ridge: float = 
         a = a - torch.outer(moments.x / n, moments.x / n)
         c = c - torch.outer(moments.y / n, moments.x / n)
     start = weight.detach().double()
-    level = ridge * a.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
+    level = ridge * a.diagonal().mean().clamp_min(LEAST)
     moved = start + torch.linalg.solve(a + level * torch.eye(len(a), dtype=a.dtype), (c - start @ a).T).T
     shifted = None if bias is None else bias.detach().double() + moments.y / n - moved @ (moments.x / n)
     return moved.to(weight.dtype), None if shifted is None else shifted.to(weight.dtype)

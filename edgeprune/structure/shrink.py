@@ -52,6 +52,9 @@ def keep_blocks(module: nn.Module, part: Part, kept: Sequence[int]) -> None:
             config.num_hidden_layers = len(kept)
         if getattr(config, "layer_types", None):
             config.layer_types = [config.layer_types[i] for i in kept]
+    whole: Any = getattr(module, "config", None)
+    if part == "tower" and getattr(whole, "vision_feature_layer", -1) >= 0:  # counted from the front
+        whole.vision_feature_layer -= len(blocks) - len(kept)
     for number, block in enumerate(module.get_submodule(path).children()):
         for inner in block.modules():
             if hasattr(inner, "layer_idx"):

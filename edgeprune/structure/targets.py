@@ -32,8 +32,8 @@ def target_from_text(text: str) -> Target:
     if name not in get_args(Measure):
         raise PlanError(f"target {text!r} is not known; write params=0.7, macs=0.7, latency=0.7 or memory=2GiB")
     if name == "memory":
-        found = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", value)
-        if found is None or found[2] not in _UNITS or found[1].count(".") > 1 or float(found[1]) <= 0:
+        found = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([A-Za-z]*)", value)
+        if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
             raise PlanError(f"target {text!r} is not a size; write for example memory=2GiB or memory=500MB")
         return Target("memory", float(found[1]) * _UNITS[found[2]])
     try:

@@ -42,7 +42,8 @@ def loaded_model(checkpoint: Checkpoint) -> Any:
     model = empty_model(checkpoint, tower_attention="sdpa")
     weights = streamed(checkpoint, model, deepest=checkpoint.spec.vision.layers)
     model.load_state_dict({name: weights[name] for name in weights}, assign=True, strict=False)
-    model.tie_weights()
+    if checkpoint.spec.language.tied:  # the configuration may say so of two tables that differ
+        model.tie_weights()
     return model.requires_grad_(False)
 
 

@@ -10,6 +10,7 @@ from edgeprune.structure.sites import Site
 from edgeprune.structure.statistics import Heard
 
 DAMPING = 0.01
+LEAST = 1e-100  # of a mean diagonal: where nothing was heard there is still an inverse, and no NaN
 
 
 @torch.no_grad()
@@ -31,7 +32,7 @@ def obs(site: Site, heard: Heard, seed: int) -> Tensor:
 
 def damped(moment: Tensor, damping: float = DAMPING) -> Tensor:
     """The moment with a share of its mean diagonal added to the diagonal, so that it can be inverted. [n, n] -> [n, n]."""
-    level = moment.diagonal().mean().clamp_min(torch.finfo(moment.dtype).tiny)
+    level = moment.diagonal().mean().clamp_min(LEAST)
     added: Tensor = damping * level * torch.eye(len(moment), dtype=moment.dtype)
     return moment + added
 

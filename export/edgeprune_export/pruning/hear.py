@@ -95,7 +95,8 @@ class _without:
             before = inputs[0] if inputs else kwargs["hidden_states"]
             return (before, *output[1:]) if isinstance(output, tuple) else before
 
-        self._hook = self._block.register_forward_hook(skip, with_kwargs=True)
+        # Before the hooks by which transformers notes hidden states: the feature layer is read from there.
+        self._hook = self._block.register_forward_hook(skip, with_kwargs=True, prepend=True)
 
     def __exit__(self, *error: object) -> None:
         self._hook.remove()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import torch
@@ -17,6 +18,7 @@ from edgeprune.structure.normalise import NORMALISATIONS
 from edgeprune.structure.plan import BlockPlan, Part, StructurePlan, check_plan
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.statistics import Need
+from edgeprune_export.linear import Precision
 from edgeprune_export.options import Track, silent
 from edgeprune_export.pruning.choose import Chosen, Wish, choose
 from edgeprune_export.pruning.hear import hear, removal_losses
@@ -92,31 +94,38 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
 
 def _check(opened: Opened, options: PruneOptions) -> None:
     """Everything that can be refused before any work."""
+    if options.pictures < 1:
+        raise PlanError(f"calibration on {options.pictures} pictures is impossible; give a number from 1")
+    if options.precision not in get_args(Precision):
+        raise PlanError(f"unknown precision {options.precision!r}; known: {', '.join(get_args(Precision))}")
     for part, wish in options.wishes.items():
         if part not in opened.specs:
             raise PlanError(f"the model has no {part}; it has {', '.join(opened.specs)}")
-        if wish.allocation not in ALLOCATIONS:
-            raise PlanError(f"unknown allocation {wish.allocation!r}; known: {', '.join(ALLOCATIONS)}")
+        count = opened.specs[part][1]
+        if not 0 <= wish.blocks < count:
+            raise PlanError(
+                f"{wish.blocks} of {count} blocks of the {part} cannot leave; give a number from 0 to {count - 1}"
+            )
+        if wish.align < 1:
+            raise PlanError(f"channels of the {part} cannot be aligned to {wish.align}; give --align a number from 1")
         if wish.normalise not in NORMALISATIONS:
             raise PlanError(f"unknown normalisation {wish.normalise!r}; known: {', '.join(NORMALISATIONS)}")
-        if wish.blocks >= opened.specs[part][1]:
-            raise PlanError(
-                f"{wish.blocks} of {opened.specs[part][1]} blocks of the {part} cannot leave; keep at least one"
-            )
         importance, block = IMPORTANCES[wish.importance], BLOCK_IMPORTANCES[wish.block_importance]
         for name, parts in ((importance.name, importance.parts), *([(block.name, block.parts)] if wish.blocks else [])):
             if part not in parts:
                 some = ", ".join(one for one in IMPORTANCES if part in IMPORTANCES[one].parts)
                 raise PlanError(f"{name} says nothing about the {part}; choose one of {some}")
+        if wish.allocation not in ALLOCATIONS:
+            raise PlanError(f"unknown allocation {wish.allocation!r}; known: {', '.join(ALLOCATIONS)}")
         wanting = [
-            *([importance.name] if importance.needs and not importance.noise else []),
+            *([importance.name] if importance.needs else []),
             *([block.name] if wish.blocks else []),
             *([wish.allocation] if ALLOCATIONS[wish.allocation].gradients else []),
         ]
-        if options.images is None and wanting:
+        if options.images is None and not importance.noise and wanting:
             raise PlanError(
                 f"{wanting[0]} for the {part} is measured on pictures; give a folder of pictures like those the model will see with "
-                "--images, or choose an importance that does without: magnitude, dimap or obs"
+                "--images, or choose what does without: magnitude, dimap or obs, and neither --blocks nor slope"
             )
     if options.recovery is not None and options.images is None:
         raise PlanError("recovery learns on pictures; give a folder of them with --images")

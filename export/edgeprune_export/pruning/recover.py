@@ -6,6 +6,7 @@ parts. Seeded; a run that was interrupted goes on where it stopped, to the same 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -50,14 +51,15 @@ def recover(
     subject: Subject, smaller: nn.Module, plan: StructurePlan, how: Recovery, state: Path, track: Track
 ) -> nn.Module:
     """Train `smaller` and return it, adapters merged. `state`: where an interrupted run is kept; removed at the end."""
+    asked = _asked(subject, smaller, how)
     torch.manual_seed(how.seed)
     student = _with_adapters(smaller, plan, how) if how.lora else _all_trainable(smaller, plan)
     trained = {name: p for name, p in student.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), lr=how.rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(how.steps))
-    start = _resume(state, how, trained, optimizer)
-    for _ in range(start):
-        schedule.step()
+    start = _resume(state, asked, trained, optimizer)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = how.rate  # what a schedule that starts in the middle goes by
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(how.steps), last_epoch=start - 1)
     student.train()
     with track("recovering", how.steps) as advance:
         for step in range(how.steps):
@@ -65,7 +67,7 @@ def recover(
                 _step(subject, student, how, step, optimizer)
                 schedule.step()
                 if (step + 1) % _SAVE_EVERY == 0:
-                    _save(state, how, step + 1, trained, optimizer)
+                    _save(state, asked, step + 1, trained, optimizer)
             advance()
     state.unlink(missing_ok=True)
     student.eval().requires_grad_(False)
@@ -139,20 +141,29 @@ def _warm_cosine(steps: int) -> Any:
     return factor
 
 
-def _save(state: Path, how: Recovery, step: int, trained: dict[str, nn.Parameter], optimizer: Any) -> None:
+def _asked(subject: Subject, smaller: nn.Module, how: Recovery) -> str:
+    """What a saved state belongs to: the settings, and the weights that the recovery starts from."""
+    digest = hashlib.sha256()
+    for name, value in smaller.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return msgspec.json.encode([asdict(how), subject.samples, digest.hexdigest()]).decode()
+
+
+def _save(state: Path, asked: str, step: int, trained: dict[str, nn.Parameter], optimizer: Any) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"weight {name}": p.detach().contiguous() for name, p in trained.items()}
     for name, p in trained.items():
         tensors |= {f"{key} {name}": optimizer.state[p][key].contiguous() for key in ("exp_avg", "exp_avg_sq")}
-    header = {"step": str(step), "how": msgspec.json.encode(asdict(how)).decode()}
+    header = {"step": str(step), "asked": asked}
     part = state.with_name(f"{state.name}.part")
     save_file(tensors, part, metadata=header)
     part.replace(state)
 
 
-def _resume(state: Path, how: Recovery, trained: dict[str, nn.Parameter], optimizer: Any) -> int:
-    """Steps that an interrupted run of the same settings has done; 0 where there is none."""
+def _resume(state: Path, asked: str, trained: dict[str, nn.Parameter], optimizer: Any) -> int:
+    """Steps that an interrupted run of the same settings, from the same weights, has done; 0 where there is none."""
     from safetensors import safe_open
 
     if not state.is_file():
@@ -160,8 +171,7 @@ def _resume(state: Path, how: Recovery, trained: dict[str, nn.Parameter], optimi
     try:
         with safe_open(state, framework="pt") as file:
             header, names = file.metadata(), set(file.keys())
-            same = header.get("how") == msgspec.json.encode(asdict(how)).decode()
-            if not same or not all(f"weight {name}" in names for name in trained):
+            if header.get("asked") != asked or not all(f"weight {name}" in names for name in trained):
                 return 0
             step = int(header["step"])
             for name, p in trained.items():

@@ -73,7 +73,7 @@ def _labelled(path: Path) -> list[Sample]:
             for number, row in enumerate(csv.DictReader(file), 2):
                 picture = (root / (row.get("file") or "")).resolve()
                 label = row.get("label") or ""
-                if not label.isdigit() or not row.get("file"):
+                if not (label.isascii() and label.isdigit()) or not row.get("file"):
                     raise PlanError(f"{path}, line {number}: expected the columns file and label (a class number)")
                 if not picture.is_relative_to(root) or not picture.is_file():
                     raise PlanError(f"{path}, line {number}: no picture {row['file']!r} in {root}; use a relative path")

@@ -22,6 +22,8 @@ KEY = "edgeprune"
 STRUCTURE = "structure.json"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float32}
 _LEFT = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5", ".onnx", ".gguf")
+#: What a backbone's configuration (DINOv2) derives from its number of layers, and checks against it.
+_BY_LAYERS = ("stage_names", "out_features", "out_indices")
 
 
 def fingerprint(folder: Path, advance: Callable[[], None] = lambda: None) -> str:
@@ -85,6 +87,9 @@ def pruned_config(
     for part, spec in specs.items():
         name = sections[part]
         section = config if name is None else config[name]
+        if section.get("num_hidden_layers") != spec.layers:
+            for key in _BY_LAYERS:
+                section.pop(key, None)
         section["num_hidden_layers"] = spec.layers
         if part == "language" and isinstance(section.get("layer_types"), list):
             section["layer_types"] = list(layer_types or ())

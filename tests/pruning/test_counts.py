@@ -1,0 +1,177 @@
+"""Parameters, multiply-accumulates and bytes are those of a count by hand, of the model itself, and of exported files."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from edgeprune.models import open_checkpoint
+from edgeprune.models.layout import needed_tensors
+from edgeprune.models.spec import DecoderSpec, ModelSpec, TowerSpec, Width
+from edgeprune.structure import cost
+from edgeprune.structure.plan import pruned_model
+from edgeprune.structure.shrink import shrink
+from edgeprune_export.options import silent
+from edgeprune_export.pruning.latency import Request
+from edgeprune_export.pruning.llava import specs_of
+from edgeprune_export.pruning.prices import Terms, price_of
+from edgeprune_runtime import Bundle
+from tests.checkpoints import VARIANTS, tiny_checkpoint, variant_name
+from tests.exports import exported
+from tests.pruning.made import random_plan, subject_of
+from tests.references.structure_cost import Block, Language, Tower
+
+MODELS = pytest.mark.parametrize("number", range(len(VARIANTS)), ids=[variant_name(variant) for variant in VARIANTS])
+BUNDLES: tuple[dict[str, Any], ...] = (
+    {"tower": "clip", "decoder": "llama", "attention_bias": True, "tied": True},
+    {"tower": "dinov2", "decoder": "mistral", "swiglu": True, "dtype": "float16"},
+    {"family": "llava", "tower": "siglip", "decoder": "qwen2"},
+)
+
+
+@functools.cache
+def spec_of(number: int) -> ModelSpec:
+    return open_checkpoint(tiny_checkpoint(**VARIANTS[number])).spec
+
+
+def random_widths(random: np.random.Generator, spec: TowerSpec | DecoderSpec) -> tuple[Width, ...]:
+    most = spec.kv_heads if isinstance(spec, DecoderSpec) else spec.heads
+    blocks = range(int(random.integers(1, 5)))
+    return tuple(Width(int(random.integers(1, most + 1)), int(random.integers(1, spec.mlp + 1))) for _ in blocks)
+
+
+def tower_by_hand(spec: TowerSpec, widths: tuple[Width, ...]) -> Tower:
+    return Tower(
+        [Block(width.groups, width.mlp) for width in widths],
+        spec.hidden,
+        spec.head_dim,
+        spec.patch_px,
+        spec.positions,
+        prefix=spec.prefix_tokens,
+        gated=spec.swiglu,
+        qkv_bias=spec.qkv_bias,
+        patch_bias=spec.patch_bias,
+        pre_norm=spec.pre_norm,
+        layer_scale=spec.layer_scale,
+    )
+
+
+def language_by_hand(spec: DecoderSpec, widths: tuple[Width, ...]) -> Language:
+    return Language(
+        [Block(width.groups, width.mlp) for width in widths],
+        spec.hidden,
+        spec.head_dim,
+        spec.heads // spec.kv_heads,
+        spec.vocab,
+        spec.tied,
+        qkv_bias=spec.attention_bias,
+        output_bias=spec.output_bias,
+        mlp_bias=spec.mlp_bias,
+    )
+
+
+@MODELS
+def test_every_price_is_the_count_by_hand(number: int) -> None:
+    model, random = spec_of(number), np.random.default_rng(number)
+    for _ in range(3):
+        widths = random_widths(random, model.vision)
+        tower = tower_by_hand(model.vision, widths)
+        assert cost.parameters(model.vision).of(widths) == tower.params()
+        assert cost.macs_of_tower(model.vision).of(widths) == tower.macs()
+        assert cost.bytes_of_tower(model.vision, "fp32").of(widths) == tower.memory(4)
+        positions, capacity = int(random.integers(1, 30)), int(random.integers(1, 99))
+        biased = replace(model.language, output_bias=bool(number % 2), mlp_bias=bool(number % 3))
+        for spec in (model.language, biased):
+            widths = random_widths(random, spec)
+            language = language_by_hand(spec, widths)
+            assert cost.parameters(spec).of(widths) == language.params()
+            assert cost.macs_of_language(spec, positions).of(widths) == language.macs(positions)
+            assert cost.bytes_of_language(spec, "fp32", capacity, 4).of(widths) == language.memory(4, capacity)
+
+
+@MODELS
+def test_parameters_are_those_of_the_shrunk_model(number: int) -> None:
+    subject = subject_of(VARIANTS[number], 1)
+    plan = random_plan(subject, number)
+    model = pruned_model(spec_of(number), plan)
+    shapes = needed_tensors(model.family, model.vision, model.projector, model.language, model.feature_layer)
+    sizes = {"tower": 0, "language": 0}
+    for name, shape in shapes.items():
+        if not name.startswith(("projector.", "newline")):
+            sizes["tower" if name.startswith("tower.") else "language"] += math.prod(shape)
+    smaller = shrink(subject.module, subject.specs, plan)
+    language: Any = smaller.model.language_model  # type: ignore[union-attr]
+    numbers = {id(p): p.numel() for p in (*language.parameters(), *smaller.lm_head.parameters())}  # type: ignore[union-attr]
+    assert sum(numbers.values()) == sizes["language"]
+    for part, (spec, _) in specs_of(spec_of(number)).items():
+        widths = tuple(Width(len(block.heads), len(block.mlp)) for block in plan.blocks[part])
+        assert cost.parameters(spec).of(widths) == sizes[part]
+
+
+def test_macs_of_a_tower_are_those_that_torch_counts() -> None:
+    """SigLIP, whose every block is read: torch counts two operations per multiply-accumulate."""
+    subject = subject_of({"family": "llava", "tower": "siglip", "decoder": "qwen2"}, 1)
+    plan = random_plan(subject, 3)
+    smaller: Any = shrink(subject.module, subject.specs, plan)
+    spec = subject.specs["tower"][0]
+    assert isinstance(spec, TowerSpec)
+    smaller.set_attn_implementation("eager")
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        smaller.model.vision_tower(torch.zeros(1, 3, spec.image_px, spec.image_px))
+    widths = tuple(Width(len(block.heads), len(block.mlp)) for block in plan.blocks["tower"])
+    assert cost.macs_of_tower(spec).of(widths) * 2 == counter.get_total_flops()
+
+
+def stored_bytes(bundle: Path) -> dict[str, int]:
+    """Length of every tensor of weights.bin that some graph or the embedding refers to, by name."""
+    found: dict[str, int] = {}
+    for path in bundle.glob("*.onnx"):
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+            fields = {entry.key: entry.value for entry in tensor.external_data}
+            if fields:
+                found[tensor.name] = int(fields["length"])
+    table = Bundle.open(bundle).manifest.language.embedding
+    return found | {"embed.weight": math.prod(table.shape) * np.dtype(table.dtype).itemsize}
+
+
+@pytest.mark.parametrize(
+    ("variant", "precision"),
+    [(BUNDLES[0], "fp32"), (BUNDLES[0], "int8"), (BUNDLES[1], "int8"), (BUNDLES[2], "fp32")],
+    ids=["tied-fp32", "tied-int8", "swiglu-float16-int8", "siglip-fp32"],
+)
+def test_bytes_are_those_of_an_exported_bundle(variant: dict[str, Any], precision: str) -> None:
+    plan = {"method": "divprune"} if variant["tower"] == "siglip" else {}
+    bundle = exported(variant, budgets=["1.0"], parity=False, precision=precision, plan=plan)
+    checkpoint = open_checkpoint(tiny_checkpoint(**variant))
+    sizes = stored_bytes(bundle)
+    tower = sum(size for name, size in sizes.items() if name.startswith("tower."))
+    owned = ("layers.", "norm.", "embed.", "head.")
+    language = sum(size for name, size in sizes.items() if name.startswith(owned))
+    capacity = Bundle.open(bundle).manifest.language.capacity
+    spec = checkpoint.spec.language
+    cache = spec.layers * 2 * capacity * spec.kv_heads * spec.head_dim * 4
+    half = checkpoint.weights.dtype("embed.weight") == "float16"
+    terms = Terms(precision, Request(1, 1, 1, capacity), 2 if half else 4)  # type: ignore[arg-type]
+    for part, wanted in (("tower", tower), ("language", language + cache)):
+        described, blocks = specs_of(checkpoint.spec)[part]  # type: ignore[index]
+        full = (Width(getattr(described, "kv_heads", described.heads), described.mlp),) * blocks
+        assert price_of("memory", described, terms, silent).of(full) == wanted
+
+
+def test_what_follows_the_blocks_of_a_classifier_counts_too() -> None:
+    spec = spec_of(0).vision
+    terms = Terms("int8", Request(1, 1, 1, 1), extra_params=11, extra_macs=7)
+    for measure, more in (("params", 11), ("macs", 7), ("memory", 44)):
+        plain = price_of(measure, spec, Terms("int8", terms.request), silent)  # type: ignore[arg-type]
+        price = price_of(measure, spec, terms, silent)  # type: ignore[arg-type]
+        assert price == replace(plain, fixed=plain.fixed + more)

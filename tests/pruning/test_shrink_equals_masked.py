@@ -1,0 +1,161 @@
+"""A shrunk model answers as the whole one does with the units that left masked: on every tower with every decoder."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from edgeprune.errors import PlanError
+from edgeprune.structure.plan import BlockPlan, StructurePlan, check_plan, whole
+from edgeprune.structure.shrink import shrink
+from edgeprune_export.pruning.llava import LlavaSubject
+from tests.checkpoints import VARIANTS, variant_name
+from tests.pruning.made import array, blocks_of, layers_of, precise_subject, random_plan, without
+
+PLANS = 4  # random ones per model
+
+
+@functools.lru_cache(1)
+def precise(number: int) -> LlavaSubject:
+    """One at a time: the tests come model by model."""
+    return precise_subject(VARIANTS[number])
+
+
+@torch.no_grad()
+def logits(subject: LlavaSubject, module: nn.Module) -> torch.Tensor:
+    batch = subject.batch([0])
+    answer: torch.Tensor = module(**batch.inputs, use_cache=False).logits
+    return answer
+
+
+def masked(subject: LlavaSubject, plan: StructurePlan) -> torch.Tensor:
+    """The whole model with zeros for the columns of what left, and blocks stepped over; put back as it was."""
+    before = {name: value.clone() for name, value in subject.module.state_dict().items()}
+    hooks = []
+    for (part, block, kind), layers in layers_of(subject).items():
+        stays = {one.block: one for one in plan.blocks[part]}.get(block)
+        if stays is None:
+            if kind == "heads":
+                hooks.append(without(blocks_of(subject.module, part)[block]))
+            continue
+        kept = stays.heads if kind == "heads" else stays.mlp
+        for unit in set(range(layers.units)) - set(kept):
+            layers.out.weight.data[:, layers.columns(unit)] = 0
+    answer = logits(subject, subject.module)
+    for hook in hooks:
+        hook.remove()
+    subject.module.load_state_dict(before)
+    return answer
+
+
+def differ(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max() / other.abs().max())
+
+
+def same(subject: LlavaSubject, plan: StructurePlan) -> nn.Module:
+    smaller = shrink(subject.module, subject.specs, plan)
+    assert differ(logits(subject, smaller), masked(subject, plan)) <= 1e-6
+    return smaller
+
+
+MODELS = pytest.mark.parametrize("number", range(len(VARIANTS)), ids=[variant_name(variant) for variant in VARIANTS])
+
+
+@MODELS
+def test_a_shrunk_model_answers_as_the_masked_one(number: int) -> None:
+    subject = precise(number)
+    moved = 0
+    for seed in range(PLANS):
+        plan = random_plan(subject, 100 * number + seed)
+        smaller = same(subject, plan)
+        for part, blocks in plan.blocks.items():
+            assert len(blocks_of(smaller, part)) == len(blocks) + subject.specs[part][0].layers - subject.specs[part][1]
+        moved += differ(masked(subject, plan), logits(subject, subject.module)) > 1e-3
+    assert moved >= PLANS // 2, "masking changes the answer, so the comparison can fail"
+
+
+@MODELS
+def test_one_unit_may_stay_everywhere(number: int) -> None:
+    subject = precise(number)
+    plan = random_plan(subject, number, drop=False)
+    one = {p: tuple(BlockPlan(b.block, b.heads[-1:], b.mlp[:1]) for b in blocks) for p, blocks in plan.blocks.items()}
+    smaller = same(subject, StructurePlan(one))
+    language: Any = blocks_of(smaller, "language")[0]
+    assert language.mlp.down_proj.weight.shape[1] == language.mlp.down_proj.in_features == 1
+    assert language.mlp.gate_proj.out_features == len(language.mlp.gate_proj.weight) == 1
+
+
+@MODELS
+def test_keeping_everything_changes_nothing_and_the_whole_model_is_never_touched(number: int) -> None:
+    subject = precise(number)
+    before = {name: value.clone() for name, value in subject.module.state_dict().items()}
+    everything = StructurePlan({part: whole(spec, count) for part, (spec, count) in subject.specs.items()})
+    smaller = shrink(subject.module, subject.specs, everything)
+    assert all(torch.equal(value, before[name]) for name, value in smaller.state_dict().items())
+    assert torch.equal(logits(subject, smaller), logits(subject, subject.module))
+    shrink(subject.module, subject.specs, random_plan(subject, number))
+    assert all(torch.equal(value, before[name]) for name, value in subject.module.state_dict().items())
+
+
+def test_a_part_that_is_not_named_stays_whole() -> None:
+    subject = precise(0)
+    plan = random_plan(subject, 1)
+    tower = shrink(subject.module, subject.specs, StructurePlan({"tower": plan.blocks["tower"]}))
+    state = tower.state_dict()
+    for name, value in subject.module.state_dict().items():
+        if "language_model" in name or "projector" in name:
+            assert torch.equal(state[name], value)
+
+
+def test_a_shrunk_model_generates_with_its_cache_what_it_says_without() -> None:
+    """Layers that stay have new places in the key-value cache."""
+    subject = precise(1)
+    blocks = random_plan(subject, 5, drop=False).blocks
+    smaller: Any = shrink(subject.module, subject.specs, StructurePlan({**blocks, "language": blocks["language"][1:]}))
+    inputs = subject.batch([0]).inputs
+    with_cache, without_cache = (
+        smaller.generate(**inputs, max_new_tokens=4, do_sample=False, use_cache=cache) for cache in (True, False)
+    )
+    assert torch.equal(with_cache, without_cache)
+    assert smaller.config.text_config.num_hidden_layers == 1
+
+
+@pytest.mark.parametrize(
+    ("heads", "mlp", "about"),
+    [
+        ((), (0,), "head groups: none is kept"),
+        ((0,), (), "MLP channels: none is kept"),
+        ((1, 0), (0,), "head groups.*ascending"),
+        ((0, 0), (0,), "head groups.*ascending"),
+        ((0,), (-1,), "MLP channels.*from 0 to 95"),
+        ((0, 3), (0,), "head groups.*from 0 to 2"),
+        ((0,), (96,), "MLP channels.*from 0 to 95"),
+    ],
+)
+def test_a_plan_of_another_model_is_refused(heads: tuple[int, ...], mlp: tuple[int, ...], about: str) -> None:
+    subject = precise(0)
+    plan = StructurePlan({"tower": (BlockPlan(0, heads, mlp),)})
+    with pytest.raises(PlanError, match=about):
+        shrink(subject.module, subject.specs, plan)
+
+
+def test_a_plan_with_foreign_blocks_or_parts_is_refused() -> None:
+    subject = precise(0)
+    for numbers, about in (((), "none is kept"), ((0, 2), "from 0 to 1"), ((1, 0), "ascending")):
+        blocks = tuple(BlockPlan(i, (0,), (0,)) for i in numbers)
+        with pytest.raises(PlanError, match=f"tower: blocks.*{about}"):
+            check_plan(StructurePlan({"tower": blocks}), subject.specs)
+    language = {"language": subject.specs["language"]}
+    with pytest.raises(PlanError, match="names the tower"):
+        check_plan(StructurePlan({"tower": (BlockPlan(0, (0,), (0,)),)}), language)  # type: ignore[arg-type]
+
+
+def test_the_masks_of_this_file_reach_what_they_should() -> None:
+    subject = precise(0)
+    site = layers_of(subject)["language", 1, "heads"]
+    assert array(site.out.weight).shape == (64, 64) and (site.units, site.queries) == (2, 2)
+    assert site.columns(1) == list(range(32, 64))
