@@ -41,10 +41,9 @@ from edgeprune_runtime.spec import GraphSpec, TensorSpec
 
 IMPORTANCES = ("obs", "taylor", "activation", "amp", "core", "dimap", "magnitude", "random")
 RECOVER = (
-    "params=0.9,taylor,global,60",
     "params=0.7,taylor,global,60",
     "params=0.7,random,uniform,60",
-    "macs=0.7,taylor,global,300",
+    "macs=0.7,taylor,global,120",
 )
 ROUNDS = 15
 
@@ -162,7 +161,7 @@ def main() -> None:
         "--try", dest="tried", type=Path, required=True, help="held-out pictures: .csv with file and label"
     )
     parser.add_argument("--work", type=Path, required=True, help="scratch folder; rows.jsonl in it is continued")
-    parser.add_argument("--targets", nargs="+", default=["params=0.9", "params=0.7", "params=0.5", "params=0.8"])
+    parser.add_argument("--targets", nargs="+", default=["params=0.9", "params=0.8", "params=0.7", "params=0.5"])
     parser.add_argument("--importances", nargs="+", default=list(IMPORTANCES))
     parser.add_argument("--normalise", default="none")
     parser.add_argument("--compare", default="params=0.7", help="target at which allocations are compared")
