@@ -1,0 +1,48 @@
+"""Seconds as a price: fitted to timed graphs, never negative, and a target like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeprune.models import open_checkpoint
+from edgeprune.models.spec import Width
+from edgeprune.structure.targets import target_from_text
+from edgeprune_export.options import silent
+from edgeprune_export.pruning.choose import Wish
+from edgeprune_export.pruning.latency import Request, price_from, seconds_of_language, seconds_of_tower
+from edgeprune_export.pruning.prune import PruneOptions, prune
+from tests.checkpoints import tiny_checkpoint
+
+STACKS = np.array([[1, 1, 8, 512], [1, 2, 16, 1024], [1, 1, 4, 256], [1, 1, 4, 512], [1, 1, 8, 256]], float)
+
+
+def test_a_price_is_found_again_from_times_that_follow_it() -> None:
+    found = price_from(STACKS, STACKS @ [3e-4, 2e-4, 5e-5, 1e-6])
+    assert (found.fixed, found.block, found.group, found.channel) == pytest.approx((3e-4, 2e-4, 5e-5, 1e-6))
+    assert found.of([Width(8, 512), Width(4, 256)]) == pytest.approx(3e-4 + 4e-4 + 12 * 5e-5 + 768e-6)
+
+
+def test_a_unit_that_seems_to_cost_less_than_nothing_costs_next_to_nothing() -> None:
+    found = price_from(STACKS, STACKS @ [-1e-4, 1e-3, -5e-5, 1e-6])
+    assert found.fixed == 0 and 0 < found.group < 1e-6 and found.block >= 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_blocks_of_a_real_shape_are_timed_and_cost_something(precision: str) -> None:
+    model = open_checkpoint(tiny_checkpoint()).spec
+    tower = seconds_of_tower(model.vision, precision, silent)  # type: ignore[arg-type]
+    language = seconds_of_language(model.language, precision, Request(40, 4, 16, 64), silent)  # type: ignore[arg-type]
+    for price, width in (
+        (tower, Width(model.vision.heads, model.vision.mlp)),
+        (language, Width(model.language.kv_heads, model.language.mlp)),
+    ):
+        assert 0 < price.of([width]) < 10
+
+
+def test_a_latency_target_is_met_in_predicted_seconds(tmp_path: Path) -> None:
+    wish = Wish(target_from_text("latency=0.9"), importance="magnitude", align=8)
+    part = prune(tiny_checkpoint(), tmp_path / "out", PruneOptions({"language": wish})).parts["language"]
+    assert part.target == "latency=0.9" and part.before and part.after and 0 < part.after < part.before
