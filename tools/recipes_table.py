@@ -44,15 +44,22 @@ BOTH = (
     '[structure.tower]\ntarget = "macs=0.7"\nimportance = "taylor"\nalign = 32\nblocks = 1\nblock-importance = "removal"\n'
     '[structure.language]\ntarget = "params=0.7"\nimportance = "taylor"\nalign = 32\nblocks = 1\nblock-importance = "removal"\n'
 )
-RECIPES = {
-    "nothing": (1.0, ""),
-    "20 % tokens": (0.2, ""),
-    "tower: heads, channels": (1.0, TOWER),
-    "language: heads, channels": (1.0, LANGUAGE),
-    "a block of each": (1.0, BLOCKS),
-    "heads, channels, blocks": (1.0, BOTH),
-    "all of it": (0.2, BOTH),
+BUNDLES = {
+    "whole": ((1.0, 0.2), ""),
+    "tower": ((1.0,), TOWER),
+    "language": ((1.0,), LANGUAGE),
+    "blocks": ((1.0,), BLOCKS),
+    "everything": ((1.0, 0.2), BOTH),
 }
+ROWS = (
+    ("nothing", "whole", "1.0"),
+    ("20 % tokens", "whole", "0.2"),
+    ("tower: heads, channels", "tower", "1.0"),
+    ("language: heads, channels", "language", "1.0"),
+    ("a block of each", "blocks", "1.0"),
+    ("heads, channels, blocks", "everything", "1.0"),
+    ("all of it", "everything", "0.2"),
+)
 
 
 def edgeprune(*words: str) -> None:
@@ -61,8 +68,8 @@ def edgeprune(*words: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def recipe_text(budget: float, structure: str, steps: int, pictures: int) -> str:
-    tokens = f"[tokens]\nbudgets = [{budget}]\n[export]\ncontrols = false\n"
+def recipe_text(budgets: tuple[float, ...], structure: str, steps: int, pictures: int) -> str:
+    tokens = f"[tokens]\nbudgets = {list(budgets)}\n[export]\ncontrols = false\n"
     if not structure:
         return tokens
     recover = RECOVER.format(steps=steps) if steps else ""
@@ -70,32 +77,22 @@ def recipe_text(budget: float, structure: str, steps: int, pictures: int) -> str
 
 
 def bundle_of(name: str, work: Path, steps: int, pictures: int) -> Path:
-    budget, structure = RECIPES[name]
-    stem = "".join(c if c.isalnum() else "-" for c in name) + (f"-{steps}" if structure else "")
+    budgets, structure = BUNDLES[name]
+    stem = name + (f"-{steps}" if structure else "")
     recipe, out = work / f"{stem}.toml", work / f"{stem}.bundle"
-    recipe.write_text(recipe_text(budget, structure, steps, pictures), encoding="utf-8")
+    recipe.write_text(recipe_text(budgets, structure, steps, pictures), encoding="utf-8")
     if not out.is_dir():
         edgeprune("export", str(CHECKPOINT), "--recipe", str(recipe), "--out", str(out))
     return out
 
 
-def scores(bundle: Path, work: Path) -> tuple[list[float], list[str]]:
+def scores(bundle: Path, budget: str, work: Path) -> tuple[list[float], list[str]]:
     """Exact match per question and the picture of each."""
     out = bundle.with_suffix(".answers.jsonl")
-    if not out.is_file():
-        words = (
-            "--data",
-            str(work / "heldout" / "questions.jsonl"),
-            "--answers",
-            str(out),
-            "--max-tokens",
-            "8",
-            "--threads",
-            "1",
-        )
-        edgeprune("eval", str(bundle), *words, "--out", str(bundle.with_suffix(".json")))
+    words = ("--data", str(work / "heldout" / "questions.jsonl"), "--answers", str(out), "--max-tokens", "8")
+    edgeprune("eval", str(bundle), *words, "--threads", "1", "--out", str(bundle.with_suffix(".json")))
     asked = load_questions(work / "heldout" / "questions.jsonl")
-    own = "1.0" if "budgets = [1.0]" in bundle.with_suffix(".toml").read_text(encoding="utf-8") else "hired@0.2"
+    own = "1.0" if budget == "1.0" else f"hired@{budget}"
     given = {
         line["number"]: line["answer"]
         for line in map(json.loads, out.read_text(encoding="utf-8").splitlines())
@@ -105,12 +102,13 @@ def scores(bundle: Path, work: Path) -> tuple[list[float], list[str]]:
 
 
 def times(bundles: dict[str, Path], picture: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
-    """Processor seconds by stage per round, the bundles taking turns."""
+    """Processor seconds by stage per row and round, the rows taking turns."""
     models = {name: Model.open(path, threads=1, verify=False) for name, path in bundles.items()}
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in models}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in ROWS}
     for turn in range(rounds + 1):
-        for name, model in models.items():
-            answer = model.ask("which word is in the picture?", image=picture, max_tokens=9, stop=False)
+        for name, bundle, budget in ROWS:
+            ask = models[bundle].ask
+            answer = ask("which word is in the picture?", image=picture, budget=budget, max_tokens=9, stop=False)
             stages: dict[str, float] = {}
             for span in answer.spans:
                 stages[span.name] = stages.get(span.name, 0.0) + span.cpu_s
@@ -126,34 +124,33 @@ def ttft(stages: dict[str, float]) -> float:
 
 
 def page(work: Path, options: argparse.Namespace) -> str:
-    bundles = {name: bundle_of(name, work, options.steps, options.pictures) for name in RECIPES}
-    taken = times(bundles, work / "heldout" / "0001.png", options.rounds)
-    base, pictures = scores(bundles["nothing"], work)
+    bundles = {name: bundle_of(name, work, options.steps, options.pictures) for name in BUNDLES}
+    picture = work / "heldout" / "0001.png"
+    taken = times(bundles, picture, options.rounds)
+    base, pictures = scores(bundles["whole"], "1.0", work)
     head = (
         "| recipe | exact match | difference | TTFT (ms) | tower's share | TTFT ratio | next token ratio | weights (MB) | "
         "cache (MB) | memory added (MB) |"
     )
     lines = [head, "|" + " --- |" * 10]
-    for name, bundle in bundles.items():
-        hits, _ = scores(bundle, work)
+    for name, key, budget in ROWS:
+        bundle, own, whole = bundles[key], taken[name], taken["nothing"]
+        hits, _ = scores(bundle, budget, work)
         drop = paired_difference(hits, base, seed=0, clusters=pictures)
-        own, whole = taken[name], taken["nothing"]
         first = paired_ratio([ttft(s) for s in own], [ttft(s) for s in whole], seed=0)
         following = paired_ratio([s["decode"] for s in own], [s["decode"] for s in whole], seed=0)
         share = statistics.median(s["tower"] / ttft(s) for s in own)
         with Model.open(bundle, threads=1, verify=False) as model:
-            cache, budget = model.language.cache_bytes, model.bundle.manifest.selections[0].budget
-        request = Request(
-            str(bundle), budget, str(work / "heldout" / "0001.png"), "which word is in the picture?", 4, 1, "auto"
-        )
+            cache = model.language.cache_bytes
+        request = Request(str(bundle), budget, str(picture), "which word is in the picture?", 4, 1, "auto")
         memory = measure_apart(request)
         weights = (bundle / "weights.bin").stat().st_size
         added = memory.peak_bytes - memory.baseline_bytes
         lines.append(
-            f"| {name} | {100 * statistics.mean(hits):.1f} | {100 * drop.point:+.1f} [{100 * drop.low:+.1f}, {100 * drop.high:+.1f}] | "
-            f"{1e3 * statistics.median(ttft(s) for s in own):.0f} | {share:.2f} | "
-            f"{first.point:.2f} [{first.low:.2f}, {first.high:.2f}] | "
-            f"{following.point:.2f} [{following.low:.2f}, {following.high:.2f}] | {weights / 1e6:.1f} | {cache / 1e6:.1f} | {added / 1e6:.0f} |"
+            f"| {name} | {100 * statistics.mean(hits):.1f} | {100 * drop.point:+.1f} [{100 * drop.low:+.1f}, "
+            f"{100 * drop.high:+.1f}] | {1e3 * statistics.median(ttft(s) for s in own):.0f} | {share:.2f} | "
+            f"{first.point:.2f} [{first.low:.2f}, {first.high:.2f}] | {following.point:.2f} [{following.low:.2f}, "
+            f"{following.high:.2f}] | {weights / 1e6:.1f} | {cache / 1e6:.1f} | {added / 1e6:.0f} |"
         )
     return "\n".join(lines)
 
