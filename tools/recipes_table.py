@@ -44,13 +44,7 @@ BOTH = (
     '[structure.tower]\ntarget = "macs=0.7"\nimportance = "taylor"\nalign = 32\nblocks = 1\nblock-importance = "removal"\n'
     '[structure.language]\ntarget = "params=0.7"\nimportance = "taylor"\nalign = 32\nblocks = 1\nblock-importance = "removal"\n'
 )
-BUNDLES = {
-    "whole": ((1.0, 0.2), ""),
-    "tower": ((1.0,), TOWER),
-    "language": ((1.0,), LANGUAGE),
-    "blocks": ((1.0,), BLOCKS),
-    "everything": ((1.0, 0.2), BOTH),
-}
+STRUCTURES = {"whole": "", "tower": TOWER, "language": LANGUAGE, "blocks": BLOCKS, "everything": BOTH}
 ROWS = (
     ("nothing", "whole", "1.0"),
     ("20 % tokens", "whole", "0.2"),
@@ -68,21 +62,27 @@ def edgeprune(*words: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def recipe_text(budgets: tuple[float, ...], structure: str, steps: int, pictures: int) -> str:
-    tokens = f"[tokens]\nbudgets = {list(budgets)}\n[export]\ncontrols = false\n"
-    if not structure:
-        return tokens
+def recipe_text(structure: str, steps: int, pictures: int) -> str:
     recover = RECOVER.format(steps=steps) if steps else ""
-    return tokens + STRUCTURE.format(pictures=pictures, recover=recover) + structure
+    return STRUCTURE.format(pictures=pictures, recover=recover) + structure
 
 
-def bundle_of(name: str, work: Path, steps: int, pictures: int) -> Path:
-    budgets, structure = BUNDLES[name]
-    stem = name + (f"-{steps}" if structure else "")
-    recipe, out = work / f"{stem}.toml", work / f"{stem}.bundle"
-    recipe.write_text(recipe_text(budgets, structure, steps, pictures), encoding="utf-8")
+def checkpoint_of(name: str, work: Path, steps: int, pictures: int) -> Path:
+    """The reference model, or what a recipe leaves of it."""
+    if not STRUCTURES[name]:
+        return CHECKPOINT
+    recipe, out = work / f"{name}-{steps}.toml", work / f"{name}-{steps}"
+    recipe.write_text(recipe_text(STRUCTURES[name], steps, pictures), encoding="utf-8")
     if not out.is_dir():
-        edgeprune("export", str(CHECKPOINT), "--recipe", str(recipe), "--out", str(out))
+        edgeprune("prune", str(CHECKPOINT), "--recipe", str(recipe), "--out", str(out))
+    return out
+
+
+def bundle_of(name: str, budget: str, work: Path, steps: int, pictures: int) -> Path:
+    out = work / f"{name}-{steps}-{budget}.bundle"
+    if not out.is_dir():
+        source = checkpoint_of(name, work, steps, pictures)
+        edgeprune("export", str(source), "--budget", budget, "--no-controls", "--out", str(out))
     return out
 
 
@@ -104,11 +104,10 @@ def scores(bundle: Path, budget: str, work: Path) -> tuple[list[float], list[str
 def times(bundles: dict[str, Path], picture: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
     """Processor seconds by stage per row and round, the rows taking turns."""
     models = {name: Model.open(path, threads=1, verify=False) for name, path in bundles.items()}
-    found: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in ROWS}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in models}
     for turn in range(rounds + 1):
-        for name, bundle, budget in ROWS:
-            ask = models[bundle].ask
-            answer = ask("which word is in the picture?", image=picture, budget=budget, max_tokens=9, stop=False)
+        for name, model in models.items():
+            answer = model.ask("which word is in the picture?", image=picture, max_tokens=9, stop=False)
             stages: dict[str, float] = {}
             for span in answer.spans:
                 stages[span.name] = stages.get(span.name, 0.0) + span.cpu_s
@@ -124,17 +123,17 @@ def ttft(stages: dict[str, float]) -> float:
 
 
 def page(work: Path, options: argparse.Namespace) -> str:
-    bundles = {name: bundle_of(name, work, options.steps, options.pictures) for name in BUNDLES}
+    bundles = {name: bundle_of(key, budget, work, options.steps, options.pictures) for name, key, budget in ROWS}
     picture = work / "heldout" / "0001.png"
     taken = times(bundles, picture, options.rounds)
-    base, pictures = scores(bundles["whole"], "1.0", work)
+    base, pictures = scores(bundles["nothing"], "1.0", work)
     head = (
         "| recipe | exact match | difference | TTFT (ms) | tower's share | TTFT ratio | next token ratio | weights (MB) | "
         "cache (MB) | memory added (MB) |"
     )
     lines = [head, "|" + " --- |" * 10]
-    for name, key, budget in ROWS:
-        bundle, own, whole = bundles[key], taken[name], taken["nothing"]
+    for name, _, budget in ROWS:
+        bundle, own, whole = bundles[name], taken[name], taken["nothing"]
         hits, _ = scores(bundle, budget, work)
         drop = paired_difference(hits, base, seed=0, clusters=pictures)
         first = paired_ratio([ttft(s) for s in own], [ttft(s) for s in whole], seed=0)
