@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
+import shutil
 from pathlib import Path
 
 from edgeprune.errors import PlanError
@@ -16,6 +17,7 @@ from edgeprune_export.options import ExportOptions, Track, silent
 from edgeprune_export.pruning.choose import Wish
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
+from edgeprune_export.seal import require_free
 from edgeprune_runtime.bundle import Bundle
 
 
@@ -88,8 +90,12 @@ def export_recipe(
     """Prune into a hidden folder beside `out`, export from there, and remove it. `folder`: where the recipe lies."""
     if recipe.structure is None:
         return export(source, out, options, track=track)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.pruned-", dir=out.parent) as hidden:
-        pruned = Path(hidden) / Path(str(source)).name
+    require_free(out, force=options.force)
+    # Named like a staging folder, so that what a killed run leaves is removed by the next one.
+    hidden = out.parent / f".{out.name}.partial-pruned-{os.getpid()}"
+    pruned = hidden / Path(str(source)).name
+    try:
         prune(source, pruned, prune_options(recipe, folder, command=options.command), track=track)
         return export(pruned, out, options, track=track)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)

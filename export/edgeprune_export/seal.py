@@ -30,13 +30,7 @@ def staging(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]
 
     With `force`, what is there is replaced, but only if it holds the file `marker`.
     """
-    if (out.exists() or out.is_symlink()) and not force:
-        raise ExportError(f"{out} exists; choose another folder or replace it with --force")
-    if (out.exists() or out.is_symlink()) and not (out / marker).is_file():
-        raise ExportError(f"{out} exists and holds no {marker}, so --force will not replace it; choose another folder")
-    parent = _existing_parent(out)
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ExportError(f"{out.parent} cannot be written to; choose another folder")
+    require_free(out, force=force, marker=marker)
     made = [folder for folder in out.absolute().parents if not folder.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = out.parent / f".{out.name}.partial-{os.getpid()}"
@@ -53,6 +47,17 @@ def staging(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]
         shutil.rmtree(folder, ignore_errors=True)
         if not out.exists():
             _remove_empty(made)
+
+
+def require_free(out: Path, *, force: bool, marker: str = MANIFEST) -> None:
+    """Raises ExportError where `out` may not be written: something else is there, or the folder above cannot be written to."""
+    if (out.exists() or out.is_symlink()) and not force:
+        raise ExportError(f"{out} exists; choose another folder or replace it with --force")
+    if (out.exists() or out.is_symlink()) and not (out / marker).is_file():
+        raise ExportError(f"{out} exists and holds no {marker}, so --force will not replace it; choose another folder")
+    parent = _existing_parent(out)
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ExportError(f"{out.parent} cannot be written to; choose another folder")
 
 
 def hashes(folder: Path, names: Iterable[str], advance: Callable[[], None]) -> dict[str, FileSpec]:
