@@ -93,6 +93,7 @@ def export_recipe(
     require_free(out, force=options.force)
     # Named like a staging folder, so that what a killed run leaves is removed by the next one.
     hidden = out.parent / f".{out.name}.partial-pruned-{os.getpid()}"
+    shutil.rmtree(hidden, ignore_errors=True)
     pruned = hidden / Path(str(source)).name
     try:
         prune(source, pruned, prune_options(recipe, folder, command=options.command), track=track)
