@@ -104,7 +104,7 @@ def test_compensation_lowers_the_error_of_any_tower() -> None:
         half = tuple(BlockPlan(i, (0, 1), tuple(range(0, spec.mlp, 2))) for i in range(count))
         bare, fitted = compensated(subject, StructurePlan({"tower": half}))
         for without, with_it in zip(error(subject, bare), error(subject, fitted), strict=True):
-            assert with_it < 0.5 * without
+            assert with_it < 0.6 * without
 
 
 @pytest.mark.parametrize("number", range(len(IDS)), ids=IDS)
