@@ -151,3 +151,12 @@ def test_every_importance_is_listed_with_its_source() -> None:
     assert {one["name"] for one in found["blocks"]} == {"similarity", "removal", "visual"}
     assert found["allocations"] == ["uniform", "global", "module", "slope"]
     assert all(one["what"] and one["source"] and one["evidence"] for one in (*found["units"], *found["blocks"]))
+    page = (PICTURES.parent / "structure.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in (*names, "similarity", "removal", "visual", *found["allocations"]))
+
+
+def test_the_example_recipe_can_be_read() -> None:
+    from edgeprune.recipe import read_recipe
+
+    read = read_recipe(PICTURES.parent / "examples" / "small.toml")
+    assert read.structure is not None and read.structure.tower is not None and read.structure.tower.target == "macs=0.8"

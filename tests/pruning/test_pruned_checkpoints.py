@@ -220,7 +220,9 @@ def test_questions_with_answers_calibrate_too(tmp_path: Path) -> None:
 
 def test_without_pictures_noise_calibrates_and_weights_alone_need_none(tmp_path: Path) -> None:
     source = tiny_checkpoint(**PRUNED[0])
-    noise = prune(source, tmp_path / "obs", PruneOptions({"tower": Wish(Target("params", 0.7), align=8)}, pictures=2))
+    noise = prune(
+        source, tmp_path / "obs", PruneOptions({"tower": Wish(Target("params", 0.7), "obs", align=8)}, pictures=2)
+    )
     assert noise.noise and noise.compensated and noise.samples == 2
     wishes: dict[Part, Wish] = {"tower": Wish(Target("params", 0.7), "magnitude", align=8)}
     assert not prune(source, tmp_path / "magnitude", PruneOptions(wishes)).compensated
