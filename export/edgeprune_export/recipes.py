@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.errors import PlanError
@@ -96,7 +97,9 @@ def export_recipe(
     shutil.rmtree(hidden, ignore_errors=True)
     pruned = hidden / Path(str(source)).name
     try:
-        prune(source, pruned, prune_options(recipe, folder, command=options.command), track=track)
+        # An interrupted recovery is kept beside the bundle: the hidden folder goes.
+        asked = replace(prune_options(recipe, folder, command=options.command), beside=out)
+        prune(source, pruned, asked, track=track)
         return export(pruned, out, options, track=track)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)

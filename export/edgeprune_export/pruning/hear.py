@@ -46,13 +46,12 @@ def _forward(subject: Subject, batch: Batch, listener: Listener, gradients: bool
 @torch.no_grad()
 def _look(subject: Subject, batch: Batch, statistics: Statistics) -> None:
     """Visual readings of the language model's heads and layers."""
+    heads = {s.block: s for s in sites(subject.module, subject.specs) if (s.part, s.kind) == ("language", "heads")}
     for layer, (rows, visual) in enumerate(subject.attention(batch)):
         mass = rows[:, visual].double().sum(dim=1)
         other = rows[:, ~visual].double().sum(dim=1)
         statistics.block("language", layer).visual.append(float(mass.mean()))
-        for site in sites(subject.module, subject.specs):
-            if (site.part, site.block, site.kind) == ("language", layer, "heads"):
-                statistics.of(site).visual.append(mass / other)
+        statistics.of(heads[layer]).visual.append(mass / other)
 
 
 @torch.no_grad()

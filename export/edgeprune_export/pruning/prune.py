@@ -41,6 +41,7 @@ class PruneOptions:
     plan        a structure.json whose choice is repeated instead of choosing anew
     images      samples (see `samples_from`): `pictures` of them calibrate, all of them teach recovery; None: noise, where that is allowed
     compensate  refit what stays by least squares
+    beside      what an interrupted recovery is kept next to; None: `out`
     """
 
     wishes: Mapping[Part, Wish] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class PruneOptions:
     precision: str = "fp32"
     positions: int | None = None
     force: bool = False
+    beside: Path | None = None
     command: str = "edgeprune_export.pruning.prune"
 
 
@@ -76,12 +78,13 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
         if compensated:
             compensate(subject, smaller, specs, chosen.plan, track)
         if options.recovery is not None:
-            state = out.with_name(f".{out.name}.recovery-{made_for[:12]}.safetensors")
+            beside = options.beside or out
+            state = beside.with_name(f".{beside.name}.recovery-{made_for[:12]}.safetensors")
             everything = subject.over(samples_from(options.images, None, options.seed)) if options.images else subject
             smaller = recover(everything, smaller, chosen.plan, options.recovery, state, track)
         if not all(bool(torch.isfinite(p).all()) for p in smaller.parameters()):
             raise ExportError(
-                "the pruned model holds NaN or infinity; calibrate on other pictures or without --compensate"
+                "the pruned model holds NaN or infinity; calibrate on other pictures or with --no-compensate"
             )
         heard = compensated or options.recovery is not None or any(map(_needs, options.wishes.values()))
         story = _story(opened, options, chosen, made_for, heard, compensated)
