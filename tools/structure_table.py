@@ -41,9 +41,9 @@ from edgeprune_runtime.spec import GraphSpec, TensorSpec
 
 IMPORTANCES = ("obs", "taylor", "activation", "amp", "core", "dimap", "magnitude", "random")
 RECOVER = (
-    "params=0.7,taylor,global,60",
-    "params=0.7,random,uniform,60",
-    "macs=0.7,taylor,global,120",
+    "params=0.7,taylor,global,60,1e-4",
+    "params=0.7,random,uniform,60,1e-4",
+    "macs=0.7,taylor,global,300,3e-4",
 )
 ROUNDS = 15
 
@@ -85,9 +85,9 @@ def jobs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 row = {"target": options.compare, "importance": importance, "allocation": allocation}
                 yield {**row, "variant": "compensated"}
     for text in options.recover:
-        target, importance, allocation, steps = text.split(",")
+        target, importance, allocation, steps, rate = text.split(",")
         row = {"target": target, "importance": importance, "allocation": allocation}
-        yield {**row, "variant": f"recovered, {steps} steps"}
+        yield {**row, "variant": f"recovered, {steps} steps at {rate}"}
 
 
 def tried(
@@ -97,7 +97,8 @@ def tried(
     work: Path = options.work
     recovery = None
     if job["variant"].startswith("recovered"):
-        recovery = Recovery(int(job["variant"].split()[1]), options.batch, rate=options.rate)
+        _, steps, _, _, rate = job["variant"].split()
+        recovery = Recovery(int(steps), options.batch, rate=float(rate))
     wish = Wish(
         target_from_text(job["target"]), job["importance"], job["allocation"], options.normalise, align=options.align
     )
@@ -168,9 +169,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=64, help="calibration pictures")
     parser.add_argument("--recover-pictures", type=int, default=256, help="calibration pictures of recovered rows")
     parser.add_argument("--align", type=int, default=32)
-    parser.add_argument("--recover", nargs="*", default=RECOVER, help="rows: TARGET,IMPORTANCE,ALLOCATION,STEPS")
+    parser.add_argument("--recover", nargs="*", default=RECOVER, help="rows: TARGET,IMPORTANCE,ALLOCATION,STEPS,RATE")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1e-4)
     options = parser.parse_args()
     os.makedirs(options.work, exist_ok=True)
     log = options.work / "rows.jsonl"

@@ -107,11 +107,11 @@ def test_the_table_of_importances_is_printed_for_any_classifier_and_continued(tm
     ]
     first, again = (
         subprocess.run(
-            [*words, "--recover", "params=0.9,random,uniform,2"], capture_output=True, text=True, check=True
+            [*words, "--recover", "params=0.9,random,uniform,2,1e-4"], capture_output=True, text=True, check=True
         ).stdout
         for _ in range(2)
     )
     rows = [line for line in first.splitlines() if line.startswith("| params")]
     assert first == again and "unpruned: top-1" in first
-    assert {"removed", "compensated", "recovered, 2 steps"} == {row.split("|")[4].strip() for row in rows}
+    assert {"removed", "compensated", "recovered, 2 steps at 1e-4"} == {row.split("|")[4].strip() for row in rows}
     assert all(abs(float(row.split("|")[8]) - 0.9) < 0.03 for row in rows)
