@@ -27,10 +27,14 @@ sys.path.insert(0, str(ROOT))
 from edgeprune.evaluate.paired import paired_difference
 from edgeprune.models import open_classifier
 from edgeprune.models.pictures import pixels_from_image
+from edgeprune.structure.plan import widths
 from edgeprune.structure.targets import target_from_text
 from edgeprune_export.export_classifier import export_classifier
 from edgeprune_export.onnx_pruning.count import count
+from edgeprune_export.options import silent
 from edgeprune_export.pruning.choose import Wish
+from edgeprune_export.pruning.latency import Request
+from edgeprune_export.pruning.prices import Terms, price_of
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
 from edgeprune_export.pruning.samples import samples_from
@@ -152,6 +156,34 @@ def page(rows: list[dict], options: argparse.Namespace, right: list[int], whole:
     return "\n".join((head, "|" + " --- |" * 11, *lines))
 
 
+def times(options: argparse.Namespace, whole: Graph) -> str:
+    """Of uniformly pruned graphs, whose speed does not depend on which units left: MACs, and time predicted and measured, of the whole's."""
+    spec = open_classifier(options.model).spec
+    terms = Terms("fp32", Request(1, 0, 1, 1), classes=spec.classes)
+    price = price_of("latency", spec.vision, terms, silent)
+    graphs, lines = {}, ["| target | MACs | predicted time | measured time |", "| --- | --- | --- | --- |"]
+    for target in options.targets:
+        wish = Wish(target_from_text(target), "magnitude", "uniform", align=options.align)
+        out = options.work / "timed"
+        prune(options.model, out, PruneOptions({"tower": wish}, compensate=False, force=True))
+        export_classifier(out, options.work / target, force=True)
+        tower = open_classifier(out).spec.vision
+        graphs[target] = (Graph(options.work / target), price.of(widths(tower, tower.layers)))
+    before = price.of(widths(spec.vision, spec.vision.layers))
+    taken: dict[str, list[tuple[float, float]]] = {target: [] for target in graphs}
+    for _ in range(4 * ROUNDS):
+        for target, (graph, _) in graphs.items():
+            taken[target].append((graph.seconds(), whole.seconds()))
+    for target, (graph, predicted) in graphs.items():
+        own, base = zip(*taken[target][2:], strict=True)
+        ratio = paired_ratio(own, base, seed=0)
+        macs = count(graph.model).macs / count(whole.model).macs
+        lines.append(
+            f"| {target} | {macs:.3f} | {predicted / before:.3f} | {ratio.point:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a classifier, as `edgeprune prune` takes it")
@@ -171,6 +203,7 @@ def main() -> None:
     parser.add_argument("--align", type=int, default=32)
     parser.add_argument("--recover", nargs="*", default=RECOVER, help="rows: TARGET,IMPORTANCE,ALLOCATION,STEPS,RATE")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--times", action="store_true", help="only time uniformly pruned graphs, on a quiet machine")
     options = parser.parse_args()
     os.makedirs(options.work, exist_ok=True)
     log = options.work / "rows.jsonl"
@@ -181,6 +214,9 @@ def main() -> None:
     if not (options.work / "whole").exists():
         export_classifier(options.model, options.work / "whole")
     whole = Graph(options.work / "whole")
+    if options.times:
+        print(times(options, whole))
+        return
     classes, right = [whole.classify(pixels) for pixels, _ in pictures], [label for _, label in pictures]
     key = ("target", "importance", "allocation", "variant")
     rows = []
