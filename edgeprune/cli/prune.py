@@ -160,6 +160,8 @@ def prune(
 
 def _show(story: Story, target: Path) -> None:
     """What every block has left, and what was reached."""
+    from edgeprune_export.pruning.open import is_classifier
+
     for part, done in story.parts.items():
         rows = [(str(b.block), str(len(b.heads)), str(len(b.mlp))) for b in done.blocks]
         show_table(f"{part}: what stays", ("block", "head groups", "MLP channels"), rows)
@@ -178,7 +180,8 @@ def _show(story: Story, target: Path) -> None:
         err.print(
             "[yellow]warning:[/] what stays was not refitted; give --images for compensation and --recover for training"
         )
-    out.print(f"wrote {target}; export it with: edgeprune export {target} --budget 0.2", highlight=False)
+    budget = "" if is_classifier(target) else " --budget 0.2"
+    out.print(f"wrote {target}; export it with: edgeprune export {target}{budget}", highlight=False)
 
 
 def amount(measure: str, value: float) -> str:

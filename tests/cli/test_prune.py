@@ -93,7 +93,8 @@ def test_data_free_importances_need_no_pictures(tmp_path: Path) -> None:
 
 def test_a_classifier_is_pruned_and_exported_to_one_graph(tmp_path: Path) -> None:
     model = huggingface_folder(tmp_path / "vit", made_model())
-    answer("prune", model, "-s", "params=0.9", "-i", "magnitude", "--align", 8, "--out", tmp_path / "smaller")
+    words = ("-s", "params=0.9", "-i", "magnitude", "--align", 8, "--out", tmp_path / "smaller")
+    assert invoke("prune", model, *words).stdout.endswith("smaller\n")
     found = answer("export", tmp_path / "smaller", "--out", tmp_path / "graph")
     assert found["parity"] and all(check["passed"] for check in found["parity"])
     assert {path.name for path in (tmp_path / "graph").iterdir()} >= {"model.onnx", "weights.bin", "config.json"}
