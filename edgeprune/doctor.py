@@ -12,6 +12,7 @@ from edgeprune_runtime import backends
 from edgeprune_runtime.errors import BackendUnavailable
 from edgeprune_runtime.meters import Environment, environment, survey
 
+_PYTHON = re.compile(r"python_version\s*(<|>=)\s*['\"]([0-9.]+)['\"]")
 _REQUIREMENT = re.compile(r"^(?P<name>[\w.-]+)\s*(?P<range>[^;]*)(?:;.*extra == ['\"](?P<extra>[\w-]+)['\"])?")
 _BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
 # Flags of /proc/cpuinfo that decide how fast int8 products are.
@@ -104,9 +105,16 @@ def examine(root: Path = Path("/")) -> Checkup:
 
 def _requirements() -> list[str]:
     try:
-        return metadata.requires("edgeprune") or []
+        return [one for one in metadata.requires("edgeprune") or [] if _applies(one)]
     except metadata.PackageNotFoundError:  # a source folder on the path, not installed
         return []
+
+
+def _applies(requirement: str) -> bool:
+    """Whether this Python is one that the requirement is for."""
+    own = sys.version_info[:2]
+    bounds = [(sign, tuple(map(int, bound.split(".")))) for sign, bound in _PYTHON.findall(requirement)]
+    return all(own < bound if sign == "<" else own >= bound for sign, bound in bounds)
 
 
 def _package(requirement: str) -> Package:

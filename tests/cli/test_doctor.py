@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def test_whatever_is_not_usable_has_a_reason_and_a_way_out():
         assert part["usable"] or part["why"]
     for package in found["packages"]:
         assert package["ok"] or "pip install" in package["why"]
+
+
+def test_what_another_python_needs_is_not_asked_of_this_one() -> None:
+    names = {package["name"] for package in answer("doctor")["packages"]}
+    assert ("tomli" in names) == (sys.version_info < (3, 11))
 
 
 def test_people_get_tables():

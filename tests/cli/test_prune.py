@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeprune.models import open_checkpoint
@@ -161,3 +162,33 @@ def test_the_example_recipe_can_be_read() -> None:
 
     read = read_recipe(PICTURES.parent / "examples" / "small.toml")
     assert read.structure is not None and read.structure.tower is not None and read.structure.tower.target == "macs=0.8"
+
+
+GRAPHS = PICTURES.parents[1] / "tests" / "export" / "onnx_graphs"
+
+
+def test_an_onnx_file_is_pruned_to_a_smaller_onnx_file(tmp_path: Path) -> None:
+    out = tmp_path / "smaller.onnx"
+    found = answer("prune", GRAPHS / "cnn.onnx", "-s", "params=0.8", "--out", out)
+    assert found["met"] and found["after"]["params"] < found["before"]["params"] and out.is_file()
+    np.save(tmp_path / "inputs.npy", np.random.default_rng(0).standard_normal((4, 3, 24, 24), np.float32))
+    words = ("-s", "macs=0.8", "-i", "obs", "--images", tmp_path / "inputs.npy", "--out", out, "--force")
+    text = invoke("prune", GRAPHS / "vit20.onnx", *words).stdout
+    assert "coupled groups" in text and "LayerNormalization" in text and "counted from the file" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "0 targets are given"),
+        (("-s", "latency=0.8"), "not for ONNX files"),
+        (("-s", "params=0.8", "-i", "taylor"), "no importance 'taylor'"),
+        (("-s", "params=0.8", "-i", "obs", "--images", "nowhere.npy"), "nowhere.npy cannot be read"),
+        (("-s", "params=0.8", "--input-shape", "1,a"), "is not understood"),
+        (("-s", "params=0.8", "--input-shape", "1,3,32,32"), "give sizes that agree"),
+        (("-s", "params=0.0001"), "0.0001"),
+    ],
+)
+def test_what_an_onnx_file_cannot_have_is_refused(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    assert said in complaint("prune", GRAPHS / "vit20.onnx", *words, "--out", tmp_path / "out.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,7 @@ from edgeprune_export.weights import WeightsWriter
 from edgeprune_runtime.backends import backend
 
 _FILE = "weights.bin"
-_ROUNDS = 9  # timed turns per graph, after one that is not counted
+_TURNS, _ENOUGH_S = (9, 99), 2.0  # least and most timed turns per graph, and how long they are to take together
 _LEAST = 1e-9  # a unit that seems to cost nothing still costs something
 
 
@@ -105,20 +105,28 @@ def price_from(rows: np.ndarray, seconds: np.ndarray) -> Price:
 
 
 def _in_turns(timed: list[list[tuple[Callable[[], None], float]]], track: Track, title: str) -> list[float]:
-    """Median seconds per stack, the graphs taking turns so that a busy moment hits them all."""
+    """Median seconds per stack, the graphs taking turns so that a busy moment hits them all; small graphs take more turns."""
+    start = time.perf_counter()
+    for runs in timed:  # the first run of a graph is not counted
+        _seconds(runs)
+    turns = round(min(max(_ENOUGH_S / (time.perf_counter() - start), _TURNS[0]), _TURNS[1]))
     found: list[list[float]] = [[] for _ in timed]
-    with track(title, _ROUNDS + 1) as advance:
-        for turn in range(_ROUNDS + 1):
+    with track(title, turns) as advance:
+        for _ in range(turns):
             for number, runs in enumerate(timed):
-                total = 0.0
-                for run, times in runs:
-                    start = time.perf_counter()
-                    run()
-                    total += (time.perf_counter() - start) * times
-                if turn:
-                    found[number].append(total)
+                found[number].append(_seconds(runs))
             advance()
     return [statistics.median(one) for one in found]
+
+
+def _seconds(runs: list[tuple[Callable[[], None], float]]) -> float:
+    """One run of each graph of a stack, each as often as a request runs it."""
+    total = 0.0
+    for run, times in runs:
+        start = time.perf_counter()
+        run()
+        total += (time.perf_counter() - start) * times
+    return total
 
 
 def _session(root: Path, graph: Graph, precision: Precision) -> Callable[[], None]:
