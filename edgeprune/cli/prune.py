@@ -106,6 +106,8 @@ def prune(
                 json=json,
             )
             return
+        if input_shape is not None:
+            raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
         need("torch", "transformers", "onnx", "accelerate", "safetensors")
         command = shlex.join(["edgeprune", *sys.argv[1:]])
         from edgeprune_export.pruning.prune import prune as make
@@ -124,8 +126,15 @@ def prune(
             from edgeprune_export.pruning.prune import PruneOptions
             from edgeprune_export.pruning.recover import Recovery
 
+            if plan is not None and (structure or blocks):
+                raise PlanError("--plan repeats a choice, --structure and --blocks make a new one; give one of them")
             parts = parts_of(model)
             counts = block_counts(blocks or [], parts)
+            targets = targets_from_texts(structure or [], parts)
+            if stray := next((part for part in counts if part not in targets), None):
+                raise PlanError(
+                    f"--blocks names the {stray}, for which there is no target; add --structure {stray}.params=0.9"
+                )
             wishes = {
                 part: Wish(
                     target=wanted,
@@ -137,7 +146,7 @@ def prune(
                     block_importance=block_importance,
                     seed=seed,
                 )
-                for part, wanted in targets_from_texts(structure or [], parts).items()
+                for part, wanted in targets.items()
             }
             options = PruneOptions(
                 wishes=wishes,

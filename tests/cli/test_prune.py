@@ -119,6 +119,9 @@ def test_a_classifier_is_pruned_and_exported_to_one_graph(tmp_path: Path) -> Non
         (("-s", "params=0.8", "-i", "magnitude", "--recover", "5"), "recovery learns on pictures"),
         (("-s", "params=0.8", "--images", "nowhere"), "neither a folder of pictures"),
         ((), "nothing is asked of any part"),
+        (("-s", "params=0.8", "--plan", "structure.json"), "give one of them"),
+        (("-s", "tower.params=0.8", "--blocks", "language=1"), "there is no target"),
+        (("-s", "params=0.8", "--input-shape", "1,3,8,8"), "is for .onnx files"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(
