@@ -29,6 +29,8 @@ import msgspec
 
 from edgeprune.errors import PlanError
 from edgeprune.plan import Budget, TokenPlan, budget_from_text
+from edgeprune.structure.targets import target_from_text
+from edgeprune.structure.wish import Wish
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,12 +61,15 @@ class Part(_Part, frozen=True):
     """What one part gives up; see `edgeprune prune --help`."""
 
     target: str
-    importance: str = "taylor"
-    allocation: str = "global"
-    normalise: str = "none"
-    align: int = 64
-    blocks: int = 0
-    block_importance: str = "similarity"
+    importance: str = Wish.importance
+    allocation: str = Wish.allocation
+    normalise: str = Wish.normalise
+    align: int = Wish.align
+    blocks: int = Wish.blocks
+    block_importance: str = Wish.block_importance
+
+    def wish(self, seed: int) -> Wish:
+        return Wish(**{**msgspec.structs.asdict(self), "target": target_from_text(self.target), "seed": seed})
 
 
 class Recover(_Part, frozen=True):
@@ -98,7 +103,7 @@ class Export(_Part, frozen=True):
 
 
 class Recipe(_Part, frozen=True):
-    """A whole recipe; `folder` is where relative paths start."""
+    """A whole recipe. Relative paths in it start at the folder of its file."""
 
     tokens: Tokens = Tokens()
     structure: Structure | None = None

@@ -29,10 +29,10 @@ from edgeprune.models import open_classifier
 from edgeprune.models.pictures import pixels_from_image
 from edgeprune.structure.plan import widths
 from edgeprune.structure.targets import target_from_text
+from edgeprune.structure.wish import Wish
 from edgeprune_export.export_classifier import export_classifier
 from edgeprune_export.onnx_pruning.count import count
 from edgeprune_export.options import silent
-from edgeprune_export.pruning.choose import Wish
 from edgeprune_export.pruning.latency import Request
 from edgeprune_export.pruning.prices import Terms, price_of
 from edgeprune_export.pruning.prune import PruneOptions, prune

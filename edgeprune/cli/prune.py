@@ -121,7 +121,7 @@ def prune(
             options = prune_options(read_recipe(recipe), recipe.parent, force=force, command=command)
         else:
             from edgeprune.structure.targets import targets_from_texts
-            from edgeprune_export.pruning.choose import Wish
+            from edgeprune.structure.wish import Wish
             from edgeprune_export.pruning.open import parts_of
             from edgeprune_export.pruning.prune import PruneOptions
             from edgeprune_export.pruning.recover import Recovery

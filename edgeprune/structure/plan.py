@@ -42,12 +42,6 @@ def widths(spec: TowerSpec | DecoderSpec, blocks: int) -> tuple[Width, ...]:
     return tuple(Width(_groups(spec.at(i)), spec.at(i).mlp) for i in range(blocks))
 
 
-def whole(spec: TowerSpec | DecoderSpec, blocks: int) -> tuple[BlockPlan, ...]:
-    """The plan that removes nothing from the first `blocks` blocks."""
-    sizes = enumerate(widths(spec, blocks))
-    return tuple(BlockPlan(i, tuple(range(width.groups)), tuple(range(width.mlp))) for i, width in sizes)
-
-
 def check_plan(plan: StructurePlan, specs: Mapping[Part, tuple[TowerSpec | DecoderSpec, int]]) -> None:
     """`specs`: per part, its description and how many of its blocks may be pruned. Raises PlanError where the plan does not fit."""
     for part, kept in plan.blocks.items():

@@ -22,6 +22,7 @@ from edgeprune.plan_file import SCHEMA, StoredPlan, write_plan
 from edgeprune.tokens.methods import METHODS, Method
 from edgeprune.tokens.methods.fit import require_fit
 from edgeprune.tokens.seen import seen_from
+from edgeprune_export.drawn import PICTURES, drawn, pictures_in
 from edgeprune_export.eager import EagerReference
 from edgeprune_export.options import Track, silent
 from edgeprune_export.select import QUESTION_ROWS
@@ -30,7 +31,6 @@ from edgeprune_runtime.entropy import patch_entropy
 from edgeprune_runtime.image import load_image
 from edgeprune_runtime.layout import layout_from_size
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 Statistics = Mapping[str, float]
 
 
@@ -100,11 +100,10 @@ def calibrate(source: str | Path, plan: TokenPlan, how: Calibrating, out: Path, 
 def _drawn(how: Calibrating) -> list[Path]:
     if not how.folder.is_dir():
         raise PlanError(f"{how.folder} is not a folder; give one with pictures like those the model will see")
-    found = sorted(path for path in how.folder.iterdir() if path.suffix.lower() in _PICTURES)
+    found = pictures_in(how.folder)
     if not found:
-        raise PlanError(f"{how.folder} holds no pictures ({', '.join(_PICTURES)}); give a folder that does")
-    chosen = np.random.default_rng(how.seed).permutation(len(found))[: how.count]
-    return [found[i] for i in sorted(chosen.tolist())]
+        raise PlanError(f"{how.folder} holds no pictures ({', '.join(PICTURES)}); give a folder that does")
+    return drawn(found, how.count, how.seed)
 
 
 def _resumed(log: Path, header: _Header) -> dict[str, Statistics]:

@@ -1,12 +1,11 @@
 """transformers' own classifier with the weights of any form that `open_classifier` reads: the reference of a classifier's graph.
 
-A pruned classifier has blocks that transformers' configuration cannot describe. Its linear layers are replaced by ones of the stored
+A pruned classifier has blocks that transformers' configuration cannot describe. Its linear layers get the stored
 size before the weights are loaded; the library's attention takes the number of heads from what its projections put out.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from edgeprune.models.classifier import Classifier
 from edgeprune.models.classifier_config import saved_config
 from edgeprune.models.classifier_names import from_huggingface
 from edgeprune.models.weights import Weights
+from edgeprune.structure.shrink import resize
 
 
 def classifier_module(classifier: Classifier, attn_implementation: str = "sdpa") -> nn.Module:
@@ -29,23 +29,11 @@ def classifier_module(classifier: Classifier, attn_implementation: str = "sdpa")
         model: Any = AutoModelForImageClassification.from_config(
             config, attn_implementation=attn_implementation, dtype=torch.float32
         )
-        _fit(model, classifier)
+        resize(model, classifier.weights.shapes)
     state = {name: _tensor(classifier.weights, name, value) for name, value in model.state_dict().items()}
     model.load_state_dict(state, assign=True)
     module: nn.Module = model.eval()
     return module
-
-
-def _fit(model: nn.Module, classifier: Classifier) -> None:
-    """Give every linear layer the size that its weights have, and every attention its number of heads."""
-    shapes = classifier.weights.shapes
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear):
-            outputs, inputs = shapes[_known(f"{name}.weight")]
-            if (outputs, inputs) != (module.out_features, module.in_features):
-                model.set_submodule(name, nn.Linear(inputs, outputs, bias=module.bias is not None))
-        elif found := re.search(r"\.layers\.(\d+)\.attention$", name):
-            module.num_attention_heads = classifier.spec.vision.at(int(found[1])).heads
 
 
 def _known(name: str) -> str:

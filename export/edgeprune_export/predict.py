@@ -17,8 +17,9 @@ from edgeprune.structure.cost import Price
 from edgeprune.structure.plan import Part, widths
 from edgeprune.structure.steps import alignment, ladder
 from edgeprune.structure.targets import Measure
+from edgeprune.structure.wish import Wish
 from edgeprune_export.options import ExportOptions, Track, capacity, packed_max, selections
-from edgeprune_export.pruning.choose import Wish, steps_to, wanted_of
+from edgeprune_export.pruning.choose import steps_to, wanted_of
 from edgeprune_export.pruning.latency import Request
 from edgeprune_export.pruning.llava import specs_of
 from edgeprune_export.pruning.open import TEXT, TOKENS, terms_of

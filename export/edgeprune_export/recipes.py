@@ -12,10 +12,9 @@ from edgeprune.plan import Budget
 from edgeprune.recipe import Part as RecipePart
 from edgeprune.recipe import Recipe, Structure
 from edgeprune.structure.plan import Part
-from edgeprune.structure.targets import target_from_text
+from edgeprune.structure.wish import Wish
 from edgeprune_export.export import export
 from edgeprune_export.options import ExportOptions, Track, silent
-from edgeprune_export.pruning.choose import Wish
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
 from edgeprune_export.seal import require_free
@@ -42,9 +41,7 @@ def export_options(
     )
 
 
-def prune_options(
-    recipe: Recipe, folder: Path, *, positions: int | None = None, force: bool = False, command: str = ""
-) -> PruneOptions:
+def prune_options(recipe: Recipe, folder: Path, *, force: bool = False, command: str = "") -> PruneOptions:
     """The recipe as options of pruning; paths start at `folder`. Raises PlanError where it asks for no pruning."""
     structure = recipe.structure
     if structure is None:
@@ -61,7 +58,6 @@ def prune_options(
         if recover is None
         else Recovery(recover.steps, recover.batch, recover.lora or None, recover.rate, seed=structure.seed),
         precision=recipe.export.precision,
-        positions=positions,
         force=force,
         command=command,
     )
@@ -69,20 +65,7 @@ def prune_options(
 
 def wishes_of(structure: Structure) -> dict[Part, Wish]:
     parts: dict[Part, RecipePart | None] = {"tower": structure.tower, "language": structure.language}
-    return {
-        part: Wish(
-            target_from_text(wanted.target),
-            wanted.importance,
-            wanted.allocation,
-            wanted.normalise,
-            wanted.align,
-            wanted.blocks,
-            wanted.block_importance,
-            structure.seed,
-        )
-        for part, wanted in parts.items()
-        if wanted is not None
-    }
+    return {part: wanted.wish(structure.seed) for part, wanted in parts.items() if wanted is not None}
 
 
 def export_recipe(

@@ -23,7 +23,8 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from edgeprune.models import open_checkpoint
-from edgeprune.structure.plan import BlockPlan, Part, StructurePlan
+from edgeprune.models.spec import DecoderSpec, TowerSpec
+from edgeprune.structure.plan import BlockPlan, Part, StructurePlan, widths
 from edgeprune_export.pruning.llava import LlavaSubject
 from edgeprune_export.pruning.samples import Sample
 from tests.checkpoints import tiny_checkpoint
@@ -169,3 +170,9 @@ def random_plan(subject: LlavaSubject, seed: int, *, drop: bool = True) -> Struc
 
 def array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().double().numpy()
+
+
+def whole(spec: TowerSpec | DecoderSpec, blocks: int) -> tuple[BlockPlan, ...]:
+    """The plan that removes nothing from the first `blocks` blocks."""
+    sizes = enumerate(widths(spec, blocks))
+    return tuple(BlockPlan(i, tuple(range(width.groups)), tuple(range(width.mlp))) for i, width in sizes)

@@ -16,8 +16,8 @@ from edgeprune.models import open_classifier
 from edgeprune.structure.plan import BlockPlan, StructurePlan
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.targets import target_from_text
+from edgeprune.structure.wish import Wish
 from edgeprune_export.eager_classifier import classifier_module
-from edgeprune_export.pruning.choose import Wish
 from edgeprune_export.pruning.classifier import specs_of_classifier
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from edgeprune.structure.compensate import Moments, refit
-from edgeprune.structure.plan import BlockPlan, StructurePlan, whole
+from edgeprune.structure.plan import BlockPlan, StructurePlan
 from edgeprune.structure.shrink import shrink
 from edgeprune_export.options import silent
 from edgeprune_export.pruning.llava import LlavaSubject
 from edgeprune_export.pruning.refit import compensate
 from edgeprune_export.pruning.subject import batches
-from tests.pruning.made import SOME, Layers, Place, array, layers_of, precise_subject, random_plan, subject_of
+from tests.pruning.made import SOME, Layers, Place, array, layers_of, precise_subject, random_plan, subject_of, whole
 from tests.references.structure_compensate import compensate as reference
 
 IDS = ["-".join(str(value) for value in variant.values()) for variant in SOME]

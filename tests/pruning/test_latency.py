@@ -10,8 +10,8 @@ import pytest
 from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import Width
 from edgeprune.structure.targets import target_from_text
+from edgeprune.structure.wish import Wish
 from edgeprune_export.options import silent
-from edgeprune_export.pruning.choose import Wish
 from edgeprune_export.pruning.latency import Request, price_from, seconds_of_language, seconds_of_tower
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from tests.checkpoints import tiny_checkpoint

@@ -13,7 +13,7 @@ import pytest
 from edgeprune.errors import EdgepruneError, PlanError
 from edgeprune.models import open_checkpoint
 from edgeprune.structure.targets import Target
-from edgeprune_export.pruning.choose import Wish
+from edgeprune.structure.wish import Wish
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
 from edgeprune_runtime.errors import CheckpointError, ExportError

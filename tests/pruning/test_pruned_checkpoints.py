@@ -17,8 +17,8 @@ from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import Width
 from edgeprune.structure.plan import Part, widths
 from edgeprune.structure.targets import Target
+from edgeprune.structure.wish import Wish
 from edgeprune_export.export import export
-from edgeprune_export.pruning.choose import Wish
 from edgeprune_export.pruning.llava import LlavaSubject, specs_of
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.samples import Sample

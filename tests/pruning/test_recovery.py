@@ -18,9 +18,9 @@ from edgeprune.errors import PlanError
 from edgeprune.structure.plan import BlockPlan, StructurePlan
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.targets import Target
+from edgeprune.structure.wish import Wish
 from edgeprune_export.options import silent
 from edgeprune_export.pruning import recover as module
-from edgeprune_export.pruning.choose import Wish
 from edgeprune_export.pruning.llava import LlavaSubject
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery, distance, recover

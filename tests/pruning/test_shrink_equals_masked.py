@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from edgeprune.errors import PlanError
-from edgeprune.structure.plan import BlockPlan, StructurePlan, check_plan, whole
+from edgeprune.structure.plan import BlockPlan, StructurePlan, check_plan
 from edgeprune.structure.shrink import shrink
 from edgeprune_export.pruning.llava import LlavaSubject
 from tests.checkpoints import VARIANTS, variant_name
-from tests.pruning.made import array, blocks_of, layers_of, precise_subject, random_plan, without
+from tests.pruning.made import array, blocks_of, layers_of, precise_subject, random_plan, whole, without
 
 PLANS = 4  # random ones per model
 

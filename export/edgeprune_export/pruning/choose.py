@@ -18,23 +18,7 @@ from edgeprune.structure.sites import Site, Specs, sites
 from edgeprune.structure.statistics import Statistics
 from edgeprune.structure.steps import alignment, ladder
 from edgeprune.structure.targets import Target
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of one part.
-
-    blocks  how many whole blocks leave before anything else
-    """
-
-    target: Target
-    importance: str = "taylor"
-    allocation: str = "global"
-    normalise: str = "none"
-    align: int = 64
-    blocks: int = 0
-    block_importance: str = "similarity"
-    seed: int = 0
+from edgeprune.structure.wish import Wish
 
 
 @dataclass(frozen=True)
@@ -45,10 +29,6 @@ class Promise:
     target: Target
     before: float
     after: float
-
-    @property
-    def share(self) -> float:
-        return self.after / self.before
 
 
 @dataclass(frozen=True)

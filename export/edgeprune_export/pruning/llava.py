@@ -93,7 +93,6 @@ class LlavaSubject:
         return pruned_config(
             self._checkpoint.path,
             {"tower": model.vision, "language": model.language},
-            {"tower": "vision_config", "language": "text_config"},
             layer_types=layer_types,
             feature_layer=model.feature_layer,
         )

@@ -37,9 +37,7 @@ class Opened:
     verify: Callable[[Path, Specs], None]
 
 
-def open_subject(
-    source: str | Path, images: Path | None, pictures: int, seed: int, precision: str, positions: int | None
-) -> Opened:
+def open_subject(source: str | Path, images: Path | None, pictures: int, seed: int, precision: str) -> Opened:
     """Raises CheckpointError for a model that is not supported, PlanError for samples that cannot be found."""
     samples = noise_samples(pictures, seed) if images is None else samples_from(images, pictures, seed)
     if is_classifier(source):
@@ -50,7 +48,7 @@ def open_subject(
     def verify(folder: Path, specs: Specs) -> None:
         _compare(specs_of(open_checkpoint(folder).spec), specs)
 
-    terms = terms_of(checkpoint, cast(Precision, precision), positions)
+    terms = terms_of(checkpoint, cast(Precision, precision))
     return Opened(checkpoint.path, specs_of(model), terms, samples, lambda: LlavaSubject(checkpoint, samples), verify)
 
 
@@ -90,10 +88,10 @@ def parts_of(source: str | Path) -> tuple[Part, ...]:
     return tuple(specs_of(open_checkpoint(source).spec))
 
 
-def terms_of(checkpoint: Checkpoint, precision: Precision, positions: int | None = None) -> Terms:
-    """Prompts of `positions`; None: the longest unpruned picture and some text."""
+def terms_of(checkpoint: Checkpoint, precision: Precision) -> Terms:
+    """The prompt is the longest unpruned picture and some text."""
     preprocess = checkpoint.spec.preprocess
-    prompt = positions or packed_max(preprocess, preprocess.candidates_max) + TEXT
+    prompt = packed_max(preprocess, preprocess.candidates_max) + TEXT
     room = -(-(prompt + TOKENS) // CHUNK) * CHUNK
     half = checkpoint.weights.dtype("embed.weight") == "float16"
     return Terms(precision, Request(prompt, TOKENS, CHUNK, room), 2 if half else 4)

@@ -18,9 +18,10 @@ from edgeprune.structure.normalise import NORMALISATIONS
 from edgeprune.structure.plan import BlockPlan, Part, StructurePlan, check_plan
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.statistics import Need
+from edgeprune.structure.wish import Wish
 from edgeprune_export.linear import Precision
 from edgeprune_export.options import Track, silent
-from edgeprune_export.pruning.choose import Chosen, Wish, choose
+from edgeprune_export.pruning.choose import Chosen, choose
 from edgeprune_export.pruning.hear import hear, removal_losses
 from edgeprune_export.pruning.open import Opened, open_subject
 from edgeprune_export.pruning.prices import price_of
@@ -52,7 +53,6 @@ class PruneOptions:
     compensate: bool = True
     recovery: Recovery | None = None
     precision: str = "fp32"
-    positions: int | None = None
     force: bool = False
     beside: Path | None = None
     command: str = "edgeprune_export.pruning.prune"
@@ -63,9 +63,7 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
     if not options.wishes and options.plan is None:
         raise PlanError("nothing is asked of any part; give a target such as --structure tower.params=0.7, or --plan")
     with staging(out, force=options.force, marker=STRUCTURE) as folder:
-        opened = open_subject(
-            source, options.images, options.pictures, options.seed, options.precision, options.positions
-        )
+        opened = open_subject(source, options.images, options.pictures, options.seed, options.precision)
         _check(opened, options)
         subject = opened.load()
         with track("reading the checkpoint", 1) as advance:

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from edgeprune.errors import PlanError
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+from edgeprune_export.drawn import PICTURES, drawn, pictures_in
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Sample:
 
 def noise(size: int, seed: int) -> Image.Image:
     """Gaussian noise as a picture of size x size pixels."""
-    drawn = np.random.default_rng(seed).normal(128, 64, (size, size, 3))
-    return Image.fromarray(np.clip(drawn, 0, 255).astype(np.uint8))
+    grain = np.random.default_rng(seed).normal(128, 64, (size, size, 3))
+    return Image.fromarray(np.clip(grain, 0, 255).astype(np.uint8))
 
 
 def noise_samples(count: int, seed: int) -> tuple[Sample, ...]:
@@ -46,17 +45,14 @@ def samples_from(path: Path, count: int | None, seed: int) -> tuple[Sample, ...]
     elif path.suffix == ".csv":
         found = _labelled(path)
     elif path.is_dir():
-        found = [Sample(file) for file in sorted(path.iterdir()) if file.suffix.lower() in PICTURES]
+        found = [Sample(file) for file in pictures_in(path)]
     else:
         raise PlanError(
             f"{path} is neither a folder of pictures nor a .jsonl or .csv file; give one of them with --images"
         )
     if not found:
         raise PlanError(f"{path} holds no pictures ({', '.join(PICTURES)}); give a folder or file that does")
-    if count is None or count >= len(found):
-        return tuple(found)
-    chosen = np.random.default_rng(seed).permutation(len(found))[:count]
-    return tuple(found[i] for i in sorted(chosen.tolist()))
+    return tuple(drawn(found, count, seed))
 
 
 def _questions(path: Path) -> list[Sample]:

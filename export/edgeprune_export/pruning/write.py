@@ -15,10 +15,10 @@ from torch import nn
 
 from edgeprune.models.fields import json_object
 from edgeprune.models.spec import DecoderSpec, TowerSpec
+from edgeprune.models.structure_key import structure_entry
 from edgeprune.structure.plan import Part, widths
 from edgeprune_runtime.bundle import sha256_of
 
-KEY = "edgeprune"
 STRUCTURE = "structure.json"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float32}
 _LEFT = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5", ".onnx", ".gguf")
@@ -70,30 +70,25 @@ def write_checkpoint(
 def pruned_config(
     source: Path,
     specs: Mapping[Part, TowerSpec | DecoderSpec],
-    sections: Mapping[Part, str | None],
     *,
     layer_types: Sequence[str] | None = None,
     feature_layer: int | None = None,
 ) -> dict[str, Any]:
-    """config.json of the pruned model: fewer layers, and the widths of each under "edgeprune".
+    """config.json of a pruned LLaVA model: fewer layers, and the widths of each under "edgeprune".
 
     specs          the parts as they are after pruning
-    sections       where a part is described in the file; None: at the top
     layer_types    kinds of the language model's layers that stayed, where the file lists them
     feature_layer  block whose output is used, where the file names one by a number from the front
     """
     config = json_object(source / "config.json")
-    structure = {}
     for part, spec in specs.items():
-        name = sections[part]
-        section = config if name is None else config[name]
+        section = config["vision_config" if part == "tower" else "text_config"]
         if section.get("num_hidden_layers") != spec.layers:
             for key in _BY_LAYERS:
                 section.pop(key, None)
         section["num_hidden_layers"] = spec.layers
         if part == "language" and isinstance(section.get("layer_types"), list):
             section["layer_types"] = list(layer_types or ())
-        structure[part] = [[width.groups, width.mlp] for width in widths(spec, spec.layers)]
     if feature_layer is not None and config.get("vision_feature_layer", -2) >= 0:
         config["vision_feature_layer"] = feature_layer + 1
-    return {**config, KEY: {"structure": structure}}
+    return config | structure_entry({part: widths(spec, spec.layers) for part, spec in specs.items()})
