@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line
+from edgeprune.cli.opening import Backend, Build, open_model
 
 if TYPE_CHECKING:
     from edgeprune_runtime import Answer, Model, View
@@ -39,7 +40,8 @@ def run(
     template: Annotated[bool, typer.Option(help="Wrap the question in the checkpoint's chat template.")] = True,
     show_tokens: Annotated[Path | None, typer.Option(help="Write a picture of the kept tokens (.png).")] = None,
     threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
-    backend: Annotated[str, typer.Option(help="auto or onnxruntime.")] = "auto",
+    backend: Backend = "auto",
+    build: Build = True,
     check: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Check every hash before the first answer.")
     ] = True,
@@ -47,13 +49,14 @@ def run(
 ) -> None:
     """Ask BUNDLE one or more questions about one or more pictures, or none."""
     with errors_as_one_line():
-        from edgeprune_runtime import Model, RequestError, Sampling
+        from edgeprune_runtime import RequestError, Sampling
 
         if show_tokens is not None and not image:
             raise RequestError("--show-tokens draws on a picture; give one with --image")
         sampling = Sampling(temperature, top_p, seed)
         answers = []
-        with Model.open(bundle, backend=backend, threads=threads, verify=check) as model:
+        with open_model(bundle, backend, threads=threads, verify=check, build=build) as model:
+            _say_backend(model, json)
             pictures: list[Path | None] = [*image] if image else [None]
             for number, picture in enumerate(pictures):
                 # For a method that looks at the question, what is drawn is what the first question keeps.
@@ -77,8 +80,18 @@ def run(
                             if not json:
                                 _after(answer)
         if json:
-            found = [_as_json(picture, question, answer) for picture, question, answer in answers]
+            chosen = {"backend": model.backend, "backend_why": model.backend_why}
+            found = [_as_json(picture, question, answer) | chosen for picture, question, answer in answers]
             emit(found[0] if len(found) == 1 else {"answers": found})
+
+
+def _say_backend(model: Model, json: bool) -> None:
+    """Which backend, and why none that is preferred; only where the bundle holds engines, so that a CPU user is left alone."""
+    from edgeprune_runtime.engine_sets import engine_folders
+
+    if not json and engine_folders(model.bundle.root):
+        why = f" ({model.backend_why})" if model.backend_why else ""
+        err.print(f"[dim]backend: {model.backend}{why}[/]", highlight=False, soft_wrap=True)
 
 
 def _draw(model: Model, picture: Path, view: View, path: Path) -> None:

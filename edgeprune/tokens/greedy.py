@@ -1,7 +1,8 @@
 """Choices that depend on the choices before: one loop with a constant number of rounds.
 
 Padding stands at a finite worst value and a chosen token at a worse one, so padding is reached only when no candidate is left and
-nothing is ever chosen twice. torch and ONNX both document that argmax takes the first of equals.
+nothing is ever chosen twice. torch and ONNX both document that argmax takes the first of equals. TensorRT has it for two dimensions and
+more only, and no loop in a loop; hence `[None]` and the blocks that are written out.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def least_alike(
 
     def step(i: Tensor, carry: Carry) -> Carry:
         (likeness,) = carry
-        return (take(torch.argmin(likeness), likeness),)
+        return (take(torch.argmin(likeness[None], dim=1)[0], likeness),)
 
     # Any start below every maximum and of no weight in a sum would do; no cosine is below -2.
     start = torch.where(candidate, -2.0 if join is torch.maximum else 0.0, _WORST)
@@ -92,5 +93,7 @@ def determinant(kernel: Tensor, itself: Tensor, candidate: Tensor, rounds: int) 
         left, turn, past = repeat(step, (left, turn, torch.zeros(tiles, size, tokens)), size)
         return rest - past.transpose(1, 2) @ past, left, turn
 
-    start = (kernel, itself, torch.full((tiles, tokens), rounds))
-    return repeat(block, start, -(-rounds // size))[2]
+    carry: Carry = (kernel, itself, torch.full((tiles, tokens), rounds))
+    for i in range(-(-rounds // size)):
+        carry = block(torch.tensor(i), carry)
+    return carry[2]

@@ -7,13 +7,12 @@ holds weights in memory. Shapes are integers from the start; `model()` checks th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from edgeprune.errors import ExportError
+from edgeprune_export.nodes import Nodes
 from edgeprune_export.weights import Stored
 from edgeprune_runtime.spec import GraphSpec, TensorSpec
 
@@ -28,14 +27,13 @@ _ELEMENT = {
 }
 
 
-class Graph:
-    """A graph under construction; values are named by strings, as in ONNX itself."""
+class Graph(Nodes):
+    """A graph under construction."""
 
     def __init__(self, name: str, *, weights_file: str) -> None:
+        super().__init__()
         self.name = name
         self._weights_file = weights_file
-        self._nodes: list[onnx.NodeProto] = []
-        self._initializers: dict[str, onnx.TensorProto] = {}
         self._inputs: list[TensorSpec] = []
         self._outputs: list[TensorSpec] = []
         self._declared: list[TensorSpec] = []
@@ -52,41 +50,10 @@ class Graph:
             self.node("Identity", [value], name=name)
         self._outputs.append(TensorSpec(name, dtype, tuple(shape)))
 
-    def node(
-        self,
-        op: str,
-        inputs: Sequence[str],
-        *,
-        name: str | None = None,
-        domain: str = "",
-        outputs: int = 1,
-        **attributes: Any,
-    ) -> str:
-        """Append a node and return its first output; further outputs are `<first>_1`, `<first>_2` ..."""
-        first = name or f"{op.lower()}_{len(self._nodes)}"
-        names = [first] + [f"{first}_{i}" for i in range(1, outputs)]
-        self._nodes.append(helper.make_node(op, list(inputs), names, name=first, domain=domain, **attributes))
-        return first
-
-    def named_outputs(
-        self, op: str, inputs: Sequence[str], names: Sequence[str], *, domain: str = "", **attributes: Any
-    ) -> None:
-        """Append a node whose outputs have given names ('' for one that is not wanted)."""
-        self._nodes.append(helper.make_node(op, list(inputs), list(names), name=names[0], domain=domain, **attributes))
-
     def declare(self, value: str, shape: Sequence[int], dtype: str = "float32") -> str:
         """State the shape of a vendor operator's output, which ONNX cannot infer, so that everything after it is checked."""
         self._declared.append(TensorSpec(value, dtype, tuple(shape)))
         return value
-
-    def constant(self, name: str, array: np.ndarray) -> str:
-        """A small tensor kept inside the graph file; equal names are stored once."""
-        if name not in self._initializers:
-            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
-        return name
-
-    def integers(self, *values: int) -> str:
-        return self.constant("i64_" + "_".join(str(v) for v in values), np.asarray(values, np.int64))
 
     def weight(self, stored: Stored) -> str:
         """Refer to a tensor of the shared weights file; equal names are referred to once."""

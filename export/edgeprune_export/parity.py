@@ -23,7 +23,7 @@ from edgeprune_export.pictures import fixed_pictures
 from edgeprune_runtime.backends import Backend, Session, backend
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.language import LanguageModel
-from edgeprune_runtime.prompt import Packed, Prompter, pack
+from edgeprune_runtime.prompt import Prompter, pack
 from edgeprune_runtime.spec import GraphSpec, ParityReport, SelectionSpec
 from edgeprune_runtime.vision import TOWER, Vision
 
@@ -36,7 +36,7 @@ def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: TokenPlan, advanc
     reads = union(METHODS[s.method].reads(plan) for s in bundle.manifest.selections if s.tower == TOWER)
     reference = EagerReference(checkpoint, reads)
     checks = Checks(LIMITS[bundle.manifest.precision])
-    pictures, engine, prompter = fixed_pictures(), _Mapped(backend()), Prompter(bundle)
+    pictures, engine, prompter = fixed_pictures(), Mapped(backend()), Prompter(bundle)
     vision = Vision(bundle, engine)
     table = bundle.tensor(bundle.manifest.language.embedding)
     vision.ask(np.asarray(table[prompter.content_ids(_PROMPT)], np.float32))
@@ -55,15 +55,15 @@ def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: TokenPlan, advanc
     return ParityReport(None, name, len(pictures), tuple(checks.made))
 
 
-class _Mapped:
+class Mapped:
     """A backend whose sessions keep their weights mapped: repacking them is for speed, changes no result, and costs the gate memory."""
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
         self.name = inner.name
 
-    def why_unavailable(self) -> str | None:
-        return self._inner.why_unavailable()
+        self.why_unavailable, self.zeros, self.part = inner.why_unavailable, inner.zeros, inner.part
+        self.write, self.read = inner.write, inner.read
 
     def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> Session:
         return self._inner.open(root, graph, resident=False)
@@ -92,7 +92,8 @@ def _language_case(
     )
     between = None if newline is None else np.asarray(bundle.tensor(newline), np.float32)
     embeds = language.compose(packed.ids, case.selected.visual, between)
-    chosen, first = _greedy(language, embeds, packed, manifest.language.image_token_id)
+    image_id = manifest.language.image_token_id
+    chosen, first = greedy(language, embeds, packed.positions, packed.next_position, image_id, _NEW_TOKENS)
     if full:
         eager = reference.full_logits(case.inputs, chosen)
     else:
@@ -108,13 +109,18 @@ def _language_case(
     checks.at_most(f"decode: greedy text of {len(chosen)} tokens", budget, gap, limits.greedy)
 
 
-def _greedy(language: LanguageModel, embeds: np.ndarray, packed: Packed, image_id: int) -> tuple[list[int], np.ndarray]:
-    """Chosen tokens and the first logits; ends after an image placeholder, which the reference would take for a picture."""
-    logits = language.prefill(embeds, packed.positions)
+def greedy(
+    language: LanguageModel, embeds: np.ndarray, positions: np.ndarray, following: int, image_id: int, tokens: int
+) -> tuple[list[int], np.ndarray]:
+    """Chosen tokens and the first logits; ends after an image placeholder, which the reference would take for a picture.
+
+    following: position of the first new token.
+    """
+    logits = language.prefill(embeds, positions)
     first = logits.copy()
     chosen = [int(np.argmax(logits))]
-    while len(chosen) < _NEW_TOKENS and chosen[-1] != image_id:
-        logits = language.step(chosen[-1], packed.next_position + len(chosen) - 1)
+    while len(chosen) < tokens and chosen[-1] != image_id:
+        logits = language.step(chosen[-1], following + len(chosen) - 1)
         chosen.append(int(np.argmax(logits)))
     return chosen, first
 

@@ -19,7 +19,7 @@ import msgspec
 
 from edgeprune.errors import ExportError
 from edgeprune_runtime.bundle import DIGEST, MANIFEST, sha256_of
-from edgeprune_runtime.spec import FileSpec, Manifest
+from edgeprune_runtime.spec import FileSpec, Manifest, Spec
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -71,10 +71,15 @@ def hashes(folder: Path, names: Iterable[str], advance: Callable[[], None]) -> d
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """The manifest, last of all files, after the file that holds its own digest (as `sha256sum --check` reads it)."""
+    """A bundle's manifest, last of all files."""
+    seal(folder, manifest, MANIFEST, DIGEST)
+
+
+def seal(folder: Path, manifest: Spec, name: str, digest: str) -> None:
+    """Write a manifest under `name`, after the file that holds its own digest (as `sha256sum --check` reads it)."""
     encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-    (folder / DIGEST).write_text(f"{hashlib.sha256(encoded).hexdigest()}  {MANIFEST}\n", encoding="ascii")
-    (folder / MANIFEST).write_bytes(encoded)
+    (folder / digest).write_text(f"{hashlib.sha256(encoded).hexdigest()}  {name}\n", encoding="ascii")
+    (folder / name).write_bytes(encoded)
 
 
 def publish(folder: Path, out: Path) -> None:

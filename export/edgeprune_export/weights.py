@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class WeightsWriter:
     def __getitem__(self, name: str) -> Stored:
         return self._stored[name]
 
-    def add(self, name: str, rows: Iterable[np.ndarray], dtype: str = "float32") -> Stored:
+    def add(self, name: str, rows: Iterable[np.ndarray], dtype: str | np.dtype[Any] = "float32") -> Stored:
         """Write arrays one after the other as one tensor, joined along axis 0, and return its place."""
         self._file.write(b"\0" * (-self._file.tell() % _ALIGN))
         offset = self._file.tell()
@@ -59,6 +60,6 @@ class WeightsWriter:
             leading, rest = leading + data.shape[0], data.shape[1:]
         if rest is None:
             raise ValueError(f"no rows for {name}")
-        stored = Stored(name, dtype, (leading, *rest), offset, self._file.tell() - offset)
+        stored = Stored(name, str(np.dtype(dtype)), (leading, *rest), offset, self._file.tell() - offset)
         self._stored[name] = stored
         return stored

@@ -11,6 +11,7 @@ EdgepruneError
 │   ├── PromptError      too long, wrong number of image placeholders
 │   └── BudgetError      a budget that the bundle does not hold
 ├── BackendUnavailable   a backend that cannot run here, and why
+│   └── EngineError      engines that are missing, stale or wrong for this device
 ├── MeasurementError     a report or data file that cannot be used
 └── MissingExtra         an optional dependency that is not installed
 
@@ -62,6 +63,10 @@ class BudgetError(RequestError):
 
 class BackendUnavailable(EdgepruneError):
     """The backend cannot run here; the message says why and what to do."""
+
+
+class EngineError(BackendUnavailable):
+    """Engines of a bundle are missing, stale or do not fit this device; building them again helps."""
 
 
 class MeasurementError(EdgepruneError):

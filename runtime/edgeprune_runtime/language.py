@@ -1,7 +1,7 @@
 """Drive the language model: chunked prefill, decode and head over one KV cache.
 
-All buffers are allocated once. Past and present of the cache are bound to the same arrays, so nothing is copied per token. The last
-chunk may hold rows beyond the prompt: the causal mask hides them and later positions overwrite them.
+All buffers are the backend's own and allocated once. Past and present of the cache are the same buffers, so nothing is copied per
+token. The last chunk may hold rows beyond the prompt: the causal mask hides them and later positions overwrite them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeprune_runtime.backends import Backend, Session
+from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.units import bytes_of
 
 
 class LanguageModel:
@@ -19,22 +20,23 @@ class LanguageModel:
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         spec = bundle.manifest.language
-        self._spec = spec
+        self._spec, self._backend = spec, backend
         self._table = bundle.tensor(spec.embedding)
-        shapes = [(1, groups, spec.capacity, spec.head_dim) for groups in spec.kv_heads for _ in ("key", "value")]
-        self._cache = [np.zeros(shape, np.float32) for shape in shapes]
-        self._hidden = np.zeros((1, spec.hidden), np.float32)
-        self._logits = np.zeros((1, spec.vocab), np.float32)
         resident = bundle.manifest.precision == "int8"
-        self._prefill = _Block(bundle, backend, "prefill", spec.chunk, self._cache, self._hidden, resident)
-        self._decode = _Block(bundle, backend, "decode", 1, self._cache, self._hidden, resident)
-        self._head: Session = backend.open(bundle.root, bundle.graph("head"), resident=resident)
-        self._head.bind({"hidden": self._hidden, "logits": self._logits})
+        prefill, decode, head = (
+            backend.open(bundle.root, bundle.graph(name), resident=resident) for name in ("prefill", "decode", "head")
+        )
+        stored = prefill.dtype("past_key_0")
+        shapes = [(1, groups, spec.capacity, spec.head_dim) for groups in spec.kv_heads for _ in ("key", "value")]
+        self.cache_bytes = sum(bytes_of(shape, stored) for shape in shapes)
+        cache = [backend.zeros(shape, stored) for shape in shapes]
+        hidden = backend.zeros((1, spec.hidden), "float32")
+        self._logits = backend.zeros((1, spec.vocab), "float32")
+        self._prefill = _Block(backend, prefill, spec.chunk, spec.hidden, cache, hidden)
+        self._decode = _Block(backend, decode, 1, spec.hidden, cache, hidden)
+        self._head = head
+        self._head.bind({"hidden": hidden, "logits": self._logits})
         self.length = 0
-
-    @property
-    def cache_bytes(self) -> int:
-        return sum(array.nbytes for array in self._cache)
 
     def embed(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Rows of the embedding table: [len(ids), D] float32."""
@@ -66,7 +68,7 @@ class LanguageModel:
 
     def _project(self) -> np.ndarray:
         self._head.run()
-        logits: np.ndarray = self._logits[0]
+        logits: np.ndarray = self._backend.read(self._logits)[0]
         return logits
 
 
@@ -74,22 +76,15 @@ class _Block:
     """A prefill or decode graph with its own small inputs and the shared cache."""
 
     def __init__(
-        self,
-        bundle: Bundle,
-        backend: Backend,
-        name: str,
-        rows: int,
-        cache: list[np.ndarray],
-        hidden: np.ndarray,
-        resident: bool,
+        self, backend: Backend, session: Session, rows: int, width: int, cache: list[Buffer], hidden: Buffer
     ) -> None:
-        self._session = backend.open(bundle.root, bundle.graph(name), resident=resident)
-        self._embeds = np.zeros((rows, bundle.manifest.language.hidden), np.float32)
-        self._positions = np.zeros((1, rows), np.int64)
-        self._row = np.zeros(1, np.int64)
-        self._last_index = np.zeros(1, np.int32)
-        self._total = np.zeros(1, np.int32)
-        buffers: dict[str, np.ndarray] = {
+        self._backend, self._session, self._rows = backend, session, rows
+        self._embeds = backend.zeros((rows, width), "float32")
+        self._positions = backend.zeros((1, rows), "int64")
+        self._numbers = np.zeros((1, rows), np.int64)
+        self._row = backend.zeros((1,), "int64")
+        self._last_index, self._total = (backend.zeros((1,), "int32") for _ in range(2))
+        buffers = {
             "embeds": self._embeds,
             "position_ids": self._positions,
             "row": self._row,
@@ -104,13 +99,15 @@ class _Block:
                 f"past_value_{i}": value,
                 f"present_value_{i}": value,
             }
-        self._session.bind(buffers)
+        session.bind(buffers)
 
     def run(self, embeds: np.ndarray, positions: np.ndarray, start: int) -> None:
-        rows, used = self._embeds.shape[0], len(embeds)
-        self._embeds[:used] = embeds
-        self._positions[0, :used] = positions
-        self._row[0] = used - 1
-        self._last_index[0] = start + rows - 1
-        self._total[0] = start + rows
+        """Queue the rows embeds [<= rows, D] at cache index `start`."""
+        write, used = self._backend.write, len(embeds)
+        write(self._embeds, embeds)
+        self._numbers[0, :used] = positions
+        write(self._positions, self._numbers)
+        write(self._row, np.asarray([used - 1], np.int64))
+        write(self._last_index, np.asarray([start + self._rows - 1], np.int32))
+        write(self._total, np.asarray([start + self._rows], np.int32))
         self._session.run()

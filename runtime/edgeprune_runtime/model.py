@@ -20,7 +20,7 @@ import numpy as np
 from edgeprune_runtime import choice
 from edgeprune_runtime.answers import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.anyres import tiles_from_image
-from edgeprune_runtime.backends import backend as find_backend
+from edgeprune_runtime.backends import choose
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import PromptError, RequestError
 from edgeprune_runtime.image import load_image
@@ -39,9 +39,10 @@ class Model:
     """An opened bundle. Not thread-safe: one request at a time."""
 
     def __init__(self, bundle: Bundle, *, backend: str = "auto", threads: int = 0) -> None:
-        engine = find_backend(backend, threads=threads)
+        chosen = choose(backend, threads=threads, root=bundle.root)
+        engine = chosen.backend
         self.bundle = bundle
-        self.backend = engine.name
+        self.backend, self.backend_why = engine.name, chosen.why
         self._manifest = bundle.manifest
         self._prompter = Prompter(bundle)
         self._vision = Vision(bundle, engine)

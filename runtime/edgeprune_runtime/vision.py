@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeprune_runtime.backends import Backend, Session
+from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.entropy import patch_entropy
 from edgeprune_runtime.errors import BundleError, RequestError
@@ -45,7 +45,7 @@ class Vision:
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         preprocess = bundle.manifest.preprocess
         self._bundle, self._backend, self._preprocess = bundle, backend, preprocess
-        self._pixels = np.zeros((1, 3, preprocess.tile_px, preprocess.tile_px), np.float32)
+        self._pixels = backend.zeros((1, 3, preprocess.tile_px, preprocess.tile_px), "float32")
         self._towers = {TOWER: _Tower(bundle, backend, TOWER, self._pixels)}
         host = {
             spec.name: spec
@@ -53,14 +53,15 @@ class Vision:
             for spec in bundle.graph(s.graph).inputs
             if spec.name in _HOST
         }
-        self._host = {name: np.zeros(spec.shape, np.dtype(spec.dtype)) for name, spec in host.items()}
-        self._entropy = self._host.get("entropy", np.zeros((0, preprocess.tokens_per_tile), np.float32))
+        self._host = {name: backend.zeros(spec.shape, spec.dtype) for name, spec in host.items()}
+        self._question_shape = host["question"].shape if "question" in host else (0, 0)
+        self._entropy = np.zeros(host["entropy"].shape if "entropy" in host else (0, 0), np.float32)
         self._selections: dict[str, _Selection] = {}
 
     @property
     def question_rows(self) -> int:
         """Question tokens that text-aware methods of this bundle can look at; 0 when it holds none."""
-        return len(self._host["question"]) if "question" in self._host else 0
+        return self._question_shape[0]
 
     def reads_question(self, selection: SelectionSpec) -> bool:
         """Whether this selection depends on the question."""
@@ -70,44 +71,52 @@ class Vision:
         """Run towers over tiles [3, P, P] float32; what they saw stays in the buffers until the next picture."""
         used = [self._tower(name) for name in dict.fromkeys(towers)]
         for t, pixels in enumerate(tiles):
-            self._pixels[0] = pixels
+            self._backend.write(self._pixels, pixels[None])
             for tower in used:
                 tower.run(t, layout)
             if t < len(self._entropy):
                 self._entropy[t] = patch_entropy(pixels, self._preprocess)
-        for name, value in (("slot", layout.slot), ("region", layout.region), ("mosaic", layout.mosaic)):
+        given = {"slot": layout.slot, "region": layout.region, "mosaic": layout.mosaic, "entropy": self._entropy}
+        for name, value in given.items():
             if name in self._host:
-                self._host[name][:] = value
+                self._backend.write(self._host[name], np.asarray(value))
 
     def ask(self, words: np.ndarray | None) -> None:
         """What methods that look at the question will see: embeddings [m, D] of its words, or none."""
         if not self.question_rows:
             return
-        rows, weight = self._host["question"], self._host["question_weight"]
-        rows[:], weight[:] = 0, 0
-        used = rows[:0] if words is None else words[: len(rows)]
-        rows[: len(used)] = used
-        weight[: len(used)] = 1 / max(len(used), 1)
+        rows = np.zeros(self._question_shape, np.float32)
+        weight = np.zeros(len(rows), np.float32)
+        used = 0 if words is None else min(len(words), len(rows))
+        if words is not None:
+            rows[:used] = words[:used]
+        weight[:used] = 1 / max(used, 1)
+        self._backend.write(self._host["question"], rows)
+        self._backend.write(self._host["question_weight"], weight)
 
     def seen(self, tower: str = TOWER) -> dict[str, np.ndarray]:
         """What this tower gave for all tiles and what the host adds, by name; valid until the next picture."""
-        return {**self._tower(tower).outputs, **self._host}
+        return {name: self._backend.read(buffer) for name, buffer in self._buffers(tower).items()}
+
+    def tower_outputs(self, tower: str = TOWER) -> frozenset[str]:
+        """Names of what this tower gives, without what the host adds."""
+        return frozenset(self._tower(tower).outputs)
 
     def encoded(self, selection: SelectionSpec) -> Encoded:
         """A copy of what this selection reads of the encoded picture, to select from again."""
-        seen = self.seen(selection.tower)
+        buffers = self._buffers(selection.tower)
         names = [spec.name for spec in self._bundle.graph(selection.graph).inputs]
-        return Encoded({name: seen[name].copy() for name in names if not name.startswith("question")})
+        return Encoded({n: self._backend.read(buffers[n]).copy() for n in names if not n.startswith("question")})
 
     def restore(self, selection: SelectionSpec, encoded: Encoded) -> None:
         """Put an encoded picture back into the buffers. Raises RequestError for one that another model made."""
-        seen = self.seen(selection.tower)
-        if any(name not in seen or seen[name].shape != value.shape for name, value in encoded.readings.items()):
+        buffers = self._buffers(selection.tower)
+        if any(n not in buffers or tuple(buffers[n].shape) != value.shape for n, value in encoded.readings.items()):
             raise RequestError(
                 "this View was made by another model, whose readings have other shapes; see the picture again"
             )
         for name, value in encoded.readings.items():
-            seen[name][:] = value
+            self._backend.write(buffers[name], value)
 
     def select(self, selection: SelectionSpec) -> Selected:
         """Keep and project K tokens of the encoded picture; fewer when it has fewer candidates."""
@@ -120,49 +129,55 @@ class Vision:
             self._towers[name] = _Tower(self._bundle, self._backend, name, self._pixels)
         return self._towers[name]
 
+    def _buffers(self, tower: str) -> dict[str, Buffer]:
+        return {**self._tower(tower).outputs, **self._host}
+
     def _opened(self, selection: SelectionSpec) -> _Selection:
-        graph, seen = self._bundle.graph(selection.graph), self.seen(selection.tower)
-        missing = sorted({spec.name for spec in graph.inputs} - seen.keys())
+        graph, buffers = self._bundle.graph(selection.graph), self._buffers(selection.tower)
+        missing = sorted({spec.name for spec in graph.inputs} - buffers.keys())
         if missing:
             raise BundleError(
                 f"{graph.name} of bundle {self._bundle.root} reads {missing[0]}, which {selection.tower} does not give; "
                 "export the bundle again"
             )
         session = self._backend.open(self._bundle.root, graph, resident=self._bundle.manifest.precision == "int8")
-        outputs = {spec.name: np.zeros(spec.shape, np.dtype(spec.dtype)) for spec in graph.outputs}
-        session.bind({**{spec.name: seen[spec.name] for spec in graph.inputs}, **outputs})
-        return _Selection(session, outputs["visual"], outputs["kept"])
+        outputs = {spec.name: self._backend.zeros(spec.shape, spec.dtype) for spec in graph.outputs}
+        session.bind({**{spec.name: buffers[spec.name] for spec in graph.inputs}, **outputs})
+        return _Selection(self._backend, session, outputs["visual"], outputs["kept"])
 
 
 class _Tower:
     """One tower graph and what it gave for each tile."""
 
-    def __init__(self, bundle: Bundle, backend: Backend, name: str, pixels: np.ndarray) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, name: str, pixels: Buffer) -> None:
         graph = bundle.graph(name)
         tiles = bundle.manifest.preprocess.tiles_max
-        self.outputs = {spec.name: np.zeros((tiles, *spec.shape[1:]), np.float32) for spec in graph.outputs}
-        inputs: dict[str, np.ndarray] = {"pixels": pixels}
+        self._backend = backend
+        self.outputs = {spec.name: backend.zeros((tiles, *spec.shape[1:]), spec.dtype) for spec in graph.outputs}
+        inputs = {"pixels": pixels}
         for spec in graph.inputs:
             if spec.name == "valid":
-                inputs["valid"] = np.zeros(spec.shape, np.float32)
+                inputs["valid"] = backend.zeros(spec.shape, spec.dtype)
         self._valid = inputs.get("valid")
         self._session = backend.open(bundle.root, graph, resident=bundle.manifest.precision == "int8")
         self._session.bind(inputs)
 
     def run(self, tile: int, layout: Layout) -> None:
         if self._valid is not None:
-            self._valid[0] = layout.slot[tile] >= 0
-        self._session.bind({name: buffer[tile : tile + 1] for name, buffer in self.outputs.items()})
+            self._backend.write(self._valid, (layout.slot[tile] >= 0)[None].astype(np.float32))
+        self._session.bind({name: self._backend.part(buffer, tile) for name, buffer in self.outputs.items()})
         self._session.run()
 
 
 @dataclass(frozen=True)
 class _Selection:
+    backend: Backend
     session: Session
-    visual: np.ndarray
-    kept: np.ndarray
+    visual: Buffer
+    kept: Buffer
 
     def run(self) -> Selected:
         self.session.run()
-        count = int(np.count_nonzero(self.kept >= 0))
-        return Selected(self.visual[:count].copy(), self.kept[:count].copy())
+        kept = self.backend.read(self.kept)
+        count = int(np.count_nonzero(kept >= 0))
+        return Selected(self.backend.read(self.visual)[:count].copy(), kept[:count].copy())

@@ -12,6 +12,7 @@ import pytest
 
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.backends import backend
+from edgeprune_runtime.backends.host import HostMemory
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.spec import GraphSpec
 from tests.exports import CHUNK
@@ -92,20 +93,23 @@ def test_later_rows_of_a_chunk_change_nothing(language: LanguageModel) -> None:
 
 
 @dataclass
-class Recording:
+class Recording(HostMemory):
     """A backend that executes nothing and remembers what it was given."""
 
     name: str = "recording"
     bound: dict[str, list[Mapping[str, np.ndarray]]] = field(default_factory=dict)
     runs: list[tuple[str, dict[str, int]]] = field(default_factory=list)
 
-    def why_unavailable(self) -> str | None:
+    def why_unavailable(self, root: Path | None = None) -> str | None:
         return None
 
     def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> Any:
         recording, calls = self, self.bound.setdefault(graph.name, [])
 
         class Session:
+            def dtype(self, name: str) -> str:
+                return "float32"
+
             def bind(self, buffers: Mapping[str, np.ndarray]) -> None:
                 assert set(buffers) <= {spec.name for spec in (*graph.inputs, *graph.outputs)}
                 calls.append(dict(buffers))

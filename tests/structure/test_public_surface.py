@@ -22,6 +22,7 @@ TREE = {
     "PromptError": "RequestError",
     "BudgetError": "RequestError",
     "BackendUnavailable": "EdgepruneError",
+    "EngineError": "BackendUnavailable",
     "MeasurementError": "EdgepruneError",
     "MissingExtra": "EdgepruneError",
 }

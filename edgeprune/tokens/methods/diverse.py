@@ -28,14 +28,14 @@ def _divprune(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
     place = torch.arange(real.shape[0])
     other = real & (place != place[:, None])
     nearest = torch.where(other, cosine, -2.0).amax(dim=1)
-    return _chosen(seen, keep, cosine, torch.argmin(torch.where(real, nearest, 2.0)), torch.maximum)
+    return _chosen(seen, keep, cosine, torch.argmin(torch.where(real, nearest, 2.0)[None], dim=1)[0], torch.maximum)
 
 
 def _pivot(seen: Seen, plan: TokenPlan) -> Tensor:
     """The thumbnail's token with the highest class attention, []; another tile's where the thumbnail has none."""
     attention = score.cls_mean(seen, plan.feature_layer)
     elsewhere = 2.0 * (torch.arange(attention.shape[0]) > 0)[:, None]  # more than any attention
-    return torch.argmax(torch.where(score.candidates(seen), attention - elsewhere, -4.0).flatten())
+    return torch.argmax(torch.where(score.candidates(seen), attention - elsewhere, -4.0).flatten()[None], dim=1)[0]
 
 
 def _todre(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:

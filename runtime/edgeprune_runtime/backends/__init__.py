@@ -1,53 +1,109 @@
-"""Backends: what executes a graph. A backend is one file here and one line in the table below."""
+"""Backends: what executes a graph. A backend is one file here and one line in the table below.
+
+A backend also owns the memory that its sessions read and write: numpy arrays on the CPU, device memory elsewhere. Drivers of graphs (vision,
+language) never look into a buffer; they write, run and read, in that order, on one stream.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from edgeprune_runtime.errors import BackendUnavailable
 from edgeprune_runtime.spec import GraphSpec
 
-_BACKENDS = {"onnxruntime": "edgeprune_runtime.backends.onnxruntime_cpu"}
+#: In order of preference: `auto` takes the first that can run a bundle.
+_BACKENDS = {
+    "tensorrt": "edgeprune_runtime.backends.tensorrt",
+    "tensorrt_rtx": "edgeprune_runtime.backends.tensorrt",
+    "onnxruntime_cuda": "edgeprune_runtime.backends.onnxruntime_gpu",
+    "onnxruntime_tensorrt": "edgeprune_runtime.backends.onnxruntime_gpu",
+    "onnxruntime": "edgeprune_runtime.backends.onnxruntime_cpu",
+}
+Buffer = Any
+"""A backend's own kind of memory of a fixed type and shape: opaque to everybody else."""
 
 
 class Session(Protocol):
     """An opened graph. Buffers are bound once; `run` reads and writes them in place and allocates nothing of its own."""
 
-    def bind(self, buffers: Mapping[str, np.ndarray]) -> None: ...
+    def dtype(self, name: str) -> str:
+        """Element type of an input or output of the bundle's graph, as this session wants it bound."""
+        ...
 
-    def run(self) -> None: ...
+    def bind(self, buffers: Mapping[str, Buffer]) -> None:
+        """Attach buffers of the same backend by name of the bundle's graph; they stay in use until others are bound."""
+        ...
+
+    def run(self) -> None:
+        """Run, or queue the run on the backend's stream: only `read` waits."""
+        ...
 
 
 class Backend(Protocol):
     name: str
 
-    def why_unavailable(self) -> str | None:
-        """None when usable; otherwise one sentence for the user."""
+    def why_unavailable(self, root: Path | None = None) -> str | None:
+        """None when usable, for the bundle in `root` if one is given; otherwise one sentence for the user."""
         ...
 
     def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> Session:
         """Open a graph. `resident` asks for a private, rearranged copy of its weights where that makes it faster."""
         ...
 
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Buffer:
+        """A new buffer, zeroed."""
+        ...
 
-def backend(name: str = "auto", *, threads: int = 0) -> Backend:
-    """The named backend, or the first usable one. threads=0 lets the backend choose."""
-    names = list(_BACKENDS) if name == "auto" else [name]
-    reasons = []
-    for candidate in names:
-        if candidate not in _BACKENDS:
-            raise BackendUnavailable(f"unknown backend {candidate!r}; known: auto, {', '.join(_BACKENDS)}")
-        made: Backend = import_module(_BACKENDS[candidate]).create(threads)
-        reason = made.why_unavailable()
+    def part(self, buffer: Buffer, row: int) -> Buffer:
+        """The buffer of one row, [1, ...], inside `buffer`."""
+        ...
+
+    def write(self, buffer: Buffer, value: np.ndarray) -> None:
+        """Put `value` into the first rows of the buffer. The array may be changed afterwards."""
+        ...
+
+    def read(self, buffer: Buffer) -> np.ndarray:
+        """What the buffer holds after all runs so far, valid until the next run or write."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, and why none that is preferred to it: "" for the first, or where it was asked for."""
+
+    backend: Backend
+    why: str
+
+
+def backend(name: str = "onnxruntime", *, threads: int = 0) -> Backend:
+    """The named backend; the default is the reference that every other is held against. threads=0 lets the backend choose."""
+    return choose(name, threads=threads).backend
+
+
+def choose(name: str = "auto", *, threads: int = 0, root: Path | None = None) -> Choice:
+    """The named backend, or the first that can run the bundle in `root`. Raises BackendUnavailable with a reason per candidate."""
+    reasons: list[str] = []
+    for candidate in _BACKENDS if name == "auto" else [name]:
+        made = created(candidate, threads)
+        reason = made.why_unavailable(root)
         if reason is None:
-            return made
+            return Choice(made, "; ".join(reasons))
         reasons.append(f"{candidate}: {reason}")
     raise BackendUnavailable("; ".join(reasons))
+
+
+def created(name: str, threads: int = 0) -> Backend:
+    """The named backend, usable or not."""
+    if name not in _BACKENDS:
+        raise BackendUnavailable(f"unknown backend {name!r}; known: auto, {', '.join(_BACKENDS)}")
+    made: Backend = import_module(_BACKENDS[name]).create(name, threads)
+    return made
 
 
 def names() -> tuple[str, ...]:

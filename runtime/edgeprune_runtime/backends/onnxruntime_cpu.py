@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeprune_runtime.backends.host import HostMemory
 from edgeprune_runtime.errors import BackendUnavailable, BundleError
 from edgeprune_runtime.spec import GraphSpec
 
@@ -39,6 +40,9 @@ class OnnxRuntimeSession:
         self._outputs = {spec.name: spec for spec in graph.outputs}
         self._alive: dict[str, object] = {}
 
+    def dtype(self, name: str) -> str:
+        return (self._inputs.get(name) or self._outputs[name]).dtype
+
     def bind(self, buffers: Mapping[str, np.ndarray]) -> None:
         """Bind host arrays by name; they must match the graph exactly and stay unmoved while bound."""
         import onnxruntime as ort
@@ -60,13 +64,13 @@ class OnnxRuntimeSession:
         self._session.run_with_iobinding(self._binding)
 
 
-class OnnxRuntimeCpu:
+class OnnxRuntimeCpu(HostMemory):
     name = "onnxruntime"
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
 
-    def why_unavailable(self) -> str | None:
+    def why_unavailable(self, root: Path | None = None) -> str | None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -82,5 +86,5 @@ class OnnxRuntimeCpu:
         return OnnxRuntimeSession(root / graph.file, graph, self._threads, resident)
 
 
-def create(threads: int) -> OnnxRuntimeCpu:
+def create(name: str, threads: int) -> OnnxRuntimeCpu:
     return OnnxRuntimeCpu(threads)

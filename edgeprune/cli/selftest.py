@@ -1,0 +1,50 @@
+"""edgeprune selftest: does a backend really work on this device."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.opening import Backend
+
+_MARKS = {"passed": "[green]passed [/]", "failed": "[red]failed [/]", "skipped": "[yellow]skipped[/]"}
+
+
+def selftest(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A bundle of your own. [default: a tiny one that comes with edgeprune]")
+    ] = None,
+    backend: Backend = "auto",
+    record: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write steps, numbers and environment as JSON.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Try a backend on this device: build engines, hold them against the CPU's answers, capture graphs, take times and energy."""
+    from edgeprune.cli.build import need
+
+    with errors_as_one_line(), tempfile.TemporaryDirectory(prefix="edgeprune-selftest-") as folder:
+        need()
+        import msgspec
+
+        from edgeprune_export.engines.selftest import selftest as steps
+        from edgeprune_profiles import write_whole
+        from edgeprune_runtime.meters.environment import environment
+
+        done = []
+        for step in steps(bundle, backend, Path(folder), track):
+            done.append(step)
+            if not json:
+                out.print(f"{_MARKS[step.outcome]} {step.name}: {step.detail}", highlight=False, soft_wrap=True)
+        good = all(step.outcome != "failed" for step in done)
+        found = {"ok": good, "backend": backend, "steps": done, "environment": environment()}
+        if record is not None:
+            write_whole(record, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        if json:
+            emit(found)
+    if not good:
+        raise typer.Exit(1)

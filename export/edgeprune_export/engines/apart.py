@@ -1,0 +1,83 @@
+"""Build one engine in a process of its own, whose memory is gone when it ends: the low-memory way."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from edgeprune.errors import ExportError
+from edgeprune_export.engines.builder import BuildFlags, build_engine
+from edgeprune_export.engines.timing_cache import TimingCache
+from edgeprune_runtime.backends import tensorrt_api
+from edgeprune_runtime.backends.tensorrt_api import TensorRt
+
+
+def build_apart(
+    trt: TensorRt,
+    source: Path,
+    engine: Path,
+    *,
+    capabilities: tuple[str, ...],
+    rows: tuple[int, ...],
+    flags: BuildFlags,
+    cache: TimingCache | None,
+    advance: Callable[[], None],
+) -> float:
+    """As `build_engine`. Raises ExportError also when the process is killed, as the kernel does when memory runs out."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_work, args=(there, trt.api.module, source, engine, capabilities, rows, flags, cache), daemon=True
+    )
+    process.start()
+    there.close()
+    outcome: float | str | None = None
+    try:
+        while True:
+            said = here.recv()
+            if said is None:
+                advance()
+            else:
+                outcome = said
+    except EOFError:
+        process.join()
+    finally:
+        if process.is_alive():
+            process.terminate()
+            process.join()
+    if isinstance(outcome, float):
+        return outcome
+    engine.unlink(missing_ok=True)
+    reason = (
+        outcome
+        or f"its process ended with exit code {process.exitcode}, which often means that memory ran out; close other programs"
+    )
+    raise ExportError(f"{source.name} was not built: {reason}")
+
+
+def _work(
+    pipe: Connection,
+    module: str,
+    source: Path,
+    engine: Path,
+    capabilities: tuple[str, ...],
+    rows: tuple[int, ...],
+    flags: BuildFlags,
+    cache: TimingCache | None,
+) -> None:
+    try:
+        seconds = build_engine(
+            tensorrt_api.load(module),
+            source,
+            engine,
+            capabilities=capabilities,
+            rows=rows,
+            flags=flags,
+            cache=cache,
+            advance=lambda: pipe.send(None),
+        )
+        pipe.send(seconds)
+    except ExportError as error:
+        pipe.send(str(error))

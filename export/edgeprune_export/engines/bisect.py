@@ -1,0 +1,198 @@
+"""Which tensor of an engine is the first to go astray: engines that end in ever other tensors of the same graph, halving the stretch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from edgeprune_export.engines.builder import BuildFlags, build_engine
+from edgeprune_export.engines.dialect import DIALECTS
+from edgeprune_export.engines.lower import Weights, lower
+from edgeprune_export.engines.prepare import LANGUAGE, WEIGHTS, source_model
+from edgeprune_export.engines.rows import static
+from edgeprune_export.parity_checks import relative, typical
+from edgeprune_export.weights import WeightsWriter
+from edgeprune_runtime.backends import tensorrt_api
+from edgeprune_runtime.backends.tensorrt import TensorRtBackend
+from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.engine_spec import EngineSet
+from edgeprune_runtime.errors import EdgepruneError
+from edgeprune_runtime.spec import GraphSpec, TensorSpec
+
+_NAMES = {TensorProto.FLOAT: "float32", TensorProto.INT64: "int64", TensorProto.INT32: "int32"}
+_NAMES |= {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16", TensorProto.BOOL: "bool"}
+
+
+def first_astray(
+    bundle: Bundle,
+    device: TensorRtBackend,
+    found: EngineSet,
+    lowered: Path,
+    engine: str,
+    inputs: Mapping[str, np.ndarray],
+    limit: float,
+) -> str:
+    """A sentence that names the first tensor whose difference passes `limit`, or says why none could be found."""
+    if not inputs:
+        return "It follows from differences of the tower within its limit; no single tensor is at fault"
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgeprune-bisect-") as folder:
+            return _search(bundle, device, found, lowered, engine, inputs, limit, Path(folder))
+    except EdgepruneError as error:
+        return f"The search for the tensor ended early ({error})"
+
+
+def _search(
+    bundle: Bundle,
+    device: TensorRtBackend,
+    found: EngineSet,
+    lowered: Path,
+    engine: str,
+    inputs: Mapping[str, np.ndarray],
+    limit: float,
+    folder: Path,
+) -> str:
+    rows = len(inputs["embeds"]) if engine == LANGUAGE else 0
+    mine = _fixed(onnx.load(lowered / f"{engine}.onnx", load_external_data=False), rows)
+    with WeightsWriter(folder / "float32.bin") as writer:
+        weights = Weights(bundle.path(bundle.manifest.weights_file), writer, "float32.bin")
+        exact = _fixed(lower(source_model(bundle, engine), DIALECTS[found.key.dialect], "float32", weights), rows)
+    fed = _inputs(mine, inputs, rows)
+    places = [name for name in _tensors(mine) if name in set(_tensors(exact))]
+    expected = _on_host(exact, places, fed, folder)
+    places = [name for name in places if np.isfinite(expected[name]).all() and typical(expected[name]) > 0]
+    probe = _Probe(device, found, lowered, mine, fed, folder)
+    low, high = 0, len(places) - 1
+    tried: dict[int, float] = {}
+
+    def astray(place: int) -> bool:
+        tried[place] = relative(probe.tensor(places[place]).astype(np.float32), expected[places[place]], typical)
+        return not tried[place] <= limit
+
+    if not astray(high):
+        return f"With these inputs alone the engine agrees up to {places[high]!r}, so the state of an earlier run may be at fault"
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if astray(middle) else (middle + 1, high)
+    made_by = next(node for node in mine.graph.node if places[low] in node.output)
+    return f"The first tensor to go astray is {places[low]!r} ({made_by.op_type}) of {engine}, by {tried[low]:.3g}"
+
+
+class _Probe:
+    """Builds an engine that ends in a tensor, and runs it."""
+
+    def __init__(
+        self,
+        device: TensorRtBackend,
+        found: EngineSet,
+        lowered: Path,
+        model: onnx.ModelProto,
+        inputs: Mapping[str, np.ndarray],
+        folder: Path,
+    ) -> None:
+        self._device, self._found, self._model, self._inputs, self._folder = device, found, model, inputs, folder
+        self._trt = tensorrt_api.load(found.key.runtime)
+        self._count = 0
+        (folder / WEIGHTS).symlink_to((lowered / WEIGHTS).resolve())
+
+    def tensor(self, name: str) -> np.ndarray:
+        self._count += 1
+        label = f"probe-{self._count}"
+        model, path = _ending_in(self._model, name), self._folder / f"{label}.onnx"
+        onnx.save(model, path)
+        engine = path.with_suffix(".engine")
+        flags = BuildFlags("low_memory" in self._found.key.flags)
+        build_engine(self._trt, path, engine, capabilities=(), rows=(), flags=flags, cache=None, advance=lambda: None)
+        graph = GraphSpec(label, path.name, _specs(model.graph.input), _specs(model.graph.output), 0)
+        session = self._device.session(engine, graph)
+        buffers = {
+            spec.name: self._device.zeros(spec.shape, session.dtype(spec.name))
+            for spec in (*graph.inputs, *graph.outputs)
+        }
+        session.bind(buffers)
+        for spec in graph.inputs:
+            if spec.name in self._inputs:
+                self._device.write(buffers[spec.name], self._inputs[spec.name])
+        session.run()
+        found: np.ndarray = self._device.read(buffers[name]).copy()
+        return found
+
+
+def _fixed(model: onnx.ModelProto, rows: int) -> onnx.ModelProto:
+    return static(model, rows) if rows else model
+
+
+def _inputs(model: onnx.ModelProto, given: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+    """Values for all inputs: those given; for a language model an empty cache, and the last row asked for."""
+    first = {
+        "row": np.asarray([rows - 1]),
+        "total": np.asarray([rows], np.int32),
+        "last_index": np.asarray([rows - 1], np.int32),
+    }
+    found = {}
+    for spec in _specs(model.graph.input):
+        value = given.get(spec.name, first.get(spec.name, np.zeros(spec.shape)))
+        found[spec.name] = np.asarray(value).reshape(spec.shape)
+    return found
+
+
+def _tensors(model: onnx.ModelProto) -> list[str]:
+    """Floating-point values in the order in which they are made."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    known = {v.name for v in (*inferred.value_info, *inferred.output) if v.type.tensor_type.elem_type in floats}
+    return [name for node in model.graph.node for name in node.output if name in known]
+
+
+def _ending_in(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The part of the model that makes `name`, its only output."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    info = next(v for v in (*inferred.value_info, *inferred.output) if v.name == name)
+    needed, nodes = {name}, []
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            nodes.append(node)
+            needed |= set(node.input)
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    del part.graph.node[:], part.graph.output[:], part.graph.input[:], part.graph.initializer[:]
+    part.graph.node.extend(reversed(nodes))
+    part.graph.output.append(info)
+    part.graph.input.extend(v for v in model.graph.input if v.name in needed)
+    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
+    return part
+
+
+def _on_host(
+    model: onnx.ModelProto, names: list[str], inputs: Mapping[str, np.ndarray], folder: Path
+) -> dict[str, np.ndarray]:
+    """All named tensors of the float32 model, by ONNX Runtime."""
+    import onnxruntime
+
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    known = {v.name: v for v in (*inferred.value_info, *inferred.output)}
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    del probed.graph.output[:]
+    probed.graph.output.extend(known[name] for name in names)
+    onnx.save(probed, folder / "reference.onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(folder / "reference.onnx"), options, providers=["CPUExecutionProvider"])
+    types = {spec.name: spec.dtype for spec in _specs(probed.graph.input)}
+    fed = {name: inputs[name].astype(types[name]) for name in types}
+    return dict(zip(names, session.run(names, fed), strict=True))
+
+
+def _specs(values: object) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            v.name, _NAMES[v.type.tensor_type.elem_type], tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
+        )
+        for v in values  # type: ignore[attr-defined]
+    )

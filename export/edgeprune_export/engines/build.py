@@ -1,0 +1,168 @@
+"""Engines for one target as a sealed addition to a bundle: lowered, linted, estimated, built, gated, published, in this order."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import psutil
+
+from edgeprune_export.engines.apart import build_apart
+from edgeprune_export.engines.builder import STEPS, BuildFlags, build_engine
+from edgeprune_export.engines.dialect import DIALECTS
+from edgeprune_export.engines.estimate import Estimate, estimate, require_room
+from edgeprune_export.engines.gate import check_engines
+from edgeprune_export.engines.lint import LintTarget
+from edgeprune_export.engines.prepare import WEIGHTS, Prepared, prepare, require_clean, sources
+from edgeprune_export.engines.target import Runtime, Target
+from edgeprune_export.engines.timing_cache import timing_cache
+from edgeprune_export.options import Track, silent
+from edgeprune_export.seal import hashes, publish, seal, staging
+from edgeprune_runtime.backends import tensorrt_api
+from edgeprune_runtime.backends.device import DeviceBackend
+from edgeprune_runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu
+from edgeprune_runtime.backends.tensorrt import TensorRtBackend
+from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.engine_sets import read_engine_set
+from edgeprune_runtime.engine_spec import (
+    ENGINE_DIGEST,
+    ENGINE_MANIFEST,
+    ENGINE_SCHEMA,
+    ENGINES,
+    LOWERED_KEY,
+    EngineKey,
+    EngineSet,
+    EngineSpec,
+    GateReport,
+)
+
+Precision = Literal["fp16", "bf16", "fp32"]
+Say = Callable[[Estimate], None]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """precision: of matrix products. dialect: None takes what the library takes best. gate: hold engines against the float32 graphs."""
+
+    precision: Precision = "fp16"
+    dialect: str | None = None
+    flags: BuildFlags = field(default_factory=BuildFlags)
+    gate: bool = True
+    force: bool = False
+    command: str = "edgeprune_export.engines.build"
+
+
+def build(
+    root: Path, target: Target, options: BuildOptions, *, track: Track = silent, say: Say = lambda needed: None
+) -> tuple[Path, EngineSet]:
+    """Build all engines of the bundle in `root`; returns their folder. Nothing is left behind on any error.
+
+    say: told what the build will need before it starts. Raises BundleError, BackendUnavailable, ExportError or ParityError.
+    """
+    bundle = Bundle.open(root)
+    device = None if target.ahead_of_time else device_backend(target.runtime)
+    key = _key(target, options, device)
+    out = root / ENGINES / f"{key.runtime}-{key.version}-{'+'.join(key.capabilities)}-{key.precision}".replace(" ", "")
+    with staging(out, force=options.force, marker=ENGINE_MANIFEST) as folder:
+        lowered = folder / "lowered"
+        lowered.mkdir()
+        with track("lowering graphs", len(sources(bundle))) as advance:
+            prepared = list(prepare(bundle, DIALECTS[key.dialect], options.precision, lowered, advance))
+        if target.runtime == "onnxruntime":
+            engines = tuple(_moved(one, folder) for one in prepared)
+            (lowered / WEIGHTS).rename(folder / WEIGHTS)
+        else:
+            engines = _engines(prepared, folder, key, target, options, track, say)
+        files = [path.name for path in folder.iterdir() if path.is_file()]
+        found = EngineSet(
+            schema=ENGINE_SCHEMA,
+            graphs=_hashes_of_graphs(bundle),
+            key=key,
+            engines=engines,
+            files=hashes(folder, files, lambda: None),
+            gate=GateReport(_skipped(target, options, device)),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            command=options.command,
+        )
+        if device is not None and found.gate.skipped is None:
+            found = msgspec.structs.replace(found, gate=check_engines(bundle, device, folder, found, lowered, track))
+        shutil.rmtree(lowered)
+        seal(folder, found, ENGINE_MANIFEST, ENGINE_DIGEST)
+        publish(folder, out)
+    return out, read_engine_set(out, verify=False)
+
+
+def device_backend(runtime: Runtime) -> DeviceBackend:
+    """The backend that runs what is built for a runtime."""
+    return OnnxRuntimeGpu("onnxruntime_cuda") if runtime == "onnxruntime" else TensorRtBackend(runtime)
+
+
+def _key(target: Target, options: BuildOptions, device: DeviceBackend | None) -> EngineKey:
+    if target.runtime == "onnxruntime":
+        return msgspec.structs.replace(LOWERED_KEY, precision=options.precision)
+    trt = tensorrt_api.load(target.runtime)
+    ahead = EngineKey(target.runtime, trt.version, trt.api.dialect, "fp16", target.capabilities)
+    key = ahead if device is None else device.here()
+    dialect = options.dialect or trt.api.dialect
+    return msgspec.structs.replace(key, precision=options.precision, dialect=dialect, flags=options.flags.names)
+
+
+def _skipped(target: Target, options: BuildOptions, device: DeviceBackend | None) -> str | None:
+    if device is None:
+        return "built ahead of time, on another device than the one that will run it"
+    if target.runtime == "onnxruntime" and (reason := device.why_unavailable()) is not None:
+        return reason
+    return None if options.gate else "switched off by --no-gate"
+
+
+def _engines(
+    prepared: list[Prepared],
+    folder: Path,
+    key: EngineKey,
+    target: Target,
+    options: BuildOptions,
+    track: Track,
+    say: Say,
+) -> tuple[EngineSpec, ...]:
+    require_clean(prepared, _lint_target(target, key))
+    needed = estimate(prepared, len(key.capabilities), ahead_of_time=target.ahead_of_time)
+    say(needed)
+    require_room(needed, folder, psutil.virtual_memory().available, low_memory=options.flags.low_memory)
+    trt, made = tensorrt_api.load(target.runtime), []
+    make = build_apart if options.flags.low_memory else build_engine
+    with track("building engines", STEPS * len(prepared)) as advance:
+        for one in prepared:
+            file = f"{one.name}.engine"
+            seconds = make(
+                trt,
+                one.path,
+                folder / file,
+                capabilities=target.capabilities,
+                rows=one.rows,
+                flags=options.flags,
+                cache=timing_cache(key),
+                advance=advance,
+            )
+            made.append(EngineSpec(one.name, file, one.graphs, one.rows, round(seconds, 3)))
+    return tuple(made)
+
+
+def _moved(one: Prepared, folder: Path) -> EngineSpec:
+    """A lowered graph as it is."""
+    one.path.rename(folder / one.path.name)
+    return EngineSpec(one.name, one.path.name, one.graphs, one.rows)
+
+
+def _lint_target(target: Target, key: EngineKey) -> LintTarget:
+    name = {"tensorrt_rtx": "rtx"}.get(target.runtime, target.runtime)
+    return LintTarget(name, tensorrt_api.numbers_of(key.version), tuple(int(one[2:]) for one in key.capabilities))
+
+
+def _hashes_of_graphs(bundle: Bundle) -> dict[str, str]:
+    names = [*(g.file for g in bundle.manifest.graphs), bundle.manifest.weights_file]
+    return {name: bundle.manifest.files[name].sha256 for name in names}

@@ -1,0 +1,186 @@
+"""The gate of engines: on the device, against the bundle's own graphs on ONNX Runtime, on fixed pictures.
+
+Per picture and budget: every output of the tower, the kept indices from the same readings (identical for methods without near ties) and from
+the engine's own, projected tokens, the logits of the first token from the same prompt, and a greedy text in which the reference must agree with
+every choice. On a failure the first tensor that goes astray is looked for (`bisect.py`), and the engines are not sealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edgeprune.errors import ParityError
+from edgeprune_export.engines.bisect import first_astray
+from edgeprune_export.options import Track
+from edgeprune_export.parity import Mapped, greedy
+from edgeprune_export.parity_checks import relative, typical
+from edgeprune_export.pictures import fixed_pictures
+from edgeprune_runtime.anyres import tiles_from_image
+from edgeprune_runtime.backends import Backend, backend
+from edgeprune_runtime.backends.device import DeviceBackend
+from edgeprune_runtime.backends.tensorrt import TensorRtBackend
+from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.engine_spec import EngineSet, GateReport
+from edgeprune_runtime.language import LanguageModel
+from edgeprune_runtime.layout import layout_from_size
+from edgeprune_runtime.prompt import Prompter, pack
+from edgeprune_runtime.spec import ParityCheck, SelectionSpec
+from edgeprune_runtime.vision import Vision
+
+_PROMPT = "What is in the picture?"
+_TOKENS = 8
+Inputs = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Differences allowed, root mean square over root mean square; `kept`: least share of tokens in common; `gap`: of greedy logits."""
+
+    tower: float
+    kept: float
+    visual: float
+    logits: float
+    gap: float
+
+
+#: float16 has 11 bits, bfloat16 8; a product's error grows with depth. Limits catch what is broken; quality is for `edgeprune eval`.
+LIMITS = {
+    "fp32": Limits(tower=2e-3, kept=0.98, visual=2e-3, logits=5e-3, gap=0.01),
+    "fp16": Limits(tower=0.02, kept=0.9, visual=0.02, logits=0.03, gap=0.1),
+    "bf16": Limits(tower=0.15, kept=0.7, visual=0.15, logits=0.2, gap=0.5),
+}
+
+
+@dataclass
+class _Checks:
+    """What was compared. `failed` is the first check that did not pass: (engine, the inputs that show it)."""
+
+    made: list[ParityCheck] = field(default_factory=list)
+    failed: tuple[ParityCheck, str, Inputs] | None = None
+
+    def add(
+        self, engine: str, what: str, budget: str, value: float, limit: float, inputs: Inputs, *, least: bool = False
+    ) -> None:
+        passed = value >= limit if least else value <= limit
+        check = ParityCheck(f"{engine}: {what}", budget, value, limit, "at least" if least else "at most", passed)
+        self.made.append(check)
+        if not passed and self.failed is None:
+            self.failed = check, engine, inputs
+
+
+def check_engines(
+    bundle: Bundle, device: DeviceBackend, folder: Path, found: EngineSet, lowered: Path, track: Track
+) -> GateReport:
+    """Run the gate over engines that lie in `folder`. Raises ParityError with the first tensor that goes astray."""
+    device.use(bundle.root, folder, found)
+    host, limits, checks = Mapped(backend()), LIMITS[found.key.precision], _Checks()
+    pictures = fixed_pictures()
+    with track("engine gate", len(pictures)) as advance:
+        for _ in compare(bundle, host, device, limits, checks):
+            advance()
+    if checks.failed is not None:
+        check, engine, inputs = checks.failed
+        where = "Build for TensorRT to have the tensor at fault named"
+        if isinstance(device, TensorRtBackend):
+            where = first_astray(bundle, device, found, lowered, engine, inputs, limits.logits)
+        raise ParityError(
+            f"the engine differs from the bundle's graph in {check.name}"
+            f"{f' at budget {check.budget}' if check.budget else ''}: {check.value:.3g}, allowed {check.rule} {check.limit:g}. {where}. "
+            "Nothing was sealed. Try --precision bf16 or --dialect portable, and report it with this sentence"
+        )
+    return GateReport(None, tuple(checks.made))
+
+
+def compare(bundle: Bundle, host: Backend, device: Backend, limits: Limits, checks: _Checks) -> Iterator[None]:
+    """All checks, one step per picture."""
+    manifest, prompter = bundle.manifest, Prompter(bundle)
+    ours, theirs = (Vision(bundle, one) for one in (device, host))
+    languages = LanguageModel(bundle, device), LanguageModel(bundle, host)
+    words = languages[1].embed(prompter.content_ids(_PROMPT))
+    ids = prompter.ids(_PROMPT, images=1)
+    newline = None if manifest.language.newline is None else bundle.tensor(manifest.language.newline)
+    for picture in fixed_pictures():
+        layout = layout_from_size(picture.height, picture.width, manifest.preprocess)
+        tiles = tiles_from_image(picture, manifest.preprocess)
+        gated = [
+            s
+            for s in manifest.selections
+            if s.tiles in (None, layout.tiles) and s.method in (manifest.plan.method, "full")
+        ]
+        for vision in (ours, theirs):
+            vision.encode(tiles, layout, [s.tower for s in gated])
+            vision.ask(words)
+        _towers(ours, theirs, gated, tiles, checks, limits)
+        for selection in gated:
+            visual, kept = _selection(bundle, ours, theirs, selection, checks, limits)
+            policy = "all" if selection.method == "full" else manifest.plan.newline
+            packed = pack(ids, manifest.language.image_token_id, layout, kept, policy, manifest.plan.position_ids)
+            embeds = languages[1].compose(
+                packed.ids, visual, None if newline is None else np.asarray(newline, np.float32)
+            )
+            _language(bundle, languages, embeds, packed.positions, packed.next_position, selection, checks, limits)
+        yield
+
+
+def _towers(
+    ours: Vision, theirs: Vision, gated: list[SelectionSpec], tiles: np.ndarray, checks: _Checks, limits: Limits
+) -> None:
+    for tower in dict.fromkeys(s.tower for s in gated):
+        mine, reference = ours.seen(tower), theirs.seen(tower)
+        for name in mine:
+            if mine[name].dtype == np.float32 and name in ours.tower_outputs(tower):
+                value = relative(mine[name][: len(tiles)], reference[name][: len(tiles)], typical)
+                checks.add(tower, name, "", value, limits.tower, {"pixels": tiles[:1]})
+
+
+def _selection(
+    bundle: Bundle, ours: Vision, theirs: Vision, selection: SelectionSpec, checks: _Checks, limits: Limits
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare what is kept; returns the reference's own choice, for both language models to go on with."""
+    at, graph = selection.budget, selection.graph
+    reference = theirs.select(selection)
+    own = ours.select(selection)
+    readings, mine = theirs.encoded(selection), ours.encoded(selection)
+    ours.restore(selection, readings)
+    same = ours.select(selection)
+    ours.restore(selection, mine)
+    asked = {name: value.copy() for name, value in theirs.seen(selection.tower).items() if name.startswith("question")}
+    inputs = {**readings.readings, **asked}
+    checks.add(graph, "kept indices", at, _share(reference.kept, same.kept), 0.999, inputs, least=True)
+    checks.add(graph, "kept indices, own tower", at, _share(reference.kept, own.kept), limits.kept, {}, least=True)
+    shared = reference.kept == same.kept if reference.kept.shape == same.kept.shape else np.zeros(0, bool)
+    rows = relative(same.visual[shared], reference.visual[shared], typical) if shared.any() else 1.0
+    checks.add(graph, "projected tokens", at, rows, limits.visual, inputs)
+    return reference.visual, reference.kept
+
+
+def _language(
+    bundle: Bundle,
+    languages: tuple[LanguageModel, LanguageModel],
+    embeds: np.ndarray,
+    positions: np.ndarray,
+    following: int,
+    selection: SelectionSpec,
+    checks: _Checks,
+    limits: Limits,
+) -> None:
+    ours, theirs = languages
+    at, chunk = selection.budget, bundle.manifest.language.chunk
+    chosen, first = greedy(ours, embeds, positions, following, bundle.manifest.language.image_token_id, _TOKENS)
+    logits = theirs.prefill(embeds, positions).copy()
+    inputs = {"embeds": embeds[:chunk], "position_ids": positions[:chunk]}
+    checks.add("language", "logits of the first token", at, relative(first, logits, typical), limits.logits, inputs)
+    gaps = []
+    for step, token in enumerate(chosen):
+        gaps.append(float(logits.max() - logits[token]) / (typical(logits) or 1.0))
+        if step + 1 < len(chosen):
+            logits = theirs.step(token, following + step)
+    checks.add("language", f"greedy text of {len(chosen)} tokens", at, max(gaps), limits.gap, inputs)
+
+
+def _share(expected: np.ndarray, kept: np.ndarray) -> float:
+    return float(np.intersect1d(expected, kept).size / max(1, len(expected), len(kept)))

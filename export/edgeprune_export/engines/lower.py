@@ -1,0 +1,281 @@
+"""Lower a bundle's graph to what an engine builder takes: standard operators only, precision written into the graph.
+
+A bundle's graphs use ONNX Runtime's contributed operators in float32 (or int8). Each of these has one rule per dialect (`dialect.py`);
+every other node is kept. Matrix products and attention run in `kind` (float16, bfloat16 or float32), everything between them stays in
+float32: residual streams, norms and the methods' arithmetic cost little and overflow in half precision. Weights are converted once into a
+weights file of their own that all lowered graphs share. The number of new positions may be symbolic (`rows.py`), so rules never use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeprune.errors import ExportError
+from edgeprune_export.nodes import Nodes
+from edgeprune_export.weights import Stored, WeightsWriter
+
+Kind = Literal["float16", "bfloat16", "float32"]
+Dim = int | str
+Rule = Callable[["Lowering", onnx.NodeProto], None]
+ELEMENT = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+    "int8": TensorProto.INT8,
+}
+#: The largest finite number that is subtracted from masked scores: float16's own, so that it is the same in every kind.
+MASKED = -65504.0
+_ROWS_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Operators that a family of builders takes: an opset, and the rules that lead there. Operators without a rule are kept.
+
+    domains: of contributed operators that may stay.
+    """
+
+    name: str
+    opset: int
+    ir_version: int
+    rules: Mapping[tuple[str, str], Rule]
+    domains: tuple[str, ...] = ()
+
+
+class Weights:
+    """The bundle's weights file, read a block of rows at a time, and the lowered graphs' own, in which a tensor is written once per kind."""
+
+    def __init__(self, source: Path, writer: WeightsWriter, file: str) -> None:
+        self.file = file
+        self._source, self._writer = source, writer
+
+    def converted(self, tensor: onnx.TensorProto, kind: str) -> Stored:
+        """The stored tensor in `kind`."""
+        name = f"{tensor.name}.{kind}"
+        return (
+            self._writer[name]
+            if name in self._writer
+            else self._writer.add(name, self._blocks(tensor, kind), _numpy(kind))
+        )
+
+    def _blocks(self, tensor: onnx.TensorProto, kind: str) -> Iterator[np.ndarray]:
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        shape, offset = tuple(tensor.dims), int(place.get("offset", 0))
+        rows = np.memmap(self._source, dtype, "r", offset, shape)
+        step = max(1, _ROWS_BYTES // max(1, rows.nbytes // max(1, len(rows))))
+        for start in range(0, len(rows), step):
+            block = np.asarray(rows[start : start + step])
+            yield block if np.dtype(_numpy(kind)) == block.dtype else _checked(block, kind, tensor.name)
+
+
+class Lowering(Nodes):
+    """One graph on its way into a dialect; rules append nodes and keep the names of the source's values."""
+
+    def __init__(self, source: onnx.ModelProto, dialect: Dialect, kind: Kind, weights: Weights) -> None:
+        super().__init__("lowered.")
+        self.kind: Kind = kind
+        self._dialect, self._weights = dialect, weights
+        self.name = source.graph.name
+        self._stored = {t.name: t for t in source.graph.initializer if t.data_location == TensorProto.EXTERNAL}
+        self._small = {t.name: t for t in source.graph.initializer if t.name not in self._stored}
+        self._inputs = {value.name: value for value in source.graph.input}
+        self._outputs = {value.name: value for value in source.graph.output}
+        self._shapes, self._elements = _inferred(source)
+        self._made: dict[str, str] = {}
+        for node in source.graph.node:
+            rule = dialect.rules.get((node.domain, node.op_type))
+            if rule is None:
+                self.keep(node)
+            else:
+                rule(self, node)
+
+    def keep(self, node: onnx.NodeProto) -> None:
+        """Append a node as it is."""
+        for name in node.input:
+            if name in self._stored:
+                self.stored(name, "float32", name)
+        self._nodes.append(node)
+
+    def shape(self, value: str) -> tuple[Dim, ...]:
+        """Dimensions of a value of the source; a symbolic one is a string."""
+        return self._shapes[value]
+
+    def element(self, value: str) -> int:
+        """The ONNX element type of a value of the source; 0 where it is not known."""
+        return self._elements.get(value, 0)
+
+    def width(self, value: str) -> int:
+        """The last dimension, which is never symbolic."""
+        last = self._shapes[value][-1]
+        if not isinstance(last, int):
+            raise ExportError(
+                f"graph {self.name}: the last dimension of {value!r} is not known; export the bundle again"
+            )
+        return last
+
+    def is_stored(self, value: str) -> bool:
+        """Whether the value is a tensor of the bundle's weights file."""
+        return value in self._stored
+
+    def stored(self, value: str, kind: str, name: str | None = None) -> str:
+        """A tensor of the weights file, in `kind`, as an initializer."""
+        name = name or f"{value}.{kind}"
+        if name not in self._initializers:
+            place = self._weights.converted(self._stored[value], kind)
+            tensor = TensorProto(name=name, data_type=ELEMENT[kind], dims=place.shape)
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, entry in (("location", self._weights.file), ("offset", place.offset), ("length", place.nbytes)):
+                tensor.external_data.add(key=key, value=str(entry))
+            self._initializers[name] = tensor
+        return name
+
+    def half(self, value: str) -> str:
+        """The value in `kind`; cast once."""
+        if self.is_stored(value):
+            return self.stored(value, self.kind)
+        if self.kind == "float32":
+            return value
+        return self.once(
+            f"{value}.{self.kind}", lambda name: self.node("Cast", [value], name=name, to=ELEMENT[self.kind])
+        )
+
+    def full(self, value: str, name: str) -> str:
+        """A value of `kind` in float32, published under `name`."""
+        if self.kind == "float32":
+            return self.node("Identity", [value], name=name)
+        return self.node("Cast", [value], name=name, to=TensorProto.FLOAT)
+
+    def scalar(self, number: float, kind: str) -> str:
+        """A constant of rank 0."""
+        array = np.asarray(number, np.float32).astype(_numpy(kind))
+        return self.constant(f"{kind}_{number:.9g}", array)
+
+    def once(self, name: str, make: Callable[[str], str]) -> str:
+        """What `make` appends under this name, the first time; what several layers share is computed once."""
+        if name not in self._made:
+            self._made[name] = make(name)
+        return self._made[name]
+
+    def cast_io(self, name: str) -> str:
+        """Let an input or output of the source have `kind` instead of float32."""
+        for values in (self._inputs, self._outputs):
+            if name in values:
+                values[name].type.tensor_type.elem_type = ELEMENT[self.kind]
+        return name
+
+    def replace_output(self, old: str, new: str, dims: tuple[Dim, ...]) -> str:
+        """Publish `new`, of `kind` and `dims`, in place of the output `old`."""
+        info = helper.make_tensor_value_info(new, ELEMENT[self.kind], list(dims))
+        self._outputs = {
+            (new if name == old else name): (info if name == old else v) for name, v in self._outputs.items()
+        }
+        return new
+
+    def model(self) -> onnx.ModelProto:
+        """The finished model; inputs that no node reads any more are left out."""
+        read = {name for node in self._nodes for name in _reads(node)}
+        small = [tensor for name, tensor in self._small.items() if name in read]
+        graph = helper.make_graph(
+            self._nodes,
+            self.name,
+            [value for name, value in self._inputs.items() if name in read],
+            list(self._outputs.values()),
+            [*(t for t in small if t.name not in self._initializers), *self._initializers.values()],
+        )
+        opsets = [
+            helper.make_opsetid("", self._dialect.opset),
+            *(helper.make_opsetid(d, 1) for d in self._dialect.domains),
+        ]
+        model = helper.make_model(
+            graph, opset_imports=opsets, ir_version=self._dialect.ir_version, producer_name="edgeprune"
+        )
+        _check(model, self._dialect)
+        return model
+
+
+def lower(source: onnx.ModelProto, dialect: Dialect, kind: Kind, weights: Weights) -> onnx.ModelProto:
+    """The graph in `dialect` and `kind`. Raises ExportError for what has no place in it."""
+    return Lowering(source, dialect, kind, weights).model()
+
+
+def _check(model: onnx.ModelProto, dialect: Dialect) -> None:
+    """Every node must be an operator of the dialect's opset: newer ones need a rule."""
+    for node in _all_nodes(model.graph):
+        if node.domain in dialect.domains:
+            continue
+        try:
+            onnx.defs.get_schema(node.op_type, dialect.opset, node.domain)
+        except onnx.defs.SchemaError as error:
+            raise ExportError(
+                f"graph {model.graph.name}: node {node.name!r} ({node.domain or 'ai.onnx'}.{node.op_type}) is not part of opset "
+                f"{dialect.opset}, which the dialect {dialect.name} is written in; give it a rule in edgeprune_export.engines"
+            ) from error
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _all_nodes(attribute.g)
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            for inner in _all_nodes(attribute.g):
+                yield from (name for name in inner.input if name)
+
+
+def _inferred(model: onnx.ModelProto) -> tuple[dict[str, tuple[Dim, ...]], dict[str, int]]:
+    """Dimensions and element types of all values outside of bodies."""
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes: dict[str, tuple[Dim, ...]] = {t.name: tuple(t.dims) for t in graph.initializer}
+    elements = {t.name: t.data_type for t in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in dims)
+        elements[value.name] = value.type.tensor_type.elem_type
+    return shapes, elements
+
+
+def _checked(block: np.ndarray, kind: str, name: str) -> np.ndarray:
+    """The block in `kind`; a weight too large for it would silently become infinite."""
+    with np.errstate(over="ignore"):
+        converted = block.astype(_numpy(kind))
+    if not np.isfinite(converted.astype(np.float32)).all() and np.isfinite(block).all():
+        raise ExportError(
+            f"{name} has a weight of {np.abs(block).max():g}, too large for {kind}; build with --precision bf16"
+        )
+    return converted
+
+
+def _numpy(kind: str) -> np.dtype[Any]:
+    if kind == "bfloat16":
+        import ml_dtypes
+
+        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return found
+    return np.dtype(kind)
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """Attributes by name, as Python values."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def integers_of(model: onnx.ModelProto, name: str) -> tuple[int, ...] | None:
+    """The value of a small integer initializer; None for anything else."""
+    for tensor in model.graph.initializer:
+        if tensor.name == name and tensor.data_type == TensorProto.INT64:
+            return tuple(int(v) for v in numpy_helper.to_array(tensor).ravel())
+    return None

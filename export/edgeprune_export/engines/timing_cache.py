@@ -1,0 +1,55 @@
+"""TensorRT's timing cache, shared by all builds of this user: read, used, merged and written back under a file lock.
+
+How fast a kernel is on this GPU is measured once and kept, so that the second build of a similar model takes a fraction of the time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeprune_runtime.engine_spec import EngineKey
+
+
+@dataclass(frozen=True)
+class TimingCache:
+    """One file per TensorRT version and GPU."""
+
+    path: Path
+
+    def open(self, config: Any) -> Any:
+        """Put what is known into a builder configuration."""
+        with self._locked():
+            known = self.path.read_bytes() if self.path.exists() else b""
+        cache = config.create_timing_cache(known)
+        config.set_timing_cache(cache, False)
+        return cache
+
+    def merge(self, config: Any) -> None:
+        """Add what this build measured to what others wrote meanwhile."""
+        mine = config.get_timing_cache()
+        with self._locked():
+            if self.path.exists():
+                mine.combine(config.create_timing_cache(self.path.read_bytes()), True)
+            partial = self.path.with_suffix(f".partial-{os.getpid()}")
+            partial.write_bytes(memoryview(mine.serialize()))
+            partial.replace(self.path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def timing_cache(key: EngineKey) -> TimingCache:
+    """The user's cache for the device that `key` was taken on."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeprune"
+    device = "-".join(str(key.gpu).split()) + f"-{key.power_mode}" if key.power_mode else "-".join(str(key.gpu).split())
+    return TimingCache(folder / f"timing-{key.runtime}-{key.version}-{device}.cache")

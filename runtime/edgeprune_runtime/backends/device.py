@@ -1,0 +1,65 @@
+"""What all backends on an NVIDIA GPU share: the device's memory, and which engines of a bundle they run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgeprune_runtime.backends import Session
+from edgeprune_runtime.backends.cuda import Device, DeviceBuffer
+from edgeprune_runtime.bundle import MANIFEST
+from edgeprune_runtime.engine_sets import find_engines
+from edgeprune_runtime.engine_spec import EngineKey, EngineSet
+from edgeprune_runtime.spec import GraphSpec, Manifest
+
+
+class DeviceBackend(ABC):
+    """The memory half of a backend, and its engines. The device is opened when it is first needed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._device: Device | None = None
+        self._sets: dict[Path, tuple[Path, EngineSet]] = {}
+
+    @abstractmethod
+    def here(self) -> EngineKey:
+        """What engines have to be made for. Raises BackendUnavailable."""
+
+    @abstractmethod
+    def why_unavailable(self, root: Path | None = None) -> str | None: ...
+
+    @abstractmethod
+    def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> Session: ...
+
+    @property
+    def device(self) -> Device:
+        if self._device is None:
+            self._device = Device()
+        return self._device
+
+    def engine_set(self, root: Path) -> tuple[Path, EngineSet]:
+        """The engines for the bundle in `root`. Raises EngineError where none fits."""
+        root = root.resolve()
+        if root not in self._sets:
+            manifest = msgspec.json.decode((root / MANIFEST).read_bytes(), type=Manifest)
+            self._sets[root] = find_engines(root, manifest, self.here())
+        return self._sets[root]
+
+    def use(self, root: Path, folder: Path, found: EngineSet) -> None:
+        """Take these engines for the bundle in `root`, such as ones that are not sealed yet."""
+        self._sets[root.resolve()] = folder, found
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> DeviceBuffer:
+        return self.device.zeros(shape, dtype)
+
+    def part(self, buffer: DeviceBuffer, row: int) -> DeviceBuffer:
+        return self.device.part(buffer, row)
+
+    def write(self, buffer: DeviceBuffer, value: np.ndarray) -> None:
+        self.device.write(buffer, value)
+
+    def read(self, buffer: DeviceBuffer) -> np.ndarray:
+        return self.device.read(buffer)

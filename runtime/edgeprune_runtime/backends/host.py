@@ -1,0 +1,21 @@
+"""Buffers of a backend that computes in host memory: numpy arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class HostMemory:
+    """The memory half of a backend."""
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        return np.zeros(shape, dtype)
+
+    def part(self, buffer: np.ndarray, row: int) -> np.ndarray:
+        return buffer[row : row + 1]
+
+    def write(self, buffer: np.ndarray, value: np.ndarray) -> None:
+        buffer[: len(value)] = value
+
+    def read(self, buffer: np.ndarray) -> np.ndarray:
+        return buffer

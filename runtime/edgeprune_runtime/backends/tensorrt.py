@@ -1,0 +1,167 @@
+"""TensorRT (Jetson, servers) and TensorRT for RTX: engines of a bundle, run without torch.
+
+Buffers are bound once and the KV cache is written in place: by the engine itself (modern dialect), or by one strided copy per layer after it
+(portable dialect, whose engines give the new rows). Prefill and decode are two optimization profiles of one engine, so weights are held once. A
+session whose bindings stand still is captured as a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeprune_runtime.backends import tensorrt_api
+from edgeprune_runtime.backends.cuda import Device, DeviceBuffer, why_no_device
+from edgeprune_runtime.backends.device import DeviceBackend
+from edgeprune_runtime.engine_sets import engine_of
+from edgeprune_runtime.engine_spec import EngineKey
+from edgeprune_runtime.errors import BackendUnavailable, EngineError
+from edgeprune_runtime.meters.jetson_board import power_mode, run_nvpmodel
+from edgeprune_runtime.spec import GraphSpec
+
+_SETTLED = 2  # runs with the same bindings before a session is captured: the first ones may still allocate
+
+
+class TensorRtSession:
+    """One graph of the bundle, in one optimization profile of an engine."""
+
+    def __init__(self, device: Device, engine: Any, profile: int, graph: GraphSpec, api: Any, *, graphs: bool) -> None:
+        self._device, self._graph, self._capture = device, graph, graphs
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        self._dtypes = {name: _dtype_name(api, engine.get_tensor_dtype(name)) for name in names}
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise BackendUnavailable(
+                f"no memory for the activations of {graph.name}; close other programs on the device"
+            )
+        self._context.set_optimization_profile_async(profile, device.stream)
+        inputs = [name for name in names if engine.get_tensor_mode(name) == api.TensorIOMode.INPUT]
+        self._shapes = {spec.name: spec.shape for spec in (*graph.inputs, *graph.outputs)}
+        for name in inputs:
+            if any(size < 0 for size in tuple(engine.get_tensor_shape(name))):
+                self._context.set_input_shape(name, self._shapes[name])
+        self._bound: dict[str, DeviceBuffer] = {}  # keeps the memory that the context points to
+        self._appended: dict[str, tuple[DeviceBuffer, DeviceBuffer]] = {}
+        self._runs = 0
+        self._launch: Callable[[], object] | None = None
+
+    def dtype(self, name: str) -> str:
+        named = {spec.name: spec.dtype for spec in (*self._graph.inputs, *self._graph.outputs)}
+        return self._dtypes.get(name) or self._dtypes.get(_new(name)) or named[name]
+
+    def bind(self, buffers: Mapping[str, DeviceBuffer]) -> None:
+        for name, buffer in buffers.items():
+            if tuple(buffer.shape) != self._shapes[name] or buffer.dtype != self.dtype(name):
+                raise ValueError(
+                    f"{name}: got {buffer.dtype}{tuple(buffer.shape)}, the engine wants {self.dtype(name)}{self._shapes[name]}"
+                )
+            self._bound[name] = buffer
+            if name in self._dtypes:
+                self._context.set_tensor_address(name, buffer.pointer)
+            elif _new(name) in self._dtypes:
+                _, groups, _, width = buffer.shape
+                rows = self._device.zeros((1, groups, self._shapes["embeds"][0], width), buffer.dtype)
+                self._context.set_tensor_address(_new(name), rows.pointer)
+                self._appended[name] = buffer, rows
+        self._runs, self._launch = 0, None
+
+    def run(self) -> None:
+        if self._launch is not None:
+            self._launch()
+        elif self._capture and self._runs >= _SETTLED:
+            self._launch = self._device.captured(self._enqueue)
+            self._launch()
+        else:
+            self._enqueue()
+        self._runs += 1
+        if self._appended:
+            end = int(self._device.written(self._bound["total"])[0])
+            for cache, rows in self._appended.values():
+                self._device.append(cache, rows, end - rows.shape[2])
+
+    def _enqueue(self) -> None:
+        if not self._context.execute_async_v3(self._device.stream):
+            raise BackendUnavailable(f"TensorRT refused to run {self._graph.name}; build the engines again")
+
+
+class TensorRtBackend(DeviceBackend):
+    """One of the two TensorRT modules. `graphs` captures CUDA graphs."""
+
+    def __init__(self, name: str, *, graphs: bool = True) -> None:
+        super().__init__(name)
+        self._graphs = graphs
+        self._runtime: Any = None
+        self._engines: dict[Path, Any] = {}
+
+    def why_unavailable(self, root: Path | None = None) -> str | None:
+        try:
+            tensorrt_api.load(self.name)
+            reason = why_no_device()
+            if reason is None and root is not None:
+                self.engine_set(root)
+        except BackendUnavailable as error:
+            return str(error)
+        return reason
+
+    def here(self) -> EngineKey:
+        device, api = self.device, tensorrt_api.load(self.name)
+        mode = power_mode(run_nvpmodel() or "")
+        return EngineKey(
+            runtime=self.name,  # type: ignore[arg-type]
+            version=api.version,
+            dialect=api.api.dialect,
+            precision="fp16",
+            capabilities=(device.capability,),
+            gpu=device.name,
+            driver=device.driver,
+            power_mode=None if mode is None else mode.name,
+        )
+
+    def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> TensorRtSession:
+        folder, found = self.engine_set(root)
+        spec, profile = engine_of(found, graph.name)
+        return self.session(folder / spec.file, graph, profile)
+
+    def session(self, engine: Path, graph: GraphSpec, profile: int = 0) -> TensorRtSession:
+        """A session over an engine file."""
+        api = tensorrt_api.load(self.name).module
+        return TensorRtSession(self.device, self._engine(engine), profile, graph, api, graphs=self._graphs)
+
+    def _engine(self, path: Path) -> Any:
+        if path not in self._engines:
+            api, _ = tensorrt_api.load(self.name), self.device  # the device first: some versions crash without one
+            if self._runtime is None:
+                self._logger = api.logger()
+                self._runtime = api.module.Runtime(self._logger)
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                engine = self._runtime.deserialize_cuda_engine(content)
+            if engine is None:
+                said = "; ".join(self._logger.errors[-2:]) or "it gave no reason"
+                raise EngineError(f"{self.name} {api.version} cannot load {path.name}: {said}; build the engines again")
+            self._engines[path] = engine
+        return self._engines[path]
+
+
+def _new(name: str) -> str:
+    """The engine's output of new rows that stands for a written cache."""
+    return name.replace("present_", "new_", 1)
+
+
+def _dtype_name(api: Any, dtype: Any) -> str:
+    kinds = api.DataType
+    names = {
+        kinds.FLOAT: "float32",
+        kinds.HALF: "float16",
+        kinds.INT64: "int64",
+        kinds.INT32: "int32",
+        kinds.BOOL: "bool",
+    }
+    names[kinds.BF16] = "bfloat16"
+    return names[dtype]
+
+
+def create(name: str, threads: int) -> TensorRtBackend:
+    """threads: of no use to a GPU."""
+    return TensorRtBackend(name)
