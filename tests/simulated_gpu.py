@@ -2,7 +2,7 @@
 
     gpu = simulate(monkeypatch, "tensorrt", version="10.3.0")
 
-Work is put on a stream and done only when somebody waits for it, so a buffer that is overwritten or read too early gives wrong numbers here too. An
+Work is put on a stream and done only when somebody waits, so a buffer that is overwritten or read too early gives wrong numbers here too. An
 "engine" is the lowered ONNX model with its weights inside. It says nothing about a real GPU: that is what `edgeprune selftest` is for.
 """
 
@@ -31,11 +31,13 @@ class _Status(IntEnum):
     cudaSuccess = 0
     cudaErrorMemoryAllocation = 2
     cudaErrorInsufficientDriver = 35
+    cudaErrorStreamCaptureInvalidated = 901
 
 
 @dataclass
 class SimulatedGpu:
-    """What tests may set and look at. `break_node`: every engine built from now on doubles the output of the node of this name."""
+    """What tests may set and look at. `break_node`: every engine built from now on doubles the output of the node of this name;
+    `hide_cache_from`: it never sees the cache from this place on."""
 
     name: str = "Simulated Orin"
     major: int = 8
@@ -45,6 +47,8 @@ class SimulatedGpu:
     status: _Status = _Status.cudaSuccess
     memory_bytes: int = 8 << 30
     break_node: str | None = None
+    can_capture: bool = True
+    hide_cache_from: int | None = None
     allocated: dict[int, Any] = field(default_factory=dict)
     queue: list[Work] = field(default_factory=list)
     capturing: list[Work] | None = None
@@ -53,6 +57,8 @@ class SimulatedGpu:
     waits: int = 0
     networks: list[int] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
+    flags: list[int] = field(default_factory=list)
+    capabilities: list[int] = field(default_factory=list)
 
     def inside(self, pointer: int, size: int) -> int:
         """The pointer, if `size` bytes from it on lie in one allocation: a real device would not always notice."""
@@ -81,6 +87,7 @@ def _driver(gpu: SimulatedGpu) -> ModuleType:
     ok = _Status.cudaSuccess
 
     def malloc(size: int, *_: int) -> tuple[Any, int]:
+        assert gpu.capturing is None, "no memory is to be had while a stream is captured"
         if sum(len(block) for block in gpu.allocated.values()) + size > gpu.memory_bytes:
             return _Status.cudaErrorMemoryAllocation, 0
         block = (ctypes.c_byte * size)()
@@ -107,6 +114,7 @@ def _driver(gpu: SimulatedGpu) -> ModuleType:
             copy(to + row * to_pitch, source + row * pitch, width)
 
     def wait(*_: Any) -> tuple[Any]:
+        assert gpu.capturing is None, "nobody waits while a stream is captured"
         gpu.waits += 1
         gpu.drain()
         return (ok,)
@@ -117,7 +125,7 @@ def _driver(gpu: SimulatedGpu) -> ModuleType:
 
     def end(*_: Any) -> tuple[Any, list[Work]]:
         graph, gpu.capturing = gpu.capturing or [], None
-        return ok, graph
+        return (ok, graph) if gpu.can_capture else (_Status.cudaErrorStreamCaptureInvalidated, None)
 
     def launch(graph: list[Work], _: int) -> tuple[Any]:
         gpu.launches += 1
@@ -135,12 +143,16 @@ def _driver(gpu: SimulatedGpu) -> ModuleType:
         "cudaGetDeviceProperties": properties,
         "cudaDriverGetVersion": lambda: (ok, gpu.driver),
         "cudaMemGetInfo": lambda: (ok, gpu.memory_bytes // 2, gpu.memory_bytes),
-        "cudaStreamCreate": lambda: (ok, 7),
+        "cudaStreamCreateWithFlags": lambda flags: (ok, 7),
+        "cudaStreamDefault": 0,
+        "cudaStreamNonBlocking": 1,
         "cudaMalloc": malloc,
         "cudaHostAlloc": malloc,
         "cudaFree": free,
         "cudaFreeHost": free,
-        "cudaMemsetAsync": queued(lambda pointer, value, size, stream: ctypes.memset(gpu.inside(pointer, size), value, size)),
+        "cudaMemsetAsync": queued(
+            lambda pointer, value, size, stream: ctypes.memset(gpu.inside(pointer, size), value, size)
+        ),
         "cudaMemcpyAsync": queued(copy),
         "cudaMemcpy2DAsync": queued(copy_2d),
         "cudaEventCreate": lambda: (ok, 1),
@@ -151,7 +163,9 @@ def _driver(gpu: SimulatedGpu) -> ModuleType:
         "cudaStreamEndCapture": end,
         "cudaGraphInstantiate": lambda graph, flags: (ok, graph),
         "cudaGraphLaunch": launch,
-        "cudaMemcpyKind": SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3),
+        "cudaMemcpyKind": SimpleNamespace(
+            cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3
+        ),
         "cudaStreamCaptureMode": SimpleNamespace(cudaStreamCaptureModeThreadLocal=1),
     }
     module.__dict__.update(members)
@@ -212,7 +226,6 @@ def _tensorrt(gpu: SimulatedGpu, name: str, version: str) -> ModuleType:
             self.builder_optimization_level = 3
             self.progress_monitor: Any = None
             self.num_compute_capabilities = 0
-            self.capabilities: list[Any] = []
             self.profiles: list[Profile] = []
             self._cache: Cache | None = None
 
@@ -222,8 +235,11 @@ def _tensorrt(gpu: SimulatedGpu, name: str, version: str) -> ModuleType:
 
         def set_memory_pool_limit(self, pool: Any, size: int) -> None: ...
 
+        def set_flag(self, flag: int) -> None:
+            gpu.flags.append(flag)
+
         def set_compute_capability(self, capability: Any, number: int) -> None:
-            self.capabilities.append(capability)
+            gpu.capabilities.append(capability)
 
         def create_timing_cache(self, content: bytes) -> Cache:
             return Cache(content)
@@ -258,7 +274,7 @@ def _tensorrt(gpu: SimulatedGpu, name: str, version: str) -> ModuleType:
                 config.progress_monitor.phase_finish("Building")
             if config._cache is not None:
                 config._cache.combine(Cache(network.model.graph.name.encode()), True)
-            model = _broken(network.model, gpu.break_node)
+            model = _hiding(_broken(network.model, gpu.break_node), gpu.hide_cache_from)
             entry = model.metadata_props.add()
             entry.key, entry.value = "profiles", json.dumps([profile.shapes for profile in config.profiles])
             content: bytes = model.SerializeToString()
@@ -297,6 +313,9 @@ def _tensorrt(gpu: SimulatedGpu, name: str, version: str) -> ModuleType:
         def execute_async_v3(self, stream: int) -> bool:
             assert set(self._addresses) == set(self._engine.specs), "unbound tensors"
             addresses = dict(self._addresses)
+            for present in (name for name in addresses if name.startswith("present_")):
+                past = present.replace("present_", "past_")
+                assert addresses[present] == addresses[past], "a cache that is updated in place has one address"
             gpu.put(lambda: self._engine.execute(addresses, self._shapes))
             return True
 
@@ -328,7 +347,10 @@ def _tensorrt(gpu: SimulatedGpu, name: str, version: str) -> ModuleType:
             dims = self.specs[name].type.tensor_type.shape.dim
             return tuple(d.dim_value if d.HasField("dim_value") else -1 for d in dims)
 
-        def create_execution_context(self) -> Context:
+        def create_runtime_config(self) -> Any:
+            return SimpleNamespace(set_execution_context_allocation_strategy=lambda strategy: None)
+
+        def create_execution_context(self, how: Any) -> Context:
             return Context(self)
 
         def execute(self, addresses: dict[str, int], shapes: dict[str, tuple[int, ...]]) -> None:
@@ -365,6 +387,9 @@ def _tensorrt(gpu: SimulatedGpu, name: str, version: str) -> ModuleType:
         "DataType": _DataType,
         "TensorIOMode": _Mode,
         "MemoryPoolType": SimpleNamespace(WORKSPACE=0),
+        "ExecutionContextAllocationStrategy": SimpleNamespace(ON_PROFILE_CHANGE=1),
+        "DynamicShapesKernelSpecializationStrategy": SimpleNamespace(EAGER=1),
+        "BuilderFlag": SimpleNamespace(REQUIRE_USER_ALLOCATION=1),
         "NetworkDefinitionCreationFlag": SimpleNamespace(STRONGLY_TYPED=1),
         "ComputeCapability": SimpleNamespace(**{f"SM{n}": n for n in (75, 80, 86, 89, 120, 121)}),
     }
@@ -385,6 +410,20 @@ def _broken(model: onnx.ModelProto, node: str | None) -> onnx.ModelProto:
     nodes.insert(place + 1, onnx.helper.make_node("Add", [f"{output}.unbroken"] * 2, [output], name=f"{node}.broken"))
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
+    return copy
+
+
+def _hiding(model: onnx.ModelProto, start: int | None) -> onnx.ModelProto:
+    """The model with an attention that never sees the cache from `start` on."""
+    if start is None:
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        if tensor.name == "cache_index":
+            index = onnx.numpy_helper.to_array(tensor).copy()
+            index[start:] = 1 << 40
+            tensor.CopyFrom(onnx.numpy_helper.from_array(index, tensor.name))
     return copy
 
 

@@ -20,14 +20,18 @@ def verify(bundle: BundleFolder, json: Json = False) -> None:
     """Check size and SHA-256 of every file of BUNDLE against its manifest."""
     with errors_as_one_line():
         from edgeprune_runtime.bundle import Bundle
+        from edgeprune_runtime.engine_sets import engine_folders, read_engine_set
 
         count = len(Bundle.open(bundle, verify=False).manifest.files)
         with track("verifying", count) as advance:
             opened = Bundle.open(bundle, progress=lambda _: advance())
+        engines = {str(folder): read_engine_set(folder) for folder in engine_folders(bundle)}
         if json:
-            emit({"bundle": str(bundle), "files": count, "sha256": opened.sha256, "ok": True})
+            emit({"bundle": str(bundle), "files": count, "sha256": opened.sha256, "engines": list(engines), "ok": True})
         else:
             out.print(f"{bundle}: {count} files, all intact; manifest sha256 {opened.sha256}", highlight=False)
+            for folder, found in engines.items():
+                out.print(f"{folder}: {len(found.files)} files, all intact", highlight=False)
 
 
 def inspect(bundle: BundleFolder, json: Json = False) -> None:
@@ -36,13 +40,27 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         from rich.table import Table
 
         from edgeprune_runtime.bundle import Bundle
+        from edgeprune_runtime.engine_sets import engine_folders, read_engine_set
 
         opened = Bundle.open(bundle, verify=False)
         manifest = opened.manifest
         language = manifest.language
         cache_bytes = 2 * sum(language.kv_heads) * language.capacity * language.head_dim * 4
+        engines = {folder: read_engine_set(folder, verify=False) for folder in engine_folders(bundle)}
         if json:
-            emit({"bundle": str(bundle), "sha256": opened.sha256, "cache_bytes": cache_bytes, "manifest": manifest})
+            told = [
+                {"folder": str(folder), "key": e.key, "engines": e.engines, "gate": e.gate}
+                for folder, e in engines.items()
+            ]
+            emit(
+                {
+                    "bundle": str(bundle),
+                    "sha256": opened.sha256,
+                    "cache_bytes": cache_bytes,
+                    "manifest": manifest,
+                    "engines": told,
+                }
+            )
             return
         out.print(f"[bold]{manifest.name}[/]  {manifest.family}, {manifest.precision}, schema {manifest.schema}")
         plan = manifest.plan
@@ -91,6 +109,19 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         else:
             out.print(
                 f"parity: {len(parity.checks)} checks on {parity.pictures} pictures against {parity.reference}, all passed"
+            )
+        for folder, found in engines.items():
+            key, size = found.key, sum(entry.bytes for entry in found.files.values()) / 1e6
+            where = ", ".join(filter(None, (key.gpu, key.driver and f"driver {key.driver}", key.power_mode)))
+            gate = (
+                f"{len(found.gate.checks)} checks passed"
+                if found.gate.skipped is None
+                else f"not gated ({found.gate.skipped})"
+            )
+            out.print(
+                f"engines {folder.name}: {key.runtime} {key.version}, {', '.join(key.capabilities)}{f' ({where})' if where else ''}, "
+                f"{key.dialect} dialect, {key.precision}, {len(found.engines)} engines, {size:.1f} MB; {gate}",
+                highlight=False,
             )
         made = manifest.provenance
         out.print(f"made {made.created} by: {made.command}", highlight=False)

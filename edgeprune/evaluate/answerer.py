@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeprune.evaluate.compare import Selection
+from edgeprune_runtime.answers import View
 from edgeprune_runtime.errors import BudgetError
-from edgeprune_runtime.model import Model, View
+from edgeprune_runtime.model import Model
 
 
 class ModelAnswerer:

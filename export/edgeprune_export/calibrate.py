@@ -24,7 +24,7 @@ from edgeprune.tokens.methods.fit import require_fit
 from edgeprune.tokens.seen import seen_from
 from edgeprune_export.drawn import PICTURES, drawn, pictures_in
 from edgeprune_export.eager import EagerReference
-from edgeprune_export.options import Track, silent
+from edgeprune_export.progress import Track, silent
 from edgeprune_export.select import QUESTION_ROWS
 from edgeprune_runtime.anyres import tiles_from_image
 from edgeprune_runtime.entropy import patch_entropy

@@ -23,8 +23,9 @@ from edgeprune_export.cutting import cut_tower_graph
 from edgeprune_export.decoder import block_graph, head_graph, rotary_tables, store_decoder
 from edgeprune_export.graph import Graph
 from edgeprune_export.memory import return_freed_memory
-from edgeprune_export.options import ExportOptions, Track, capacity, packed_max, selections, silent
+from edgeprune_export.options import ExportOptions, capacity, packed_max, selections
 from edgeprune_export.parity import cases, check_parity
+from edgeprune_export.progress import Track, silent
 from edgeprune_export.projector import store_projector
 from edgeprune_export.seal import hashes, publish, staging, write_manifest
 from edgeprune_export.select import select_graph

@@ -14,9 +14,9 @@ from edgeprune.models.pictures import pixels_from_image
 from edgeprune_export.classifier import MODEL, write_classifier
 from edgeprune_export.eager_classifier import classifier_module
 from edgeprune_export.linear import Precision
-from edgeprune_export.options import Track, silent
 from edgeprune_export.parity_checks import LIMITS, Checks, relative
 from edgeprune_export.pictures import fixed_pictures
+from edgeprune_export.progress import Track, silent
 from edgeprune_export.seal import publish, staging
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.spec import GraphSpec, ParityCheck

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgeprune.errors import PlanError
@@ -12,14 +11,6 @@ from edgeprune.plan import Budget, TokenPlan
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune_export.linear import Precision
 from edgeprune_runtime.spec import Preprocess, SelectionSpec
-
-Advance = Callable[[], None]
-Track = Callable[[str, int], AbstractContextManager[Advance]]
-
-
-def silent(title: str, total: int) -> AbstractContextManager[Advance]:
-    """Progress that nobody watches."""
-    return nullcontext(lambda: None)
 
 
 @dataclass(frozen=True)

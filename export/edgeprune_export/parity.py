@@ -8,7 +8,6 @@ never held twice. A check that fails names the graph, which is where to look.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -20,11 +19,12 @@ from edgeprune_export.eager import EagerReference
 from edgeprune_export.parity_checks import LIMITS, Checks, relative, typical
 from edgeprune_export.parity_vision import Case, VisionGate
 from edgeprune_export.pictures import fixed_pictures
-from edgeprune_runtime.backends import Backend, Session, backend
+from edgeprune_export.running import Mapped, greedy
+from edgeprune_runtime.backends import backend
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.prompt import Prompter, pack
-from edgeprune_runtime.spec import GraphSpec, ParityReport, SelectionSpec
+from edgeprune_runtime.spec import ParityReport, SelectionSpec
 from edgeprune_runtime.vision import TOWER, Vision
 
 _PROMPT = "What is in the picture?"
@@ -55,20 +55,6 @@ def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: TokenPlan, advanc
     return ParityReport(None, name, len(pictures), tuple(checks.made))
 
 
-class Mapped:
-    """A backend whose sessions keep their weights mapped: repacking them is for speed, changes no result, and costs the gate memory."""
-
-    def __init__(self, inner: Backend) -> None:
-        self._inner = inner
-        self.name = inner.name
-
-        self.why_unavailable, self.zeros, self.part = inner.why_unavailable, inner.zeros, inner.part
-        self.write, self.read = inner.write, inner.read
-
-    def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> Session:
-        return self._inner.open(root, graph, resident=False)
-
-
 def cases(bundle_selections: Sequence[SelectionSpec]) -> int:
     """Steps that `check_parity` will advance."""
     own = {s.budget for s in bundle_selections}
@@ -93,7 +79,7 @@ def _language_case(
     between = None if newline is None else np.asarray(bundle.tensor(newline), np.float32)
     embeds = language.compose(packed.ids, case.selected.visual, between)
     image_id = manifest.language.image_token_id
-    chosen, first = greedy(language, embeds, packed.positions, packed.next_position, image_id, _NEW_TOKENS)
+    chosen, rows = greedy(language, embeds, packed.positions, packed.next_position, image_id, _NEW_TOKENS)
     if full:
         eager = reference.full_logits(case.inputs, chosen)
     else:
@@ -102,27 +88,11 @@ def _language_case(
         positions = np.concatenate([packed.positions, packed.next_position + np.arange(len(chosen) - 1)])
         eager = reference.logits(whole, positions, len(chosen))
     budget, scale = case.selection.budget, typical(eager[0]) or 1.0
-    difference = relative(first, eager[0], limits.norm)
+    difference = relative(rows[0], eager[0], limits.norm)
     checks.at_most("prefill and head: logits", budget, difference, limits.logits)
     # 0 when the reference would choose the same token at every step; otherwise how far it prefers another.
     gap = max(float(row.max() - row[token]) for row, token in zip(eager, chosen, strict=True)) / scale
     checks.at_most(f"decode: greedy text of {len(chosen)} tokens", budget, gap, limits.greedy)
-
-
-def greedy(
-    language: LanguageModel, embeds: np.ndarray, positions: np.ndarray, following: int, image_id: int, tokens: int
-) -> tuple[list[int], np.ndarray]:
-    """Chosen tokens and the first logits; ends after an image placeholder, which the reference would take for a picture.
-
-    following: position of the first new token.
-    """
-    logits = language.prefill(embeds, positions)
-    first = logits.copy()
-    chosen = [int(np.argmax(logits))]
-    while len(chosen) < tokens and chosen[-1] != image_id:
-        logits = language.step(chosen[-1], following + len(chosen) - 1)
-        chosen.append(int(np.argmax(logits)))
-    return chosen, first
 
 
 def _version(package: str) -> str:

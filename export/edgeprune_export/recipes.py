@@ -14,7 +14,8 @@ from edgeprune.recipe import Recipe, Structure
 from edgeprune.structure.plan import Part
 from edgeprune.structure.wish import Wish
 from edgeprune_export.export import export
-from edgeprune_export.options import ExportOptions, Track, silent
+from edgeprune_export.options import ExportOptions
+from edgeprune_export.progress import Track, silent
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
 from edgeprune_export.seal import require_free

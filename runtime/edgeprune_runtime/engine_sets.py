@@ -21,6 +21,8 @@ from edgeprune_runtime.engine_spec import (
 from edgeprune_runtime.errors import BundleError, EngineError
 from edgeprune_runtime.spec import Manifest
 
+PREFERRED = ("fp16", "bf16", "fp32")
+
 
 def engine_folders(root: Path) -> list[Path]:
     """Folders of engines inside a bundle, in order of their names."""
@@ -57,21 +59,24 @@ def read_engine_set(folder: Path, *, verify: bool = True) -> EngineSet:
     return found
 
 
-def find_engines(root: Path, manifest: Manifest, here: EngineKey) -> tuple[Path, EngineSet]:
-    """The engines that fit this device. Raises EngineError with what differs in each that does not."""
-    reasons = []
+def find_engines(root: Path, manifest: Manifest, here: EngineKey, *, verify: bool = True) -> tuple[Path, EngineSet]:
+    """The engines that fit this device, float16 before bfloat16 before float32. Raises EngineError with what differs in each other."""
+    reasons, fitting = [], []
     for folder in engine_folders(root):
         try:
             found = read_engine_set(folder, verify=False)
+            if found.key.runtime != here.runtime:
+                continue
+            differs = [*differences(found.key, here), *stale(found, manifest)]
+            if differs:
+                reasons.append(f"{folder.name} does not fit: {'; '.join(differs)}")
+            else:
+                fitting.append((PREFERRED.index(found.key.precision), folder, read_engine_set(folder, verify=verify)))
         except BundleError as error:
             reasons.append(str(error))
-            continue
-        if found.key.runtime != here.runtime:
-            continue
-        differs = [*differences(found.key, here), *stale(found, manifest)]
-        if not differs:
-            return folder, read_engine_set(folder)
-        reasons.append(f"{folder.name} does not fit: {'; '.join(differs)}")
+    if fitting:
+        _, folder, found = min(fitting, key=lambda one: one[:2])
+        return folder, found
     target = "rtx" if here.runtime == "tensorrt_rtx" else here.runtime
     what = "; ".join(reasons) or "it holds none"
     raise EngineError(

@@ -6,12 +6,14 @@ token. The last chunk may hold rows beyond the prompt: the causal mask hides the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.errors import RequestError
 from edgeprune_runtime.units import bytes_of
 
 
@@ -29,7 +31,7 @@ class LanguageModel:
         stored = prefill.dtype("past_key_0")
         shapes = [(1, groups, spec.capacity, spec.head_dim) for groups in spec.kv_heads for _ in ("key", "value")]
         self.cache_bytes = sum(bytes_of(shape, stored) for shape in shapes)
-        cache = [backend.zeros(shape, stored) for shape in shapes]
+        self._cache = cache = [backend.zeros(shape, stored) for shape in shapes]
         hidden = backend.zeros((1, spec.hidden), "float32")
         self._logits = backend.zeros((1, spec.vocab), "float32")
         self._prefill = _Block(backend, prefill, spec.chunk, spec.hidden, cache, hidden)
@@ -69,6 +71,15 @@ class LanguageModel:
     def _project(self) -> np.ndarray:
         self._head.run()
         logits: np.ndarray = self._backend.read(self._logits)[0]
+        if not math.isfinite(
+            logits.max()
+        ):  # a fused product of weight 0 and a value that is not finite would spoil later requests
+            for buffer in self._cache:
+                self._backend.clear(buffer)
+            raise RequestError(
+                "the model's numbers are no longer finite: half precision has overflowed, or the picture was not finite; build engines "
+                "with --precision bf16, or run with --backend onnxruntime"
+            )
         return logits
 
 

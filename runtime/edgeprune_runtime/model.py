@@ -38,8 +38,8 @@ _GREEDY = Sampling()
 class Model:
     """An opened bundle. Not thread-safe: one request at a time."""
 
-    def __init__(self, bundle: Bundle, *, backend: str = "auto", threads: int = 0) -> None:
-        chosen = choose(backend, threads=threads, root=bundle.root)
+    def __init__(self, bundle: Bundle, *, backend: str = "auto", threads: int = 0, verify: bool = True) -> None:
+        chosen = choose(backend, threads=threads, root=bundle.root, verify=verify)
         engine = chosen.backend
         self.bundle = bundle
         self.backend, self.backend_why = engine.name, chosen.why
@@ -56,7 +56,7 @@ class Model:
     @classmethod
     def open(cls, path: str | Path, *, backend: str = "auto", threads: int = 0, verify: bool = True) -> Model:
         """Open a bundle folder; see `Bundle.open` for `verify`."""
-        return cls(Bundle.open(path, verify=verify), backend=backend, threads=threads)
+        return cls(Bundle.open(path, verify=verify), backend=backend, threads=threads, verify=verify)
 
     def __enter__(self) -> Model:
         return self
@@ -296,6 +296,3 @@ class Model:
     def _require_open(self) -> None:
         if not self._open:
             raise RequestError("the model is closed; open the bundle again")
-
-
-__all__ = ["Answer", "Model", "Piece", "Sampling", "View"]

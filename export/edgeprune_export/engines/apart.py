@@ -81,3 +81,5 @@ def _work(
         pipe.send(seconds)
     except ExportError as error:
         pipe.send(str(error))
+    except Exception as error:  # such as a full disk; the parent has nothing else to go by
+        pipe.send(f"{type(error).__name__}: {error}")

@@ -1,4 +1,7 @@
-"""Which tensor of an engine is the first to go astray: engines that end in ever other tensors of the same graph, halving the stretch."""
+"""Which tensor of an engine is the first to go astray: engines that end in ever other tensors of the same graph.
+
+Each trial halves what is left: a tensor that is right clears all that it is computed from, one that is wrong leaves only that.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from edgeprune_export.engines.builder import BuildFlags, build_engine
+from edgeprune_export.engines.builder import BuildFlags, build_engine, capabilities_for
 from edgeprune_export.engines.dialect import DIALECTS
-from edgeprune_export.engines.lower import Weights, lower
-from edgeprune_export.engines.prepare import LANGUAGE, WEIGHTS, source_model
+from edgeprune_export.engines.lower import Kind, Weights, lower
+from edgeprune_export.engines.prepare import KINDS, LANGUAGE, source_model
 from edgeprune_export.engines.rows import static
 from edgeprune_export.parity_checks import relative, typical
 from edgeprune_export.weights import WeightsWriter
@@ -32,17 +35,14 @@ def first_astray(
     bundle: Bundle,
     device: TensorRtBackend,
     found: EngineSet,
-    lowered: Path,
     engine: str,
     inputs: Mapping[str, np.ndarray],
     limit: float,
-) -> str:
-    """A sentence that names the first tensor whose difference passes `limit`, or says why none could be found."""
-    if not inputs:
-        return "It follows from differences of the tower within its limit; no single tensor is at fault"
+) -> str | None:
+    """A sentence that names the first tensor whose difference passes `limit`, or why none could be found; None where the engine agrees."""
     try:
         with tempfile.TemporaryDirectory(prefix="edgeprune-bisect-") as folder:
-            return _search(bundle, device, found, lowered, engine, inputs, limit, Path(folder))
+            return _search(bundle, device, found, engine, inputs, limit, Path(folder))
     except EdgepruneError as error:
         return f"The search for the tensor ended early ({error})"
 
@@ -51,36 +51,49 @@ def _search(
     bundle: Bundle,
     device: TensorRtBackend,
     found: EngineSet,
-    lowered: Path,
     engine: str,
     inputs: Mapping[str, np.ndarray],
     limit: float,
     folder: Path,
-) -> str:
+) -> str | None:
     rows = len(inputs["embeds"]) if engine == LANGUAGE else 0
-    mine = _fixed(onnx.load(lowered / f"{engine}.onnx", load_external_data=False), rows)
-    with WeightsWriter(folder / "float32.bin") as writer:
-        weights = Weights(bundle.path(bundle.manifest.weights_file), writer, "float32.bin")
-        exact = _fixed(lower(source_model(bundle, engine), DIALECTS[found.key.dialect], "float32", weights), rows)
+    mine = _fixed(_lowered(bundle, found, engine, KINDS[found.key.precision], folder), rows)
+    exact = _fixed(_lowered(bundle, found, engine, "float32", folder), rows)
     fed = _inputs(mine, inputs, rows)
     places = [name for name in _tensors(mine) if name in set(_tensors(exact))]
     expected = _on_host(exact, places, fed, folder)
     places = [name for name in places if np.isfinite(expected[name]).all() and typical(expected[name]) > 0]
-    probe = _Probe(device, found, lowered, mine, fed, folder)
-    low, high = 0, len(places) - 1
-    tried: dict[int, float] = {}
+    probe = _Probe(device, found, mine, fed, folder)
+    tried: dict[str, float] = {}
 
-    def astray(place: int) -> bool:
-        tried[place] = relative(probe.tensor(places[place]).astype(np.float32), expected[places[place]], typical)
-        return not tried[place] <= limit
+    def astray(name: str) -> bool:
+        tried[name] = relative(probe.tensor(name).astype(np.float32), expected[name], typical)
+        return not tried[name] <= limit
 
-    if not astray(high):
-        return f"With these inputs alone the engine agrees up to {places[high]!r}, so the state of an earlier run may be at fault"
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if astray(middle) else (middle + 1, high)
-    made_by = next(node for node in mine.graph.node if places[low] in node.output)
-    return f"The first tensor to go astray is {places[low]!r} ({made_by.op_type}) of {engine}, by {tried[low]:.3g}"
+    above = _ancestors(mine, places)
+    outputs = [value.name for value in mine.graph.output if value.name in above]
+    worst = next((name for name in outputs if astray(name)), None)
+    if worst is None:
+        return None
+    fine: set[str] = set()
+    while open_ := [name for name in places if name in above[worst] - fine]:
+        middle = open_[len(open_) // 2]
+        if astray(middle):
+            worst = middle
+        else:
+            fine |= {middle, *above[middle]}
+    made_by = next(node for node in mine.graph.node if worst in node.output)
+    return f"The first tensor to go astray is {worst!r} ({made_by.op_type}) of {engine}, by {tried[worst]:.3g}"
+
+
+def _ancestors(model: onnx.ModelProto, places: list[str]) -> dict[str, set[str]]:
+    """For each of `places`, those among them that it is computed from."""
+    wanted, found = set(places), dict[str, set[str]]()
+    for node in model.graph.node:
+        above = set().union(*(found.get(name, set()) | ({name} & wanted) for name in node.input))
+        for name in node.output:
+            found[name] = above
+    return {name: found[name] for name in places}
 
 
 class _Probe:
@@ -90,7 +103,6 @@ class _Probe:
         self,
         device: TensorRtBackend,
         found: EngineSet,
-        lowered: Path,
         model: onnx.ModelProto,
         inputs: Mapping[str, np.ndarray],
         folder: Path,
@@ -98,7 +110,6 @@ class _Probe:
         self._device, self._found, self._model, self._inputs, self._folder = device, found, model, inputs, folder
         self._trt = tensorrt_api.load(found.key.runtime)
         self._count = 0
-        (folder / WEIGHTS).symlink_to((lowered / WEIGHTS).resolve())
 
     def tensor(self, name: str) -> np.ndarray:
         self._count += 1
@@ -107,13 +118,24 @@ class _Probe:
         onnx.save(model, path)
         engine = path.with_suffix(".engine")
         flags = BuildFlags("low_memory" in self._found.key.flags)
-        build_engine(self._trt, path, engine, capabilities=(), rows=(), flags=flags, cache=None, advance=lambda: None)
+        build_engine(
+            self._trt,
+            path,
+            engine,
+            capabilities=capabilities_for(self._trt, self._found.key),
+            rows=(),
+            flags=flags,
+            cache=None,
+            advance=lambda: None,
+        )
         graph = GraphSpec(label, path.name, _specs(model.graph.input), _specs(model.graph.output), 0)
         session = self._device.session(engine, graph)
         buffers = {
             spec.name: self._device.zeros(spec.shape, session.dtype(spec.name))
             for spec in (*graph.inputs, *graph.outputs)
         }
+        for present, past in _updated_in_place(model).items():
+            buffers[present] = buffers[past]
         session.bind(buffers)
         for spec in graph.inputs:
             if spec.name in self._inputs:
@@ -121,6 +143,14 @@ class _Probe:
         session.run()
         found: np.ndarray = self._device.read(buffers[name]).copy()
         return found
+
+
+def _lowered(bundle: Bundle, found: EngineSet, engine: str, kind: Kind, folder: Path) -> onnx.ModelProto:
+    """The engine's graph in `kind`, its weights beside it."""
+    file = f"{kind}.bin"
+    with WeightsWriter(folder / file) as writer:
+        weights = Weights(bundle.path(bundle.manifest.weights_file), writer, file)
+        return lower(source_model(bundle, engine), DIALECTS[found.key.dialect], kind, weights)
 
 
 def _fixed(model: onnx.ModelProto, rows: int) -> onnx.ModelProto:
@@ -150,9 +180,9 @@ def _tensors(model: onnx.ModelProto) -> list[str]:
 
 
 def _ending_in(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """The part of the model that makes `name`, its only output."""
+    """The part of the model that makes `name`; caches that it updates on the way stay outputs, as a builder demands."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    info = next(v for v in (*inferred.value_info, *inferred.output) if v.name == name)
+    known = {v.name: v for v in (*inferred.value_info, *inferred.output)}
     needed, nodes = {name}, []
     for node in reversed(model.graph.node):
         if needed & set(node.output):
@@ -162,10 +192,15 @@ def _ending_in(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     part.CopyFrom(model)
     del part.graph.node[:], part.graph.output[:], part.graph.input[:], part.graph.initializer[:]
     part.graph.node.extend(reversed(nodes))
-    part.graph.output.append(info)
+    part.graph.output.extend(known[one] for one in dict.fromkeys((name, *_updated_in_place(part))))
     part.graph.input.extend(v for v in model.graph.input if v.name in needed)
     part.graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
     return part
+
+
+def _updated_in_place(model: onnx.ModelProto) -> dict[str, str]:
+    """Written cache -> the input that has the same memory."""
+    return {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "TensorScatter"}
 
 
 def _on_host(

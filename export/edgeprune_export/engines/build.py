@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,16 +13,17 @@ from typing import Literal
 import msgspec
 import psutil
 
+from edgeprune.errors import PlanError
 from edgeprune_export.engines.apart import build_apart
-from edgeprune_export.engines.builder import STEPS, BuildFlags, build_engine
+from edgeprune_export.engines.builder import STEPS, BuildFlags, build_engine, capabilities_for
 from edgeprune_export.engines.dialect import DIALECTS
 from edgeprune_export.engines.estimate import Estimate, estimate, require_room
 from edgeprune_export.engines.gate import check_engines
 from edgeprune_export.engines.lint import LintTarget
 from edgeprune_export.engines.prepare import WEIGHTS, Prepared, prepare, require_clean, sources
-from edgeprune_export.engines.target import Runtime, Target
+from edgeprune_export.engines.target import Runtime, Target, require_rtx
 from edgeprune_export.engines.timing_cache import timing_cache
-from edgeprune_export.options import Track, silent
+from edgeprune_export.progress import Track, silent
 from edgeprune_export.seal import hashes, publish, seal, staging
 from edgeprune_runtime.backends import tensorrt_api
 from edgeprune_runtime.backends.device import DeviceBackend
@@ -67,34 +69,53 @@ def build(
     bundle = Bundle.open(root)
     device = None if target.ahead_of_time else device_backend(target.runtime)
     key = _key(target, options, device)
-    out = root / ENGINES / f"{key.runtime}-{key.version}-{'+'.join(key.capabilities)}-{key.precision}".replace(" ", "")
+    out = root / ENGINES / _folder(key)
     with staging(out, force=options.force, marker=ENGINE_MANIFEST) as folder:
+        if target.runtime != "onnxruntime":
+            needed = estimate(bundle, key.precision, len(key.capabilities), ahead_of_time=target.ahead_of_time)
+            say(needed)
+            require_room(needed, folder, psutil.virtual_memory().available, low_memory=options.flags.low_memory)
         lowered = folder / "lowered"
         lowered.mkdir()
         with track("lowering graphs", len(sources(bundle))) as advance:
-            prepared = list(prepare(bundle, DIALECTS[key.dialect], options.precision, lowered, advance))
+            prepared = list(prepare(bundle, DIALECTS[key.dialect], key.precision, lowered, advance))
         if target.runtime == "onnxruntime":
             engines = tuple(_moved(one, folder) for one in prepared)
             (lowered / WEIGHTS).rename(folder / WEIGHTS)
         else:
-            engines = _engines(prepared, folder, key, target, options, track, say)
-        files = [path.name for path in folder.iterdir() if path.is_file()]
+            require_clean(prepared, _lint_target(key))
+            engines = _engines(prepared, folder, key, options, track)
+        shutil.rmtree(lowered)
         found = EngineSet(
             schema=ENGINE_SCHEMA,
             graphs=_hashes_of_graphs(bundle),
             key=key,
             engines=engines,
-            files=hashes(folder, files, lambda: None),
+            files=hashes(folder, [path.name for path in folder.iterdir()], lambda: None),
             gate=GateReport(_skipped(target, options, device)),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             command=options.command,
         )
         if device is not None and found.gate.skipped is None:
-            found = msgspec.structs.replace(found, gate=check_engines(bundle, device, folder, found, lowered, track))
-        shutil.rmtree(lowered)
+            device.use(bundle.root, folder, found)
+            found = msgspec.structs.replace(found, gate=check_engines(bundle, device, found, track))
         seal(folder, found, ENGINE_MANIFEST, ENGINE_DIGEST)
         publish(folder, out)
     return out, read_engine_set(out, verify=False)
+
+
+def _folder(key: EngineKey) -> str:
+    """Where engines of this key are kept: others for the same device and choices are replaced."""
+    parts = (
+        key.runtime,
+        key.version,
+        "+".join(key.capabilities),
+        key.precision,
+        key.dialect,
+        key.power_mode,
+        *key.flags,
+    )
+    return re.sub(r"[^\w.+-]+", "", "-".join(part for part in parts if part))
 
 
 def device_backend(runtime: Runtime) -> DeviceBackend:
@@ -103,11 +124,19 @@ def device_backend(runtime: Runtime) -> DeviceBackend:
 
 
 def _key(target: Target, options: BuildOptions, device: DeviceBackend | None) -> EngineKey:
+    """What the engines will be bound to. Raises PlanError for what a runtime cannot take, BackendUnavailable without a device."""
     if target.runtime == "onnxruntime":
-        return msgspec.structs.replace(LOWERED_KEY, precision=options.precision)
+        if options.precision != "fp16":
+            raise PlanError(
+                f"ONNX Runtime's attention on CUDA takes float16 graphs, not {options.precision}; leave --precision out"
+            )
+        return LOWERED_KEY
     trt = tensorrt_api.load(target.runtime)
     ahead = EngineKey(target.runtime, trt.version, trt.api.dialect, "fp16", target.capabilities)
     key = ahead if device is None else device.here()
+    if target.runtime == "tensorrt_rtx":
+        for capability in key.capabilities:
+            require_rtx(capability)
     dialect = options.dialect or trt.api.dialect
     return msgspec.structs.replace(key, precision=options.precision, dialect=dialect, flags=options.flags.names)
 
@@ -121,19 +150,9 @@ def _skipped(target: Target, options: BuildOptions, device: DeviceBackend | None
 
 
 def _engines(
-    prepared: list[Prepared],
-    folder: Path,
-    key: EngineKey,
-    target: Target,
-    options: BuildOptions,
-    track: Track,
-    say: Say,
+    prepared: list[Prepared], folder: Path, key: EngineKey, options: BuildOptions, track: Track
 ) -> tuple[EngineSpec, ...]:
-    require_clean(prepared, _lint_target(target, key))
-    needed = estimate(prepared, len(key.capabilities), ahead_of_time=target.ahead_of_time)
-    say(needed)
-    require_room(needed, folder, psutil.virtual_memory().available, low_memory=options.flags.low_memory)
-    trt, made = tensorrt_api.load(target.runtime), []
+    trt, made = tensorrt_api.load(key.runtime), []
     make = build_apart if options.flags.low_memory else build_engine
     with track("building engines", STEPS * len(prepared)) as advance:
         for one in prepared:
@@ -142,7 +161,7 @@ def _engines(
                 trt,
                 one.path,
                 folder / file,
-                capabilities=target.capabilities,
+                capabilities=capabilities_for(trt, key),
                 rows=one.rows,
                 flags=options.flags,
                 cache=timing_cache(key),
@@ -158,8 +177,8 @@ def _moved(one: Prepared, folder: Path) -> EngineSpec:
     return EngineSpec(one.name, one.path.name, one.graphs, one.rows)
 
 
-def _lint_target(target: Target, key: EngineKey) -> LintTarget:
-    name = {"tensorrt_rtx": "rtx"}.get(target.runtime, target.runtime)
+def _lint_target(key: EngineKey) -> LintTarget:
+    name = {"tensorrt_rtx": "rtx"}.get(key.runtime, key.runtime)
     return LintTarget(name, tensorrt_api.numbers_of(key.version), tuple(int(one[2:]) for one in key.capabilities))
 
 

@@ -15,6 +15,7 @@ from edgeprune.errors import ExportError
 from edgeprune_export.engines.rows import ROWS, symbolic_inputs
 from edgeprune_export.engines.timing_cache import TimingCache
 from edgeprune_runtime.backends.tensorrt_api import TensorRt
+from edgeprune_runtime.engine_spec import EngineKey
 
 #: Steps that the progress of one engine is told in.
 STEPS = 100
@@ -70,22 +71,34 @@ def build_engine(
             shape = [count if dim == ROWS else dim for dim in dims]
             profile.set_shape(name, shape, shape, shape)
         config.add_optimization_profile(profile)
+    if trt.api.compiles_on_device:
+        config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if flags.low_memory:
         config.builder_optimization_level = _LOW_LEVEL
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
     monitor = _monitor(module, advance)
     config.progress_monitor = monitor
-    timing = cache.open(config) if cache is not None and trt.api.timing_cache else None
+    if not trt.api.timing_cache:
+        cache = None
+    if cache is not None:
+        cache.open(config)
     plan = _interruptible(lambda: builder.build_serialized_network(network, config), monitor)
     if plan is None:
         words = "; ".join(logger.errors[-3:]) or "no reason given"
-        raise ExportError(f"{trt.api.module} {trt.version} cannot build {source.name}: {words}")
-    if cache is not None and timing is not None:
+        raise ExportError(
+            f"{trt.api.module} {trt.version} cannot build {source.name}: {words}; --dialect portable may be built"
+        )
+    if cache is not None:
         cache.merge(config)
     with engine.open("wb") as file:
         file.write(memoryview(plan))
     monitor.finish()
     return time.perf_counter() - start
+
+
+def capabilities_for(trt: TensorRt, key: EngineKey) -> tuple[str, ...]:
+    """What the builder is told: also on a device, because TensorRT for RTX otherwise leaves out older ones (Turing)."""
+    return key.capabilities if trt.api.ahead_of_time else ()
 
 
 def _monitor(module: Any, advance: Callable[[], None]) -> Any:

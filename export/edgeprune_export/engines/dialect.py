@@ -10,6 +10,7 @@ from edgeprune_export.graph import CONTRIB
 _LINEAR = {
     ("", "Gemm"): layers.linear,
     ("", "Conv"): layers.convolution,
+    ("", "MatMul"): layers.product,
     (CONTRIB, "DynamicQuantizeMatMul"): layers.int8_linear,
     (CONTRIB, "QuickGelu"): layers.quick_gelu,
 }

@@ -1,7 +1,7 @@
 """What a build will need, before it starts: memory, disk and time, from the weights alone.
 
-Sizes follow from the lowered weights: an engine holds them once with about a tenth more for kernels; while it is built the parser holds them
-too. Measured with TensorRT for RTX 1.7 on the CPU (docs/measurements/engines.md); a GPU build also times kernels, which takes minutes.
+An engine holds its weights once with about a tenth more for kernels; while it is built the parser holds them too. Measured with TensorRT for
+RTX 1.7 on the CPU (docs/measurements/engines.md); a GPU that builds for itself also times kernels, which takes minutes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-
 from edgeprune.errors import ExportError
-from edgeprune_export.engines.prepare import Prepared
+from edgeprune_export.engines.prepare import sources
+from edgeprune_runtime.bundle import Bundle
 
 _LIBRARY_BYTES = 500 << 20  # code and tables of the library while it builds
-_COPIES = 3.0  # of the largest graph's weights held at the peak of its build
+_COPIES = 3.0  # of the largest engine's weights held at the peak of its build
 _ENGINE = 1.1  # size of an engine over its weights
 _KERNELS_BYTES = 3 << 20  # per engine and capability
 _BYTES_PER_S = (10e6, 60e6)  # weights built per second: slow and fast machine
@@ -27,48 +26,43 @@ _TIGHT = 0.9
 
 @dataclass(frozen=True)
 class Estimate:
-    """`seconds`: from a fast machine to a slow one."""
+    """`disk_bytes`: engines, and the lowered graphs beside them while they are built. `seconds`: from a fast machine to a slow one."""
 
     memory_bytes: int
     disk_bytes: int
     seconds: tuple[float, float]
 
 
-def estimate(prepared: list[Prepared], capabilities: int, *, ahead_of_time: bool) -> Estimate:
-    """What building all of `prepared` for so many capabilities will need."""
-    weights = [_weight_bytes(one.path) for one in prepared]
-    disk = sum(_ENGINE * size + _KERNELS_BYTES * capabilities for size in weights)
+def estimate(bundle: Bundle, precision: str, capabilities: int, *, ahead_of_time: bool) -> Estimate:
+    """What building all engines of a bundle for so many capabilities will need."""
+    share = 1.0 if precision == "fp32" or bundle.manifest.precision == "int8" else 0.5
+    weights = [share * bundle.graph(graphs[0]).weight_bytes for graphs in sources(bundle).values()]
+    engines = sum(_ENGINE * size + _KERNELS_BYTES * capabilities for size in weights)
+    lowered = share * bundle.manifest.files[bundle.manifest.weights_file].bytes
     times = 1.0 if ahead_of_time else _ON_DEVICE
     fast, slow = (
         times * (sum(weights) / speed + graph * len(weights))
         for speed, graph in zip(reversed(_BYTES_PER_S), _GRAPH_S, strict=True)
     )
-    return Estimate(int(_LIBRARY_BYTES + _COPIES * max(weights)), int(disk), (fast, slow))
+    return Estimate(int(_LIBRARY_BYTES + _COPIES * max(weights)), int(engines + lowered), (fast, slow))
 
 
-def require_room(needed: Estimate, folder: Path, available_bytes: int | None, *, low_memory: bool) -> None:
+def require_room(needed: Estimate, folder: Path, available_bytes: int, *, low_memory: bool) -> None:
     """Raises ExportError where memory or disk will not do; says the way that needs less."""
     free = shutil.disk_usage(folder).free
     if needed.disk_bytes > free:
         raise ExportError(
-            f"the engines need about {_mb(needed.disk_bytes)} on disk, {_mb(free)} are free beside the bundle; make room, or export fewer "
-            "budgets and controls"
+            f"the engines need about {_mb(needed.disk_bytes)} on disk, {_mb(free)} are free beside the bundle; make room, or export "
+            "fewer budgets and controls"
         )
-    if available_bytes is not None and needed.memory_bytes > _TIGHT * available_bytes:
-        way = (
-            "close other programs or add swap"
-            if low_memory
-            else "close other programs, add swap, or try --low-memory (one engine at a time in its own process, fewer tactics, slower engines)"
-        )
+    if needed.memory_bytes > _TIGHT * available_bytes:
+        way = "close other programs or add swap"
+        if not low_memory:
+            way += ", or try --low-memory (one engine at a time in its own process, fewer tactics, slower engines)"
         raise ExportError(
             f"building needs about {_mb(needed.memory_bytes)} of memory, {_mb(available_bytes)} are available; {way}. "
             "For RTX GPUs engines can be built on another machine: --target rtx:sm89"
         )
-
-
-def _weight_bytes(path: Path) -> int:
-    model = onnx.load(path, load_external_data=False)
-    return sum(int(entry.value) for t in model.graph.initializer for entry in t.external_data if entry.key == "length")
 
 
 def _mb(size: float) -> str:

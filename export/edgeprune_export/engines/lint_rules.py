@@ -257,7 +257,7 @@ RULES = (
         (Reach("rtx", sms=_TURING),),
         check.full_precision_product,
         "has no float32 kernel for sm75",
-        "build with --precision fp16, or leave sm75 out",
+        "export with a method without products of its own (hired), build with --precision fp16, or leave sm75 out",
     ),
     Rule(
         "bfloat16 on Turing",

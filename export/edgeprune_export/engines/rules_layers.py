@@ -22,6 +22,15 @@ def linear(at: Lowering, node: onnx.NodeProto) -> None:
     at.full(product, node.output[0])
 
 
+def product(at: Lowering, node: onnx.NodeProto) -> None:
+    """A product that the exporter wrote, such as that of class attention, in the graph's kind; a method's own arithmetic ("/") is kept."""
+    if "/" in node.name:
+        at.keep(node)
+        return
+    made = at.node("MatMul", [at.half(name) for name in node.input], name=f"{node.output[0]}.product")
+    at.full(made, node.output[0])
+
+
 def convolution(at: Lowering, node: onnx.NodeProto) -> None:
     """The patch embedding."""
     product = at.node(

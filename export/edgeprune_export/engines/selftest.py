@@ -14,18 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
+from edgeprune.errors import EdgepruneError, EngineError, ParityError
 from edgeprune_export.engines.build import BuildOptions, build
+from edgeprune_export.engines.gate import check_engines
 from edgeprune_export.engines.target import Target
-from edgeprune_export.options import Track
 from edgeprune_export.pictures import fixed_pictures
+from edgeprune_export.progress import Track
 from edgeprune_runtime.backends import Backend, backend, choose, created
 from edgeprune_runtime.backends.device import DeviceBackend
 from edgeprune_runtime.backends.tensorrt import TensorRtBackend
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.engine_spec import EngineSet
-from edgeprune_runtime.errors import EdgepruneError, EngineError
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.model import Model
 
@@ -110,6 +112,12 @@ def _built(root: Path, engine: DeviceBackend, track: Track) -> Generator[Step, N
     try:
         folder, found = engine.engine_set(root)
         yield Step("engines", "passed", f"{folder.name} fits this device", {})
+        if found.gate.skipped is not None:  # built ahead of time: this is the first device that can tell
+            gate = check_engines(Bundle.open(root, verify=False), engine, found, track)
+            found = msgspec.structs.replace(found, gate=gate)
+    except ParityError as error:
+        yield Step("gate", "failed", str(error), {})
+        return False
     except EngineError:
         try:
             start = time.perf_counter()
@@ -155,8 +163,8 @@ def _answers(root: Path, name: str) -> Step:
                 shared.append(len(set(mine.kept) & set(reference.kept)) / max(1, len(reference.kept)))
     detail = f"{same} of {total} greedy answers of {_TOKENS} tokens are the CPU's; {100 * min(shared):.1f} % or more of the kept tokens too"
     numbers = {"answers_same": same, "answers": total, "kept_least_share": round(min(shared), 4)}
-    # Half precision may turn a near tie; the gate is what judges. No answer in common would be a broken path.
-    return Step("answers", "passed" if same else "failed", detail, numbers)
+    # Half precision may turn a near tie; the gate is what judges. Most answers in common are expected all the same.
+    return Step("answers", "passed" if 2 * same > total else "failed", detail, numbers)
 
 
 def _graphs(root: Path, name: str) -> Step:

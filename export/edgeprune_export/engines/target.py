@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,13 +45,19 @@ def target_from_text(text: str) -> Target:
             f"{name} engines are built on the device that runs them; run `edgeprune build --target {name}` there, without {rest!r}"
         )
     for one in capabilities:
-        if not re.fullmatch(r"sm\d+", one) or one not in RTX_CAPABILITIES:
-            board = {"sm87": "Jetson Orin", "sm110": "Jetson Thor", "sm101": "Jetson Thor", "sm90": "Hopper"}.get(one)
-            cure = (
-                f"{one} is {board}: build there with `--target tensorrt`"
-                if board
-                else "look the GPU up with `nvidia-smi`"
-            )
-            known = ", ".join(f"{sm} ({name})" for sm, name in RTX_CAPABILITIES.items())
-            raise PlanError(f"TensorRT for RTX does not build for {one!r}; it knows {known}. {cure}")
+        require_rtx(one)
     return Target(_NAMES[name], capabilities)
+
+
+def require_rtx(capability: str) -> None:
+    """Raises PlanError for a compute capability that TensorRT for RTX does not build for."""
+    if capability in RTX_CAPABILITIES:
+        return
+    board = {"sm87": "Jetson Orin", "sm110": "Jetson Thor", "sm101": "Jetson Thor", "sm90": "Hopper"}.get(capability)
+    cure = (
+        f"{capability} is {board}: build there with `--target tensorrt`"
+        if board
+        else "look the GPU up with `nvidia-smi`"
+    )
+    known = ", ".join(f"{sm} ({name})" for sm, name in RTX_CAPABILITIES.items())
+    raise PlanError(f"TensorRT for RTX does not build for {capability!r}; it knows {known}. {cure}")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,17 @@ class TimingCache:
 
     path: Path
 
-    def open(self, config: Any) -> Any:
+    def open(self, config: Any) -> None:
         """Put what is known into a builder configuration."""
-        with self._locked():
+        known = b""
+        with suppress(OSError), self._locked():  # a folder that cannot be written to costs time, not the build
             known = self.path.read_bytes() if self.path.exists() else b""
-        cache = config.create_timing_cache(known)
-        config.set_timing_cache(cache, False)
-        return cache
+        config.set_timing_cache(config.create_timing_cache(known), False)
 
     def merge(self, config: Any) -> None:
         """Add what this build measured to what others wrote meanwhile."""
         mine = config.get_timing_cache()
-        with self._locked():
+        with suppress(OSError), self._locked():
             if self.path.exists():
                 mine.combine(config.create_timing_cache(self.path.read_bytes()), True)
             partial = self.path.with_suffix(f".partial-{os.getpid()}")
@@ -51,5 +51,5 @@ class TimingCache:
 def timing_cache(key: EngineKey) -> TimingCache:
     """The user's cache for the device that `key` was taken on."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeprune"
-    device = "-".join(str(key.gpu).split()) + f"-{key.power_mode}" if key.power_mode else "-".join(str(key.gpu).split())
+    device = re.sub(r"[^\w.]+", "-", "-".join(filter(None, (key.gpu, key.power_mode))))
     return TimingCache(folder / f"timing-{key.runtime}-{key.version}-{device}.cache")

@@ -19,7 +19,7 @@ from edgeprune_export.onnx_pruning.program import Program
 from edgeprune_export.onnx_pruning.reading import Shape, read
 from edgeprune_export.onnx_pruning.rewrite import rewrite
 from edgeprune_export.onnx_pruning.scores import Importance, drawn, magnitude, relative
-from edgeprune_export.options import Track, silent
+from edgeprune_export.progress import Track, silent
 
 METADATA = "edgeprune.onnx_pruning"
 """Key under which the written graph says what was done to it: a list, one entry for each pruning."""

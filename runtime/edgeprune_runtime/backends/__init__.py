@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgeprune_runtime.errors import BackendUnavailable
+from edgeprune_runtime.errors import BackendUnavailable, EngineError
 from edgeprune_runtime.spec import GraphSpec
 
 #: In order of preference: `auto` takes the first that can run a bundle.
@@ -48,12 +48,20 @@ class Session(Protocol):
 class Backend(Protocol):
     name: str
 
-    def why_unavailable(self, root: Path | None = None) -> str | None:
-        """None when usable, for the bundle in `root` if one is given; otherwise one sentence for the user."""
+    def why_unavailable(self) -> str | None:
+        """None when usable; otherwise one sentence for the user."""
+        ...
+
+    def require(self, root: Path, *, verify: bool) -> None:
+        """Raises EngineError where the bundle in `root` lacks what this backend runs. verify: check hashes of what it has."""
         ...
 
     def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> Session:
         """Open a graph. `resident` asks for a private, rearranged copy of its weights where that makes it faster."""
+        ...
+
+    def clear(self, buffer: Buffer) -> None:
+        """Zero the buffer."""
         ...
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Buffer:
@@ -86,12 +94,22 @@ def backend(name: str = "onnxruntime", *, threads: int = 0) -> Backend:
     return choose(name, threads=threads).backend
 
 
-def choose(name: str = "auto", *, threads: int = 0, root: Path | None = None) -> Choice:
-    """The named backend, or the first that can run the bundle in `root`. Raises BackendUnavailable with a reason per candidate."""
+def choose(name: str = "auto", *, threads: int = 0, root: Path | None = None, verify: bool = True) -> Choice:
+    """The named backend, or the first that can run the bundle in `root`.
+
+    Raises BackendUnavailable with a reason per candidate, EngineError where engines are all that a named one lacks.
+    """
     reasons: list[str] = []
     for candidate in _BACKENDS if name == "auto" else [name]:
         made = created(candidate, threads)
-        reason = made.why_unavailable(root)
+        reason = made.why_unavailable()
+        if reason is None and root is not None:
+            try:
+                made.require(root, verify=verify)
+            except EngineError as error:
+                if name != "auto":
+                    raise
+                reason = str(error)
         if reason is None:
             return Choice(made, "; ".join(reasons))
         reasons.append(f"{candidate}: {reason}")

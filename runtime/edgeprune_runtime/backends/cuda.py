@@ -73,14 +73,18 @@ def why_no_device() -> str | None:
 
 
 class Device:
-    """The current CUDA device and the stream that everything is queued on."""
+    """The current CUDA device and the stream that everything is queued on.
 
-    def __init__(self) -> None:
+    waiting: let the stream wait for CUDA's default stream. Otherwise it does not, so that a library's work there cannot spoil a capture.
+    """
+
+    def __init__(self, *, waiting: bool = False) -> None:
         reason = why_no_device()
         if reason is not None:
             raise BackendUnavailable(reason)
         self._cuda = runtime()
-        self.stream = int(self._call("cudaStreamCreate"))
+        flags = self._cuda.cudaStreamDefault if waiting else self._cuda.cudaStreamNonBlocking
+        self.stream = int(self._call("cudaStreamCreateWithFlags", flags))
         facts = self._call("cudaGetDeviceProperties", 0)
         name = facts.name
         self.name = (name.decode() if isinstance(name, bytes) else str(name)).strip("\0 ")
@@ -91,16 +95,15 @@ class Device:
         module = f"{_MODULE.read_text().strip()}, " if _MODULE.is_file() else ""
         self.driver = f"{module}CUDA {cuda // 1000}.{cuda % 1000 // 10}"
 
-    def free_bytes(self) -> int:
-        """Device memory that is not in use."""
-        free, _ = self._call("cudaMemGetInfo")
-        return int(free)
-
     def zeros(self, shape: tuple[int, ...], dtype: str) -> DeviceBuffer:
         size = max(bytes_of(shape, dtype), 1)
         pointer = int(self._call("cudaMalloc", size))
-        self._call("cudaMemsetAsync", pointer, 0, size, self.stream)
-        return DeviceBuffer(shape, dtype, pointer, _Allocation(pointer, self._cuda.cudaFree))
+        buffer = DeviceBuffer(shape, dtype, pointer, _Allocation(pointer, self._cuda.cudaFree))
+        self.clear(buffer)
+        return buffer
+
+    def clear(self, buffer: DeviceBuffer) -> None:
+        self._call("cudaMemsetAsync", buffer.pointer, 0, buffer.nbytes, self.stream)
 
     def part(self, buffer: DeviceBuffer, row: int) -> DeviceBuffer:
         shape = (1, *buffer.shape[1:])
@@ -141,15 +144,23 @@ class Device:
     def synchronize(self) -> None:
         self._call("cudaStreamSynchronize", self.stream)
 
-    def captured(self, queue: Callable[[], None]) -> Callable[[], None]:
-        """What `queue` puts on the stream, as one CUDA graph to launch again and again."""
+    def captured(self, queue: Callable[[], None]) -> Callable[[], object] | None:
+        """What `queue` puts on the stream, as one CUDA graph to launch again and again; None where it cannot be captured.
+
+        Nothing of it has run then: the caller queues it as before.
+        """
         modes = self._cuda.cudaStreamCaptureMode
-        self._call("cudaStreamBeginCapture", self.stream, modes.cudaStreamCaptureModeThreadLocal)
         try:
-            queue()
-        finally:
-            graph = self._call("cudaStreamEndCapture", self.stream)
-        ready = self._call("cudaGraphInstantiate", graph, 0)
+            self._call("cudaStreamBeginCapture", self.stream, modes.cudaStreamCaptureModeThreadLocal)
+            try:
+                queue()
+            finally:
+                status, graph = self._cuda.cudaStreamEndCapture(self.stream)
+            if int(status) != 0 or not graph:
+                return None
+            ready = self._call("cudaGraphInstantiate", graph, 0)
+        except BackendUnavailable:
+            return None
         return lambda: self._call("cudaGraphLaunch", ready, self.stream)
 
     def _staging(self, buffer: DeviceBuffer) -> np.ndarray:
@@ -164,7 +175,9 @@ class Device:
     def _call(self, name: str, *arguments: Any) -> Any:
         status, *values = getattr(self._cuda, name)(*arguments)
         if int(status) != 0:
-            raise BackendUnavailable(
-                f"{name} failed with {status.name}; free device memory or check the driver, then open the model again"
-            )
+            advice = "check the driver, then open the model again"
+            if name in ("cudaMalloc", "cudaHostAlloc"):
+                size, free = arguments[0], self._cuda.cudaMemGetInfo()[1]
+                advice = f"{size / 1e6:.0f} MB were asked for, {free / 1e6:.0f} MB are free: close other programs, or take a smaller budget"
+            raise BackendUnavailable(f"{name} failed with {status.name}; {advice}")
         return values[0] if len(values) == 1 else values or None

@@ -19,6 +19,8 @@ from edgeprune_runtime.spec import GraphSpec, Manifest
 class DeviceBackend(ABC):
     """The memory half of a backend, and its engines. The device is opened when it is first needed."""
 
+    _waiting = False  # whether the stream waits for CUDA's default stream, where a library may work on its own account
+
     def __init__(self, name: str) -> None:
         self.name = name
         self._device: Device | None = None
@@ -29,7 +31,7 @@ class DeviceBackend(ABC):
         """What engines have to be made for. Raises BackendUnavailable."""
 
     @abstractmethod
-    def why_unavailable(self, root: Path | None = None) -> str | None: ...
+    def why_unavailable(self) -> str | None: ...
 
     @abstractmethod
     def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> Session: ...
@@ -37,15 +39,18 @@ class DeviceBackend(ABC):
     @property
     def device(self) -> Device:
         if self._device is None:
-            self._device = Device()
+            self._device = Device(waiting=self._waiting)
         return self._device
 
-    def engine_set(self, root: Path) -> tuple[Path, EngineSet]:
+    def require(self, root: Path, *, verify: bool) -> None:
+        self.engine_set(root, verify=verify)
+
+    def engine_set(self, root: Path, *, verify: bool = True) -> tuple[Path, EngineSet]:
         """The engines for the bundle in `root`. Raises EngineError where none fits."""
         root = root.resolve()
         if root not in self._sets:
             manifest = msgspec.json.decode((root / MANIFEST).read_bytes(), type=Manifest)
-            self._sets[root] = find_engines(root, manifest, self.here())
+            self._sets[root] = find_engines(root, manifest, self.here(), verify=verify)
         return self._sets[root]
 
     def use(self, root: Path, folder: Path, found: EngineSet) -> None:
@@ -54,6 +59,9 @@ class DeviceBackend(ABC):
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> DeviceBuffer:
         return self.device.zeros(shape, dtype)
+
+    def clear(self, buffer: DeviceBuffer) -> None:
+        self.device.clear(buffer)
 
     def part(self, buffer: DeviceBuffer, row: int) -> DeviceBuffer:
         return self.device.part(buffer, row)

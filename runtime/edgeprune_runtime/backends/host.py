@@ -11,6 +11,9 @@ class HostMemory:
     def zeros(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         return np.zeros(shape, dtype)
 
+    def clear(self, buffer: np.ndarray) -> None:
+        buffer[...] = 0
+
     def part(self, buffer: np.ndarray, row: int) -> np.ndarray:
         return buffer[row : row + 1]
 

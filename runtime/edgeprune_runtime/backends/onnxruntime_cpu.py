@@ -70,7 +70,7 @@ class OnnxRuntimeCpu(HostMemory):
     def __init__(self, threads: int) -> None:
         self._threads = threads
 
-    def why_unavailable(self, root: Path | None = None) -> str | None:
+    def why_unavailable(self) -> str | None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -78,6 +78,9 @@ class OnnxRuntimeCpu(HostMemory):
         if "CPUExecutionProvider" not in onnxruntime.get_available_providers():
             return "this build of onnxruntime has no CPU provider; install the standard package"
         return None
+
+    def require(self, root: Path, *, verify: bool) -> None:
+        """A bundle's own graphs are all that is needed."""
 
     def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> OnnxRuntimeSession:
         reason = self.why_unavailable()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeprune_runtime.backends.cuda import DeviceBuffer, why_no_device
+from edgeprune_runtime.backends.cuda import Device, DeviceBuffer, why_no_device
 from edgeprune_runtime.backends.device import DeviceBackend
 from edgeprune_runtime.engine_sets import engine_of
 from edgeprune_runtime.engine_spec import LOWERED_KEY, EngineKey
@@ -19,6 +19,7 @@ from edgeprune_runtime.errors import BackendUnavailable, EngineError
 from edgeprune_runtime.spec import GraphSpec
 
 _PROVIDERS = {"onnxruntime_cuda": "CUDAExecutionProvider", "onnxruntime_tensorrt": "TensorrtExecutionProvider"}
+_ON_HOST = {"total"}  # GroupQueryAttention reads it on the CPU
 _PLACE = "cuda"  # where ONNX Runtime is told that addresses point to
 _KINDS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32"}
 
@@ -26,8 +27,8 @@ _KINDS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int6
 class OnnxRuntimeGpuSession:
     """One graph of the bundle over a lowered file; the language model's file is shared by prefill and decode."""
 
-    def __init__(self, session: Any, graph: GraphSpec) -> None:
-        self._session, self._binding = session, session.io_binding()
+    def __init__(self, device: Device, session: Any, graph: GraphSpec) -> None:
+        self._device, self._session, self._binding = device, session, session.io_binding()
         self._inputs = {value.name: _KINDS[value.type] for value in session.get_inputs()}
         self._outputs = {value.name: _KINDS[value.type] for value in session.get_outputs()}
         self._named = {spec.name: spec for spec in (*graph.inputs, *graph.outputs)}
@@ -48,11 +49,17 @@ class OnnxRuntimeGpuSession:
                 attach(name, _PLACE, 0, np.dtype(buffer.dtype), buffer.shape, buffer.pointer)
 
     def run(self) -> None:
+        for name in (
+            _ON_HOST & self._bound.keys() & self._inputs.keys()
+        ):  # ONNX Runtime copies such an input when it is bound
+            self._binding.bind_cpu_input(name, self._device.written(self._bound[name]))
         self._session.run_with_iobinding(self._binding)
 
 
 class OnnxRuntimeGpu(DeviceBackend):
     """One provider; what it cannot take goes to the CUDA provider, and to the CPU in the end."""
+
+    _waiting = True  # ONNX Runtime copies on the default stream when it binds
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -61,7 +68,7 @@ class OnnxRuntimeGpu(DeviceBackend):
     def here(self) -> EngineKey:
         return LOWERED_KEY
 
-    def why_unavailable(self, root: Path | None = None) -> str | None:
+    def why_unavailable(self) -> str | None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -69,18 +76,12 @@ class OnnxRuntimeGpu(DeviceBackend):
         provider = _PROVIDERS[self.name]
         if provider not in onnxruntime.get_available_providers():
             return f"this build of onnxruntime has no {provider}; `pip uninstall onnxruntime`, then `pip install 'edgeprune[cuda]'`"
-        try:
-            reason = why_no_device()
-            if reason is None and root is not None:
-                self.engine_set(root)
-        except BackendUnavailable as error:
-            return str(error)
-        return reason
+        return why_no_device()
 
     def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> OnnxRuntimeGpuSession:
         folder, found = self.engine_set(root)
         spec, _ = engine_of(found, graph.name)
-        return OnnxRuntimeGpuSession(self._session(folder / spec.file), graph)
+        return OnnxRuntimeGpuSession(self.device, self._session(folder / spec.file), graph)
 
     def _session(self, path: Path) -> Any:
         if path not in self._sessions:

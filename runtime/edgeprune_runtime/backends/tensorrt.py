@@ -27,21 +27,31 @@ _SETTLED = 2  # runs with the same bindings before a session is captured: the fi
 class TensorRtSession:
     """One graph of the bundle, in one optimization profile of an engine."""
 
-    def __init__(self, device: Device, engine: Any, profile: int, graph: GraphSpec, api: Any, *, graphs: bool) -> None:
+    def __init__(
+        self,
+        device: Device,
+        engine: Any,
+        profile: int,
+        graph: GraphSpec,
+        trt: tensorrt_api.TensorRt,
+        *,
+        graphs: bool,
+    ) -> None:
+        api = trt.module
         self._device, self._graph, self._capture = device, graph, graphs
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         self._dtypes = {name: _dtype_name(api, engine.get_tensor_dtype(name)) for name in names}
-        self._context = engine.create_execution_context()
+        self._context = _context(engine, trt)
         if self._context is None:
             raise BackendUnavailable(
                 f"no memory for the activations of {graph.name}; close other programs on the device"
             )
-        self._context.set_optimization_profile_async(profile, device.stream)
+        self._must(self._context.set_optimization_profile_async(profile, device.stream), f"profile {profile}")
         inputs = [name for name in names if engine.get_tensor_mode(name) == api.TensorIOMode.INPUT]
         self._shapes = {spec.name: spec.shape for spec in (*graph.inputs, *graph.outputs)}
         for name in inputs:
             if any(size < 0 for size in tuple(engine.get_tensor_shape(name))):
-                self._context.set_input_shape(name, self._shapes[name])
+                self._must(self._context.set_input_shape(name, self._shapes[name]), f"shape of {name}")
         self._bound: dict[str, DeviceBuffer] = {}  # keeps the memory that the context points to
         self._appended: dict[str, tuple[DeviceBuffer, DeviceBuffer]] = {}
         self._runs = 0
@@ -59,21 +69,18 @@ class TensorRtSession:
                 )
             self._bound[name] = buffer
             if name in self._dtypes:
-                self._context.set_tensor_address(name, buffer.pointer)
+                self._must(self._context.set_tensor_address(name, buffer.pointer), f"address of {name}")
             elif _new(name) in self._dtypes:
                 _, groups, _, width = buffer.shape
                 rows = self._device.zeros((1, groups, self._shapes["embeds"][0], width), buffer.dtype)
-                self._context.set_tensor_address(_new(name), rows.pointer)
+                self._must(self._context.set_tensor_address(_new(name), rows.pointer), f"address of {_new(name)}")
                 self._appended[name] = buffer, rows
         self._runs, self._launch = 0, None
 
     def run(self) -> None:
         if self._launch is not None:
             self._launch()
-        elif self._capture and self._runs >= _SETTLED:
-            self._launch = self._device.captured(self._enqueue)
-            self._launch()
-        else:
+        elif not (self._capture and self._runs >= _SETTLED and self._captured()):
             self._enqueue()
         self._runs += 1
         if self._appended:
@@ -81,9 +88,21 @@ class TensorRtSession:
             for cache, rows in self._appended.values():
                 self._device.append(cache, rows, end - rows.shape[2])
 
+    def _captured(self) -> bool:
+        """Capture and launch; False where this session cannot be captured, which is not tried again."""
+        self._launch = self._device.captured(self._enqueue)
+        if self._launch is None:
+            self._capture = False
+            return False
+        self._launch()
+        return True
+
     def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(self._device.stream):
-            raise BackendUnavailable(f"TensorRT refused to run {self._graph.name}; build the engines again")
+        self._must(self._context.execute_async_v3(self._device.stream), "run")
+
+    def _must(self, done: bool, what: str) -> None:
+        if not done:
+            raise BackendUnavailable(f"TensorRT refused the {what} of {self._graph.name}; build the engines again")
 
 
 class TensorRtBackend(DeviceBackend):
@@ -95,15 +114,12 @@ class TensorRtBackend(DeviceBackend):
         self._runtime: Any = None
         self._engines: dict[Path, Any] = {}
 
-    def why_unavailable(self, root: Path | None = None) -> str | None:
+    def why_unavailable(self) -> str | None:
         try:
             tensorrt_api.load(self.name)
-            reason = why_no_device()
-            if reason is None and root is not None:
-                self.engine_set(root)
         except BackendUnavailable as error:
             return str(error)
-        return reason
+        return why_no_device()
 
     def here(self) -> EngineKey:
         device, api = self.device, tensorrt_api.load(self.name)
@@ -126,8 +142,8 @@ class TensorRtBackend(DeviceBackend):
 
     def session(self, engine: Path, graph: GraphSpec, profile: int = 0) -> TensorRtSession:
         """A session over an engine file."""
-        api = tensorrt_api.load(self.name).module
-        return TensorRtSession(self.device, self._engine(engine), profile, graph, api, graphs=self._graphs)
+        trt = tensorrt_api.load(self.name)
+        return TensorRtSession(self.device, self._engine(engine), profile, graph, trt, graphs=self._graphs)
 
     def _engine(self, path: Path) -> Any:
         if path not in self._engines:
@@ -142,6 +158,21 @@ class TensorRtBackend(DeviceBackend):
                 raise EngineError(f"{self.name} {api.version} cannot load {path.name}: {said}; build the engines again")
             self._engines[path] = engine
         return self._engines[path]
+
+
+def _context(engine: Any, trt: tensorrt_api.TensorRt) -> Any:
+    """A context whose activations are as large as its own profile asks for.
+
+    TensorRT for RTX compiles kernels for the shapes here and not in the background, so that what is captured is final.
+    """
+    module = trt.module
+    strategy = module.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
+    if not trt.api.compiles_on_device:
+        return engine.create_execution_context(strategy)
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(strategy)
+    config.dynamic_shapes_kernel_specialization_strategy = module.DynamicShapesKernelSpecializationStrategy.EAGER
+    return engine.create_execution_context(config)
 
 
 def _new(name: str) -> str:

@@ -24,8 +24,10 @@ class Api:
     since            first version
     dialect          which form of graphs it takes best
     strongly_typed   networks need the flag STRONGLY_TYPED (always on, and sometimes gone, later)
-    timing_cache     builder configurations have one; TensorRT for RTX compiles on the device instead
+    timing_cache     builder configurations have one
     ahead_of_time    builds for listed compute capabilities, without a GPU
+    compiles_on_device  kernels are compiled when an engine is opened: contexts take an IRuntimeConfig, and only engines built with
+                     REQUIRE_USER_ALLOCATION can be captured as CUDA graphs for sure
     """
 
     module: str
@@ -34,13 +36,22 @@ class Api:
     strongly_typed: bool
     timing_cache: bool
     ahead_of_time: bool
+    compiles_on_device: bool = False
 
 
 APIS = (
     Api("tensorrt", (10, 3), "portable", strongly_typed=True, timing_cache=True, ahead_of_time=False),
     Api("tensorrt", (10, 15), "modern", strongly_typed=True, timing_cache=True, ahead_of_time=False),
     Api("tensorrt", (11, 0), "modern", strongly_typed=False, timing_cache=True, ahead_of_time=False),
-    Api("tensorrt_rtx", (1, 4), "modern", strongly_typed=False, timing_cache=False, ahead_of_time=True),
+    Api(
+        "tensorrt_rtx",
+        (1, 4),
+        "modern",
+        strongly_typed=False,
+        timing_cache=False,
+        ahead_of_time=True,
+        compiles_on_device=True,
+    ),
 )
 _PACKAGES = {
     "tensorrt": "on Jetson it comes with JetPack (make the virtual environment with --system-site-packages); "
@@ -67,7 +78,6 @@ USED: dict[str, tuple[str, ...]] = {
         "get_tensor_mode",
         "get_tensor_dtype",
         "get_tensor_shape",
-        "get_tensor_profile_shape",
         "create_execution_context",
     ),
     "IExecutionContext": (
@@ -78,6 +88,7 @@ USED: dict[str, tuple[str, ...]] = {
     ),
     "timing_cache": ("create_timing_cache", "set_timing_cache", "get_timing_cache"),
     "ahead_of_time": ("num_compute_capabilities", "set_compute_capability"),
+    "compiles_on_device": ("set_flag",),
 }
 
 
