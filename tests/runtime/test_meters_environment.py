@@ -68,6 +68,12 @@ def test_an_arm_core_without_a_board_name_is_given_by_part(tmp_path):
     assert environment(root).cpu_model == "ARM implementer 0x41 part 0xd42"
 
 
+def test_a_jetson_has_the_power_mode_that_nvpmodel_prints(tmp_path):
+    tegra = {"proc/device-tree/compatible": "nvidia,p3767\0nvidia,tegra234\0"}
+    assert environment(make(tmp_path / "orin", tegra), lambda: "NV Power Mode: 15W\n0\n").power_mode == "15W"
+    assert environment(make(tmp_path / "pc", {}), lambda: "NV Power Mode: 15W\n0\n").power_mode is None
+
+
 def test_versions_name_what_is_installed(tmp_path):
     found = environment(tmp_path)
     assert set(found.versions) == {"edgeprune", "numpy", "onnxruntime"}
@@ -77,7 +83,11 @@ def test_versions_name_what_is_installed(tmp_path):
 
 
 def test_every_registered_meter_says_whether_it_can_measure():
-    assert set(survey()) == set(meter_names()) >= {"energy", "memory"}
+    assert (
+        set(survey())
+        == set(meter_names())
+        == {"board", "energy", "jetson_board", "jetson_rails", "memory", "nvml", "rapl"}
+    )
     assert all(why is None or len(why) > 20 for why in survey().values())
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.meters.power_base import Tick
 from edgeprune_runtime.meters.registry import register
 from edgeprune_runtime.meters.sampler import sampled
 
@@ -56,33 +58,62 @@ def find_domains(root: Path) -> tuple[Domain, ...]:
     return tuple(found)
 
 
-class EnergyWindow:
-    def __init__(self, domains: tuple[Domain, ...], why: str | None, clock_ns: Callable[[], int]) -> None:
+class RaplSource:
+    """All packages of the machine as one counter: joules since it was opened."""
+
+    covers: ClassVar[str] = "cpu"
+    averaging_s: ClassVar[float | None] = None
+    parts: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, domains: tuple[Domain, ...]) -> None:
+        self.name = "rapl:" + "+".join(domain.name for domain in domains)
         self._domains = domains
-        self._why = why
-        self._clock_ns = clock_ns
         self._last: dict[Domain, int] = {}
         self._total_uj = 0
-        self._reading: EnergyReading | None = None
-        self._start_ns = clock_ns()
+        self._wraps = 0
+        self.lost: str | None = None
 
-    def sample(self) -> None:
+    def read(self) -> Tick:
         for domain in self._domains:
             try:
                 now = domain.read_uj()
             except (OSError, ValueError) as error:
-                self._why = f"{domain.name} stopped answering: {error}"
-                return
+                self.lost = f"{domain.name} stopped answering: {error}"
+                return Tick()
             step = now - self._last.get(domain, now)
+            self._wraps += step < 0
             self._total_uj += step if step >= 0 else step + domain.range_uj
             self._last[domain] = now
+        return Tick(energy_j=self._total_uj / 1e6, wraps=self._wraps)
+
+
+def open_rapl(root: Path = POWERCAP) -> RaplSource:
+    """Raises MeasurementError, with the reason and what to do, where no package counter can be read."""
+    domains, why = _probe(root)
+    if why is not None:
+        raise MeasurementError(why)
+    return RaplSource(domains)
+
+
+class EnergyWindow:
+    def __init__(self, source: RaplSource, why: str | None, clock_ns: Callable[[], int]) -> None:
+        self._source = source
+        self._why = why
+        self._clock_ns = clock_ns
+        self._energy_j: float | None = None
+        self._reading: EnergyReading | None = None
+        self._start_ns = clock_ns()
+
+    def sample(self) -> None:
+        self._energy_j = self._source.read().energy_j
+        self._why = self._why or self._source.lost
 
     def close(self) -> None:
         duration_s = (self._clock_ns() - self._start_ns) / 1e9
-        source = "rapl:" + "+".join(domain.name for domain in self._domains)
-        if self._why is None and self._total_uj == 0:
+        source = self._source.name
+        if self._why is None and not self._energy_j:
             self._why = f"{source} did not move"
-        energy_j = self._total_uj / 1e6 if self._why is None else None
+        energy_j = self._energy_j if self._why is None else None
         self._reading = EnergyReading(source if self._why is None else f"unknown: {self._why}", energy_j, duration_s)
 
     def reading(self) -> EnergyReading:
@@ -91,11 +122,11 @@ class EnergyWindow:
         return self._reading
 
 
-@register("energy")
+@register("rapl")
 class EnergyMeter:
     """RAPL package energy. `root` is the powercap folder; `period_s` must stay below the time of one wrap-around."""
 
-    name: ClassVar[str] = "energy"
+    name: ClassVar[str] = "rapl"
 
     def __init__(
         self, root: Path = POWERCAP, period_s: float = 20.0, clock_ns: Callable[[], int] = time.perf_counter_ns
@@ -105,12 +136,12 @@ class EnergyMeter:
         self._clock_ns = clock_ns
 
     def why_unavailable(self) -> str | None:
-        return self._probe()[1]
+        return _probe(self._root)[1]
 
     @contextmanager
     def window(self) -> Iterator[EnergyWindow]:
-        domains, why = self._probe()
-        window = EnergyWindow(domains, why, self._clock_ns)
+        domains, why = _probe(self._root)
+        window = EnergyWindow(RaplSource(domains), why, self._clock_ns)
         if why is None:
             with sampled(window.sample, self._period_s):
                 yield window
@@ -118,22 +149,23 @@ class EnergyMeter:
             yield window
         window.close()
 
-    def _probe(self) -> tuple[tuple[Domain, ...], str | None]:
-        if not self._root.is_dir():
-            return (), (
-                f"{self._root} does not exist: RAPL counters need Linux on a bare x86 machine; "
-                "virtual machines, most containers and ARM boards do not show them"
-            )
-        try:
-            domains = find_domains(self._root)
-        except (OSError, ValueError) as error:
-            return (), (
-                f"a RAPL counter cannot be read ({error}). Most kernels let only root read it: "
-                f"run as root, or `sudo chmod a+r {self._root}/intel-rapl:*/energy_uj`"
-            )
-        if not domains:
-            return (), (
-                f"{self._root} has no RAPL package domain; load the module with "
-                "`sudo modprobe intel_rapl_msr`, or run on a bare x86 machine"
-            )
-        return domains, None
+
+def _probe(root: Path) -> tuple[tuple[Domain, ...], str | None]:
+    if not root.is_dir():
+        return (), (
+            f"{root} does not exist: RAPL counters need Linux on a bare x86 machine; "
+            "virtual machines, most containers and ARM boards do not show them"
+        )
+    try:
+        domains = find_domains(root)
+    except (OSError, ValueError) as error:
+        return (), (
+            f"a RAPL counter cannot be read ({error}). Most kernels let only root read it: "
+            f"run as root, or `sudo chmod a+r {root}/intel-rapl:*/energy_uj`"
+        )
+    if not domains:
+        return (), (
+            f"{root} has no RAPL package domain; load the module with "
+            "`sudo modprobe intel_rapl_msr`, or run on a bare x86 machine"
+        )
+    return domains, None

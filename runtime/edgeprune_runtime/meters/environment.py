@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from edgeprune_runtime.meters.jetson_board import is_jetson, power_mode, run_nvpmodel
+from edgeprune_runtime.meters.sysfs import number, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Environment:
     python: str
     versions: dict[str, str | None]
     providers: tuple[str, ...] | None  # onnxruntime's, in its order of preference
+    power_mode: str | None = None  # nvpmodel's name for it, on a Jetson
 
 
 DISTRIBUTIONS = {
@@ -38,8 +43,11 @@ DISTRIBUTIONS = {
 }
 
 
-def environment(root: Path = Path("/")) -> Environment:
-    """Look around. `root` is where /proc and /sys are looked for. Imports onnxruntime, so it takes a moment."""
+def environment(root: Path = Path("/"), ask_mode: Callable[[], str | None] = run_nvpmodel) -> Environment:
+    """Look around. `root` is where /proc and /sys are looked for. Imports onnxruntime, so it takes a moment.
+
+    `ask_mode` gives the output of `nvpmodel -q`; it is asked on a Jetson only.
+    """
     blocks = _cpuinfo(root)
     frequency = root / "sys/devices/system/cpu/cpufreq"
     return Environment(
@@ -48,7 +56,7 @@ def environment(root: Path = Path("/")) -> Environment:
         cores_physical=_cores_physical(blocks),
         cores_usable=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         cpu_quota_cores=_cpu_quota(root),
-        governor=", ".join(sorted({_text(file) or "?" for file in frequency.glob("policy*/scaling_governor")})) or None,
+        governor=", ".join(sorted({text(file) or "?" for file in frequency.glob("policy*/scaling_governor")})) or None,
         frequency_min_hz=min(_khz(frequency, "scaling_min_freq"), default=None),
         frequency_max_hz=max(_khz(frequency, "scaling_max_freq"), default=None),
         memory_bytes=_memory_bytes(root),
@@ -59,21 +67,14 @@ def environment(root: Path = Path("/")) -> Environment:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         versions={name: _version(candidates) for name, candidates in DISTRIBUTIONS.items()},
         providers=_providers(),
+        power_mode=_power_mode(root, ask_mode),
     )
-
-
-def _text(path: Path) -> str | None:
-    """The file's text, stripped; None when it cannot be read or is empty."""
-    try:
-        return path.read_text(errors="replace").strip("\0 \n") or None
-    except OSError:
-        return None
 
 
 def _cpuinfo(root: Path) -> list[dict[str, str]]:
     """One mapping per logical processor."""
     blocks = []
-    for block in (_text(root / "proc/cpuinfo") or "").split("\n\n"):
+    for block in (text(root / "proc/cpuinfo") or "").split("\n\n"):
         pairs = [line.split(":", 1) for line in block.splitlines() if ":" in line]
         fields = {key.strip(): value.strip() for key, value in pairs}
         if "processor" in fields:
@@ -85,7 +86,7 @@ def _cpu_model(root: Path, blocks: list[dict[str, str]]) -> str | None:
     for fields in blocks:
         if model := fields.get("model name"):
             return model
-    if board := _text(root / "proc/device-tree/model"):  # ARM boards name themselves here
+    if board := text(root / "proc/device-tree/model"):  # ARM boards name themselves here
         return board
     for fields in blocks:
         if part := fields.get("CPU part"):
@@ -106,17 +107,17 @@ def _cores_physical(blocks: list[dict[str, str]]) -> int | None:
 
 
 def _cpu_quota(root: Path) -> float | None:
-    quota, _, period = (_text(root / "sys/fs/cgroup/cpu.max") or "").partition(" ")
+    quota, _, period = (text(root / "sys/fs/cgroup/cpu.max") or "").partition(" ")
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
 def _khz(frequency: Path, file: str) -> list[int]:
-    texts = [_text(path) for path in frequency.glob(f"policy*/{file}")]
-    return [int(text) * 1000 for text in texts if text is not None and text.isdigit()]
+    found = [number(path) for path in frequency.glob(f"policy*/{file}")]
+    return [khz * 1000 for khz in found if khz is not None]
 
 
 def _memory_bytes(root: Path) -> int | None:
-    for line in (_text(root / "proc/meminfo") or "").splitlines():
+    for line in (text(root / "proc/meminfo") or "").splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024
     try:
@@ -127,7 +128,7 @@ def _memory_bytes(root: Path) -> int | None:
 
 
 def _os_name(root: Path) -> str:
-    for line in (_text(root / "etc/os-release") or "").splitlines():
+    for line in (text(root / "etc/os-release") or "").splitlines():
         if line.startswith("PRETTY_NAME="):
             return line.partition("=")[2].strip('"')
     return platform.platform(terse=True)
@@ -136,15 +137,21 @@ def _os_name(root: Path) -> str:
 def _isolation(root: Path, blocks: list[dict[str, str]]) -> str | None:
     signs = []
     if any("hypervisor" in fields.get("flags", "").split() for fields in blocks):
-        vendor = _text(root / "sys/class/dmi/id/sys_vendor")
+        vendor = text(root / "sys/class/dmi/id/sys_vendor")
         signs.append(f"virtual machine ({vendor or 'hypervisor flag of the processor'})")
-    groups = _text(root / "proc/1/cgroup") or ""
+    groups = text(root / "proc/1/cgroup") or ""
     marks = {".dockerenv": "docker", "run/.containerenv": "podman"}
     container = next((name for file, name in marks.items() if (root / file).exists()), None)
     container = container or next((name for name in ("docker", "kubepods", "lxc") if name in groups), None)
     if container:
         signs.append(f"container ({container})")
     return ", ".join(signs) or None
+
+
+def _power_mode(root: Path, ask_mode: Callable[[], str | None]) -> str | None:
+    output = ask_mode() if is_jetson(root) else None
+    mode = None if output is None else power_mode(output)
+    return None if mode is None else mode.name
 
 
 def _version(candidates: tuple[str, ...]) -> str | None:
