@@ -32,6 +32,13 @@ def export(
             help="Keep ratio (0.2) or token count (576); repeat for several, the first is the default.",
         ),
     ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            help="The largest budget that meets a target on a board, projected, as the first budget: device=orin-nano-8gb,ttft=1s "
+            "(and tokens-per-s=10)."
+        ),
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(
@@ -114,8 +121,12 @@ def export(
             chosen = export_options(read, budgets=budgets, parity=parity, force=force, command=command)
             _show(export_recipe(model, target, read, recipe.parent, chosen, track=track), target, json)
             return
+        if fit is not None:
+            from edgeprune.cli.export_fit import fitted_budget
+
+            budgets = tuple(dict.fromkeys((fitted_budget(model, fit, precision.value, chunk), *budgets)))
         if not budgets:
-            raise typer.BadParameter("give at least one --budget, or a --recipe")
+            raise typer.BadParameter("give at least one --budget, a --fit, or a --recipe")
         from edgeprune.plan_file import read_plan
         from edgeprune.tokens.methods import METHODS
         from edgeprune.tokens.methods.plugin import method_name

@@ -1,0 +1,131 @@
+"""What `project` and `recommend` share: a bundle with its counts, and runs to learn efficiencies from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeprune_profiles.device import Device
+    from edgeprune_profiles.fit import Sample
+    from edgeprune_profiles.memory_fit import MemoryFit
+    from edgeprune_profiles.project import Projection
+    from edgeprune_profiles.record import Report
+    from edgeprune_profiles.work import GraphWork, Shape
+    from edgeprune_runtime.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A bundle and what each of its graphs does in one run."""
+
+    bundle: Bundle
+    graphs: dict[str, GraphWork]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A report and the board it was made on; `own`: of the bundle that is being projected."""
+
+    device: Device
+    report: Report
+    opened: Opened
+    own: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The request to project: one question about one picture."""
+
+    question: str
+    answer: int
+    size: tuple[int, int] | None
+
+    def shape(self, opened: Opened, budget: str) -> Shape:
+        from edgeprune_profiles.work import request_shape
+
+        return request_shape(opened.bundle, budget, self.question, self.answer, self.size)
+
+
+def open_counted(path: Path) -> Opened:
+    """Raises MissingExtra where onnx, which reads the graphs, is not installed."""
+    from importlib.util import find_spec
+
+    from edgeprune_profiles.work import GraphWork
+    from edgeprune_runtime.bundle import Bundle
+    from edgeprune_runtime.errors import MissingExtra
+
+    if find_spec("onnx") is None:
+        raise MissingExtra(
+            "counting the work of a bundle needs onnx, not installed here; install with `pip install edgeprune[export]`, "
+            "or do it on another machine: nothing is run"
+        )
+    from edgeprune_export.roofline_counts import count_bundle
+
+    bundle = Bundle.open(path, verify=False)
+    return Opened(bundle, {name: GraphWork(**asdict(count)) for name, count in count_bundle(path).items()})
+
+
+def read_runs(texts: list[str], opened: Opened) -> tuple[Run, ...]:
+    """Runs written as DEVICE,REPORT.json or DEVICE,REPORT.json,BUNDLE."""
+    from edgeprune_profiles import load_report
+    from edgeprune_profiles.device_file import load_device
+    from edgeprune_runtime.errors import MeasurementError
+
+    runs = []
+    for text in texts:
+        parts = text.split(",")
+        if len(parts) not in (2, 3):
+            raise MeasurementError(f"--report is {text!r}; expected DEVICE,REPORT.json or DEVICE,REPORT.json,BUNDLE")
+        other = opened if len(parts) == 2 else open_counted(Path(parts[2]))
+        runs.append(Run(load_device(parts[0]), load_report(Path(parts[1])), other, other is opened))
+    return tuple(runs)
+
+
+def samples_of(runs: tuple[Run, ...], size: tuple[int, int] | None) -> tuple[Sample, ...]:
+    """Efficiencies of the runs, and of what others published."""
+    from edgeprune_profiles.project import target
+    from edgeprune_profiles.published import published_samples
+    from edgeprune_profiles.runs import run_samples
+
+    found: tuple[Sample, ...] = published_samples()
+    for run in runs:
+        where = target(run.device, run.opened.bundle.manifest.precision)
+        found += run_samples(run.opened.bundle, run.opened.graphs, run.report, where, size)
+    return found
+
+
+def project_on(
+    device: Device,
+    opened: Opened,
+    budget: str,
+    asked: Asked,
+    runs: tuple[Run, ...],
+    samples: tuple[Sample, ...],
+    precision: str | None,
+) -> Projection:
+    from edgeprune_profiles.project import project, target
+    from edgeprune_profiles.runs import run_preprocess_s
+
+    manifest = opened.bundle.manifest
+    own = [run for run in runs if run.device.name == device.name and run.own]
+    preprocess = run_preprocess_s(own[0].report, device) if own else None
+    where = target(device, manifest.precision, precision)
+    return project(manifest, opened.graphs, asked.shape(opened, budget), where, samples, preprocess)
+
+
+def memory_of(run: Run, shape: Shape) -> MemoryFit:
+    from edgeprune_profiles.memory_fit import memory_fit
+    from edgeprune_profiles.project import target
+
+    manifest = run.opened.bundle.manifest
+    return memory_fit(manifest, run.opened.graphs, shape, run.device, target(run.device, manifest.precision).precision)
+
+
+def budgets_in(opened: Opened, chosen: list[str]) -> tuple[str, ...]:
+    """The bundle's budgets, or those chosen among them."""
+    from edgeprune_runtime import choice
+
+    manifest = opened.bundle.manifest
+    return tuple(dict.fromkeys(choice.budget_label(manifest, text) for text in chosen)) or choice.budgets(manifest)
