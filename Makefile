@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 DEMO = demo
 REFERENCE = tools/reference_vlm
 
-.PHONY: demo test check bench methods-table clean
+.PHONY: demo test check bench methods-table projection arm64-check clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -15,7 +15,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[export,recover,dev]"
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[export,recover,rtx,dev]"
 	touch $@
 
 # From the reference checkpoint to a measured answer: export at 0.2 beside 1.0, ask, profile, evaluate, report.
@@ -43,6 +43,14 @@ bench: $(VENV)/installed
 methods-table: $(VENV)/installed
 	$(BIN)/python tools/selector_costs.py --work build/costs
 	$(BIN)/python tools/methods_table.py --work build/methods
+
+# Projections of this processor against measurements: about five minutes.
+projection: $(VENV)/installed
+	$(BIN)/python tools/projection_table.py --work build/projection --out docs/measurements/projection.md
+
+# The base install, answers and engine builds on emulated Debian arm64: about twenty minutes, as root, Linux 6.7 or later.
+arm64-check: $(VENV)/installed
+	$(BIN)/python -m tools.arm64_check --work build/arm64 --page docs/measurements/arm64.md
 
 clean:
 	rm -rf $(VENV) $(DEMO)

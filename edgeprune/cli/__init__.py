@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from edgeprune.cli.build import build
 from edgeprune.cli.bundles import inspect, verify
 from edgeprune.cli.calibrate import calibrate
+from edgeprune.cli.compare import compare
+from edgeprune.cli.devices import devices
 from edgeprune.cli.doctor import doctor
 from edgeprune.cli.evaluate import evaluate
 from edgeprune.cli.export import export
@@ -16,9 +19,12 @@ from edgeprune.cli.importances import importances
 from edgeprune.cli.methods import methods
 from edgeprune.cli.plan import plan
 from edgeprune.cli.profile import profile
+from edgeprune.cli.project import project
 from edgeprune.cli.prune import prune
+from edgeprune.cli.recommend import recommend
 from edgeprune.cli.report import report
 from edgeprune.cli.run import run
+from edgeprune.cli.selftest import selftest
 
 app = typer.Typer(
     help="Prune a vision-language model, export it to static ONNX graphs, run it without torch, and measure what that bought.",
@@ -31,16 +37,22 @@ for _name, _command in (
     ("export", export),
     ("prune", prune),
     ("plan", plan),
+    ("build", build),
     ("run", run),
     ("profile", profile),
     ("report", report),
+    ("compare", compare),
     ("eval", evaluate),
     ("inspect", inspect),
     ("verify", verify),
     ("methods", methods),
     ("calibrate", calibrate),
     ("importances", importances),
+    ("devices", devices),
+    ("project", project),
+    ("recommend", recommend),
     ("doctor", doctor),
+    ("selftest", selftest),
 ):
     app.command(_name)(_command)
 

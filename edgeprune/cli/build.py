@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
 
@@ -112,7 +113,7 @@ def built(bundle: Path, target: object, options: BuildOptions, *, quiet: bool = 
             highlight=False,
         )
         if found.gate.skipped:
-            err.print(f"[yellow]note:[/] the gate did not run: {found.gate.skipped}", highlight=False)
+            err.print(f"[yellow]note:[/] the gate did not run: {escape(found.gate.skipped)}", highlight=False)
         else:
             out.print(f"gate: {len(found.gate.checks)} checks against the bundle's graphs passed")
     return folder, found
@@ -126,8 +127,8 @@ def need() -> None:
 
     if find_spec("onnx") is None:
         raise MissingExtra(
-            "building engines needs the package onnx, not installed here; install with `pip install edgeprune[rtx]`, "
-            "on Jetson `pip install edgeprune[jetson]`"
+            "building engines needs the package onnx, not installed here; install with `pip install edgeprune[rtx]`; on a Jetson with the "
+            "requirement file of its JetPack, see docs/jetson.md"
         )
 
 

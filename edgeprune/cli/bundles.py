@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
+from rich.markup import escape
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
 
@@ -116,7 +117,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             gate = (
                 f"{len(found.gate.checks)} checks passed"
                 if found.gate.skipped is None
-                else f"not gated ({found.gate.skipped})"
+                else f"not gated ({escape(found.gate.skipped)})"
             )
             out.print(
                 f"engines {folder.name}: {key.runtime} {key.version}, {', '.join(key.capabilities)}{f' ({where})' if where else ''}, "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from edgeprune.cli.console import err
 
@@ -37,7 +38,7 @@ def open_model(bundle: Path, backend: str, *, threads: int = 0, verify: bool = T
     except EngineError as error:
         if not build or backend not in _TARGETS:
             raise
-        err.print(f"[yellow]note:[/] {error}", highlight=False, soft_wrap=True)
+        err.print(f"[yellow]note:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     from edgeprune.cli.build import built, need
     from edgeprune_export.engines.build import BuildOptions
     from edgeprune_export.engines.target import target_from_text

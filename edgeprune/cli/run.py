@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line
 from edgeprune.cli.opening import Backend, Build, open_model
@@ -91,7 +92,7 @@ def _say_backend(model: Model, json: bool) -> None:
 
     if not json and engine_folders(model.bundle.root):
         why = f" ({model.backend_why})" if model.backend_why else ""
-        err.print(f"[dim]backend: {model.backend}{why}[/]", highlight=False, soft_wrap=True)
+        err.print(f"[dim]backend: {escape(model.backend + why)}[/]", highlight=False, soft_wrap=True)
 
 
 def _draw(model: Model, picture: Path, view: View, path: Path) -> None:

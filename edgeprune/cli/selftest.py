@@ -30,6 +30,7 @@ def selftest(
     with errors_as_one_line(), tempfile.TemporaryDirectory(prefix="edgeprune-selftest-") as folder:
         need()
         import msgspec
+        from rich.markup import escape
 
         from edgeprune_export.engines.selftest import selftest as steps
         from edgeprune_profiles import write_whole
@@ -39,7 +40,8 @@ def selftest(
         for step in steps(bundle, backend, Path(folder), track):
             done.append(step)
             if not json:
-                out.print(f"{_MARKS[step.outcome]} {step.name}: {step.detail}", highlight=False, soft_wrap=True)
+                line = f"{_MARKS[step.outcome]} {step.name}: {escape(step.detail)}"
+                out.print(line, highlight=False, soft_wrap=True)
         good = all(step.outcome != "failed" for step in done)
         found = {"ok": good, "backend": backend, "steps": done, "environment": environment()}
         if record is not None:

@@ -202,3 +202,27 @@ def test_an_operator_without_a_place_in_the_dialect_is_named(tmp_path: Path) -> 
 def test_ones_own_operators_stay_only_where_the_dialect_says_so() -> None:
     assert CONTRIBUTED.domains == ("com.microsoft",)
     assert PORTABLE.domains == MODERN.domains == ()
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.02), ("bf16", 0.1)])
+def test_half_precision_holds_where_it_is_really_computed_in(tmp_path: Path, precision: str, limit: float) -> None:
+    """ONNX Runtime has no half-precision products on the CPU and takes float32 instead: here ONNX's own reference computes every node."""
+    bundle = Bundle.open(exported(GATED[1][0]), verify=False)
+    folder = folder_of(bundle, PORTABLE, precision, tmp_path / "x")
+    for engine, name in (("tower", "tower"), (LANGUAGE, "prefill"), (LANGUAGE, "decode"), ("head", "head")):
+        graph = bundle.graph(name)
+        model = onnx.load(folder / f"{engine}.onnx")
+        fed = feeds(graph)
+        if engine == LANGUAGE:
+            model = static(model, len(fed["embeds"]))
+        given = {}
+        for value in model.graph.input:
+            kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            given[value.name] = fed[value.name].astype(kind)
+        found = onnx.reference.ReferenceEvaluator(model).run(None, given)
+        mine = {v.name: np.asarray(a, np.float32) for v, a in zip(model.graph.output, found, strict=True)}
+        assert all(np.isfinite(value).all() for value in mine.values())
+        for one, expected in outputs(bundle.path(graph.file), fed).items():
+            if one in mine:
+                difference = np.sqrt(np.mean(np.square(mine[one] - expected)) / np.mean(np.square(expected)))
+                assert 0 < difference < limit, one

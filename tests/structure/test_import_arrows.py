@@ -24,6 +24,8 @@ ALLOWED = {
 }
 #: What the base install brings, by import name; the runtime and the profiles need nothing else.
 BASE = {"numpy", "onnxruntime", "PIL", "tokenizers", "jinja2", "msgspec", "psutil"}
+#: What a GPU brings: imported by name, in the function that needs it, by the files of backends only.
+VENDORS = {"cuda", "tensorrt", "tensorrt_rtx"}
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "accelerate", "safetensors", "huggingface_hub"}
 
 
@@ -78,7 +80,17 @@ def test_nothing_but_the_command_line_imports_the_command_line() -> None:
 @pytest.mark.parametrize("package", ["edgeprune_runtime", "edgeprune_profiles"])
 def test_what_runs_on_the_board_needs_only_the_base_install(package: str) -> None:
     foreign = tops(modules(package)) - set(sys.stdlib_module_names) - set(PACKAGES)
-    assert foreign <= BASE
+    assert foreign <= BASE | VENDORS
+    assert not tops([path for path in modules(package) if path.parent.name != "backends"]) & VENDORS
+
+
+def test_no_file_imports_a_vendors_package_when_it_is_itself_imported() -> None:
+    for package in PACKAGES:
+        for path in modules(package):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                assert not {name.partition(".")[0] for name in names} & VENDORS, path
 
 
 def test_the_command_line_imports_heavy_packages_nowhere_at_the_top_of_a_module() -> None:

@@ -72,7 +72,7 @@ def build(
     out = root / ENGINES / _folder(key)
     with staging(out, force=options.force, marker=ENGINE_MANIFEST) as folder:
         if target.runtime != "onnxruntime":
-            needed = estimate(bundle, key.precision, len(key.capabilities), ahead_of_time=target.ahead_of_time)
+            needed = estimate(bundle, key.precision, ahead_of_time=target.ahead_of_time)
             say(needed)
             require_room(needed, folder, psutil.virtual_memory().available, low_memory=options.flags.low_memory)
         lowered = folder / "lowered"

@@ -17,7 +17,7 @@ from edgeprune_runtime.bundle import Bundle
 _LIBRARY_BYTES = 500 << 20  # code and tables of the library while it builds
 _COPIES = 3.0  # of the largest engine's weights held at the peak of its build
 _ENGINE = 1.1  # size of an engine over its weights
-_KERNELS_BYTES = 3 << 20  # per engine and capability
+_KERNELS_BYTES = 2 << 20  # per engine, for however many capabilities
 _BYTES_PER_S = (10e6, 60e6)  # weights built per second: slow and fast machine
 _GRAPH_S = (0.1, 2.0)  # per graph, whatever its size
 _ON_DEVICE = 20.0  # kernels are timed where a device builds for itself
@@ -33,11 +33,11 @@ class Estimate:
     seconds: tuple[float, float]
 
 
-def estimate(bundle: Bundle, precision: str, capabilities: int, *, ahead_of_time: bool) -> Estimate:
-    """What building all engines of a bundle for so many capabilities will need."""
+def estimate(bundle: Bundle, precision: str, *, ahead_of_time: bool) -> Estimate:
+    """What building all engines of a bundle will need."""
     share = 1.0 if precision == "fp32" or bundle.manifest.precision == "int8" else 0.5
     weights = [share * bundle.graph(graphs[0]).weight_bytes for graphs in sources(bundle).values()]
-    engines = sum(_ENGINE * size + _KERNELS_BYTES * capabilities for size in weights)
+    engines = sum(_ENGINE * size + _KERNELS_BYTES for size in weights)
     lowered = share * bundle.manifest.files[bundle.manifest.weights_file].bytes
     times = 1.0 if ahead_of_time else _ON_DEVICE
     fast, slow = (

@@ -21,7 +21,7 @@ from edgeprune_runtime.errors import BackendUnavailable
 from edgeprune_runtime.units import bytes_of
 
 _MODULE = Path("/sys/module/nvidia/version")  # of the kernel's part of the driver, where it says so
-_INSTALL = "install it with `pip install 'edgeprune[rtx]'` (on Jetson: `pip install 'edgeprune[jetson]'`)"
+_INSTALL = "install it with `pip install 'edgeprune[rtx]'`; on a Jetson with the requirement file of its JetPack, see docs/jetson.md"
 
 
 @dataclass(eq=False)
