@@ -32,8 +32,8 @@ from edgeprune.structure.targets import target_from_text
 from edgeprune.structure.wish import Wish
 from edgeprune_export.export_classifier import export_classifier
 from edgeprune_export.onnx_pruning.count import count
-from edgeprune_export.options import silent
-from edgeprune_export.pruning.latency import Request
+from edgeprune_export.progress import silent
+from edgeprune_export.pruning.blocks import Request
 from edgeprune_export.pruning.prices import Terms, price_of
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
@@ -44,9 +44,10 @@ from edgeprune_runtime.image import load_image
 from edgeprune_runtime.spec import GraphSpec, TensorSpec
 
 IMPORTANCES = ("obs", "taylor", "activation", "amp", "core", "dimap", "magnitude", "random")
+TARGETS = ("params=0.9", "params=0.8", "params=0.7", "params=0.5")
+SPREAD = (*((importance, "uniform") for importance in IMPORTANCES), ("taylor", "global"))
 RECOVER = (
-    "params=0.7,taylor,global,60,1e-4",
-    "params=0.7,random,uniform,60,1e-4",
+    *(f"{target},{importance},{allocation},60,1e-4" for target in TARGETS for importance, allocation in SPREAD),
     "macs=0.7,taylor,global,300,3e-4",
 )
 ROUNDS = 15
@@ -83,7 +84,7 @@ def jobs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for importance, allocation in [*((one, "uniform") for one in options.importances), ("taylor", "global")]:
             for variant in ("removed", "compensated"):
                 yield {"target": target, "importance": importance, "allocation": allocation, "variant": variant}
-    for allocation in ("global", "module", "slope"):
+    for allocation in ("global", "module", "slope") if options.compare else ():
         for importance in ("obs", "taylor"):
             if (importance, allocation) != ("taylor", "global"):
                 row = {"target": options.compare, "importance": importance, "allocation": allocation}
@@ -194,10 +195,15 @@ def main() -> None:
         "--try", dest="tried", type=Path, required=True, help="held-out pictures: .csv with file and label"
     )
     parser.add_argument("--work", type=Path, required=True, help="scratch folder; rows.jsonl in it is continued")
-    parser.add_argument("--targets", nargs="+", default=["params=0.9", "params=0.8", "params=0.7", "params=0.5"])
-    parser.add_argument("--importances", nargs="+", default=list(IMPORTANCES))
+    parser.add_argument("--targets", nargs="*", default=TARGETS)
+    parser.add_argument("--importances", nargs="*", default=IMPORTANCES)
     parser.add_argument("--normalise", default="none")
-    parser.add_argument("--compare", default="params=0.7", help="target at which allocations are compared")
+    parser.add_argument(
+        "--compare",
+        nargs="?",
+        default="params=0.7",
+        help="target at which allocations are compared; none without a value",
+    )
     parser.add_argument("--pictures", type=int, default=64, help="calibration pictures")
     parser.add_argument("--recover-pictures", type=int, default=256, help="calibration pictures of recovered rows")
     parser.add_argument("--align", type=int, default=32)

@@ -12,6 +12,7 @@ import typer
 
 from edgeprune.cli.choices import Newlines, Positions
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, track
+from edgeprune.cli.opening import Backend, Build, open_model
 
 if TYPE_CHECKING:
     from edgeprune.evaluate import Comparison, Question
@@ -53,7 +54,8 @@ def evaluate(
     ] = None,
     newline: Annotated[Newlines | None, typer.Option(help="Instead of the bundle's own policy.")] = None,
     threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
-    backend: Annotated[str, typer.Option(help="auto or onnxruntime.")] = "auto",
+    backend: Backend = "auto",
+    build: Build = True,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Keep the result here, for `edgeprune report --eval`.")] = None,
     answers: Annotated[
@@ -65,10 +67,9 @@ def evaluate(
     with errors_as_one_line():
         from edgeprune.evaluate import load_questions
         from edgeprune_profiles import write_whole
-        from edgeprune_runtime import Model
 
         questions = load_questions(data)[:limit]
-        with Model.open(bundle, backend=backend, threads=threads) as model:
+        with open_model(bundle, backend, threads=threads, build=build) as model:
             plan = model.bundle.manifest.plan
             positions = position_ids.value if position_ids else plan.position_ids
             breaks = newline.value if newline else plan.newline

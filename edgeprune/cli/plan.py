@@ -12,9 +12,9 @@ from edgeprune.cli.tables import show_table
 
 
 def plan(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub id.")],
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub id (LLaVA), or a ViT classifier.")],
     recipe: Annotated[
-        Path, typer.Option("--recipe", help="The recipe (TOML) that `edgeprune export` would carry out.")
+        Path, typer.Option("--recipe", help="The recipe (TOML) that `edgeprune export` or `prune` would carry out.")
     ],
     time: Annotated[
         bool, typer.Option(help="Predict seconds from blocks timed on this machine (some seconds).")
@@ -26,14 +26,19 @@ def plan(
         from edgeprune.cli.export import need
 
         need("torch", "onnx")
-        from edgeprune.models import open_checkpoint
+        from edgeprune.models import open_checkpoint, open_classifier
         from edgeprune.recipe import read_recipe
-        from edgeprune_export.predict import forecast
+        from edgeprune_export.predict import forecast, forecast_of_classifier
+        from edgeprune_export.pruning.open import is_classifier
         from edgeprune_export.recipes import export_options, wishes_of
 
         read = read_recipe(recipe)
         wishes = wishes_of(read.structure) if read.structure else {}
-        found = forecast(open_checkpoint(model), export_options(read), wishes, timed=time, track=track)
+        if is_classifier(model):
+            precision = read.export.precision
+            found = forecast_of_classifier(open_classifier(model), precision, wishes, timed=time, track=track)
+        else:
+            found = forecast(open_checkpoint(model), export_options(read), wishes, timed=time, track=track)
         if json:
             emit({"forecast": found, "recipe": read})
             return
@@ -52,8 +57,8 @@ def plan(
             ("budget", "K", "positions", "part", "GMACs", "seconds (predicted)"),
             [
                 (
-                    one.budget,
-                    str(one.keep),
+                    one.budget or "-",
+                    "-" if one.keep is None else str(one.keep),
                     str(one.positions),
                     one.part,
                     _arrow(one.macs, 1e9),
@@ -63,10 +68,9 @@ def plan(
             ],
             left=("budget", "part"),
         )
-        out.print(
-            "language model: prompt and 32 tokens of answer; widths spread evenly over layers, where calibration will decide",
-            highlight=False,
-        )
+        if any(one.part == "language" for one in found):
+            out.print("language model: prompt and 32 tokens of answer", highlight=False)
+        out.print("widths are spread evenly over layers here, where calibration will decide", highlight=False)
 
 
 def _arrow(pair: tuple[float, float], unit: float) -> str:

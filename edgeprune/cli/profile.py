@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, emit, err, errors_as_one_line, track
-
-if TYPE_CHECKING:
-    from edgeprune_profiles import Budget, Report
-    from edgeprune_runtime.meters import MemoryReading
+from edgeprune.cli.console import Json, emit, err, errors_as_one_line
+from edgeprune.cli.opening import Backend, Build
+from edgeprune.cli.profiling import Wish, measured
 
 
 def profile(
@@ -30,10 +27,28 @@ def profile(
     max_tokens: Annotated[
         int, typer.Option(min=1, help="Tokens that every answer has; end tokens are ignored, so that work is equal.")
     ] = 16,
+    power: Annotated[
+        bool,
+        typer.Option(
+            "--power",
+            help="Joules of a request and of its pieces, each in a power window of its own: more than a minute for each budget. "
+            "Without a power sensor they stay unknown.",
+        ),
+    ] = False,
+    sustain: Annotated[
+        str | None,
+        typer.Option(
+            help="Thermal soak: ask the first budget without a pause for so long (10m, 1h; at least 2m) and hold the first minute "
+            "against the last."
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
-    backend: Annotated[str, typer.Option(help="auto or onnxruntime.")] = "auto",
+    backend: Backend = "auto",
+    build: Build = True,
     seed: Annotated[int, typer.Option(help="Seed of the order and of the bootstrap.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Keep every raw number here, for `edgeprune report`.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Keep every raw number here, for `edgeprune report` and `edgeprune compare`.")
+    ] = None,
     accuracy: Annotated[
         Path | None, typer.Option("--eval", help="Result of `edgeprune eval --out`, to be shown beside the times.")
     ] = None,
@@ -41,27 +56,28 @@ def profile(
 ) -> None:
     """Measure time, memory and energy of BUNDLE under each budget, interleaved, against budget 1.0."""
     with errors_as_one_line():
-        from edgeprune_profiles import load_accuracy, save_report, with_accuracy
+        from edgeprune_profiles import load_accuracy
+        from edgeprune_profiles.sustain import soak_seconds
 
-        evaluation = None if accuracy is None else load_accuracy(accuracy)
+        wish = Wish(
+            bundle=bundle,
+            chosen=budget or [],
+            images=image or [],
+            question=prompt,
+            runs=runs,
+            warmup=warmup,
+            max_tokens=max_tokens,
+            threads=threads,
+            backend=backend,
+            build=build,
+            seed=seed,
+            power=power,
+            soak_s=None if sustain is None else soak_seconds(sustain),
+            accuracy=None if accuracy is None else load_accuracy(accuracy),
+            out=out,
+        )
         with TemporaryDirectory(prefix="edgeprune-") as scratch:
-            report = _measure(
-                bundle,
-                budget or [],
-                image or [],
-                prompt,
-                runs,
-                warmup,
-                max_tokens,
-                threads,
-                backend,
-                seed,
-                Path(scratch),
-            )
-        if evaluation is not None:
-            report = with_accuracy(report, evaluation)
-        if out is not None:
-            save_report(report, out)
+            report = measured(wish, Path(scratch))
         if json:
             from edgeprune_profiles.digest import digest
 
@@ -74,74 +90,3 @@ def profile(
             err.print("[dim]--out report.json keeps the raw numbers, for `edgeprune report`[/]", highlight=False)
         else:
             err.print(f"[dim]{out} written; `edgeprune report {out}` makes a page of it[/]", highlight=False)
-
-
-def _measure(
-    bundle: Path,
-    chosen: list[str],
-    images: list[Path],
-    question: str,
-    runs: int,
-    warmup: int,
-    max_tokens: int,
-    threads: int,
-    backend: str,
-    seed: int,
-    scratch: Path,
-) -> Report:
-    from edgeprune_profiles.measure import Case
-    from edgeprune_profiles.measure import profile as measure
-    from edgeprune_profiles.memory_apart import Request, measure_apart
-    from edgeprune_profiles.picture import write_picture
-    from edgeprune_profiles.record import BundleRef
-    from edgeprune_profiles.runner import ModelRunner, budgets_of, with_cache_bytes
-    from edgeprune_runtime import EdgepruneError, Model
-    from edgeprune_runtime.meters import environment
-
-    with Model.open(bundle, backend=backend, threads=threads) as model:
-        budgets = budgets_of(model, chosen)
-        notes = [
-            f"Every answer has {max_tokens} tokens for every budget: end tokens were ignored, so that work is equal.",
-            *_without_baseline(budgets, model.budgets),
-        ]
-        if not images:
-            path, note = write_picture(scratch, model.bundle.manifest.preprocess)
-            images = [path]
-            notes.append(note)
-
-        def apart(budget: Budget) -> MemoryReading | None:
-            try:
-                return measure_apart(
-                    Request(str(bundle), budget.name, str(images[0]), question, max_tokens, threads, model.backend)
-                )
-            except EdgepruneError as error:  # the times are worth keeping without it
-                err.print(f"memory unknown: {error}", style="yellow", markup=False, highlight=False)
-                return None
-
-        runner = ModelRunner(model)
-        total = len(budgets) * (warmup + runs * len(images) + 1)
-        with track("profile", total) as advance:
-            report = measure(
-                runner,
-                budgets,
-                [Case(path, question) for path in images],
-                bundle=BundleRef(bundle.resolve().name, model.bundle.sha256),
-                environment=environment(),
-                command=" ".join(["edgeprune", *sys.argv[1:]]),
-                repetitions=runs,
-                warmup_rounds=warmup,
-                max_tokens=max_tokens,
-                seed=seed,
-                memory_apart=apart,
-                threads=threads,
-                notes=notes,
-                progress=lambda done, total, label: advance() if done else None,
-            )
-        return with_cache_bytes(report, model, runner.positions)
-
-
-def _without_baseline(budgets: tuple[Budget, ...], held: tuple[str, ...]) -> list[str]:
-    if any(budget.full for budget in budgets):
-        return []
-    way = "add `--budget 1.0` to the profile" if "1.0" in held else "export the bundle with `--budget 1.0` as well"
-    return [f"There is no baseline, so no ratio is given: {way}."]

@@ -8,6 +8,7 @@ from edgeprune_profiles import Report, units
 from edgeprune_profiles.stats import Percentiles, Ratio
 from edgeprune_profiles.summary import BudgetSummary, Summary, summarise
 from edgeprune_profiles.verdict import verdict
+from edgeprune_runtime.meters import Spell
 
 _GAIN, _CPU_GAIN = "full / this", "full / this (CPU)"
 _LEFT = ("budget", _GAIN, _CPU_GAIN)
@@ -21,6 +22,8 @@ def show(report: Report) -> None:
     out.print()
     _first_token(summary)
     _rest(summary)
+    _power(summary)
+    _soak(summary)
     for line in _conditions(report):
         out.print(line, style="dim", highlight=False, markup=False)
 
@@ -57,11 +60,60 @@ def _rest(summary: Summary) -> None:
                 units.size(memory.peak_bytes if memory else None),
                 units.size(memory.anonymous_bytes if memory else None),
                 units.size(b.result.budget.cache_bytes),
-                units.energy(b.energy_j),
+                units.marked(units.energy(b.answer_j), b.answer_doubtful),
             ]
         )
     head = ["budget", "K", "per token p50", "p95", "CPU time", "tokens/s", _GAIN, "peak memory", "anonymous"]
     show_table("Further tokens, memory, energy", [*head, "cache used", "energy"], rows, _LEFT)
+
+
+def _power(summary: Summary) -> None:
+    rows = [
+        [
+            f"{b.name} {b.result.budget.method}",
+            each.piece,
+            each.unit,
+            units.give_or_take(each.gross_j, each.error_j),
+            units.give_or_take(each.net_j, each.net_error_j),
+            units.power(each.power_w.p50 if each.power_w else None),
+            units.power(each.idle_w),
+            "yes" if each.flags else "",
+        ]
+        for b in summary.budgets
+        for each in b.power.values()
+    ]
+    if rows:
+        head = ["budget", "piece", "per", "energy", "above idle", "power p50", "idle", "doubtful"]
+        show_table("Energy by piece, each repeated alone", head, rows, ("budget", "piece", "per"))
+    for sentence, where in summary.doubts.items():
+        out.print(f"{', '.join(where)}: {sentence}", style="yellow", highlight=False, markup=False)
+
+
+def _soak(summary: Summary) -> None:
+    soak = summary.soak
+    if soak is None:
+        return
+    rows = [
+        [
+            name,
+            units.per_second(part.requests_per_s),
+            units.power(part.stretch.power_w),
+            *_board(part.stretch.board),
+        ]
+        for name, part in (("first minute", soak.first), ("last minute", soak.last))
+    ]
+    title = f"Soak of {units.duration(soak.duration_s)} at budget {soak.budget}"
+    show_table(title, ["", "requests", "power", "hottest", "clocks", "throttled"], rows, ("", "clocks"))
+    for sentence in soak.flags:
+        out.print(sentence, style="yellow", highlight=False, markup=False)
+
+
+def _board(board: Spell | None) -> tuple[str, str, str]:
+    if board is None:
+        return (units.UNKNOWN,) * 3
+    clocks = ", ".join(f"{name} {units.frequency(round(hertz))}" for name, hertz in board.mean_hz.items())
+    hottest = units.celsius(max(board.hottest_c.values(), default=None))
+    return hottest, clocks or units.UNKNOWN, units.percent(board.throttled_share, 0)
 
 
 def _name(b: BudgetSummary) -> tuple[str, str]:
@@ -85,8 +137,9 @@ def _conditions(report: Report) -> list[str]:
         f"{report.warmup_rounds} warm-up rounds thrown away, then {report.repetitions} rounds of {len(report.cases)} "
         f"picture{plural}, budgets interleaved; stages and CPU time (all threads) are medians; fixed = preprocessing and "
         "tower, which pruning cannot shorten.",
-        f"Memory: {report.memory_scope}. Energy: {report.energy_source}.",
+        f"Memory: {report.memory_scope}. Energy: {report.power_source or report.energy_source}.",
         *report.notes,
+        *([f"Backend: {report.backend.name}."] if report.backend else []),
         f"{machine.cpu_model or 'processor unknown'}, {units.count(machine.cores_usable)} cores usable, threads "
         f"{report.threads or 'as the backend chooses'}, governor {machine.governor or units.UNKNOWN}, "
         f"{machine.isolation or 'no sign of a container or virtual machine'}.",

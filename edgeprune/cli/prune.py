@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from edgeprune_export.pruning.story import Story
 
 _COMMON = ("to", "seed", "compensate", "force", "json")
+_BESIDE = {"lora": "recover", "rate": "recover", "batch": "recover", "block_importance": "blocks"}
+"""Options that mean something beside another only."""
+_STORED = ("latency", "energy", "memory")  # measures that depend on how weights are stored
 Targets = Annotated[
     list[str] | None,
     typer.Option(
         "--structure",
         "-s",
-        help="Target: params=0.7, macs=0.7, latency=0.7 (predicted, on this machine) or memory=2GiB, of every part, or of one: "
-        "tower.macs=0.7, language.params=0.8. Repeat for several.",
+        help="Target: params=0.7, macs=0.7, latency=0.7 or energy=0.7 (predicted, on this machine), or memory=2GiB, of every part, "
+        "or of one: tower.macs=0.7, language.params=0.8. Repeat for several.",
     ),
 ]
 
@@ -72,7 +75,7 @@ def prune(
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Repeat the choice of a structure.json instead of choosing.")
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="For latency and memory targets.")] = Precision.fp32,
+    precision: Annotated[Precision, typer.Option(help="For latency, energy and memory targets.")] = Precision.fp32,
     input_shape: Annotated[
         str | None, typer.Option(help="Shape of the input of an .onnx file whose own is symbolic: 1,3,224,224.")
     ] = None,
@@ -126,8 +129,7 @@ def prune(
             from edgeprune_export.pruning.prune import PruneOptions
             from edgeprune_export.pruning.recover import Recovery
 
-            if plan is not None and (structure or blocks):
-                raise PlanError("--plan repeats a choice, --structure and --blocks make a new one; give one of them")
+            refuse_ignored(context)
             parts = parts_of(model)
             counts = block_counts(blocks or [], parts)
             targets = targets_from_texts(structure or [], parts)
@@ -135,6 +137,8 @@ def prune(
                 raise PlanError(
                     f"--blocks names the {stray}, for which there is no target; add --structure {stray}.params=0.9"
                 )
+            if given(context, "precision") and not any(one.measure in _STORED for one in targets.values()):
+                raise PlanError(f"--precision means something for {', '.join(_STORED)} targets only; leave it out")
             wishes = {
                 part: Wish(
                     target=wanted,
@@ -199,7 +203,19 @@ def amount(measure: str, value: float) -> str:
         return f"{value / 2**20:.1f} MiB"
     if measure == "latency":
         return f"{value * 1e3:.2f} ms (predicted)"
+    if measure == "energy":
+        return f"{value * 1e3:.2f} mJ (predicted)"
     return f"{value / 1e6:.2f} M {measure}"
+
+
+def refuse_ignored(context: typer.Context) -> None:
+    """Options that would change nothing are refused. Raises PlanError."""
+    for name, other in _BESIDE.items():
+        if given(context, name) and not given(context, other):
+            raise PlanError(f"--{name.replace('_', '-')} means nothing without --{other}; add that or leave it out")
+    choosing = ("structure", "blocks", "importance", "allocation", "normalise", "align", "precision")
+    if given(context, "plan") and (clash := next((name for name in choosing if given(context, name)), None)):
+        raise PlanError(f"--plan repeats a choice, --{clash} is for a new one; give one of them")
 
 
 def block_counts(texts: list[str], parts: Sequence[Part]) -> dict[Part, int]:

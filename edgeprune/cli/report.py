@@ -23,6 +23,10 @@ def report(
     accuracy: Annotated[
         Path | None, typer.Option("--eval", help="Result of `edgeprune eval --out`, to be put beside the times.")
     ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(help="Hold memory against this, such as 8GiB. [default: the measured machine's memory]"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write REPORT.JSON in readable forms and print what it says."""
@@ -37,13 +41,15 @@ def report(
             write_whole,
         )
         from edgeprune_profiles.digest import digest
+        from edgeprune_profiles.quantities import BYTES, quantity
 
+        limit_bytes = None if limit is None else round(quantity(limit, BYTES, "--limit"))
         found = load_report(report_json)
         if accuracy is not None:
             found = with_accuracy(found, load_accuracy(accuracy))
         if not json and html is None and markdown is None and csv is None:
             html = report_json.with_suffix(".html")
-        forms = ((html, render_html), (markdown, render_markdown), (csv, render_csv))
+        forms = ((html, lambda one: render_html(one, limit_bytes)), (markdown, render_markdown), (csv, render_csv))
         written = [(path, render(found)) for path, render in forms if path is not None]
         for path, text in written:
             write_whole(path, text.encode())

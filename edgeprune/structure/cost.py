@@ -1,4 +1,4 @@
-"""What a part costs, as a linear function of its blocks' widths: parameters, MACs, bytes, or seconds.
+"""What a part costs, as a linear function of its blocks' widths: parameters, MACs, bytes, seconds or joules.
 
 Every count is that of the graphs that edgeprune exports; tests count them again from the ONNX files.
 """

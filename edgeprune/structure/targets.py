@@ -1,4 +1,4 @@
-"""What a user asks of a part's size: a share of its parameters, MACs or predicted time, or bytes."""
+"""What a user asks of a part's size: a share of its parameters, MACs, predicted time or energy, or bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from edgeprune.errors import PlanError
 from edgeprune.structure.plan import PARTS, Part
 
-Measure = Literal["params", "macs", "latency", "memory"]
+Measure = Literal["params", "macs", "latency", "energy", "memory"]
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -27,10 +27,12 @@ class Target:
 
 
 def target_from_text(text: str) -> Target:
-    """Read `params=0.7`, `macs=0.7`, `latency=0.7` or `memory=2GiB`. Raises PlanError for anything else."""
+    """Read `params=0.7`, `macs=0.7`, `latency=0.7`, `energy=0.7` or `memory=2GiB`. Raises PlanError for anything else."""
     name, _, value = text.partition("=")
     if name not in get_args(Measure):
-        raise PlanError(f"target {text!r} is not known; write params=0.7, macs=0.7, latency=0.7 or memory=2GiB")
+        raise PlanError(
+            f"target {text!r} is not known; write params=0.7, macs=0.7, latency=0.7, energy=0.7 or memory=2GiB"
+        )
     if name == "memory":
         found = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([A-Za-z]*)", value)
         if found is None or found[2] not in _UNITS or float(found[1]) <= 0:

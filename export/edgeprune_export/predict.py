@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from edgeprune.errors import PlanError
 from edgeprune.models.checkpoint import Checkpoint
+from edgeprune.models.classifier import Classifier
 from edgeprune.models.spec import DecoderSpec, TowerSpec, Width
 from edgeprune.structure.allocate import Rung
 from edgeprune.structure.cost import Price
@@ -18,11 +20,13 @@ from edgeprune.structure.plan import Part, widths
 from edgeprune.structure.steps import alignment, ladder
 from edgeprune.structure.targets import Measure
 from edgeprune.structure.wish import Wish
-from edgeprune_export.options import ExportOptions, Track, capacity, packed_max, selections
+from edgeprune_export.linear import Precision
+from edgeprune_export.options import ExportOptions, capacity, packed_max, selections
+from edgeprune_export.progress import Track, silent
+from edgeprune_export.pruning.blocks import Request
 from edgeprune_export.pruning.choose import steps_to, wanted_of
-from edgeprune_export.pruning.latency import Request
 from edgeprune_export.pruning.llava import specs_of
-from edgeprune_export.pruning.open import TEXT, TOKENS, terms_of
+from edgeprune_export.pruning.open import TEXT, TOKENS, terms_of, terms_of_classifier
 from edgeprune_export.pruning.prices import Terms, price_of
 from edgeprune_runtime.spec import SelectionSpec
 
@@ -33,11 +37,14 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class Forecast:
-    """One part under one budget. The tower is counted over all tiles of the largest grid; `seconds` is None where nothing was timed."""
+    """One part under one budget. The tower is counted over all tiles of the largest grid; `seconds` is None where nothing was timed.
+
+    A classifier has no budget: `budget` and `keep` are None, and it sees one picture of one size.
+    """
 
     part: Part
-    budget: str
-    keep: int
+    budget: str | None
+    keep: int | None
     positions: int
     params: Pair
     macs: Pair
@@ -64,25 +71,37 @@ def forecast(
         for budget, keep in _keeps(chosen).items():
             request = Request(packed_max(model.preprocess, keep) + TEXT, TOKENS, options.chunk, room)
             terms, times = replace(whole, request=request), model.preprocess.tiles_max if part == "tower" else 1
-            bare = price_of("memory", spec, replace(terms, request=replace(request, capacity=0)), track)
-            params, macs, memory = (price_of(name, spec, terms, track) for name in _COUNTED)
             seconds = tower_seconds
             if timed and seconds is None:
                 seconds = price_of("latency", spec, terms, track)
-            found.append(
-                Forecast(
-                    part=part,
-                    budget=budget,
-                    keep=keep,
-                    positions=request.positions,
-                    params=_pair(params, full, planned),
-                    macs=_pair(macs, full, planned, times),
-                    weight_bytes=_pair(bare, full, planned),
-                    cache_bytes=_less(_pair(memory, full, planned), _pair(bare, full, planned)),
-                    seconds=None if seconds is None else _pair(seconds, full, planned, times),
-                )
-            )
+            counted = _counted(spec, terms, full, planned, times)
+            timed_pair = None if seconds is None else _pair(seconds, full, planned, times)
+            found.append(Forecast(part, budget, keep, request.positions, *counted, timed_pair))
     return found
+
+
+def forecast_of_classifier(
+    classifier: Classifier, precision: Precision, wishes: Mapping[Part, Wish], *, timed: bool, track: Track
+) -> list[Forecast]:
+    """One entry. Raises PlanError for a target that cannot be reached, or of a part that a classifier has not."""
+    if "language" in wishes:
+        raise PlanError("the model has no language; it has tower: leave [structure.language] out")
+    spec, terms = classifier.spec.vision, terms_of_classifier(classifier, precision)
+    full = widths(spec, spec.layers)
+    planned = spread("tower", spec, full, wishes["tower"], terms, track) if "tower" in wishes else full
+    seconds = _pair(price_of("latency", spec, terms, track), full, planned) if timed else None
+    return [Forecast("tower", None, None, spec.positions, *_counted(spec, terms, full, planned, 1), seconds)]
+
+
+def _counted(
+    spec: TowerSpec | DecoderSpec, terms: Terms, full: tuple[Width, ...], planned: tuple[Width, ...], times: int
+) -> tuple[Pair, Pair, Pair, Pair]:
+    """Parameters, MACs, bytes of weights and of the cache."""
+    params, macs, memory = (price_of(name, spec, terms, silent) for name in _COUNTED)
+    bare = price_of("memory", spec, replace(terms, request=replace(terms.request, capacity=0)), silent)
+    weights = _pair(bare, full, planned)
+    cache = _less(_pair(memory, full, planned), weights)
+    return _pair(params, full, planned), _pair(macs, full, planned, times), weights, cache
 
 
 def spread(

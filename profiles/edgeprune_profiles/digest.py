@@ -24,9 +24,12 @@ def digest(report: Report) -> dict[str, Any]:
         "warmup_rounds": report.warmup_rounds,
         "repetitions": report.repetitions,
         "max_tokens": report.max_tokens,
+        "backend": report.backend,
         "energy_source": report.energy_source,
+        "power_source": report.power_source,
         "memory_scope": report.memory_scope,
         "budgets": [_budget(b) for b in summary.budgets],
+        "soak": summary.soak,
         "accuracy": report.accuracy,
     }
 
@@ -53,4 +56,5 @@ def _budget(b: BudgetSummary) -> dict[str, Any]:
         "weights_bytes": budget.weights_bytes,
         "cache_bytes": budget.cache_bytes,
         "energy_j": b.energy_j,
+        "power": b.power,
     }

@@ -9,15 +9,17 @@ because the sampling thread would disturb the timed ones; energy counters are on
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from edgeprune_profiles.record import SCHEMA, Budget, BudgetResult, BundleRef, Report, Sample
+from edgeprune_profiles.record import SCHEMA, BackendUse, Budget, BudgetResult, BundleRef, Report, Sample
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters.base import Meter
 from edgeprune_runtime.meters.energy import EnergyMeter, EnergyReading
@@ -34,10 +36,11 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A picture and a question about it."""
+    """A picture and a question about it; `sha256` of the picture's file, where the report shall hold it."""
 
     image: Path
     question: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,37 @@ class Run:
     token_ids: tuple[int, ...]
 
 
+class NoEnergy:
+    """The meter where counters would be read that do not cover the work, such as a processor's beside a GPU."""
+
+    name = "none"
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def why_unavailable(self) -> str:
+        return self._why
+
+    @contextmanager
+    def window(self) -> Iterator[NoEnergy]:
+        yield self
+
+    def reading(self) -> EnergyReading:
+        return EnergyReading(f"unknown: {self._why}", None, 0.0)
+
+
 class Runner(Protocol):
     """Answers one request from scratch: nothing of an earlier request on the same picture may be reused."""
 
     def run(self, budget: str, image: Path, question: str, max_tokens: int) -> Run: ...
+
+
+def case_of(image: Path, question: str) -> Case:
+    """With the picture's hash; one that cannot be read is refused later, by what opens it."""
+    try:
+        return Case(image, question, hashlib.sha256(image.read_bytes()).hexdigest())
+    except OSError:
+        return Case(image, question)
 
 
 def profile(
@@ -72,6 +102,7 @@ def profile(
     memory_apart: Callable[[Budget], MemoryReading | None] | None = None,
     threads: int = 0,
     notes: Sequence[str] = (),
+    backend: BackendUse | None = None,
     progress: Progress = lambda done, total, label: None,
 ) -> Report:
     """Run everything and return the raw numbers.
@@ -144,6 +175,8 @@ def profile(
         question=" / ".join(dict.fromkeys(case.question for case in cases)),
         threads=threads,
         notes=tuple(notes),
+        backend=backend,
+        pictures_sha256=tuple(case.sha256 for case in cases if case.sha256 is not None),
     )
 
 

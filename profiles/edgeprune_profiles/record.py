@@ -1,7 +1,9 @@
 """One profile as data: what was run, on what, and every raw number. JSON in and out (msgspec).
 
-Statistics are functions of this (`summary.py`), never stored beside it, so a report cannot disagree with its samples.
-Names carry units: seconds, bytes, joules. None = unknown. Paths of the machine are not recorded, only names.
+Statistics are functions of this (`summary.py`). A saved file has those of the day under `derived`, for readers without
+edgeprune; they are not read back, so a report cannot disagree with its samples. `docs/schema/profile.json` is the schema.
+Names carry units: seconds, bytes, joules. None = unknown. Paths are recorded in the command only; all else is names and hashes.
+Schema 2 added backend, hashes of pictures and engines, power windows and the soak; a file of schema 1 reads as one without.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from edgeprune_profiles.files import write_whole
+from edgeprune_profiles.power_profile import PowerWindow
+from edgeprune_profiles.sustain import Soak
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters.environment import Environment
 from edgeprune_runtime.meters.memory import MemoryReading
 
-SCHEMA = 1
+SCHEMA = 2
 STAGES = ("preprocess", "tower", "select", "prefill", "decode")
 DECODE = "decode"
 
@@ -76,9 +79,12 @@ class Sample(Record, frozen=True):
 
 
 class BudgetResult(Record, frozen=True):
+    """`power` holds one window for each piece of a request; none without --power, or without a sensor."""
+
     budget: Budget
     samples: tuple[Sample, ...]
     memory: MemoryReading | None = None
+    power: tuple[PowerWindow, ...] = ()
 
 
 class BundleRef(Record, frozen=True):
@@ -86,6 +92,22 @@ class BundleRef(Record, frozen=True):
 
     name: str
     sha256: str
+
+
+class EnginesRef(Record, frozen=True):
+    """Which engines ran: their folder inside the bundle and the hash of its engines.json."""
+
+    folder: str
+    sha256: str
+
+
+class BackendUse(Record, frozen=True):
+    """What ran the graphs, and why no backend that is preferred to it. `device` is "cpu" or "gpu"."""
+
+    name: str
+    why: str
+    device: str
+    engines: EnginesRef | None = None
 
 
 class Difference(Record, frozen=True):
@@ -126,7 +148,11 @@ class Accuracy(Record, frozen=True):
 
 
 class Report(Record, frozen=True):
-    """`notes` are sentences about the conditions; `threads` 0 means that the backend chose."""
+    """`notes` are sentences about the conditions; `threads` 0 means that the backend chose.
+
+    pictures_sha256   of each case, in their order
+    power_source      what the power windows read, or "unknown: ..." with the reason; None: nobody asked for power
+    """
 
     schema: int
     created: str
@@ -145,15 +171,14 @@ class Report(Record, frozen=True):
     question: str | None = None
     threads: int = 0
     notes: tuple[str, ...] = ()
+    backend: BackendUse | None = None
+    pictures_sha256: tuple[str, ...] = ()
+    power_source: str | None = None
+    soak: Soak | None = None
 
 
 class _Version(msgspec.Struct):
     schema: int
-
-
-def save_report(report: Report, path: Path) -> None:
-    """Write through a temporary sibling and a rename: a kill leaves the old file or the new one."""
-    write_whole(path, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
 
 def load_report(path: Path) -> Report:

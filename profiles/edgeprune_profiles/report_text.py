@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 
 from edgeprune_profiles import units
+from edgeprune_profiles.power_profile import PIECES, UnitEnergy
 from edgeprune_profiles.record import Report
 from edgeprune_profiles.summary import Summary, summarise
 from edgeprune_profiles.verdict import points_with_interval, verdict
@@ -15,7 +16,7 @@ from edgeprune_profiles.verdict import points_with_interval, verdict
 def render_markdown(report: Report) -> str:
     """Verdict, table, conditions. Ends with a newline."""
     summary = summarise(report)
-    blocks = [" ".join(verdict(summary)), _time_table(summary)]
+    blocks = [" ".join(verdict(summary)), _time_table(summary), *_energy(summary), *_soak(summary)]
     if report.accuracy is not None:
         metric = report.accuracy.headline
         rows = [
@@ -29,6 +30,7 @@ def render_markdown(report: Report) -> str:
     blocks.append(
         f"Bundle `{report.bundle.name}` ({report.bundle.sha256[:12]}), {report.created}, "
         f"{machine.cpu_model or units.UNKNOWN}, {units.count(machine.cores_logical)} cores, "
+        f"{'backend ' + report.backend.name + ', ' if report.backend else ''}"
         f"{report.warmup_rounds} warm-up rounds, {report.repetitions} rounds of {len(report.cases)} cases, interleaved."
     )
     return "\n\n".join(blocks) + "\n"
@@ -71,10 +73,32 @@ def _time_table(summary: Summary) -> str:
                 units.seconds(later.p50 if later else None),
                 "reference" if b.full else units.times(b.tpot_gain),
                 units.size(memory.peak_bytes if memory else None),
-                units.energy(b.energy_j),
+                units.marked(units.energy(b.answer_j), b.answer_doubtful),
             ]
         )
     return _table(head, rows)
+
+
+def _energy(summary: Summary) -> list[str]:
+    """Joules by piece, and what makes them doubtful."""
+    powered = [b for b in summary.budgets if b.power]
+    if not powered:
+        return []
+    rows = [
+        [b.name, *(_marked(b.power[piece]) if piece in b.power else units.UNKNOWN for piece in PIECES)] for b in powered
+    ]
+    covered = next(iter(powered[0].power.values())).covers
+    basis = f"Energy of {units.covers(covered)}, idling included, from {summary.report.power_source}; * is doubtful."
+    doubts = [f"Doubtful, {', '.join(where)}: {sentence}." for sentence, where in summary.doubts.items()]
+    return [basis, _table(["budget", *PIECES.values()], rows), *doubts]
+
+
+def _marked(energy: UnitEnergy) -> str:
+    return units.marked(units.give_or_take(energy.gross_j, energy.error_j), bool(energy.flags))
+
+
+def _soak(summary: Summary) -> list[str]:
+    return [] if summary.soak is None else [f"Soak: {sentence}." for sentence in summary.soak.flags]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

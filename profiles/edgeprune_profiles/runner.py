@@ -1,14 +1,19 @@
-"""The real thing to measure: a bundle behind the `Runner` protocol of `measure`."""
+"""The real thing to measure: a bundle behind the `Runner` protocol of `measure`, whole and in pieces."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from edgeprune_profiles.measure import Run
-from edgeprune_profiles.record import Budget, BudgetResult, Report
+from edgeprune_profiles.power_profile import DECODE, IMAGE, PREFILL, REQUEST, SELECT, Piece
+from edgeprune_profiles.record import BackendUse, Budget, BudgetResult, EnginesRef, Report
+from edgeprune_runtime.backends import created
+from edgeprune_runtime.backends.device import DeviceBackend
+from edgeprune_runtime.engine_spec import ENGINE_MANIFEST
 from edgeprune_runtime.model import Model
 
 
@@ -27,6 +32,39 @@ class ModelRunner:
         used = answer.prompt_tokens + len(answer.token_ids)
         self.positions[budget] = max(used, self.positions.get(budget, 0))
         return Run(answer.spans, answer.visual_tokens, answer.token_ids)
+
+    def pieces(self, budget: str, image: Path, question: str, max_tokens: int) -> tuple[Piece, ...]:
+        """A request and its pieces, each to be repeated alone; the model must not be asked anything else meanwhile.
+
+        Prefill and decode work on one encoded picture and one sequence, which repeating them leaves as they were.
+        """
+        model, language = self._model, self._model.language
+        view = model.see(image, budget=budget, question=question)
+        start = model.ask(question, image=view, max_tokens=1, stop=False).prompt_tokens
+        steps = min(max_tokens - 1, model.bundle.manifest.language.capacity - start)
+
+        def decode() -> None:
+            language.length = start
+            for position in range(start, start + steps):
+                language.step(0, position)
+
+        found = [
+            Piece(REQUEST, "request", 1, lambda: self.run(budget, image, question, max_tokens)),
+            Piece(IMAGE, "image", 1, lambda: model.see(image, budget=budget, question=question)),
+            Piece(SELECT, "image", 1, lambda: model.vision.select(view.selection)),  # no public call selects alone
+            Piece(PREFILL, "request", 1, lambda: model.ask(question, image=view, max_tokens=1, stop=False)),
+        ]
+        return (*found, Piece(DECODE, "token", steps, decode)) if steps else tuple(found)
+
+
+def backend_use(model: Model) -> BackendUse:
+    """What runs this model's graphs."""
+    backend = created(model.backend)
+    if not isinstance(backend, DeviceBackend):
+        return BackendUse(model.backend, model.backend_why, "cpu")
+    folder, _ = backend.engine_set(model.bundle.root, verify=False)
+    digest = hashlib.sha256((folder / ENGINE_MANIFEST).read_bytes()).hexdigest()
+    return BackendUse(model.backend, model.backend_why, "gpu", EnginesRef(folder.name, digest))
 
 
 def budgets_of(model: Model, chosen: Sequence[str] = ()) -> tuple[Budget, ...]:

@@ -1,4 +1,4 @@
-"""Percentiles, and ratios of paired times with an interval.
+"""Percentiles, and ratios of times with an interval: paired wherever there are pairs.
 
 A ratio is the median over pairs of log(a_i / b_i), put back through exp. Pairs, because the two members were measured
 next to each other and a machine that slows down slows both; logarithms, so that "twice" and "half" weigh the same and
@@ -45,6 +45,11 @@ class Ratio:
     n: int
     distinguishable: bool
 
+    @property
+    def inverse(self) -> Ratio:
+        """b/a."""
+        return Ratio(1 / self.point, 1 / self.high, 1 / self.low, self.n, self.distinguishable)
+
 
 def percentiles(samples: Sequence[float]) -> Percentiles | None:
     """None for no samples: nothing was measured, which is not 0."""
@@ -71,6 +76,26 @@ def paired_ratio(a: Sequence[float], b: Sequence[float], *, seed: int, resamples
     low, point, high = np.exp([*np.percentile(medians, [tail]), np.median(logs), *np.percentile(medians, [100 - tail])])
     apart = logs.size >= MIN_PAIRS and not low <= 1 <= high
     return Ratio(float(point), float(low), float(high), int(logs.size), bool(apart))
+
+
+def unpaired_ratio(a: Sequence[float], b: Sequence[float], *, seed: int, resamples: int = 10_000) -> Ratio:
+    """Median of a over median of b, with a bootstrap interval: each side is resampled by itself.
+
+    For values that have nothing in common but what was measured. `n` is the smaller side; the same seed gives the same numbers.
+    """
+    sides = [np.asarray(side, dtype=np.float64) for side in (a, b)]
+    if not all(side.size and np.isfinite(side).all() and (side > 0).all() for side in sides):
+        raise MeasurementError("a ratio of times needs finite values above 0 on both sides; measure again")
+    above, below = (
+        np.concatenate([np.median(logs[index], axis=1) for index in _resampled(logs.size, resamples, seed + number)])
+        for number, logs in enumerate(map(np.log, sides))
+    )
+    tail = 100 * (1 - LEVEL) / 2
+    middle = np.median(np.log(sides[0])) - np.median(np.log(sides[1]))
+    low, high = np.percentile(above - below, [tail, 100 - tail])
+    low, point, high = np.exp([low, middle, high])
+    n = min(side.size for side in sides)
+    return Ratio(float(point), float(low), float(high), n, bool(n >= MIN_PAIRS and not low <= 1 <= high))
 
 
 def _resampled(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:

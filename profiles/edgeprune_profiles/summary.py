@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean, median
 
+from edgeprune_profiles.power_profile import REQUEST, UnitEnergy, doubts, unit_energies
 from edgeprune_profiles.record import DECODE, STAGES, Accuracy, AccuracyRow, Budget, BudgetResult, Report
 from edgeprune_profiles.stats import Percentiles, Ratio, paired_ratio, percentiles
+from edgeprune_profiles.sustain import SoakSummary, soak_summary
 
 FIXED = ("preprocess", "tower")
 
@@ -29,7 +32,8 @@ class BudgetSummary:
     ttft_s: Percentiles | None
     tpot_s: Percentiles | None
     tokens_per_s: float | None  # decode only
-    energy_j: float | None  # median per request
+    energy_j: float | None  # median per request, of a counter that was read around each
+    power: Mapping[str, UnitEnergy]  # by piece, of power windows
     ttft_gain: Ratio | None
     ttft_cpu_gain: Ratio | None  # in processor time
     tpot_gain: Ratio | None
@@ -51,11 +55,28 @@ class BudgetSummary:
     def full(self) -> bool:
         return self.result.budget.full
 
+    @property
+    def answer_j(self) -> float | None:
+        """Joules of an answer: of its power window, or else of the counter."""
+        window = self.power.get(REQUEST)
+        return self.energy_j if window is None else window.gross_j
+
+    @property
+    def answer_doubtful(self) -> bool:
+        window = self.power.get(REQUEST)
+        return window is not None and bool(window.flags)
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     report: Report
     budgets: tuple[BudgetSummary, ...]
+    soak: SoakSummary | None = None
+
+    @property
+    def doubts(self) -> dict[str, list[str]]:
+        """What makes energies doubtful, and which."""
+        return doubts({b.name: b.power for b in self.budgets})
 
     @property
     def smallest(self) -> BudgetSummary | None:
@@ -72,7 +93,8 @@ class Summary:
 
 def summarise(report: Report) -> Summary:
     full = next((result for result in report.budgets if result.budget.full), None)
-    return Summary(report, tuple(_budget(result, full, report.seed) for result in report.budgets))
+    soak = None if report.soak is None else soak_summary(report.soak, report.seed)
+    return Summary(report, tuple(_budget(result, full, report.seed) for result in report.budgets), soak)
 
 
 def accuracy_of(accuracy: Accuracy, budget: Budget) -> AccuracyRow | None:
@@ -102,6 +124,7 @@ def _budget(result: BudgetResult, full: BudgetResult | None, seed: int) -> Budge
         tpot_s=tpot,
         tokens_per_s=1 / tpot.p50 if tpot and tpot.p50 > 0 else None,
         energy_j=median(joules) if joules and len(joules) == len(samples) else None,
+        power=unit_energies(result.power),
         ttft_gain=gains[0],
         ttft_cpu_gain=gains[1],
         tpot_gain=gains[2],

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
+from edgeprune_profiles.power_profile import EnergyRatio
 from edgeprune_profiles.stats import MIN_PAIRS, Ratio
 
 UNKNOWN = "unknown"
 NBSP = "\N{NO-BREAK SPACE}"  # keeps a number and its unit on one line
+COVERS = {
+    "gpu": "the graphics board only",
+    "cpu": "the processor packages only",
+    "module": "the module",
+    "board": "the board",
+}
 METRIC_NAMES = {"exact_match": "Exact match", "vqa_accuracy": "VQA accuracy", "anls": "ANLS"}
 
 
@@ -25,7 +34,9 @@ def size(value: int | None) -> str:
 
 
 def energy(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{_three(value)}{NBSP}J"
+    if value is None:
+        return UNKNOWN
+    return f"{_three(value * 1e3)}{NBSP}mJ" if abs(value) < 0.9995 else f"{_three(value)}{NBSP}J"
 
 
 def frequency(value: int | None) -> str:
@@ -57,6 +68,50 @@ def times(ratio: Ratio | None) -> str:
         return f"not distinguishable ({ratio.n} of {MIN_PAIRS} pairs needed)"
     interval = f"[{ratio.low:.2f}, {ratio.high:.2f}]"
     return f"{ratio.point:.2f}x {interval}" if ratio.distinguishable else f"not distinguishable {interval}"
+
+
+def bounds(ratio: EnergyRatio | None) -> str:
+    """`2.9x [2.7, 3.1]` by the error of the method."""
+    if ratio is None:
+        return UNKNOWN
+    interval = f"[{ratio.low:.2f}, {ratio.high:.2f}]"
+    return f"{ratio.point:.2f}x {interval}" if ratio.distinguishable else f"not distinguishable {interval}"
+
+
+def give_or_take(value_j: float | None, error_j: float | None) -> str:
+    """`58.30 ± 0.06 J`: the error with one digit that counts, the value with as many behind the point."""
+    if value_j is None or not error_j:
+        return energy(value_j)
+    factor, unit = (1e3, "mJ") if abs(value_j) < 0.9995 else (1.0, "J")
+    digits = min(3, max(0, -math.floor(math.log10(error_j * factor))))
+    return f"{value_j * factor:.{digits}f}{NBSP}±{NBSP}{error_j * factor:.{digits}f}{NBSP}{unit}"
+
+
+def marked(text: str, doubtful: bool) -> str:
+    """A star beside a number that something makes doubtful."""
+    return f"{text}{NBSP}*" if doubtful else text
+
+
+def power(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{_three(value)}{NBSP}W"
+
+
+def celsius(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.0f}{NBSP}°C"
+
+
+def duration(value: float) -> str:
+    """Minutes, for what lasts some."""
+    return f"{value / 60:.0f}{NBSP}min" if value >= 60 else f"{value:.0f}{NBSP}s"
+
+
+def per_second(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{_three(value)}/s"
+
+
+def covers(name: str) -> str:
+    """What the watts of a source are of."""
+    return COVERS.get(name, name)
 
 
 def metric(name: str) -> str:

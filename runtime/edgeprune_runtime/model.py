@@ -45,7 +45,7 @@ class Model:
         self.backend, self.backend_why = engine.name, chosen.why
         self._manifest = bundle.manifest
         self._prompter = Prompter(bundle)
-        self._vision = Vision(bundle, engine)
+        self.vision = Vision(bundle, engine)
         self.language = LanguageModel(bundle, engine)
         newline = self._manifest.language.newline
         self._newline = None if newline is None else np.asarray(bundle.tensor(newline), np.float32)
@@ -68,7 +68,7 @@ class Model:
 
     def close(self) -> None:
         """Drop sessions and buffers; the model cannot be used afterwards."""
-        del self._vision, self.language
+        del self.vision, self.language
         self._open = False
 
     def set_policies(
@@ -121,7 +121,7 @@ class Model:
             chosen = [choice.selection(self._manifest, budget, method, layout.tiles) for budget, method in choices]
             tiles = tiles_from_image(picture, self._manifest.preprocess)
         with watch.span("tower"):
-            self._vision.encode(tiles, layout, [s.tower for s in chosen])
+            self.vision.encode(tiles, layout, [s.tower for s in chosen])
         return tuple(self._view(s, layout, (height, width), watch.spans, question) for s in chosen)
 
     def _view(
@@ -136,13 +136,13 @@ class Model:
         watch = Stopwatch()
         notes: list[str] = []
         with watch.span("select"):
-            asks = self._vision.reads_question(selection)
+            asks = self.vision.reads_question(selection)
             if asks:
                 words = None if question is None else self.language.embed(self._prompter.content_ids(question))
-                self._vision.ask(words)
-                notes = question_notes(0 if words is None else len(words), self._vision.question_rows)
-            selected = self._vision.select(selection)
-        encoded = self._vision.encoded(selection) if asks else None
+                self.vision.ask(words)
+                notes = question_notes(0 if words is None else len(words), self.vision.question_rows)
+            selected = self.vision.select(selection)
+        encoded = self.vision.encoded(selection) if asks else None
         said = (*notes_of(selection, layout, len(selected.kept)), *notes)
         spans, about = earlier + watch.spans, question if asks else None
         return View(selection, layout, selected.visual, selected.kept, size, said, spans, encoded, about)
@@ -155,7 +155,7 @@ class Model:
             raise RequestError(
                 "this View was made by another bundle, which holds other selections; see the picture again"
             )
-        self._vision.restore(view.selection, view.encoded)
+        self.vision.restore(view.selection, view.encoded)
         return self._view(view.selection, view.layout, view.size, (), question)
 
     def ask(

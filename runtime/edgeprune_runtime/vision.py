@@ -76,6 +76,7 @@ class Vision:
                 tower.run(t, layout)
             if t < len(self._entropy):
                 self._entropy[t] = patch_entropy(pixels, self._preprocess)
+        self._backend.wait()
         given = {"slot": layout.slot, "region": layout.region, "mosaic": layout.mosaic, "entropy": self._entropy}
         for name, value in given.items():
             if name in self._host:

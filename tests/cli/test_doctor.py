@@ -41,8 +41,11 @@ def lacks(monkeypatch, *missing):
 def test_says_what_is_installed_and_what_works():
     found = answer("doctor")
     assert found["healthy"] is True
-    assert {part["name"]: part["usable"] for part in found["backends"]} == {"onnxruntime": True}
-    assert {part["name"] for part in found["meters"]} == {"energy", "memory"}
+    gpu = {"tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "onnxruntime_tensorrt"}
+    assert {part["name"] for part in found["backends"]} == gpu | {"onnxruntime"}
+    assert next(part for part in found["backends"] if part["name"] == "onnxruntime")["usable"] is True
+    meters = {"board", "energy", "jetson_board", "jetson_rails", "memory", "nvml", "rapl"}
+    assert {part["name"] for part in found["meters"]} == meters
     base = {p["name"] for p in found["packages"] if not p["extra"]}
     assert {"numpy", "onnxruntime", "typer"} <= base
     assert "export" in found["extras"] and "dev" not in found["extras"]

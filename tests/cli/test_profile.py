@@ -1,15 +1,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from edgeprune_profiles import load_report
+from edgeprune_profiles import further, load_report, runner, units
 from edgeprune_profiles.picture import draw_picture, largest_size
+from edgeprune_profiles.power_profile import Piece, PowerWindow
+from edgeprune_profiles.record import BackendUse
+from edgeprune_profiles.sustain import Soak
 from edgeprune_runtime import Model
+from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.meters import Candidate
 from edgeprune_runtime.spec import Preprocess
 from tests.commands import answer, complaint, invoke
+from tests.profiles.powered import RAILS, soaked, window
 
 QUICK = ["--runs", 1, "--warmup", 0, "--max-tokens", 2, "--threads", 1]
 
@@ -122,7 +130,103 @@ def test_the_generated_picture_fills_the_largest_grid_and_is_always_the_same():
     assert draw_picture(20, 30).tobytes() == draw_picture(20, 30).tobytes()
 
 
+@pytest.fixture
+def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeprune_profiles.memory_apart.measure_apart", lambda request: None)
+
+
+@pytest.fixture
+def rails(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A board with a power sensor, where every window and every soak is over at once; says what was measured."""
+    done: list[str] = []
+
+    def window_of(piece: Piece, chosen: Candidate) -> PowerWindow:
+        piece.work()
+        done.append(f"{piece.name} {piece.units}")
+        return window(piece.name, piece.unit, piece.units, 0.5, 10.0)
+
+    def soak_of(budget: str, work: Callable[[], object], chosen: Candidate, seconds: float) -> Soak:
+        work()
+        done.append(f"soak {budget} {seconds:g}")
+        return soaked(seconds=seconds)
+
+    monkeypatch.setattr("edgeprune_runtime.meters.power_sources", lambda: (RAILS,))
+    monkeypatch.setattr(further, "with_power", partial(further.with_power, window=window_of))
+    monkeypatch.setattr(further, "with_soak", partial(further.with_soak, soak=soak_of))
+    return done
+
+
+def test_power_measures_a_request_and_its_pieces_at_each_budget(tiny_bundle, rails, no_memory, tmp_path):
+    out = tmp_path / "r.json"
+    found = answer("profile", tiny_bundle, "--budget", "0.2", "--budget", "1.0", *QUICK, "--power", "--out", out)
+    assert rails == ["request 1", "image 1", "select 1", "prefill 1", "decode 1"] * 2
+    assert found["power_source"] == "ina3221:VDD_IN"
+    for budget in found["budgets"]:
+        assert budget["power"]["request"]["gross_j"] == pytest.approx(5.0, rel=0.01)  # 10 W for 0.5 s
+        assert budget["power"]["decode"]["unit"] == "token"
+    assert load_report(out).budgets[1].power[0].run.trace.power_w
+
+
+def test_a_soak_asks_the_first_budget_for_as_long_as_was_said(tiny_bundle, rails, no_memory):
+    result = invoke("profile", tiny_bundle, "--budget", "0.2", *QUICK, "--sustain", "5m")
+    assert result.exit_code == 0, result.output
+    assert rails == ["soak 0.2 300"]
+    said = result.stdout.replace(units.NBSP, " ")
+    assert "Soak of 5 min at budget 0.2" in said
+    assert "requests take 1.50x [1.50, 1.50] as long in the last minute as in the first" in said
+
+
+def test_without_a_sensor_power_is_one_sentence_and_the_times_are_kept(tiny_bundle, no_memory, monkeypatch):
+    monkeypatch.setattr(
+        "edgeprune_runtime.meters.power_sources", lambda: (Candidate("rapl", None, None, "hidden here"),)
+    )
+    result = invoke("profile", tiny_bundle, "--budget", "0.2", *QUICK, "--power")
+    assert result.exit_code == 0, result.output
+    assert "energy unknown: no power sensor for this work. rapl: hidden here" in result.stderr
+    assert "Energy is unknown: no power sensor could measure this work." in result.stdout
+
+
+def test_what_was_measured_stays_when_a_later_part_fails(tiny_bundle, no_memory, monkeypatch, tmp_path):
+    def broken(*_: object) -> None:
+        raise MeasurementError("the power sampler did not start")
+
+    monkeypatch.setattr("edgeprune_runtime.meters.power_sources", lambda: (RAILS,))
+    monkeypatch.setattr(further, "with_soak", partial(further.with_soak, soak=broken))
+    result = invoke("profile", tiny_bundle, "--budget", "0.2", *QUICK, "--sustain", "2m", "--out", tmp_path / "r.json")
+    assert result.exit_code == 1
+    assert "did not start" in result.stderr
+    assert len(load_report(tmp_path / "r.json").budgets[0].samples) == 1
+
+
+@pytest.mark.parametrize("text", ["90s", "soon", "0m"])
+def test_a_soak_that_cannot_be_is_refused_before_the_bundle_is_opened(tmp_path, text):
+    assert "--sustain" in complaint("profile", tmp_path / "no.bundle", "--sustain", text)
+
+
+def test_the_report_says_what_ran_it_and_how_to_repeat_it(measured):
+    report = load_report(measured[0])
+    assert report.schema == 2
+    assert (report.backend.name, report.backend.device) == ("onnxruntime", "cpu")
+    assert len(report.pictures_sha256) == 1
+    assert report.command.startswith("edgeprune ")
+    assert len(report.bundle.sha256) == 64
+
+
+def test_counters_and_memory_of_the_host_are_not_taken_for_those_of_a_gpu(tiny_bundle, no_memory, monkeypatch):
+    monkeypatch.setattr(runner, "backend_use", lambda model: BackendUse("tensorrt", "", "gpu"))
+    found = answer("profile", tiny_bundle, "--budget", "0.2", *QUICK)
+    assert found["energy_source"].startswith("unknown: the work runs on a GPU")
+    assert any("what the GPU allocates is not in it" in note for note in found["notes"])
+
+
+def test_a_backend_that_cannot_run_here_is_one_line(tiny_bundle):
+    assert "nonsense" in complaint("profile", tiny_bundle, "--backend", "nonsense", *QUICK)
+
+
 def test_help_lists_every_option_without_opening_anything():
     text = invoke("profile", "--help").stdout
-    assert all(option in text for option in ("--budget", "--image", "--warmup", "--eval", "--json"))
+    assert all(
+        option in text
+        for option in ("--budget", "--image", "--warmup", "--eval", "--json", "--power", "--sustain", "--backend")
+    )
     assert Path("report.json").exists() is False

@@ -60,6 +60,18 @@ def test_a_plan_says_what_a_recipe_will_come_to_and_writes_nothing(recipe: Path)
     assert sorted(recipe.parent.rglob("*")) == before
 
 
+def test_a_plan_for_a_classifier_says_the_same_of_its_one_part(tmp_path: Path) -> None:
+    model = huggingface_folder(tmp_path / "vit", made_model())
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('[structure.tower]\ntarget = "macs=0.8"\nimportance = "magnitude"\nalign = 8\n', encoding="utf-8")
+    (found,) = answer("plan", model, "--recipe", recipe, "--no-time")["forecast"]
+    done = answer("prune", model, "--recipe", recipe, "--out", tmp_path / "smaller")["story"]["parts"]["tower"]
+    assert found["part"] == "tower" and found["budget"] is None and found["cache_bytes"] == [0, 0]
+    assert found["macs"][0] == done["before"] and found["macs"][1] == pytest.approx(done["after"], rel=0.05)
+    recipe.write_text('[structure.language]\ntarget = "macs=0.8"\n', encoding="utf-8")
+    assert "has no language; it has tower" in complaint("plan", model, "--recipe", recipe)
+
+
 def test_a_recipe_is_pruned_exported_gated_and_answers(recipe: Path) -> None:
     out = recipe.parent / "recipe.bundle"
     found = answer("export", tiny_checkpoint(), "--recipe", recipe, "--out", out)
@@ -120,6 +132,14 @@ def test_a_classifier_is_pruned_and_exported_to_one_graph(tmp_path: Path) -> Non
         (("-s", "params=0.8", "--images", "nowhere"), "neither a folder of pictures"),
         ((), "nothing is asked of any part"),
         (("-s", "params=0.8", "--plan", "structure.json"), "give one of them"),
+        (("--plan", "structure.json", "-i", "obs"), "--importance is for a new one"),
+        (("-s", "params=0.8", "-i", "magnitude", "--lora", "4"), "--lora means nothing without --recover"),
+        (("-s", "params=0.8", "-i", "magnitude", "--rate", "1e-3"), "--rate means nothing without --recover"),
+        (
+            ("-s", "params=0.8", "--precision", "int8"),
+            "--precision means something for latency, energy, memory targets",
+        ),
+        (("-s", "params=0.8", "--block-importance", "removal"), "--block-importance means nothing without --blocks"),
         (("-s", "tower.params=0.8", "--blocks", "language=1"), "there is no target"),
         (("-s", "params=0.8", "--input-shape", "1,3,8,8"), "is for .onnx files"),
     ],
@@ -135,6 +155,7 @@ def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(
 def test_a_recipe_says_what_is_wrong_with_it(recipe: Path) -> None:
     for wrong, said in (
         (RECIPE.replace("macs=0.8", "macs=1.8"), "not a share"),
+        (RECIPE.replace("pictures = 2", 'plan = "structure.json"'), "give one of them"),
         (RECIPE.replace("pictures = 2", "pictures = 2\ncolour = 1"), "colour"),
         (RECIPE.replace("[tokens]", "[tokens"), "is not TOML"),
         (RECIPE.replace('"fp32"', '"fp8"'), "fp8"),

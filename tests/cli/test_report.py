@@ -39,6 +39,13 @@ def test_puts_the_evaluation_beside_the_times(report_json, evaluated):
     assert "hired@0.2" in page and "uniform@0.2" in page
 
 
+def test_memory_is_held_against_a_limit_that_is_given(report_json):
+    result = invoke("report", report_json, "--limit", "8GiB")
+    assert result.exit_code == 0, result.output
+    assert "The limit is 8.00\N{NO-BREAK SPACE}GiB" in report_json.with_suffix(".html").read_text()
+    assert "--limit" in complaint("report", report_json, "--limit", "lots")
+
+
 def test_an_evaluation_of_another_bundle_is_refused(report_json, evaluated):
     report = load_report(report_json)
     other = msgspec.structs.replace(report, bundle=msgspec.structs.replace(report.bundle, sha256="f" * 64))

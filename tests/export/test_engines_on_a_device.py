@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from edgeprune_export.engines.build import BuildOptions, build
 from edgeprune_export.engines.builder import BuildFlags
 from edgeprune_export.engines.estimate import Estimate, require_room
 from edgeprune_export.engines.selftest import BUNDLE
-from edgeprune_export.engines.target import target_from_text
+from edgeprune_export.engines.target import Runtime, target_from_text
 from edgeprune_export.engines.timing_cache import TimingCache
 from edgeprune_export.pictures import fixed_pictures
 from edgeprune_export.seal import seal
@@ -349,15 +350,18 @@ def test_a_failure_at_any_moment_leaves_the_old_engines(
 
 def test_a_build_that_will_not_fit_is_refused_before_it_starts(gpu: SimulatedGpu, tmp_path: Path) -> None:
     needed = Estimate(memory_bytes=4_000_000_000, disk_bytes=1000, seconds=(1.0, 2.0))
-    require_room(needed, tmp_path, 5_000_000_000, low_memory=False)
-    with pytest.raises(ExportError, match=r"needs about 4000 MB of memory, 3000 MB are available; .*try --low-memory"):
-        require_room(needed, tmp_path, 3_000_000_000, low_memory=False)
-    with pytest.raises(
-        ExportError, match=r"close other programs or add swap\. For RTX GPUs engines can be built on another machine"
-    ):
-        require_room(needed, tmp_path, 3_000_000_000, low_memory=True)
+    cases: tuple[tuple[Runtime, bool, str], ...] = (
+        ("tensorrt", False, "or try --low-memory"),
+        ("tensorrt", True, "or export a smaller or pruned model"),
+        ("tensorrt_rtx", True, "or build on another machine, which needs no GPU: --target rtx:sm89"),
+    )
+    for runtime, low, words in cases:
+        require_room(needed, tmp_path, 5_000_000_000, runtime=runtime, low_memory=low)
+        found = f"needs about 4000 MB of memory, 3000 MB are available; close other programs or add swap, {words}"
+        with pytest.raises(ExportError, match=re.escape(found)):
+            require_room(needed, tmp_path, 3_000_000_000, runtime=runtime, low_memory=low)
     with pytest.raises(ExportError, match="on disk"):
-        require_room(Estimate(1, 1 << 60, (1.0, 2.0)), tmp_path, None, low_memory=False)
+        require_room(Estimate(1, 1 << 60, (1.0, 2.0)), tmp_path, 1 << 40, runtime="tensorrt", low_memory=False)
 
 
 def test_the_estimate_is_told_before_the_first_engine(gpu: SimulatedGpu, bundle: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune_profiles.measure import ONE_PROCESS, OWN_PROCESS, Case, profile
+from edgeprune_profiles.measure import ONE_PROCESS, OWN_PROCESS, Case, case_of, profile
 from edgeprune_profiles.record import Budget, BundleRef
 from edgeprune_profiles.summary import StageTime, summarise
 from edgeprune_runtime.errors import MeasurementError
@@ -135,6 +135,14 @@ def test_progress_counts_every_request_once(runner):
 
 def test_only_names_of_pictures_are_recorded(runner):
     assert run(runner, repetitions=1).cases == ("a.png", "b.png")
+
+
+def test_pictures_are_recorded_by_the_hash_of_their_file(runner, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"abc")
+    case = case_of(tmp_path / "a.png", "what?")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc", FIPS 180-2
+    assert run(runner, cases=[case], repetitions=1).pictures_sha256 == (digest,)
+    assert case_of(tmp_path / "none.png", "what?").sha256 is None
 
 
 @pytest.mark.parametrize(("budgets", "cases", "n"), [((), CASES, 1), ((FULL,), (), 1), ((FULL,), CASES, 0)])

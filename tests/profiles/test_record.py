@@ -3,11 +3,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from edgeprune_profiles import record
-from edgeprune_profiles.record import SCHEMA, Sample, load_accuracy, load_report, save_report
+from edgeprune_profiles.record import SCHEMA, Sample, load_accuracy, load_report
+from edgeprune_profiles.saving import save_report
+from edgeprune_profiles.summary import summarise
+from edgeprune_profiles.verdict import verdict
 from edgeprune_runtime.errors import MeasurementError
+from tests.profiles.powered import powered_report
 
 
 def test_a_report_survives_the_round_trip(report, tmp_path):
@@ -19,6 +23,35 @@ def test_what_was_not_measured_is_null_in_the_file(report, tmp_path):
     save_report(report, tmp_path / "r.json")
     sample = json.loads((tmp_path / "r.json").read_text())["budgets"][0]["samples"][0]
     assert sample["energy_j"] is None
+
+
+def test_power_and_a_soak_survive_the_round_trip(tmp_path):
+    report = powered_report()
+    save_report(report, tmp_path / "r.json")
+    assert load_report(tmp_path / "r.json") == report
+
+
+def test_a_report_of_schema_1_reads_as_one_without_power(report, tmp_path):
+    save_report(report, tmp_path / "r.json")
+    content = json.loads((tmp_path / "r.json").read_text())
+    added = ("backend", "pictures_sha256", "power_source", "soak", "derived")
+    old = {name: value for name, value in content.items() if name not in added} | {"schema": 1}
+    for result in old["budgets"]:
+        del result["power"]
+    del old["environment"]["power_mode"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    assert load_report(tmp_path / "old.json") == msgspec.structs.replace(report, schema=1)
+
+
+def test_percentiles_stand_in_the_file_for_others_and_are_not_read_back(report, tmp_path):
+    save_report(report, tmp_path / "r.json")
+    content = json.loads((tmp_path / "r.json").read_text())
+    first = content["derived"]["budgets"][0]["ttft_s"]
+    assert first["p50"] == summarise(report).budgets[0].ttft_s.p50
+    assert content["derived"]["verdict"] == list(verdict(summarise(report)))
+    content["derived"] = "altered"
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    assert load_report(tmp_path / "r.json") == report
 
 
 def test_saving_replaces_and_leaves_nothing_beside_it(report, tmp_path):
@@ -33,7 +66,7 @@ def test_a_failed_save_keeps_the_old_file(report, tmp_path, monkeypatch):
     def fail(self: Path, target: Path) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(record.Path, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(MeasurementError, match="disk full"):
         save_report(report, tmp_path / "r.json")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("r.json", "old")]

@@ -12,15 +12,18 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from edgeprune_profiles import charts, render_csv, render_html, render_markdown, units
+from edgeprune_profiles import charts, charts_lines, render_csv, render_html, render_markdown, units
+from edgeprune_profiles.power_profile import PowerWindow
 from edgeprune_profiles.record import Accuracy
 from edgeprune_profiles.stats import Ratio
 from edgeprune_profiles.summary import summarise
 from edgeprune_profiles.verdict import verdict
+from tests.profiles.powered import powered_report, soaked
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SECTIONS = ["verdict", "plots", "times", "stages", "memory", "accuracy", "method", "environment"]
-PLOTS = ["plot-first-token", "plot-accuracy", "plot-further-tokens", "plot-memory"]
+SECTIONS = ["verdict", "plots", "times", "stages", "memory", "energy", "accuracy", "method", "environment"]
+PLOTS = ["plot-first-token", "plot-accuracy", "plot-energy", "plot-memory", "plot-further-tokens"]
+SOAK = ["sustained", "plot-sustained"]
 replace = msgspec.structs.replace
 
 
@@ -156,7 +159,7 @@ def test_csv_has_a_row_per_request_in_seconds(report):
 
 
 def test_bars_stack_to_the_total_and_stay_inside(report):
-    for chart in (charts.first_token(summarise(report)), charts.memory(summarise(report))):
+    for chart in (charts.first_token(summarise(report)), charts.memory(summarise(report), None)):
         for bar in chart.bars:
             ends = [(s.x, s.x + s.width) for s in bar.segments]
             assert all(end == pytest.approx(start, abs=0.02) for (_, end), (start, _) in itertools.pairwise(ends))
@@ -167,12 +170,122 @@ def test_bars_stack_to_the_total_and_stay_inside(report):
 def test_memory_that_weights_exceed_is_not_divided(report):
     full = report.budgets[0]
     mapped = replace(full, budget=replace(full.budget, weights_bytes=full.memory.peak_bytes * 2))
-    (bar,) = charts.memory(summarise(replace(report, budgets=(mapped,)))).bars
+    (bar,) = charts.memory(summarise(replace(report, budgets=(mapped,))), None).bars
     assert [plain(segment.title) for segment in bar.segments] == ["rest: 1.93 GiB"]
 
 
+def test_a_limit_that_is_near_is_drawn_and_one_that_is_far_is_only_said(report):
+    summary = summarise(report)
+    peak = max(b.result.memory.peak_bytes for b in summary.budgets)
+    near, far = charts.memory(summary, 2 * peak), charts.memory(summary, 100 * peak)
+    assert near.limit_x == charts.WIDTH
+    assert near.bars[0].segments[-1].x + near.bars[0].segments[-1].width == pytest.approx(charts.WIDTH / 2, abs=0.05)
+    assert far.limit_x is None
+    assert far.bars == charts.memory(summary, None).bars
+    assert "The limit is 3.87 GiB; the highest takes 50 % of it" in plain(render_html(report, 2 * peak))
+    assert "The machine's memory is 32.0 GiB; the highest takes 6 % of it" in plain(render_html(report)).replace(
+        "&#39;", "'"
+    )
+
+
+def test_a_budget_over_the_limit_says_so(report):
+    full, *_, small = charts.memory(summarise(report), 1_700 << 20).bars
+    assert full.value.endswith(", over the limit")
+    assert not small.value.endswith(", over the limit")
+    assert full.segments[-1].x + full.segments[-1].width == pytest.approx(charts.WIDTH, abs=0.05)
+
+
+def test_a_label_is_cut_where_its_value_begins(report):
+    long = [
+        replace(r, budget=replace(r.budget, method="a-method-with-a-very-long-name-of-its-own")) for r in report.budgets
+    ]
+    for limit, room in ((None, 39), (1 << 30, 21)):  # 360 px: 8 or 24 characters of 8.2, the rest of 7.2, one to spare
+        *_, small = charts.memory(summarise(replace(report, budgets=tuple(long))), limit).bars
+        assert len(small.label) == room
+        assert small.label.startswith("0.1, a-method-")
+        assert small.label.endswith("\N{HORIZONTAL ELLIPSIS}")
+    assert charts.memory(summarise(report), 1 << 30).bars[0].label == "1.0, nothing dropped"
+
+
+def test_energy_is_stacked_by_piece_and_its_value_is_that_of_the_whole_request():
+    report = powered_report()
+    full = charts.energy(summarise(report)).bars[0]
+    assert plain(full.value) == "58.29 ± 0.06 J"
+    titles = [plain(segment.title).split(":")[0] for segment in full.segments]
+    assert titles == ["preprocess + tower", "select", "prefill", "decode"]
+    assert (
+        plain(full.segments[0].title) == "preprocess + tower: 2.31 J"
+    )  # 2.336 J of an image without 29 mJ of its selection
+    assert plain(full.segments[3].title) == "decode: 10.1 J"  # 31 tokens of 8 W x 1.27 s / 31
+
+
+def test_energy_that_was_only_counted_around_requests_is_one_piece(report):
+    results = [replace(r, samples=tuple(replace(s, energy_j=3.0) for s in r.samples)) for r in report.budgets]
+    counted = replace(report, budgets=tuple(results), energy_source="rapl:package-0")
+    chart = charts.energy(summarise(counted))
+    assert [[plain(s.title) for s in bar.segments] for bar in chart.bars] == [["request: 3.00 J"]] * 4
+    assert chart.legend == ()
+    assert "Counted around single requests, rapl:package-0." in render_html(counted)
+
+
+def test_no_energy_draws_nothing_and_says_where_to_look(report):
+    assert charts.energy(summarise(report)) is None
+    assert "edgeprune profile --power</code> looks for further sensors" in render_html(report)
+    asked = replace(report, power_source="unknown: no power sensor for this work. rapl: hidden")
+    assert "unknown: no power sensor could measure this work." in render_html(asked)
+    assert "<p>unknown: no power sensor for this work. rapl: hidden</p>" in render_html(asked)
+
+
+def test_a_page_with_power_and_a_soak_shows_both():
+    text = plain(render_html(powered_report()))
+    assert sorted(Page(text).ids) == sorted(SECTIONS + PLOTS + SOAK)
+    assert "which covers the module" in text
+    assert "<td>58.29 ± 0.06 J</td>" in text
+    assert "engines tensorrt-10.3-sm87-fp16" in text
+    assert "What the GPU allocates is not in it." in text
+    assert "the clock of gpu fell from" in text
+    assert text.count("over time") == 4
+
+
+def test_a_doubt_is_marked_beside_its_number_and_explained():
+    report = powered_report()
+    raw = msgspec.to_builtins(report.budgets[2].power[0])
+    raw["run"]["trace"]["flags"] = ["the sampler <died>"]
+    doubtful = replace(report.budgets[2], power=(msgspec.convert(raw, PowerWindow), *report.budgets[2].power[1:]))
+    changed = replace(report, budgets=(*report.budgets[:2], doubtful, report.budgets[3]))
+    text, lines = plain(render_html(changed)), plain(render_markdown(changed)).splitlines()
+    assert text.count("22.90 ± 0.02 J *</td>") == 1
+    assert "<li>* 0.2 request: the sampler &lt;died&gt;</li>" in text
+    assert "Doubtful, 0.2 request: the sampler <died>." in lines
+    assert any(line.startswith("| 0.2 | 22.90 ± 0.02 J * |") for line in lines)
+
+
+def test_a_ratio_of_energies_is_doubtful_when_either_side_is():
+    report = powered_report()
+    raw = msgspec.to_builtins(report.budgets[0].power[0])
+    raw["run"]["trace"]["flags"] = ["the machine slept"]
+    full = replace(report.budgets[0], power=(msgspec.convert(raw, PowerWindow),))
+    said = verdict(summarise(replace(report, budgets=(full, *report.budgets[1:]))))
+    assert any("less energy" in s and s.endswith("(the module; doubtful, see the marks).") for s in said)
+    assert any("less energy" in s and s.endswith("(the module).") for s in verdict(summarise(report)))
+
+
+def test_a_soak_without_any_sensor_has_its_rate(report):
+    text = plain(render_html(replace(report, soak=soaked(sensor=False))))
+    assert text.count("over time") == 1
+    assert "<td>2.00/s</td><td>unknown</td>" in text
+
+
+def test_verdict_says_what_a_warm_board_is_left_with():
+    (soak,) = [plain(s) for s in verdict(summarise(powered_report())) if "without a pause" in s]
+    assert soak == (
+        "Asked for 10 min without a pause at budget 0.2, requests take 1.50x [1.50, 1.50] as long in the last minute as in the first "
+        "(1.33/s instead of 2.00/s), held back by gpu-throttle-alert."
+    )
+
+
 def test_accuracy_lines_hold_every_pruned_row_and_full_budget_is_a_rule(report):
-    chart = charts.accuracy(report.accuracy)
+    chart = charts_lines.accuracy(report.accuracy)
     assert [len(line.points) for line in chart.lines] == [3, 3, 3, 3]
     assert [text for _, text in chart.x_ticks] == ["0.1", "0.2", "0.4"]
     assert chart.full_y is not None
@@ -195,6 +308,14 @@ def test_seconds_have_three_digits_and_no_powers_of_ten(value, text):
     assert plain(units.seconds(value)) == text
 
 
+@pytest.mark.parametrize(("value", "error", "text"), [
+    (None, None, "unknown"), (3.214, None, "3.21 J"), (58.29, 0.06, "58.29 ± 0.06 J"), (58.29, 0.6, "58.3 ± 0.6 J"),
+    (58.29, 6.0, "58 ± 6 J"), (0.3269, 0.0008, "326.9 ± 0.8 mJ"), (5.0, 1e-9, "5.000 ± 0.000 J"), (5.0, 0.0, "5.00 J"),
+])  # fmt: skip
+def test_joules_have_as_many_digits_as_their_error_leaves(value, error, text):
+    assert plain(units.give_or_take(value, error)) == text
+
+
 def test_ratios_are_refused_in_words():
     assert units.times(Ratio(2.0, 1.9, 2.1, 12, True)) == "2.00x [1.90, 2.10]"
     assert units.times(Ratio(1.0, 0.9, 1.1, 12, False)) == "not distinguishable [0.90, 1.10]"
@@ -203,9 +324,10 @@ def test_ratios_are_refused_in_words():
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_a_real_browser_shows_everything_without_complaint(report, tmp_path):
+@pytest.mark.parametrize("powered", [False, True], ids=["times", "power and soak"])
+def test_a_real_browser_shows_everything_without_complaint(report, tmp_path, powered):
     file = tmp_path / "report.html"
-    file.write_text(render_html(report), encoding="utf-8")
+    file.write_text(render_html(powered_report() if powered else report), encoding="utf-8")
     command = [CHROMIUM, "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     command += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]
     command += [f"--user-data-dir={tmp_path / 'user'}", "--dump-dom", file.as_uri()]
@@ -214,6 +336,6 @@ def test_a_real_browser_shows_everything_without_complaint(report, tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     assert "CONSOLE" not in result.stderr
     shown = Page(result.stdout)
-    assert sorted(shown.ids) == sorted(SECTIONS + PLOTS)
-    assert shown.tags.count("figure") == 4
-    assert shown.tags.count("table") == 7
+    assert sorted(shown.ids) == sorted(SECTIONS + PLOTS + (SOAK if powered else []))
+    assert shown.tags.count("figure") == (6 if powered else 5)
+    assert shown.tags.count("table") == (11 if powered else 7)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeprune_profiles.stats import MIN_PAIRS, Percentiles, paired_ratio, percentiles
+from edgeprune_profiles.stats import MIN_PAIRS, Percentiles, paired_ratio, percentiles, unpaired_ratio
 from edgeprune_runtime.errors import MeasurementError
 
 
@@ -71,6 +71,51 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
         ratio = paired_ratio(2 * np.exp(noise[0]), np.exp(noise[1]), seed=trial, resamples=500)
         hits += ratio.low <= 2 <= ratio.high
     assert hits >= 180
+
+
+def test_an_unpaired_ratio_is_of_the_medians_of_sides_that_may_differ_in_length():
+    ratio = unpaired_ratio([4.0, 6, 4, 6, 4, 6, 5], [1.0, 2, 3] * 3, seed=0)
+    assert (ratio.point, ratio.n) == (pytest.approx(2.5), 7)
+    assert 4 / 3 <= ratio.low < 2.5 < ratio.high <= 6
+    assert ratio.distinguishable
+
+
+def test_noise_that_pairs_would_cancel_is_in_an_unpaired_interval():
+    drift = np.linspace(1, 10, 12)
+    assert paired_ratio(1.2 * drift, drift, seed=0).distinguishable
+    assert not unpaired_ratio(1.2 * drift, drift, seed=0).distinguishable
+
+
+def test_both_sides_are_resampled_apart():
+    equal = unpaired_ratio([1.0, 2, 3, 4, 5, 6, 7, 8], [1.0, 2, 3, 4, 5, 6, 7, 8], seed=0)
+    assert equal.low < 1 < equal.high, "the same indices on both sides would give an interval without width"
+
+
+def test_an_unpaired_interval_covers_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(6)
+    hits = 0
+    for trial in range(200):
+        a, b = np.exp(generator.standard_normal(24) * 0.1), np.exp(generator.standard_normal(16) * 0.1)
+        ratio = unpaired_ratio(2 * a, b, seed=trial, resamples=500)
+        hits += ratio.low <= 2 <= ratio.high
+    assert hits >= 180
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [([1.0], []), ([], [1.0]), ([0.0], [1.0]), ([float("inf")], [1.0]), ([1.0], [-1.0])]
+)
+def test_values_without_an_unpaired_ratio_are_refused(a, b):
+    with pytest.raises(MeasurementError, match="ratio"):
+        unpaired_ratio(a, b, seed=0)
+
+
+def test_too_few_on_one_side_claim_nothing():
+    assert not unpaired_ratio([5.0] * 50, [1.0] * (MIN_PAIRS - 1), seed=0).distinguishable
+
+
+def test_the_inverse_swaps_the_ends():
+    ratio = paired_ratio([2.0, 4, 6, 8, 10, 13], [1.0, 2, 3, 4, 5, 6], seed=0)
+    assert (ratio.inverse.low, ratio.inverse.high) == (1 / ratio.high, 1 / ratio.low)
 
 
 @pytest.mark.parametrize(("a", "b"), [([1.0], []), ([], []), ([0.0], [1.0]), ([float("nan")], [1.0]), ([1.0], [-1.0])])

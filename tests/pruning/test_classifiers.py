@@ -115,3 +115,6 @@ def test_the_table_of_importances_is_printed_for_any_classifier_and_continued(tm
     assert first == again and "unpruned: top-1" in first
     assert {"removed", "compensated", "recovered, 2 steps at 1e-4"} == {row.split("|")[4].strip() for row in rows}
     assert all(abs(float(row.split("|")[8]) - 0.9) < 0.03 for row in rows)
+    words[words.index("--targets") :] = ["--targets", "--compare", "--recover", "params=0.9,random,uniform,2,1e-4"]
+    alone = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert [line for line in alone.splitlines() if line.startswith("| params")] == rows[-1:]

@@ -10,7 +10,7 @@ from torch import nn
 from edgeprune.structure.compensate import Moments, refit
 from edgeprune.structure.plan import BlockPlan, StructurePlan
 from edgeprune.structure.shrink import shrink
-from edgeprune_export.options import silent
+from edgeprune_export.progress import silent
 from edgeprune_export.pruning.llava import LlavaSubject
 from edgeprune_export.pruning.refit import compensate
 from edgeprune_export.pruning.subject import batches

@@ -20,8 +20,8 @@ from edgeprune.models.spec import DecoderSpec, ModelSpec, TowerSpec, Width
 from edgeprune.structure import cost
 from edgeprune.structure.plan import pruned_model
 from edgeprune.structure.shrink import shrink
-from edgeprune_export.options import silent
-from edgeprune_export.pruning.latency import Request
+from edgeprune_export.progress import silent
+from edgeprune_export.pruning.blocks import Request
 from edgeprune_export.pruning.llava import specs_of
 from edgeprune_export.pruning.prices import Terms, price_of
 from edgeprune_runtime import Bundle

@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES
 from edgeprune.structure.sites import Site, sites
 from edgeprune.structure.statistics import Statistics
-from edgeprune_export.options import silent
+from edgeprune_export.progress import silent
 from edgeprune_export.pruning.hear import hear, removal_losses
 from edgeprune_export.pruning.llava import LlavaSubject
 from tests.pruning.made import SOME, Layers, Place, array, blocks_of, layers_of, subject_of, without

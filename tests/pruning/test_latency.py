@@ -11,8 +11,9 @@ from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import Width
 from edgeprune.structure.targets import target_from_text
 from edgeprune.structure.wish import Wish
-from edgeprune_export.options import silent
-from edgeprune_export.pruning.latency import Request, price_from, seconds_of_language, seconds_of_tower
+from edgeprune_export.progress import silent
+from edgeprune_export.pruning.blocks import Request, price_from, price_of_language, price_of_tower
+from edgeprune_export.pruning.latency import seconds
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from tests.checkpoints import tiny_checkpoint
 
@@ -33,8 +34,8 @@ def test_a_unit_that_seems_to_cost_less_than_nothing_costs_next_to_nothing() -> 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_blocks_of_a_real_shape_are_timed_and_cost_something(precision: str) -> None:
     model = open_checkpoint(tiny_checkpoint()).spec
-    tower = seconds_of_tower(model.vision, precision, silent)  # type: ignore[arg-type]
-    language = seconds_of_language(model.language, precision, Request(40, 4, 16, 64), silent)  # type: ignore[arg-type]
+    tower = price_of_tower(model.vision, precision, seconds, silent)  # type: ignore[arg-type]
+    language = price_of_language(model.language, precision, Request(40, 4, 16, 64), seconds, silent)  # type: ignore[arg-type]
     for price, width in (
         (tower, Width(model.vision.heads, model.vision.mlp)),
         (language, Width(model.language.kv_heads, model.language.mlp)),

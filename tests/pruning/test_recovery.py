@@ -19,7 +19,7 @@ from edgeprune.structure.plan import BlockPlan, StructurePlan
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.targets import Target
 from edgeprune.structure.wish import Wish
-from edgeprune_export.options import silent
+from edgeprune_export.progress import silent
 from edgeprune_export.pruning import recover as module
 from edgeprune_export.pruning.llava import LlavaSubject
 from edgeprune_export.pruning.prune import PruneOptions, prune

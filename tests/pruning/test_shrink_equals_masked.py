@@ -10,11 +10,18 @@ import torch
 from torch import nn
 
 from edgeprune.errors import PlanError
+from edgeprune.structure import cost
+from edgeprune.structure.importance import IMPORTANCES
 from edgeprune.structure.plan import BlockPlan, StructurePlan, check_plan
 from edgeprune.structure.shrink import shrink
+from edgeprune.structure.targets import Target
+from edgeprune.structure.wish import Wish
+from edgeprune_export.progress import silent
+from edgeprune_export.pruning.choose import choose
+from edgeprune_export.pruning.hear import hear
 from edgeprune_export.pruning.llava import LlavaSubject
 from tests.checkpoints import VARIANTS, variant_name
-from tests.pruning.made import array, blocks_of, layers_of, precise_subject, random_plan, whole, without
+from tests.pruning.made import array, blocks_of, layers_of, precise_subject, random_plan, subject_of, whole, without
 
 PLANS = 4  # random ones per model
 
@@ -76,6 +83,33 @@ def test_a_shrunk_model_answers_as_the_masked_one(number: int) -> None:
             assert len(blocks_of(smaller, part)) == len(blocks) + subject.specs[part][0].layers - subject.specs[part][1]
         moved += differ(masked(subject, plan), logits(subject, subject.module)) > 1e-3
     assert moved >= PLANS // 2, "masking changes the answer, so the comparison can fail"
+
+
+@MODELS
+def test_in_float32_it_does_so_too(number: int) -> None:
+    """As a whole: the largest difference of one logit is the rounding of longer and shorter sums."""
+    subject = subject_of(VARIANTS[number], 1)
+    batch = subject.batch([0])
+    subject.batch = lambda numbers, random=None: batch  # type: ignore[method-assign]
+    subject.module.float()
+    plan = random_plan(subject, 100 * number)
+    found, expected = logits(subject, shrink(subject.module, subject.specs, plan)), masked(subject, plan)
+    assert found.dtype == torch.float32
+    assert float((found - expected).norm() / expected.norm()) <= 1e-6
+
+
+@pytest.mark.parametrize("importance", sorted(IMPORTANCES))
+@pytest.mark.parametrize("number", [1, 7])
+def test_what_an_importance_chooses_is_removed_as_if_masked(number: int, importance: str) -> None:
+    subject = precise(number)
+    wish = Wish(Target("params", 0.6), importance, "uniform", align=8)
+    wishes = {part: wish for part in subject.specs if part in IMPORTANCES[importance].parts}
+    prices = {part: cost.parameters(subject.specs[part][0]) for part in wishes}
+    heard = hear(subject, IMPORTANCES[importance].needs, silent)
+    chosen = choose(subject.module, subject.specs, wishes, prices, heard, {}).plan
+    everything = {part: whole(spec, count) for part, (spec, count) in subject.specs.items()}
+    assert all(chosen.blocks[part] != everything[part] for part in wishes)
+    same(subject, StructurePlan({**everything, **chosen.blocks}))
 
 
 @MODELS

@@ -15,6 +15,7 @@ from edgeprune.structure.targets import Target, target_from_text, targets_from_t
         ("params=0.7", "params", 0.7),
         ("macs=1", "macs", 1),
         ("latency=.5", "latency", 0.5),
+        ("energy=0.7", "energy", 0.7),
         ("params=1e-3", "params", 0.001),
         ("memory=1024", "memory", 1024),
         ("memory=1024B", "memory", 1024),
@@ -34,13 +35,13 @@ def test_a_target_is_a_share_or_a_size(text: str, measure: str, value: float) ->
 @pytest.mark.parametrize(
     "text", ["", "share", "size=0.7", "Params=0.7", "0.7", "=0.7", "param=0.7", "tower.params=0.7"]
 )
-def test_an_unknown_measure_is_refused_with_the_four_there_are(text: str) -> None:
-    with pytest.raises(PlanError, match=r"params=0\.7, macs=0\.7, latency=0\.7 or memory=2GiB"):
+def test_an_unknown_measure_is_refused_with_the_five_there_are(text: str) -> None:
+    with pytest.raises(PlanError, match=r"params=0\.7, macs=0\.7, latency=0\.7, energy=0\.7 or memory=2GiB"):
         target_from_text(text)
 
 
 @pytest.mark.parametrize("value", ["", "0", "-0.5", "1.01", "70%", "70", "nan", "inf", "-inf", "0.7x", "0,7", "2GiB"])
-@pytest.mark.parametrize("measure", ["params", "macs", "latency"])
+@pytest.mark.parametrize("measure", ["params", "macs", "latency", "energy"])
 def test_a_share_outside_of_0_to_1_is_refused_with_an_example(measure: str, value: str) -> None:
     with pytest.raises(PlanError, match=rf"{measure}=.*not a share.*{measure}=0\.7"):
         target_from_text(f"{measure}={value}")

@@ -74,7 +74,8 @@ def build(
         if target.runtime != "onnxruntime":
             needed = estimate(bundle, key.precision, ahead_of_time=target.ahead_of_time)
             say(needed)
-            require_room(needed, folder, psutil.virtual_memory().available, low_memory=options.flags.low_memory)
+            free, low = psutil.virtual_memory().available, options.flags.low_memory
+            require_room(needed, folder, free, runtime=target.runtime, low_memory=low)
         lowered = folder / "lowered"
         lowered.mkdir()
         with track("lowering graphs", len(sources(bundle))) as advance:

@@ -12,16 +12,26 @@ from pathlib import Path
 
 from edgeprune.errors import ExportError
 from edgeprune_export.engines.prepare import sources
+from edgeprune_export.engines.target import Runtime
 from edgeprune_runtime.bundle import Bundle
 
 _LIBRARY_BYTES = 500 << 20  # code and tables of the library while it builds
-_COPIES = 3.0  # of the largest engine's weights held at the peak of its build
+_COPIES = 4.5  # of the largest engine's weights held at the peak of its build: two profiles of one network
 _ENGINE = 1.1  # size of an engine over its weights
 _KERNELS_BYTES = 2 << 20  # per engine, for however many capabilities
 _BYTES_PER_S = (10e6, 60e6)  # weights built per second: slow and fast machine
 _GRAPH_S = (0.1, 2.0)  # per graph, whatever its size
 _ON_DEVICE = 20.0  # kernels are timed where a device builds for itself
 _TIGHT = 0.9
+_ELSEWHERE = "build on another machine, which needs no GPU: --target rtx:sm89"
+_SMALLER = "export a smaller or pruned model"
+#: What needs less, where memory is short. TensorRT for RTX takes as much with few tactics as with all.
+_LESS = {
+    ("tensorrt", False): "try --low-memory (one engine at a time in a process of its own, few tactics: slower engines)",
+    ("tensorrt", True): _SMALLER,
+    ("tensorrt_rtx", False): _ELSEWHERE,
+    ("tensorrt_rtx", True): _ELSEWHERE,
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ def estimate(bundle: Bundle, precision: str, *, ahead_of_time: bool) -> Estimate
     return Estimate(int(_LIBRARY_BYTES + _COPIES * max(weights)), int(engines + lowered), (fast, slow))
 
 
-def require_room(needed: Estimate, folder: Path, available_bytes: int, *, low_memory: bool) -> None:
+def require_room(needed: Estimate, folder: Path, available_bytes: int, *, runtime: Runtime, low_memory: bool) -> None:
     """Raises ExportError where memory or disk will not do; says the way that needs less."""
     free = shutil.disk_usage(folder).free
     if needed.disk_bytes > free:
@@ -56,12 +66,9 @@ def require_room(needed: Estimate, folder: Path, available_bytes: int, *, low_me
             "fewer budgets and controls"
         )
     if needed.memory_bytes > _TIGHT * available_bytes:
-        way = "close other programs or add swap"
-        if not low_memory:
-            way += ", or try --low-memory (one engine at a time in its own process, fewer tactics, slower engines)"
         raise ExportError(
-            f"building needs about {_mb(needed.memory_bytes)} of memory, {_mb(available_bytes)} are available; {way}. "
-            "For RTX GPUs engines can be built on another machine: --target rtx:sm89"
+            f"building needs about {_mb(needed.memory_bytes)} of memory, {_mb(available_bytes)} are available; close other programs or "
+            f"add swap, or {_LESS[runtime, low_memory]}"
         )
 
 

@@ -208,30 +208,21 @@ def _times(root: Path, engine: Backend) -> Step:
 
 
 def _energy(root: Path, engine: Backend) -> Step:
-    """Joules per prompt, by the first instrument that measures this device; unknown where there is none."""
-    from edgeprune_runtime.meters import meter
+    """Joules per prompt by a power window over the device that works; unknown where nothing measures it."""
+    from edgeprune_runtime.meters import joules, measure, pick, power_sources
 
-    instrument = meter("energy")
-    reason = instrument.why_unavailable()
-    if reason is not None:
-        return Step("energy", "skipped", f"unknown: {reason}", {})
+    chosen = pick(power_sources(), "gpu" if isinstance(engine, DeviceBackend) else "cpu")
+    if chosen.kind == "none":
+        return Step("energy", "skipped", f"unknown: {chosen.why_not}", {})
     bundle = Bundle.open(root, verify=False)
-    language, count = LanguageModel(bundle, engine), 0
-    with instrument.window() as window:
-        end = time.perf_counter() + 5
-        while time.perf_counter() < end:
-            _prompt(language, bundle)
-            count += 1
-    reading = window.reading()
-    if reading.energy_j is None:
-        return Step("energy", "skipped", reading.source, {})
-    each = reading.energy_j / count
-    return Step(
-        "energy",
-        "passed",
-        f"{each:.3g} J per prompt, idle included ({reading.source})",
-        {"prompt_j": each, "source": reading.source},
-    )
+    language = LanguageModel(bundle, engine)
+    found = joules(measure(lambda: _prompt(language, bundle), chosen))
+    if found.gross_j is None or not found.calls:
+        return Step("energy", "skipped", f"unknown: {'; '.join(found.flags) or found.source}", {})
+    each = found.gross_j / found.calls
+    doubts = f"; {'; '.join(found.flags)}" if found.flags else ""
+    detail = f"{each:.3g} J per prompt, idle included ({found.source}, {found.covers}){doubts}"
+    return Step("energy", "passed", detail, {"prompt_j": each, "source": found.source, "flags": found.flags})
 
 
 def _prompt(language: LanguageModel, bundle: Bundle) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgeprune.structure.plan import Part
 from edgeprune.structure.sites import block_lists, sites
 from edgeprune.structure.statistics import Listener, Need, Statistics
-from edgeprune_export.options import Track
+from edgeprune_export.progress import Track
 from edgeprune_export.pruning.subject import Batch, Subject, activations_of, batch_count, batches, head_dims, loss_of
 
 

@@ -1,157 +1,37 @@
-"""What head groups and channels cost in seconds on this machine: graphs of one and two blocks of different widths, timed in turns."""
+"""Seconds that stacks of blocks take on this machine."""
 
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
 
-import numpy as np
-import onnx
+from edgeprune_export.progress import Track
+from edgeprune_export.pruning.blocks import Stack
 
-from edgeprune.models.layout import Shape, language_layer, tower_block
-from edgeprune.models.spec import DecoderSpec, TowerSpec, Width
-from edgeprune.structure.cost import Price
-from edgeprune_export.decoder import block_graph, rotary_tables, store_layer
-from edgeprune_export.graph import Graph
-from edgeprune_export.linear import Precision
-from edgeprune_export.options import Track
-from edgeprune_export.tower import block, queries_keys_values, store_block
-from edgeprune_export.weights import WeightsWriter
-from edgeprune_runtime.backends import backend
-
-_FILE = "weights.bin"
-_TURNS, _ENOUGH_S = (9, 99), 2.0  # least and most timed turns per graph, and how long they are to take together
-_LEAST = 1e-9  # a unit that seems to cost nothing still costs something
+_TURNS, _ENOUGH_S = (9, 99), 2.0  # least and most timed turns per stack, and how long they are to take together
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the language model is timed on: a prompt of `positions` in chunks, then `tokens` decode steps, with a cache of `capacity`."""
-
-    positions: int
-    tokens: int
-    chunk: int
-    capacity: int
-
-
-def seconds_of_tower(spec: TowerSpec, precision: Precision, track: Track) -> Price:
-    """Predicted seconds of the tower on one tile, by widths."""
-
-    def make(widths: tuple[Width, ...], writer: WeightsWriter) -> list[tuple[Graph, float]]:
-        tower = replace(spec, widths=widths, layers=len(widths))
-        g = Graph("tower", weights_file=_FILE)
-        x = g.input("x", "float32", (spec.positions, spec.hidden))
-        for i in range(len(widths)):
-            p, at = f"tower.{i}", tower.at(i)
-            store_block(writer, _made(tower_block(p, at)), at, i, precision)
-            x = block(g, writer, at, p, x, queries_keys_values(g, writer, at, p, x, spec.positions), spec.positions)
-        g.output(x, "y", "float32", (spec.positions, spec.hidden))
-        return [(g, 1.0)]
-
-    return _fitted(Width(spec.heads, spec.mlp), make, precision, track, "timing blocks of the tower")
-
-
-def seconds_of_language(spec: DecoderSpec, precision: Precision, request: Request, track: Track) -> Price:
-    """Predicted seconds of the language model's layers for one request, by widths."""
-
-    def make(widths: tuple[Width, ...], writer: WeightsWriter) -> list[tuple[Graph, float]]:
-        decoder = replace(spec, widths=widths, layers=len(widths))
-        for i in range(len(widths)):
-            p, at = f"layers.{i}", decoder.at(i)
-            store_layer(writer, _made(language_layer(p, at)), at, p, precision)
-        writer.add("norm.weight", [np.ones(spec.hidden, np.float32)])
-        cos, sin = rotary_tables(np.ones(spec.head_dim // 2, np.float32), 1.0, request.capacity)
-        writer.add("rotary.cos", [cos])
-        writer.add("rotary.sin", [sin])
-        sizes = (("prefill", request.chunk), ("decode", 1))
-        graphs = (
-            block_graph(name, decoder, writer, _FILE, rows=rows, capacity=request.capacity) for name, rows in sizes
-        )
-        times = (-(-request.positions // request.chunk), request.tokens)
-        return list(zip(graphs, map(float, times), strict=True))
-
-    return _fitted(Width(spec.kv_heads, spec.mlp), make, precision, track, "timing layers of the language model")
-
-
-Make = Callable[[tuple[Width, ...], WeightsWriter], list[tuple[Graph, float]]]
-
-
-def _fitted(full: Width, make: Make, precision: Precision, track: Track, title: str) -> Price:
-    half = Width(max(1, full.groups // 2), max(1, full.mlp // 2))
-    stacks = ((full,), (full, full), (half,), (Width(half.groups, full.mlp),), (Width(full.groups, half.mlp),))
-    with tempfile.TemporaryDirectory(prefix="edgeprune-latency-") as folder:
-        timed = []
-        for number, stack in enumerate(stacks):
-            root = Path(folder) / str(number)
-            root.mkdir()
-            with WeightsWriter(root / _FILE) as writer:
-                graphs = make(stack, writer)
-            timed.append([(_session(root, graph, precision), times) for graph, times in graphs])
-        seconds = _in_turns(timed, track, title)
-    rows = [[1, len(stack), sum(w.groups for w in stack), sum(w.mlp for w in stack)] for stack in stacks]
-    return price_from(np.asarray(rows, float), np.asarray(seconds))
-
-
-def price_from(rows: np.ndarray, seconds: np.ndarray) -> Price:
-    """Least squares over graphs. rows [n, 4]: 1, blocks, head groups, channels; seconds [n]. Units never cost less than nothing."""
-    scale = rows.max(axis=0)
-    found, *_ = np.linalg.lstsq(rows / scale, seconds, rcond=None)
-    fixed, each, group, channel = (float(value) for value in found / scale)
-    return Price(max(fixed, 0.0), max(each, 0.0), max(group, _LEAST), max(channel, _LEAST))
-
-
-def _in_turns(timed: list[list[tuple[Callable[[], None], float]]], track: Track, title: str) -> list[float]:
-    """Median seconds per stack, the graphs taking turns so that a busy moment hits them all; small graphs take more turns."""
+def seconds(stacks: Sequence[Stack], track: Track, what: str) -> list[float]:
+    """Median seconds per stack, the stacks taking turns so that a busy moment hits them all; small graphs take more turns."""
     start = time.perf_counter()
-    for runs in timed:  # the first run of a graph is not counted
-        _seconds(runs)
+    for stack in stacks:  # the first run of a graph is not counted
+        _once(stack)
     turns = round(min(max(_ENOUGH_S / (time.perf_counter() - start), _TURNS[0]), _TURNS[1]))
-    found: list[list[float]] = [[] for _ in timed]
-    with track(title, turns) as advance:
+    found: list[list[float]] = [[] for _ in stacks]
+    with track(f"timing {what}", turns) as advance:
         for _ in range(turns):
-            for number, runs in enumerate(timed):
-                found[number].append(_seconds(runs))
+            for number, stack in enumerate(stacks):
+                found[number].append(_once(stack))
             advance()
     return [statistics.median(one) for one in found]
 
 
-def _seconds(runs: list[tuple[Callable[[], None], float]]) -> float:
-    """One run of each graph of a stack, each as often as a request runs it."""
+def _once(stack: Stack) -> float:
+    """One run of each graph of a stack, each counted as often as a request runs it."""
     total = 0.0
-    for run, times in runs:
+    for run, times in stack:
         start = time.perf_counter()
         run()
         total += (time.perf_counter() - start) * times
     return total
-
-
-def _session(root: Path, graph: Graph, precision: Precision) -> Callable[[], None]:
-    onnx.save(graph.model(), root / f"{graph.name}.onnx")
-    spec = graph.spec(f"{graph.name}.onnx")
-    session = backend().open(root, spec, resident=precision == "int8")
-    random = np.random.default_rng(0)
-    buffers = {
-        one.name: random.standard_normal(one.shape, np.float32)
-        if one.dtype == "float32"
-        else np.zeros(one.shape, one.dtype)
-        for one in (*spec.inputs, *spec.outputs)
-    }
-    for name, buffer in buffers.items():
-        if name == "total":  # half of the cache is in use
-            buffer[:] = max(spec.inputs[0].shape[0], buffers["past_key_0"].shape[2] // 2)
-            buffers["last_index"][:] = buffer - 1
-    session.bind(buffers)
-    return session.run
-
-
-def _made(shapes: Mapping[str, Shape]) -> Callable[[str], Iterable[np.ndarray]]:
-    """A reader of random weights of these shapes."""
-
-    def read(name: str) -> Iterator[np.ndarray]:
-        yield np.random.default_rng(len(name)).standard_normal(shapes[name], np.float32) * 0.02
-
-    return read

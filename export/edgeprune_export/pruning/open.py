@@ -14,15 +14,15 @@ from edgeprune.structure.plan import Part
 from edgeprune.structure.sites import Specs
 from edgeprune_export.linear import Precision
 from edgeprune_export.options import packed_max
+from edgeprune_export.pruning.blocks import Request
 from edgeprune_export.pruning.classifier import ClassifierSubject, specs_of_classifier
-from edgeprune_export.pruning.latency import Request
 from edgeprune_export.pruning.llava import LlavaSubject, specs_of
 from edgeprune_export.pruning.prices import Terms
 from edgeprune_export.pruning.samples import Sample, noise_samples, samples_from
 from edgeprune_export.pruning.subject import Subject
 
 TEXT, TOKENS, CHUNK = 64, 32, 128
-"""What latency is predicted for beside the picture: positions of text, tokens of the answer; the exporter's default chunk."""
+"""What latency and energy are predicted for beside the picture: positions of text, tokens of the answer; the exporter's default chunk."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _classifier(classifier: Classifier, samples: tuple[Sample, ...], precision: 
     return Opened(
         classifier.path,
         specs_of_classifier(spec.vision),
-        Terms(precision, Request(1, 0, CHUNK, CHUNK), classes=spec.classes),
+        terms_of_classifier(classifier, precision),
         samples,
         lambda: ClassifierSubject(classifier, samples),
         verify,
@@ -86,6 +86,10 @@ def parts_of(source: str | Path) -> tuple[Part, ...]:
     if is_classifier(source):
         return tuple(specs_of_classifier(open_classifier(source).spec.vision))
     return tuple(specs_of(open_checkpoint(source).spec))
+
+
+def terms_of_classifier(classifier: Classifier, precision: Precision) -> Terms:
+    return Terms(precision, Request(1, 0, CHUNK, CHUNK), classes=classifier.spec.classes)
 
 
 def terms_of(checkpoint: Checkpoint, precision: Precision) -> Terms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edgeprune.models.spec import DecoderSpec, TowerSpec
@@ -9,8 +10,12 @@ from edgeprune.structure import cost
 from edgeprune.structure.cost import Price
 from edgeprune.structure.targets import Measure
 from edgeprune_export.linear import Precision
-from edgeprune_export.options import Track
-from edgeprune_export.pruning.latency import Request, seconds_of_language, seconds_of_tower
+from edgeprune_export.progress import Track
+from edgeprune_export.pruning.blocks import Cost, Request, price_of_language, price_of_tower
+from edgeprune_export.pruning.energy import joules
+from edgeprune_export.pruning.latency import seconds
+
+_MEASURED: Mapping[Measure, Cost] = {"latency": seconds, "energy": joules}
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Terms:
 
 
 def price_of(measure: Measure, spec: TowerSpec | DecoderSpec, terms: Terms, track: Track) -> Price:
-    """Linear price of a part; `latency` is measured here and now, the others are counted."""
+    """Linear price of a part; `latency` and `energy` are measured here and now, the others are counted."""
     if isinstance(spec, TowerSpec):
         macs = cost.macs_of_classifier(spec, terms.classes) if terms.classes else cost.macs_of_tower(spec)
         if measure == "macs":
@@ -37,18 +42,18 @@ def price_of(measure: Measure, spec: TowerSpec | DecoderSpec, terms: Terms, trac
             return cost.parameters(spec, classes=terms.classes)
         if measure == "memory":
             return cost.bytes_of_tower(spec, terms.precision, classes=terms.classes)
-        seconds = seconds_of_tower(spec, terms.precision, track)
-        # The last block of a classifier is not timed apart: its share is that of the MACs.
+        price = price_of_tower(spec, terms.precision, _MEASURED[measure], track)
+        # The last block of a classifier is not measured apart: its share is that of the MACs.
         last = (
-            (seconds.group * macs.last[0] / macs.group, seconds.channel * macs.last[1] / macs.channel)
+            (price.group * macs.last[0] / macs.group, price.channel * macs.last[1] / macs.channel)
             if macs.last
             else None
         )
-        return replace(seconds, last=last)
+        return replace(price, last=last)
     if measure == "params":
         return cost.parameters(spec)
     if measure == "macs":
         return cost.macs_of_language(spec, terms.request.positions)
     if measure == "memory":
         return cost.bytes_of_language(spec, terms.precision, terms.request.capacity, terms.embedding_bytes)
-    return seconds_of_language(spec, terms.precision, terms.request, track)
+    return price_of_language(spec, terms.precision, terms.request, _MEASURED[measure], track)

@@ -20,8 +20,9 @@ from edgeprune.structure.shrink import shrink
 from edgeprune.structure.statistics import Need
 from edgeprune.structure.wish import Wish
 from edgeprune_export.linear import Precision
-from edgeprune_export.options import Track, silent
+from edgeprune_export.progress import Track, silent
 from edgeprune_export.pruning.choose import Chosen, choose
+from edgeprune_export.pruning.energy import sensor
 from edgeprune_export.pruning.hear import hear, removal_losses
 from edgeprune_export.pruning.open import Opened, open_subject
 from edgeprune_export.pruning.prices import price_of
@@ -62,6 +63,8 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
     """Write the pruned checkpoint `out`. Nothing is left behind on any error. Raises CheckpointError, PlanError or ExportError."""
     if not options.wishes and options.plan is None:
         raise PlanError("nothing is asked of any part; give a target such as --structure tower.params=0.7, or --plan")
+    if options.wishes and options.plan is not None:
+        raise PlanError("a plan repeats a choice and targets ask for a new one; give one of them")
     with staging(out, force=options.force, marker=STRUCTURE) as folder:
         opened = open_subject(source, options.images, options.pictures, options.seed, options.precision)
         _check(opened, options)
@@ -109,6 +112,8 @@ def _check(opened: Opened, options: PruneOptions) -> None:
             )
         if wish.align < 1:
             raise PlanError(f"channels of the {part} cannot be aligned to {wish.align}; give --align a number from 1")
+        if wish.target.measure == "energy":
+            sensor()
         if wish.normalise not in NORMALISATIONS:
             raise PlanError(f"unknown normalisation {wish.normalise!r}; known: {', '.join(NORMALISATIONS)}")
         importance, block = IMPORTANCES[wish.importance], BLOCK_IMPORTANCES[wish.block_importance]

@@ -21,7 +21,7 @@ from torch.nn.functional import kl_div, log_softmax, mse_loss
 from edgeprune.errors import ExportError, PlanError
 from edgeprune.structure.plan import StructurePlan
 from edgeprune.structure.sites import block_lists, linears
-from edgeprune_export.options import Track
+from edgeprune_export.progress import Track
 from edgeprune_export.pruning.subject import Subject
 
 _SAVE_EVERY = 50

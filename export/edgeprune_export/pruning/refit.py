@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgeprune.structure.compensate import Moments, refit
 from edgeprune.structure.plan import KINDS, PARTS, Kind, Part, StructurePlan
 from edgeprune.structure.sites import Site, Specs, block_lists, sites
-from edgeprune_export.options import Track
+from edgeprune_export.progress import Track
 from edgeprune_export.pruning.subject import Subject, batches
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]

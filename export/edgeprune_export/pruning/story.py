@@ -14,7 +14,7 @@ SCHEMA = 1
 
 
 class PartStory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`before` and `after` are in the target's measure: parameters, MACs, predicted seconds or bytes."""
+    """`before` and `after` are in the target's measure: parameters, MACs, predicted seconds or joules, or bytes."""
 
     blocks: tuple[BlockPlan, ...]
     target: str | None = None

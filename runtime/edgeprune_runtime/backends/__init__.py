@@ -41,7 +41,7 @@ class Session(Protocol):
         ...
 
     def run(self) -> None:
-        """Run, or queue the run on the backend's stream: only `read` waits."""
+        """Run, or queue the run on the backend's stream: only `read` and `wait` wait."""
         ...
 
 
@@ -74,6 +74,10 @@ class Backend(Protocol):
 
     def write(self, buffer: Buffer, value: np.ndarray) -> None:
         """Put `value` into the first rows of the buffer. The array may be changed afterwards."""
+        ...
+
+    def wait(self) -> None:
+        """Return when all runs so far are done, so that a time taken then is theirs."""
         ...
 
     def read(self, buffer: Buffer) -> np.ndarray:

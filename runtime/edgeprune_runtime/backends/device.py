@@ -69,5 +69,8 @@ class DeviceBackend(ABC):
     def write(self, buffer: DeviceBuffer, value: np.ndarray) -> None:
         self.device.write(buffer, value)
 
+    def wait(self) -> None:
+        self.device.synchronize()
+
     def read(self, buffer: DeviceBuffer) -> np.ndarray:
         return self.device.read(buffer)
