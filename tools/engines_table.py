@@ -115,7 +115,7 @@ def main() -> None:
         print("|" + " --- |" * 4, *map(lengths, options.bundles), sep="\n")
         return
     print(
-        "| bundle | its weights (MB) | target | engines | engines (MB) | estimate of disk | CPU (s) | wall (s) | estimate | peak memory (MB) | estimate |"
+        "| bundle | weights (MB) | target | engines | engines (MB) | estimate | CPU (s) | wall (s) | estimate | peak memory (MB) | estimate |"
     )
     print("|" + " --- |" * 11)
     for root in options.bundles:

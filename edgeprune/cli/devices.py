@@ -39,6 +39,8 @@ def devices(
             from edgeprune_profiles.measure_cpu import measure_cpu as measure
             from edgeprune_runtime.meters.environment import environment
 
+            if name in device_names():
+                raise typer.BadParameter(f"{name} is a board of the list; give this processor a name of its own")
             device = measure(name or "this-cpu", environment(), threads)
             path = to or Path(f"{device.name}.toml")
             write_device(device, path)

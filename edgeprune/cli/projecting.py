@@ -79,8 +79,24 @@ def read_runs(texts: list[str], opened: Opened) -> tuple[Run, ...]:
         if len(parts) not in (2, 3):
             raise MeasurementError(f"--report is {text!r}; expected DEVICE,REPORT.json or DEVICE,REPORT.json,BUNDLE")
         other = opened if len(parts) == 2 else open_counted(Path(parts[2]))
-        runs.append(Run(load_device(parts[0]), load_report(Path(parts[1])), other, other is opened))
+        device, report = load_device(parts[0]), load_report(Path(parts[1]))
+        _require_made_on(device, report, parts[1])
+        runs.append(Run(device, report, other, other is opened))
     return tuple(runs)
+
+
+def _require_made_on(device: Device, report: Report, name: str) -> None:
+    """Raises MeasurementError for a report that cannot be of this device: what a report says of itself is held against it."""
+    from edgeprune_runtime.errors import MeasurementError
+
+    ran_on = "cpu" if report.backend is None else report.backend.device
+    chip = report.environment.cpu_model
+    if (device.kind == "cpu") != (ran_on == "cpu"):
+        where = f"on the processor ({chip or 'unknown'})" if ran_on == "cpu" else "on a GPU"
+        raise MeasurementError(
+            f"{name} was recorded {where}, which is not what {device.name} computes with; name the device that it was recorded on "
+            "(a profile of this processor: `edgeprune devices NAME --measure-cpu`)"
+        )
 
 
 def samples_of(runs: tuple[Run, ...], size: tuple[int, int] | None) -> tuple[Sample, ...]:

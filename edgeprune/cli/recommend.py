@@ -196,7 +196,14 @@ def _show(choices: tuple[Choice, ...]) -> None:
     ]
     sure = sum(choice.meets == "yes" for choice in choices)
     left = ["device", "budget", "meets", "basis", "confidence", "memory", "front"]
-    show_table(f"{sure} of {len(choices)} meet it for sure; front: no other is better in everything", head, rows, left)
+    title = f"{sure} of {len(choices)} meet it with all of their intervals; front: no other is better in everything"
+    show_table(title, head, rows, left)
+    if any(choice.candidate.basis == "projected" for choice in choices):
+        out.print(
+            "projected times leave out preprocessing on the host, and rest on runs of other boards: measure before you buy",
+            style="dim",
+            markup=False,
+        )
     for choice in choices:
         if choice.meets == "no":
             one = choice.candidate

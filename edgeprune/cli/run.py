@@ -91,7 +91,8 @@ def _say_backend(model: Model, json: bool) -> None:
     from edgeprune_runtime.engine_sets import engine_folders
 
     if not json and engine_folders(model.bundle.root):
-        why = f" ({model.backend_why})" if model.backend_why else ""
+        reasons = [reason.partition(" (")[0] for reason in model.backend_why.split("; ") if ": " in reason]
+        why = f" (not taken: {'; '.join(reasons)}; --json has it in full)" if reasons else ""
         err.print(f"[dim]backend: {escape(model.backend + why)}[/]", highlight=False, soft_wrap=True)
 
 

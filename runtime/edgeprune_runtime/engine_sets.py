@@ -53,7 +53,10 @@ def read_engine_set(folder: Path, *, verify: bool = True) -> EngineSet:
     if missing:
         raise BundleError(f"{path} does not hold {', '.join(sorted(missing))}; {again}")
     for name, entry in found.files.items():
-        file = contained(folder, name)
+        try:
+            file = contained(folder, name)
+        except BundleError as error:
+            raise BundleError(str(error).replace("copy or export the bundle again", again)) from error
         if file.stat().st_size != entry.bytes or (verify and sha256_of(file) != entry.sha256):
             raise BundleError(f"{name} in {folder} is corrupt (its size or SHA-256 differs); {again}")
     return found

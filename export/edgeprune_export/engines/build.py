@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 import psutil
 
-from edgeprune.errors import PlanError
+from edgeprune.errors import ExportError, PlanError
 from edgeprune_export.engines.apart import build_apart
 from edgeprune_export.engines.builder import STEPS, BuildFlags, build_engine, capabilities_for
 from edgeprune_export.engines.dialect import DIALECTS
@@ -70,10 +70,11 @@ def build(
     device = None if target.ahead_of_time else device_backend(target.runtime)
     key = _key(target, options, device)
     out = root / ENGINES / _folder(key)
+    if out.exists() and not options.force:
+        raise ExportError(f"{out} is there already; `edgeprune inspect {root}` shows it, --force builds it again")
     with staging(out, force=options.force, marker=ENGINE_MANIFEST) as folder:
+        needed = estimate(bundle, key.precision, ahead_of_time=target.ahead_of_time)
         if target.runtime != "onnxruntime":
-            needed = estimate(bundle, key.precision, ahead_of_time=target.ahead_of_time)
-            say(needed)
             free, low = psutil.virtual_memory().available, options.flags.low_memory
             require_room(needed, folder, free, runtime=target.runtime, low_memory=low)
         lowered = folder / "lowered"
@@ -85,6 +86,7 @@ def build(
             (lowered / WEIGHTS).rename(folder / WEIGHTS)
         else:
             require_clean(prepared, _lint_target(key))
+            say(needed)
             engines = _engines(prepared, folder, key, options, track)
         shutil.rmtree(lowered)
         found = EngineSet(
@@ -131,6 +133,8 @@ def _key(target: Target, options: BuildOptions, device: DeviceBackend | None) ->
             raise PlanError(
                 f"ONNX Runtime's attention on CUDA takes float16 graphs, not {options.precision}; leave --precision out"
             )
+        if options.dialect is not None:
+            raise PlanError(f"ONNX Runtime has a dialect of its own, not {options.dialect}; leave --dialect out")
         return LOWERED_KEY
     trt = tensorrt_api.load(target.runtime)
     ahead = EngineKey(target.runtime, trt.version, trt.api.dialect, "fp16", target.capabilities)

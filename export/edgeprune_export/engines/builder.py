@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,27 @@ def build_engine(
 
     Raises ExportError with the parser's or builder's own words, and KeyboardInterrupt soon after Ctrl-C, with nothing written.
     """
-    module, start = trt.module, time.perf_counter()
-    logger = trt.logger()
+    start = time.perf_counter()
+    try:
+        plan = _plan(trt, source, capabilities, rows, flags, cache, advance)
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)  # they hold the builder, whose threads must not outlive Python
+        raise
+    with engine.open("wb") as file:
+        file.write(memoryview(plan))
+    return time.perf_counter() - start
+
+
+def _plan(
+    trt: TensorRt,
+    source: Path,
+    capabilities: tuple[str, ...],
+    rows: tuple[int, ...],
+    flags: BuildFlags,
+    cache: TimingCache | None,
+    advance: Callable[[], None],
+) -> Any:
+    module, logger = trt.module, trt.logger()
     builder = module.Builder(logger)
     strong = 1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if trt.api.strongly_typed else 0
     network = builder.create_network(strong)
@@ -90,10 +110,8 @@ def build_engine(
         )
     if cache is not None:
         cache.merge(config)
-    with engine.open("wb") as file:
-        file.write(memoryview(plan))
     monitor.finish()
-    return time.perf_counter() - start
+    return plan
 
 
 def capabilities_for(trt: TensorRt, key: EngineKey) -> tuple[str, ...]:
@@ -156,13 +174,15 @@ def _interruptible(build: Callable[[], Any], monitor: Any) -> Any:
 
     thread = threading.Thread(target=work, name="edgeprune-build")
     thread.start()
-    try:
-        while thread.is_alive():
+    interrupted: BaseException | None = None
+    while thread.is_alive():
+        try:
             thread.join(0.1)
-    except BaseException:
-        monitor.stop.set()
-        thread.join()
-        raise
+        except BaseException as error:  # once or more often: the thread has to end before Python may
+            interrupted = error
+            monitor.stop.set()
+    if interrupted is not None:
+        raise interrupted
     if failed:
         raise failed[0]
     return found[0]

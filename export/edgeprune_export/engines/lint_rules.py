@@ -257,7 +257,8 @@ RULES = (
         (Reach("rtx", sms=_TURING),),
         check.full_precision_product,
         "has no float32 kernel for sm75",
-        "export with a method without products of its own (hired), build with --precision fp16, or leave sm75 out",
+        "build with --precision fp16; where it is a method's own arithmetic, export without it (--no-controls for downsample), or leave "
+        "sm75 out",
     ),
     Rule(
         "bfloat16 on Turing",

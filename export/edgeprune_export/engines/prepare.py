@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from edgeprune.errors import ExportError
-from edgeprune_export.engines.lint import LintTarget, lint
+from edgeprune_export.engines.lint import Finding, LintTarget, lint
 from edgeprune_export.engines.lower import Dialect, Kind, Weights, lower
 from edgeprune_export.engines.rows import ROWS, joined
 from edgeprune_export.weights import WeightsWriter
@@ -68,6 +68,15 @@ def require_clean(prepared: list[Prepared], target: LintTarget) -> None:
         for finding in lint(onnx.load(one.path, load_external_data=False), target, free={ROWS})
     ]
     if findings:
-        named = "\n".join(f"  {finding}" for finding in findings[:_MOST_NAMED])
-        more = f"\n  and {len(findings) - _MOST_NAMED} more" if len(findings) > _MOST_NAMED else ""
-        raise ExportError(f"{target.name} cannot take {len(findings)} nodes, so nothing was built:\n{named}{more}")
+        by_reason: dict[tuple[str, str], list[Finding]] = {}
+        for finding in findings:
+            by_reason.setdefault((finding.what, finding.cure), []).append(finding)
+        named = [f"{_named(alike)} {what}: {cure}" for (what, cure), alike in by_reason.items()]
+        raise ExportError(f"{target.name} cannot take {len(findings)} nodes, so nothing was built. " + ". ".join(named))
+
+
+def _named(findings: list[Finding]) -> str:
+    """Nodes that are refused for one reason: all of them where they are few."""
+    names = [f"{one.node or 'the graph'} ({one.op}) of {one.graph}" if one.op else one.graph for one in findings]
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

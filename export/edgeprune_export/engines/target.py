@@ -35,7 +35,8 @@ class Target:
 def target_from_text(text: str) -> Target:
     """Read a target. Raises PlanError."""
     name, colon, rest = text.partition(":")
-    capabilities = tuple(dict.fromkeys(part.strip().lower() for part in rest.split(",") if part.strip()))
+    given = {part.strip().lower() for part in rest.split(",") if part.strip()}
+    capabilities = tuple(sorted(given, key=lambda one: (len(one), one)))  # in one order, so that one set has one folder
     if name not in _NAMES or (colon and not capabilities):
         raise PlanError(
             f"target {text!r} is unknown; use rtx:sm89,sm120 (ahead of time), or rtx, tensorrt or onnxruntime on the device"

@@ -75,7 +75,8 @@ class OnnxRuntimeGpu(DeviceBackend):
             return f"the package onnxruntime cannot be imported ({error}); install it with `pip install edgeprune`"
         provider = _PROVIDERS[self.name]
         if provider not in onnxruntime.get_available_providers():
-            return f"this build of onnxruntime has no {provider}; `pip uninstall onnxruntime`, then `pip install 'edgeprune[cuda]'`"
+            way = "`pip uninstall onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu`"
+            return f"this build of onnxruntime has no {provider}; {way}"
         return why_no_device()
 
     def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> OnnxRuntimeGpuSession:
