@@ -20,7 +20,7 @@ from typing import Any
 
 import onnx
 
-from edgeprune_export.engines.builder import BuildFlags, build_engine
+from edgeprune_export.engines.builder import Job, build_engine
 from edgeprune_export.engines.dialect import DIALECTS
 from edgeprune_export.engines.estimate import estimate
 from edgeprune_export.engines.prepare import prepare
@@ -88,8 +88,7 @@ def lengths(root: Path) -> str:
                 source = folder / "one.onnx"
                 onnx.save(static(onnx.load(language.path, load_external_data=False), rows[0]), source)
             fixed = rows if len(rows) > 1 else ()
-            options = {"flags": BuildFlags(), "cache": None, "advance": lambda: None}
-            build_engine(trt, source, engine, capabilities=("sm89",), rows=fixed, **options)
+            build_engine(trt, Job(source, engine, ("sm89",), fixed), lambda: None)
             sizes.append(engine.stat().st_size / 1e6)
     both, *each = sizes
     weights = bundle.graph("decode").weight_bytes / 2e6

@@ -44,7 +44,21 @@ def trace(name: str, module: torch.nn.Module, inputs: Sequence[TensorSpec], outp
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     model.graph.name = name
+    _forget_origin(model.graph)
     return model
+
+
+def _forget_origin(graph: onnx.GraphProto) -> None:
+    """The exporter notes the source line of every node, with the path of this machine."""
+    del graph.metadata_props[:]
+    graph.doc_string = ""
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _forget_origin(attribute.g)
 
 
 def _cause(error: BaseException) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import onnx
@@ -15,7 +16,7 @@ from edgeprune.errors import ExportError, PlanError
 from edgeprune.plan import TokenPlan, budget_from_text
 from edgeprune_export.engines.apart import build_apart
 from edgeprune_export.engines.build import BuildOptions, build
-from edgeprune_export.engines.builder import STEPS, BuildFlags, build_engine
+from edgeprune_export.engines.builder import STEPS, BuildFlags, Job, build_engine
 from edgeprune_export.engines.dialect import DIALECTS
 from edgeprune_export.engines.lint_rules import RTX_SMS
 from edgeprune_export.engines.prepare import Prepared, prepare
@@ -53,9 +54,14 @@ def prepared(bundle: Bundle, folder: Path, dialect: str = "portable") -> dict[st
     return {one.name: one for one in prepare(bundle, DIALECTS[dialect], "fp16", folder, lambda: None)}
 
 
-def made(trt: tensorrt_api.TensorRt, one: Prepared, engine: Path, *capabilities: str, **more: Any) -> float:
-    options: dict[str, Any] = {"flags": BuildFlags(), "cache": None, "advance": lambda: None} | more
-    return build_engine(trt, one.path, engine, capabilities=capabilities or ("sm89",), rows=one.rows, **options)
+def made(
+    trt: tensorrt_api.TensorRt,
+    one: Prepared,
+    engine: Path,
+    *capabilities: str,
+    advance: Callable[[], None] = lambda: None,
+) -> float:
+    return build_engine(trt, Job(one.path, engine, capabilities or ("sm89",), one.rows), advance)
 
 
 def test_every_graph_of_the_reference_bundle_builds_ahead_of_time(reference: Path) -> None:
@@ -124,11 +130,11 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(rtx: tensorrt_api.Tensor
     ready = prepared(Bundle.open(exported(GATED[1][0]), verify=False), tmp_path / "lowered")
     script = (
         "import sys, threading, _thread; from pathlib import Path\n"
-        "from edgeprune_export.engines.builder import BuildFlags, build_engine\n"
+        "from edgeprune_export.engines.builder import Job, build_engine\n"
         "from edgeprune_runtime.backends import tensorrt_api\n"
         "def interrupt():\n    _thread.interrupt_main()\n"
-        f"build_engine(tensorrt_api.load('tensorrt_rtx'), Path({str(ready['language'].path)!r}), Path({str(tmp_path / 'x.engine')!r}),\n"
-        "    capabilities=('sm89',), rows=(32, 1), flags=BuildFlags(), cache=None, advance=interrupt)\n"
+        f"job = Job(Path({str(ready['language'].path)!r}), Path({str(tmp_path / 'x.engine')!r}), ('sm89',), (32, 1))\n"
+        "build_engine(tensorrt_api.load('tensorrt_rtx'), job, interrupt)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
     assert "KeyboardInterrupt" in done.stderr and done.returncode != 0
@@ -140,11 +146,9 @@ def test_a_process_of_its_own_builds_the_same_and_passes_on_what_went_wrong(
 ) -> None:
     one = prepared(Bundle.open(exported(GATED[1][0]), verify=False), tmp_path / "lowered")["head"]
     steps: list[None] = []
-    flags = BuildFlags(low_memory=True)
-    more: dict[str, Any] = {"capabilities": ("sm89",), "rows": (), "flags": flags, "cache": None}
-    engine = tmp_path / "x.engine"
-    assert build_apart(rtx, one.path, engine, advance=lambda: steps.append(None), **more) > 0
-    assert engine.stat().st_size > 0 and len(steps) == STEPS
+    job = Job(one.path, tmp_path / "x.engine", ("sm89",), flags=BuildFlags(low_memory=True))
+    assert build_apart(rtx, job, lambda: steps.append(None)) > 0
+    assert job.engine.stat().st_size > 0 and len(steps) == STEPS
     broken = tmp_path / "broken.onnx"
     onnx.save(
         onnx.parser.parse_model(
@@ -155,7 +159,7 @@ def test_a_process_of_its_own_builds_the_same_and_passes_on_what_went_wrong(
     with pytest.raises(
         ExportError, match=r"broken\.onnx was not built: tensorrt_rtx 1\.\S+ cannot read broken\.onnx: node .*NonZero"
     ):
-        build_apart(rtx, broken, engine, advance=lambda: None, **more)
+        build_apart(rtx, replace(job, source=broken), lambda: None)
 
 
 def test_the_real_module_has_what_the_adapter_calls(rtx: tensorrt_api.TensorRt) -> None:

@@ -18,7 +18,7 @@ from edgeprune_runtime import Bundle
 from edgeprune_runtime.bundle import sha256_of
 from edgeprune_runtime.errors import ExportError
 from tests.checkpoints import tiny_checkpoint
-from tests.exports import exported, options
+from tests.exports import every_method, exported, options
 
 
 def graphs(bundle: Path) -> dict[str, onnx.ModelProto]:
@@ -173,3 +173,12 @@ def test_a_joint_layer_is_its_parts_side_by_side(precision: str, tmp_path: Path)
     (y,) = ort.InferenceSession(tmp_path / "joint.onnx", providers=["CPUExecutionProvider"]).run(None, {"x": x})
     expected = np.concatenate([x @ arrays[f"{n}.weight"].T + arrays[f"{n}.bias"] for n in parts], axis=1)
     np.testing.assert_allclose(y, expected, atol=1e-5 if precision == "fp32" else 0.2)
+
+
+def test_no_graph_tells_where_it_was_made() -> None:
+    """torch's exporter notes the source line of every node, with its path."""
+    bundle = every_method()
+    for path in bundle.glob("*.onnx"):
+        content = path.read_bytes()
+        assert str(Path(__file__).parents[2]).encode() not in content, path.name
+        assert b"site-packages" not in content, path.name

@@ -5,32 +5,18 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from edgeprune.errors import ExportError
-from edgeprune_export.engines.builder import BuildFlags, build_engine
-from edgeprune_export.engines.timing_cache import TimingCache
+from edgeprune_export.engines.builder import Job, build_engine
 from edgeprune_runtime.backends import tensorrt_api
 from edgeprune_runtime.backends.tensorrt_api import TensorRt
 
 
-def build_apart(
-    trt: TensorRt,
-    source: Path,
-    engine: Path,
-    *,
-    capabilities: tuple[str, ...],
-    rows: tuple[int, ...],
-    flags: BuildFlags,
-    cache: TimingCache | None,
-    advance: Callable[[], None],
-) -> float:
+def build_apart(trt: TensorRt, job: Job, advance: Callable[[], None]) -> float:
     """As `build_engine`. Raises ExportError also when the process is killed, as the kernel does when memory runs out."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_work, args=(there, trt.api.module, source, engine, capabilities, rows, flags, cache), daemon=True
-    )
+    process = context.Process(target=_work, args=(there, trt.api.module, job), daemon=True)
     process.start()
     there.close()
     outcome: float | str | None = None
@@ -49,36 +35,14 @@ def build_apart(
             process.join()
     if isinstance(outcome, float):
         return outcome
-    engine.unlink(missing_ok=True)
-    reason = (
-        outcome
-        or f"its process ended with exit code {process.exitcode}, which often means that memory ran out; close other programs"
-    )
-    raise ExportError(f"{source.name} was not built: {reason}")
+    job.engine.unlink(missing_ok=True)
+    killed = f"its process ended with exit code {process.exitcode}, which often means that memory ran out; close other programs"
+    raise ExportError(f"{job.source.name} was not built: {outcome or killed}")
 
 
-def _work(
-    pipe: Connection,
-    module: str,
-    source: Path,
-    engine: Path,
-    capabilities: tuple[str, ...],
-    rows: tuple[int, ...],
-    flags: BuildFlags,
-    cache: TimingCache | None,
-) -> None:
+def _work(pipe: Connection, module: str, job: Job) -> None:
     try:
-        seconds = build_engine(
-            tensorrt_api.load(module),
-            source,
-            engine,
-            capabilities=capabilities,
-            rows=rows,
-            flags=flags,
-            cache=cache,
-            advance=lambda: pipe.send(None),
-        )
-        pipe.send(seconds)
+        pipe.send(build_engine(tensorrt_api.load(module), job, lambda: pipe.send(None)))
     except ExportError as error:
         pipe.send(str(error))
     except Exception as error:  # such as a full disk; the parent has nothing else to go by

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from edgeprune_export.engines.builder import BuildFlags, build_engine, capabilities_for
+from edgeprune_export.engines.builder import BuildFlags, Job, build_engine, capabilities_for
 from edgeprune_export.engines.dialect import DIALECTS
 from edgeprune_export.engines.lower import Kind, Weights, lower
 from edgeprune_export.engines.prepare import KINDS, LANGUAGE, source_model
@@ -116,18 +116,9 @@ class _Probe:
         label = f"probe-{self._count}"
         model, path = _ending_in(self._model, name), self._folder / f"{label}.onnx"
         onnx.save(model, path)
-        engine = path.with_suffix(".engine")
-        flags = BuildFlags("low_memory" in self._found.key.flags)
-        build_engine(
-            self._trt,
-            path,
-            engine,
-            capabilities=capabilities_for(self._trt, self._found.key),
-            rows=(),
-            flags=flags,
-            cache=None,
-            advance=lambda: None,
-        )
+        engine, flags = path.with_suffix(".engine"), BuildFlags("low_memory" in self._found.key.flags)
+        job = Job(path, engine, capabilities_for(self._trt, self._found.key), flags=flags)
+        build_engine(self._trt, job, lambda: None)
         graph = GraphSpec(label, path.name, _specs(model.graph.input), _specs(model.graph.output), 0)
         session = self._device.session(engine, graph)
         buffers = {

@@ -15,7 +15,7 @@ import psutil
 
 from edgeprune.errors import ExportError, PlanError
 from edgeprune_export.engines.apart import build_apart
-from edgeprune_export.engines.builder import STEPS, BuildFlags, build_engine, capabilities_for
+from edgeprune_export.engines.builder import STEPS, BuildFlags, Job, build_engine, capabilities_for
 from edgeprune_export.engines.dialect import DIALECTS
 from edgeprune_export.engines.estimate import Estimate, estimate, require_room
 from edgeprune_export.engines.gate import check_engines
@@ -161,17 +161,9 @@ def _engines(
     make = build_apart if options.flags.low_memory else build_engine
     with track("building engines", STEPS * len(prepared)) as advance:
         for one in prepared:
-            file = f"{one.name}.engine"
-            seconds = make(
-                trt,
-                one.path,
-                folder / file,
-                capabilities=capabilities_for(trt, key),
-                rows=one.rows,
-                flags=options.flags,
-                cache=timing_cache(key),
-                advance=advance,
-            )
+            file, told = f"{one.name}.engine", capabilities_for(trt, key)
+            job = Job(one.path, folder / file, told, one.rows, options.flags, timing_cache(key))
+            seconds = make(trt, job, advance)
             made.append(EngineSpec(one.name, file, one.graphs, one.rows, round(seconds, 3)))
     return tuple(made)
 

@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,76 +37,70 @@ _WORKSPACE_BYTES = 256 << 20
 _LOW_LEVEL = 1  # builder_optimization_level: 0 is the fastest build, 3 the default
 
 
-def build_engine(
-    trt: TensorRt,
-    source: Path,
-    engine: Path,
-    *,
-    capabilities: tuple[str, ...],
-    rows: tuple[int, ...],
-    flags: BuildFlags,
-    cache: TimingCache | None,
-    advance: Callable[[], None],
-) -> float:
-    """Write `engine` from the graph `source`; returns seconds. `rows`: positions of each optimization profile.
+@dataclass(frozen=True)
+class Job:
+    """One engine to be built from one graph. `rows`: positions of each optimization profile; capabilities () for the device at hand."""
+
+    source: Path
+    engine: Path
+    capabilities: tuple[str, ...]
+    rows: tuple[int, ...] = ()
+    flags: BuildFlags = field(default_factory=BuildFlags)
+    cache: TimingCache | None = None
+
+
+def build_engine(trt: TensorRt, job: Job, advance: Callable[[], None]) -> float:
+    """Write the engine of a job; returns seconds.
 
     Raises ExportError with the parser's or builder's own words, and KeyboardInterrupt soon after Ctrl-C, with nothing written.
     """
     start = time.perf_counter()
     try:
-        plan = _plan(trt, source, capabilities, rows, flags, cache, advance)
+        plan = _plan(trt, job, advance)
     except BaseException as error:
         traceback.clear_frames(error.__traceback__)  # they hold the builder, whose threads must not outlive Python
         raise
-    with engine.open("wb") as file:
+    with job.engine.open("wb") as file:
         file.write(memoryview(plan))
     return time.perf_counter() - start
 
 
-def _plan(
-    trt: TensorRt,
-    source: Path,
-    capabilities: tuple[str, ...],
-    rows: tuple[int, ...],
-    flags: BuildFlags,
-    cache: TimingCache | None,
-    advance: Callable[[], None],
-) -> Any:
+def _plan(trt: TensorRt, job: Job, advance: Callable[[], None]) -> Any:
+    """What is written: TensorRT's serialized engine."""
     module, logger = trt.module, trt.logger()
     builder = module.Builder(logger)
     strong = 1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if trt.api.strongly_typed else 0
     network = builder.create_network(strong)
     parser = module.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(source)):
+    if not parser.parse_from_file(str(job.source)):
         said = [parser.get_error(i) for i in range(parser.num_errors)]
         words = "; ".join(f"node {error.node_name()!r}: {error.desc()}" for error in said) or "no reason given"
-        raise ExportError(f"{trt.api.module} {trt.version} cannot read {source.name}: {words}")
+        raise ExportError(f"{trt.api.module} {trt.version} cannot read {job.source.name}: {words}")
     config = builder.create_builder_config()
-    for number, capability in enumerate(capabilities):
-        config.num_compute_capabilities = len(capabilities)
+    for number, capability in enumerate(job.capabilities):
+        config.num_compute_capabilities = len(job.capabilities)
         config.set_compute_capability(getattr(module.ComputeCapability, capability.upper()), number)
-    for count in rows:
+    for count in job.rows:
         profile = builder.create_optimization_profile()
-        for name, dims in symbolic_inputs(onnx.load(source, load_external_data=False)).items():
+        for name, dims in symbolic_inputs(onnx.load(job.source, load_external_data=False)).items():
             shape = [count if dim == ROWS else dim for dim in dims]
             profile.set_shape(name, shape, shape, shape)
         config.add_optimization_profile(profile)
     if trt.api.compiles_on_device:
         config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)
-    if flags.low_memory:
+    if job.flags.low_memory:
         config.builder_optimization_level = _LOW_LEVEL
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
     monitor = _monitor(module, advance)
     config.progress_monitor = monitor
-    if not trt.api.timing_cache:
-        cache = None
+    cache = job.cache if trt.api.timing_cache else None
     if cache is not None:
         cache.open(config)
     plan = _interruptible(lambda: builder.build_serialized_network(network, config), monitor)
     if plan is None:
         words = "; ".join(logger.errors[-3:]) or "no reason given"
         raise ExportError(
-            f"{trt.api.module} {trt.version} cannot build {source.name}: {words}; --dialect portable may be built"
+            f"{trt.api.module} {trt.version} cannot build {job.source.name}: {words}; --dialect portable may be built"
         )
     if cache is not None:
         cache.merge(config)
