@@ -208,7 +208,7 @@ def test_the_report_says_what_ran_it_and_how_to_repeat_it(measured):
     assert report.schema == 2
     assert (report.backend.name, report.backend.device) == ("onnxruntime", "cpu")
     assert len(report.pictures_sha256) == 1
-    assert report.command.startswith("edgeprune ")
+    assert report.command.split()[0] == "edgeprune"
     assert len(report.bundle.sha256) == 64
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,16 +169,24 @@ def _interruptible(build: Callable[[], Any], monitor: Any) -> Any:
             failed.append(error)
 
     thread = threading.Thread(target=work, name="edgeprune-build")
-    thread.start()
-    interrupted: BaseException | None = None
-    while thread.is_alive():
-        try:
-            thread.join(0.1)
-        except BaseException as error:  # once or more often: the thread has to end before Python may
-            interrupted = error
-            monitor.stop.set()
-    if interrupted is not None:
-        raise interrupted
+    with _interrupts(monitor.stop.set):
+        thread.start()
+        thread.join()
+    if monitor.stop.is_set():
+        raise KeyboardInterrupt
     if failed:
         raise failed[0]
     return found[0]
+
+
+@contextmanager
+def _interrupts(stop: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C call `stop` instead of raising wherever Python is at that moment: the thread has to end before Python may."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
