@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from edgeprune.errors import ExportError
 from edgeprune_export.nodes import Nodes
@@ -271,11 +271,3 @@ def _numpy(kind: str) -> np.dtype[Any]:
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Attributes by name, as Python values."""
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
-
-
-def integers_of(model: onnx.ModelProto, name: str) -> tuple[int, ...] | None:
-    """The value of a small integer initializer; None for anything else."""
-    for tensor in model.graph.initializer:
-        if tensor.name == name and tensor.data_type == TensorProto.INT64:
-            return tuple(int(v) for v in numpy_helper.to_array(tensor).ravel())
-    return None

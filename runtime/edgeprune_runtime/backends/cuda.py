@@ -90,7 +90,6 @@ class Device:
         self.name = (name.decode() if isinstance(name, bytes) else str(name)).strip("\0 ")
         self.capability = f"sm{facts.major}{facts.minor}"
         self.memory_bytes = int(facts.totalGlobalMem)
-        self.unified = bool(facts.integrated)
         cuda = int(self._call("cudaDriverGetVersion"))
         module = f"{_MODULE.read_text().strip()}, " if _MODULE.is_file() else ""
         self.driver = f"{module}CUDA {cuda // 1000}.{cuda % 1000 // 10}"
