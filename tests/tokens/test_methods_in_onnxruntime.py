@@ -145,9 +145,11 @@ def test_the_gate_held_every_method(bundle: Bundle) -> None:
 
 
 def test_a_greedy_choice_is_one_loop_of_constant_length(bundle: Bundle) -> None:
+    """CDPruner's is one loop per block of about sqrt(K) rounds: TensorRT has no loop in a loop."""
     import onnx
 
     for method in ("divprune", "todre", "todre-kcenter", "mmtok", "cdpruner", "vispruner"):
         graph = onnx.load(bundle.path(f"select-{method}-k36.onnx"), load_external_data=False).graph
-        assert [node.op_type for node in graph.node].count("Scan") == 1
+        loops = [node.op_type for node in graph.node].count("Scan")
+        assert loops == (-(-36 // 7) if method == "cdpruner" else 1)
         assert len(graph.node) < 300, "not unrolled"
