@@ -11,18 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from edgeprune.cli.choices import EnginePrecision
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
 
 if TYPE_CHECKING:
     from edgeprune_export.engines.build import BuildOptions
     from edgeprune_export.engines.estimate import Estimate
     from edgeprune_runtime.engine_spec import EngineSet
-
-
-class EnginePrecision(str, Enum):
-    fp16 = "fp16"
-    bf16 = "bf16"
-    fp32 = "fp32"
 
 
 class EngineDialect(str, Enum):

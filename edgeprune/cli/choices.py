@@ -13,6 +13,14 @@ class Precision(str, Enum):
     int8 = "int8"
 
 
+class EnginePrecision(str, Enum):
+    """Arithmetic that a GPU computes a bundle in."""
+
+    fp16 = "fp16"
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
 class Positions(str, Enum):
     keep = "keep"
     renumber = "renumber"

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeprune.cli.choices import EnginePrecision
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.projecting import Budgets, Prompt, Size
 from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
     from edgeprune_profiles.fit import Efficiency, Interval
     from edgeprune_profiles.project import Projection
-
-
-class EnginePrecision(str, Enum):
-    """Arithmetic that an engine for a GPU can be built in from a float bundle."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
 
 
 def project(
@@ -32,9 +25,7 @@ def project(
             "--device", "-d", help="NAME, NAME@MODE or a .toml file; repeat for several. See `edgeprune devices`."
         ),
     ] = None,
-    budget: Annotated[
-        list[str] | None, typer.Option("--budget", "-b", help="Repeat for several. [default: all of the bundle]")
-    ] = None,
+    budget: Budgets = None,
     report: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,10 +36,8 @@ def project(
     precision: Annotated[
         EnginePrecision | None, typer.Option(help="What a GPU computes floats in. [default: fp16]")
     ] = None,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The question.")] = "What is in this picture?",
-    size: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT of the picture. [default: one that fills the largest tile grid]")
-    ] = None,
+    prompt: Prompt = "What is in this picture?",
+    size: Size = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 16,
     backtest: Annotated[
         bool,

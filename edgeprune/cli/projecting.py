@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from edgeprune_profiles.device import Device
@@ -14,6 +16,15 @@ if TYPE_CHECKING:
     from edgeprune_profiles.record import Report
     from edgeprune_profiles.work import GraphWork, Shape
     from edgeprune_runtime.bundle import Bundle
+
+
+Budgets = Annotated[
+    list[str] | None, typer.Option("--budget", "-b", help="Repeat for several. [default: all of the bundle]")
+]
+Prompt = Annotated[str, typer.Option("--prompt", "-p", help="The question.")]
+Size = Annotated[
+    str | None, typer.Option(help="WIDTHxHEIGHT of the picture. [default: one that fills the largest tile grid]")
+]
 
 
 @dataclass(frozen=True)

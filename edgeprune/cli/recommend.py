@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.projecting import Budgets, Prompt, Size
 from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ def recommend(
             "--device", "-d", help="Only these: NAME, NAME@MODE or a .toml file. [default: all, in all their modes]"
         ),
     ] = None,
-    budget: Annotated[
-        list[str] | None, typer.Option("--budget", "-b", help="Repeat for several. [default: all of the bundle]")
-    ] = None,
+    budget: Budgets = None,
     report: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,10 +41,8 @@ def recommend(
             help="A measured run, DEVICE,REPORT.json, and ,BUNDLE if it was another one. Repeat for several.",
         ),
     ] = None,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The question.")] = "What is in this picture?",
-    size: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT of the picture. [default: one that fills the largest tile grid]")
-    ] = None,
+    prompt: Prompt = "What is in this picture?",
+    size: Size = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 16,
     json: Json = False,
 ) -> None:
