@@ -43,7 +43,7 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MachinePart:
     """A backend or an instrument; `why` says why it is not usable, and what to do."""
 
     name: str
@@ -61,7 +61,7 @@ class Cpu:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MachineMemory:
     """Bytes; None = unknown. `limit_bytes` is that of the container."""
 
     total_bytes: int | None
@@ -76,10 +76,10 @@ class Checkup:
     healthy: bool
     packages: tuple[Package, ...]
     extras: dict[str, bool]
-    backends: tuple[Part, ...]
-    meters: tuple[Part, ...]
+    backends: tuple[MachinePart, ...]
+    meters: tuple[MachinePart, ...]
     cpu: Cpu
-    memory: Memory
+    memory: MachineMemory
     environment: Environment
     advice: tuple[str, ...]
 
@@ -95,7 +95,7 @@ def examine(root: Path = Path("/")) -> Checkup:
         packages=packages,
         extras={extra: all(p.ok for p in packages if p.extra == extra) for extra in _extras()},
         backends=engines,
-        meters=tuple(Part(name, why is None, why) for name, why in survey().items()),
+        meters=tuple(MachinePart(name, why is None, why) for name, why in survey().items()),
         cpu=_cpu(root),
         memory=_memory(root, facts),
         environment=facts,
@@ -164,12 +164,12 @@ def _extras() -> list[str]:
     return [extra for extra in named if extra != _DEVELOPERS]
 
 
-def _backend(name: str) -> Part:
+def _backend(name: str) -> MachinePart:
     try:
         backends.backend(name)
     except BackendUnavailable as error:
-        return Part(name, False, str(error))
-    return Part(name, True, None)
+        return MachinePart(name, False, str(error))
+    return MachinePart(name, True, None)
 
 
 def _cpu(root: Path) -> Cpu:
@@ -186,13 +186,13 @@ def _cpu(root: Path) -> Cpu:
     return Cpu(features, False, "has no int8 dot products: int8 bundles save memory, but may be no faster than fp32")
 
 
-def _memory(root: Path, facts: Environment) -> Memory:
+def _memory(root: Path, facts: Environment) -> MachineMemory:
     available = next(
         (int(line.split()[1]) * 1024 for line in _read(root / "proc/meminfo").splitlines() if line.startswith("MemAvailable:")),
         None,
     )  # fmt: skip
     limit = _read(root / "sys/fs/cgroup/memory.max").strip()
-    return Memory(facts.memory_bytes, available, int(limit) if limit.isdigit() else None)
+    return MachineMemory(facts.memory_bytes, available, int(limit) if limit.isdigit() else None)
 
 
 def _advice(facts: Environment) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ import msgspec
 from edgeprune.errors import PlanError
 from edgeprune.plan import Budget, TokenPlan, budget_from_text
 from edgeprune.structure.targets import target_from_text
-from edgeprune.structure.wish import Wish
+from edgeprune.structure.wish import StructureRequest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,19 +57,21 @@ class Tokens(_Part, frozen=True):
     settings: dict[str, float] = {}
 
 
-class Part(_Part, frozen=True):
+class RecipePart(_Part, frozen=True):
     """What one part gives up; see `edgeprune prune --help`."""
 
     target: str
-    importance: str = Wish.importance
-    allocation: str = Wish.allocation
-    normalise: str = Wish.normalise
-    align: int = Wish.align
-    blocks: int = Wish.blocks
-    block_importance: str = Wish.block_importance
+    importance: str = StructureRequest.importance
+    allocation: str = StructureRequest.allocation
+    normalise: str = StructureRequest.normalise
+    align: int = StructureRequest.align
+    blocks: int = StructureRequest.blocks
+    block_importance: str = StructureRequest.block_importance
 
-    def wish(self, seed: int) -> Wish:
-        return Wish(**{**msgspec.structs.asdict(self), "target": target_from_text(self.target), "seed": seed})
+    def wish(self, seed: int) -> StructureRequest:
+        return StructureRequest(
+            **{**msgspec.structs.asdict(self), "target": target_from_text(self.target), "seed": seed}
+        )
 
 
 class Recover(_Part, frozen=True):
@@ -84,8 +86,8 @@ class Recover(_Part, frozen=True):
 class Structure(_Part, frozen=True):
     """`images`: a folder of pictures, a .jsonl of questions or a .csv of labels, relative to the recipe."""
 
-    tower: Part | None = None
-    language: Part | None = None
+    tower: RecipePart | None = None
+    language: RecipePart | None = None
     images: str | None = None
     pictures: int = 64
     seed: int = 0

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from edgeprune.models import open_classifier
-from edgeprune.models.classifier_config import ARCHITECTURES, saved_config, saved_processor
+from edgeprune.models.classifiers.config import ARCHITECTURES, saved_config, saved_processor
 from edgeprune.models.spec import ClassifierSpec, Width
 
 PX, PATCH, CLASSES = 32, 8, 7

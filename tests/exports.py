@@ -19,9 +19,9 @@ import msgspec
 
 from edgeprune.plan import TokenPlan, budget_from_text
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune_export.export import export
-from edgeprune_export.options import ExportOptions
-from edgeprune_export.seal import write_manifest
+from edgeprune_export.bundle.options import ExportOptions
+from edgeprune_export.bundle.seal import write_manifest
+from edgeprune_export.commands.export import export
 from edgeprune_runtime.bundle import MANIFEST
 from edgeprune_runtime.spec import Manifest
 from tests.checkpoints import tiny_checkpoint

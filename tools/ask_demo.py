@@ -10,8 +10,8 @@ from pathlib import Path
 
 from edgeprune.evaluate import load_questions
 from edgeprune_runtime import Model
-from edgeprune_runtime.draw import draw_kept
-from edgeprune_runtime.image import load_image
+from edgeprune_runtime.pictures.draw import draw_kept
+from edgeprune_runtime.pictures.load import load_image
 
 
 def main() -> None:

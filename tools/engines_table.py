@@ -21,10 +21,10 @@ from typing import Any
 import onnx
 
 from edgeprune_export.engines.builder import Job, build_engine
-from edgeprune_export.engines.dialect import DIALECTS
+from edgeprune_export.engines.dynamic_rows import static
 from edgeprune_export.engines.estimate import estimate
 from edgeprune_export.engines.prepare import prepare
-from edgeprune_export.engines.rows import static
+from edgeprune_export.engines.rules.dialect import DIALECTS
 from edgeprune_export.engines.target import target_from_text
 from edgeprune_runtime.backends.tensorrt_api import load
 from edgeprune_runtime.bundle import Bundle

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from edgeprune.plan import TokenPlan, budget_from_text
-from edgeprune_export.export import export
-from edgeprune_export.options import ExportOptions
+from edgeprune_export.bundle.options import ExportOptions
+from edgeprune_export.commands.export import export
 from tools.checkpoints.recipe import Recipe
 from tools.checkpoints.write import make_checkpoint
 

@@ -20,9 +20,9 @@ sys.path.insert(0, str(ROOT))
 
 from edgeprune.evaluate import Question, load_questions
 from edgeprune.evaluate.metrics import METRICS
-from edgeprune.evaluate.paired import Difference, paired_difference
+from edgeprune.evaluate.paired import PairedDifference, paired_difference
 from edgeprune.tokens.methods import METHODS
-from edgeprune.tokens.methods.describe import costs
+from edgeprune.tokens.registry.describe import costs
 
 CHECKPOINT = ROOT / "tools" / "reference_vlm" / "checkpoint"
 BUDGETS = ("0.4", "0.2", "0.1", "0.05")
@@ -61,7 +61,7 @@ def cell(mine: list[float], theirs: list[float], pictures: list[Path]) -> str:
     score = f"{100 * sum(mine) / len(mine):.1f}"
     if mine is theirs:
         return score
-    found: Difference = paired_difference(mine, theirs, seed=0, clusters=pictures)
+    found: PairedDifference = paired_difference(mine, theirs, seed=0, clusters=pictures)
     bounds = f"{100 * found.point:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
     return f"{score} ({bounds}){' *' if found.distinguishable else ''}"
 

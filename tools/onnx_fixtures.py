@@ -19,7 +19,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-GRAPHS = Path(__file__).resolve().parents[1] / "tests" / "export" / "onnx_graphs"
+GRAPHS = Path(__file__).resolve().parents[1] / "tests" / "export" / "onnx_pruning" / "graphs"
 HIDDEN, HEADS, MLP, IMAGE, PATCH, CLASSES = 40, 5, 72, 24, 6, 7
 
 

@@ -31,9 +31,9 @@ from edgeprune.models import open_classifier
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import METHODS, Method
-from edgeprune.tokens.seen import seen_from
-from edgeprune_export.eager_classifier import classifier_module
-from edgeprune_export.eager_tower import after_blocks, read_tile
+from edgeprune.tokens.seen import outputs_from
+from edgeprune_export.gate.eager_classifier import classifier_module
+from edgeprune_export.gate.eager_tower import after_blocks, read_tile
 
 
 def classifier(weights: Path) -> Any:
@@ -80,7 +80,7 @@ def agreement(
             reads = method.reads(plan)
             read = {key: value[None] for key, value in read_tile(model.vit, spec, picture, reads).items()}
             read |= {"projected": read["features"]} if reads.projected else {}
-            seen = seen_from({**read, **layout})
+            seen = outputs_from({**read, **layout})
             for keep in keeps:
                 reduction = method.reduce(seen, keep, plan)
                 rows = combine.apply(seen, reduction)

@@ -20,17 +20,18 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "tools" / "reference_vlm" / "checkpoint"
 sys.path.insert(0, str(ROOT))
 
-from edgeprune_export.roofline_counts import count_bundle
-from edgeprune_profiles import Report, load_report, units
-from edgeprune_profiles.backtest import Coverage, Trial, coverage, leave_one_device_out
-from edgeprune_profiles.device import Device
-from edgeprune_profiles.device_file import load_device
-from edgeprune_profiles.fit import Sample
-from edgeprune_profiles.memory_fit import MIB, RUNTIME, memory_fit
-from edgeprune_profiles.project import Target, target
-from edgeprune_profiles.published import published
-from edgeprune_profiles.runs import own_trials, run_samples, run_shape
-from edgeprune_profiles.work import GraphWork
+from edgeprune_export.bundle.roofline_counts import count_bundle
+from edgeprune_profiles import Report, load_report
+from edgeprune_profiles.boards.backtest import Coverage, Trial, coverage, leave_one_device_out
+from edgeprune_profiles.boards.device import Device
+from edgeprune_profiles.boards.device_file import load_device
+from edgeprune_profiles.boards.fit import EfficiencySample
+from edgeprune_profiles.boards.memory_fit import MIB, RUNTIME, memory_fit
+from edgeprune_profiles.boards.project import ProjectionTarget, target
+from edgeprune_profiles.boards.published import published
+from edgeprune_profiles.measure.runs import own_trials, run_samples, run_shape
+from edgeprune_profiles.measure.work import GraphWork
+from edgeprune_profiles.report import units
 from edgeprune_runtime.bundle import Bundle
 from tools.checkpoints.recipe import SIZES, Recipe, Size
 from tools.checkpoints.write import make_checkpoint
@@ -88,10 +89,10 @@ class Recorded:
     bundle: Bundle
     graphs: dict[str, GraphWork]
     report: Report
-    where: Target
+    where: ProjectionTarget
 
     @property
-    def samples(self) -> tuple[Sample, ...]:
+    def samples(self) -> tuple[EfficiencySample, ...]:
         return run_samples(self.bundle, self.graphs, self.report, self.where)
 
 

@@ -23,8 +23,8 @@ sys.path.insert(0, str(ROOT))
 from edgeprune.evaluate.dataset import load_questions
 from edgeprune.evaluate.metrics import exact_match
 from edgeprune.evaluate.paired import paired_difference
-from edgeprune_profiles.memory_apart import Request, measure_apart
-from edgeprune_profiles.stats import paired_ratio
+from edgeprune_profiles.measure.separate_memory import MemoryRequest, measure_apart
+from edgeprune_profiles.record.stats import paired_ratio
 from edgeprune_runtime import Model
 
 STRUCTURE = """
@@ -141,7 +141,7 @@ def page(work: Path, options: argparse.Namespace) -> str:
         share = statistics.median(s["tower"] / ttft(s) for s in own)
         with Model.open(bundle, threads=1, verify=False) as model:
             cache = model.language.cache_bytes
-        request = Request(str(bundle), budget, str(picture), "which word is in the picture?", 4, 1, "auto")
+        request = MemoryRequest(str(bundle), budget, str(picture), "which word is in the picture?", 4, 1, "auto")
         memory = measure_apart(request)
         weights = (bundle / "weights.bin").stat().st_size
         added = memory.peak_bytes - memory.baseline_bytes

@@ -2,7 +2,7 @@
 
 Two bundles of made checkpoints (random weights of real proportions) are exported: LLaVA-1.5 with one tile (N = 576) and LLaVA-NeXT with
 five (N = 2880), K = 20 %. The readings of one picture are made (softmaxed noise), each select graph is run over them in interleaved rounds,
-and a full prefill of the second model is timed in the same process. Written to edgeprune/tokens/methods/costs.json, which
+and a full prefill of the second model is timed in the same process. Written to edgeprune/tokens/registry/costs.json, which
 `edgeprune methods` and the README's table show.
 
     python tools/selector_costs.py --work build/costs
@@ -30,11 +30,11 @@ from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.language import LanguageModel
-from edgeprune_runtime.layout import layout_from_size
 from edgeprune_runtime.meters.environment import environment
+from edgeprune_runtime.pictures.packed import layout_from_size
 from edgeprune_runtime.vision import Vision
 
-OUT = ROOT / "edgeprune" / "tokens" / "methods" / "costs.json"
+OUT = ROOT / "edgeprune" / "tokens" / "registry" / "costs.json"
 SIZES = {576: ("llava", (336, 336)), 2880: ("llava_next", (672, 672))}
 
 

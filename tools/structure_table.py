@@ -26,21 +26,21 @@ sys.path.insert(0, str(ROOT))
 
 from edgeprune.evaluate.paired import paired_difference
 from edgeprune.models import open_classifier
-from edgeprune.models.pictures import pixels_from_image
+from edgeprune.models.classifiers.pictures import pixels_from_image
 from edgeprune.structure.plan import widths
 from edgeprune.structure.targets import target_from_text
-from edgeprune.structure.wish import Wish
-from edgeprune_export.export_classifier import export_classifier
+from edgeprune.structure.wish import StructureRequest
+from edgeprune_export.bundle.progress import silent
+from edgeprune_export.commands.export_classifier import export_classifier
 from edgeprune_export.onnx_pruning.count import count
-from edgeprune_export.progress import silent
-from edgeprune_export.pruning.blocks import Request
-from edgeprune_export.pruning.prices import Terms, price_of
+from edgeprune_export.pruning.prices.terms import Terms, price_of
+from edgeprune_export.pruning.prices.timed_blocks import PricedRequest
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
 from edgeprune_export.pruning.samples import samples_from
-from edgeprune_profiles.stats import paired_ratio
+from edgeprune_profiles.record.stats import paired_ratio
 from edgeprune_runtime.backends import backend
-from edgeprune_runtime.image import load_image
+from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.spec import GraphSpec, TensorSpec
 
 IMPORTANCES = ("obs", "taylor", "activation", "amp", "core", "dimap", "magnitude", "random")
@@ -104,7 +104,7 @@ def tried(
     if job["variant"].startswith("recovered"):
         _, steps, _, _, rate = job["variant"].split()
         recovery = Recovery(int(steps), options.batch, rate=float(rate))
-    wish = Wish(
+    wish = StructureRequest(
         target_from_text(job["target"]), job["importance"], job["allocation"], options.normalise, align=options.align
     )
     start = time.process_time()
@@ -160,11 +160,11 @@ def page(rows: list[dict], options: argparse.Namespace, right: list[int], whole:
 def times(options: argparse.Namespace, whole: Graph) -> str:
     """Of uniformly pruned graphs, whose speed does not depend on which units left: MACs, and time predicted and measured, of the whole's."""
     spec = open_classifier(options.model).spec
-    terms = Terms("fp32", Request(1, 0, 1, 1), classes=spec.classes)
+    terms = Terms("fp32", PricedRequest(1, 0, 1, 1), classes=spec.classes)
     price = price_of("latency", spec.vision, terms, silent)
     graphs, lines = {}, ["| target | MACs | predicted time | measured time |", "| --- | --- | --- | --- |"]
     for target in options.targets:
-        wish = Wish(target_from_text(target), "magnitude", "uniform", align=options.align)
+        wish = StructureRequest(target_from_text(target), "magnitude", "uniform", align=options.align)
         out = options.work / "timed"
         prune(options.model, out, PruneOptions({"tower": wish}, compensate=False, force=True))
         export_classifier(out, options.work / target, force=True)

@@ -7,24 +7,24 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.build import build
+from edgeprune.cli.boards.devices import devices
+from edgeprune.cli.boards.project import project
+from edgeprune.cli.boards.recommend import recommend
 from edgeprune.cli.bundles import inspect, verify
-from edgeprune.cli.calibrate import calibrate
-from edgeprune.cli.compare import compare
-from edgeprune.cli.devices import devices
 from edgeprune.cli.doctor import doctor
-from edgeprune.cli.evaluate import evaluate
-from edgeprune.cli.export import export
 from edgeprune.cli.importances import importances
+from edgeprune.cli.measure.compare import compare
+from edgeprune.cli.measure.evaluate import evaluate
+from edgeprune.cli.measure.profile import profile
+from edgeprune.cli.measure.report import report
+from edgeprune.cli.measure.run import run
 from edgeprune.cli.methods import methods
-from edgeprune.cli.plan import plan
-from edgeprune.cli.profile import profile
-from edgeprune.cli.project import project
-from edgeprune.cli.prune import prune
-from edgeprune.cli.recommend import recommend
-from edgeprune.cli.report import report
-from edgeprune.cli.run import run
-from edgeprune.cli.selftest import selftest
+from edgeprune.cli.prepare.build import build
+from edgeprune.cli.prepare.calibrate import calibrate
+from edgeprune.cli.prepare.export import export
+from edgeprune.cli.prepare.forecast import plan
+from edgeprune.cli.prepare.prune import prune
+from edgeprune.cli.prepare.selftest import selftest
 
 app = typer.Typer(
     help="Prune a vision-language model, export it to static ONNX graphs, run it without torch, and measure what that bought.",

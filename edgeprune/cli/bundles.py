@@ -21,7 +21,7 @@ def verify(bundle: BundleFolder, json: Json = False) -> None:
     """Check size and SHA-256 of every file of BUNDLE against its manifest."""
     with errors_as_one_line():
         from edgeprune_runtime.bundle import Bundle
-        from edgeprune_runtime.engine_sets import engine_folders, read_engine_set
+        from edgeprune_runtime.engines.sets import engine_folders, read_engine_set
 
         count = len(Bundle.open(bundle, verify=False).manifest.files)
         with track("verifying", count) as advance:
@@ -41,7 +41,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         from rich.table import Table
 
         from edgeprune_runtime.bundle import Bundle
-        from edgeprune_runtime.engine_sets import engine_folders, read_engine_set
+        from edgeprune_runtime.engines.sets import engine_folders, read_engine_set
 
         opened = Bundle.open(bundle, verify=False)
         manifest = opened.manifest

@@ -13,7 +13,7 @@ class Precision(str, Enum):
     int8 = "int8"
 
 
-class EnginePrecision(str, Enum):
+class EnginePrecisionName(str, Enum):
     """Arithmetic that a GPU computes a bundle in."""
 
     fp16 = "fp16"

@@ -31,7 +31,7 @@ def doctor(json: Json = False) -> None:
 
 
 def _show(found: Checkup) -> None:
-    from edgeprune_profiles import units
+    from edgeprune_profiles.report import units
 
     facts, memory = found.environment, found.memory
     out.print(

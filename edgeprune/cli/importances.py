@@ -9,7 +9,7 @@ from edgeprune.cli.tables import show_table
 def importances(json: Json = False) -> None:
     """List importances of units and of blocks, allocations and normalisations for `edgeprune prune`."""
     with errors_as_one_line():
-        from edgeprune.cli.export import need
+        from edgeprune.cli.prepare.export import need
 
         need("torch")
         from edgeprune.structure.allocate import ALLOCATIONS

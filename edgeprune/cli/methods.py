@@ -27,8 +27,8 @@ def methods(
                 "methods are written in torch, not installed here; install with `pip install edgeprune[export]`"
             )
         from edgeprune.tokens.methods import METHODS
-        from edgeprune.tokens.methods.describe import facts, markdown_table
-        from edgeprune.tokens.methods.plugin import method_name
+        from edgeprune.tokens.registry.describe import facts, markdown_table
+        from edgeprune.tokens.registry.plugin import method_name
 
         chosen = list(METHODS) if name is None else [method_name(name, METHODS)]
         if json:
@@ -45,7 +45,7 @@ def _table() -> None:
     from rich.table import Table
 
     from edgeprune.tokens.methods import METHODS
-    from edgeprune.tokens.methods.describe import costs, milliseconds, reads_in_words
+    from edgeprune.tokens.registry.describe import costs, milliseconds, reads_in_words
 
     table = Table("method", "what it keeps", "reads", "N = 576", "N = 2880")
     for name in METHODS:
@@ -67,7 +67,7 @@ def _one(name: str) -> None:
     from rich.table import Table
 
     from edgeprune.tokens.methods import METHODS
-    from edgeprune.tokens.methods.describe import TYPICAL, milliseconds, reads_in_words
+    from edgeprune.tokens.registry.describe import TYPICAL, milliseconds, reads_in_words
 
     method = METHODS[name]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

@@ -1,19 +1,19 @@
 """Does an answer stay right when tokens are dropped? Metrics, data, and paired comparison against full budget."""
 
 from edgeprune.evaluate.answers import AnswerLog
-from edgeprune.evaluate.compare import Answerer, Comparison, Row, Selection, answer_all, compare, pending
+from edgeprune.evaluate.compare import Answerer, Comparison, MethodRow, Selection, answer_all, compare, pending
 from edgeprune.evaluate.dataset import Question, load_questions
 from edgeprune.evaluate.metrics import METRICS, anls, exact_match, vqa_accuracy
-from edgeprune.evaluate.paired import Difference, paired_difference
+from edgeprune.evaluate.paired import PairedDifference, paired_difference
 
 __all__ = [
     "METRICS",
     "AnswerLog",
     "Answerer",
     "Comparison",
-    "Difference",
+    "PairedDifference",
     "Question",
-    "Row",
+    "MethodRow",
     "Selection",
     "anls",
     "answer_all",

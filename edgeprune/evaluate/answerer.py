@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeprune.evaluate.compare import Selection
-from edgeprune_runtime.answers import View
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.model import Model
+from edgeprune_runtime.results import View
 
 
 class ModelAnswerer:

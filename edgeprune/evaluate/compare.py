@@ -12,10 +12,10 @@ from typing import Protocol
 from edgeprune.evaluate.answers import Answered, AnswerLog
 from edgeprune.evaluate.dataset import Question
 from edgeprune.evaluate.metrics import METRICS
-from edgeprune.evaluate.paired import Difference, paired_difference
+from edgeprune.evaluate.paired import PairedDifference, paired_difference
 from edgeprune_runtime.errors import MeasurementError, RequestError
 
-Progress = Callable[[int, int, str], None]
+AnswerProgress = Callable[[int, int, str], None]
 """Answers done, answers in all, what is going on."""
 
 
@@ -36,7 +36,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MethodRow:
     """Scores in 0..1 by metric; `differences` to full budget, empty for full budget itself.
 
     errors   questions that got no answer; they score 0
@@ -51,9 +51,9 @@ class Row:
     questions: int
     errors: int
     scores: dict[str, float]
-    differences: dict[str, Difference]
+    differences: dict[str, PairedDifference]
     kinds: dict[str, float]
-    over: dict[str, Difference]
+    over: dict[str, PairedDifference]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Comparison:
     images: int
     questions: int
     headline: str
-    rows: tuple[Row, ...]
+    rows: tuple[MethodRow, ...]
     settings: dict[str, str]
 
 
@@ -78,7 +78,7 @@ def answer_all(
     selections: Sequence[Selection],
     answerer: Answerer,
     log: AnswerLog,
-    progress: Progress = lambda done, total, label: None,
+    progress: AnswerProgress = lambda done, total, label: None,
 ) -> dict[tuple[int, str], Answered]:
     """Every answer by (question number, selection name); only those missing in `log` are asked for.
 
@@ -141,7 +141,7 @@ def compare(
             if selection.method == first
         }
         rows.append(
-            Row(
+            MethodRow(
                 name=selection.name,
                 method=selection.method,
                 keep_ratio=selection.keep_ratio,

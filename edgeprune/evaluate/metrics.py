@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from edgeprune.evaluate.normalise import normalise, squeeze
 
-Metric = Callable[[str, Sequence[str]], float]
+MetricFunction = Callable[[str, Sequence[str]], float]
 
 ANLS_THRESHOLD = 0.5
 
@@ -62,4 +62,4 @@ def _similarity(a: str, b: str) -> float:
     return similarity if similarity >= ANLS_THRESHOLD else 0.0
 
 
-METRICS: dict[str, Metric] = {"exact_match": exact_match, "vqa_accuracy": vqa_accuracy, "anls": anls}
+METRICS: dict[str, MetricFunction] = {"exact_match": exact_match, "vqa_accuracy": vqa_accuracy, "anls": anls}

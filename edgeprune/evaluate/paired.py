@@ -20,7 +20,7 @@ _CHUNK = 1_000_000  # resampled values held at a time: 8 MB
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PairedDifference:
     """Mean of a - b over `n` questions in `clusters` pictures, with its 95 % interval."""
 
     point: float
@@ -38,7 +38,7 @@ def paired_difference(
     seed: int,
     clusters: Sequence[Hashable] | None = None,
     resamples: int = 10_000,
-) -> Difference:
+) -> PairedDifference:
     """Mean of a[i] - b[i] with a bootstrap interval.
 
     a, b      scores of the same questions in the same order
@@ -64,6 +64,6 @@ def paired_difference(
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
     apart = sums.size >= MIN_CLUSTERS and not low <= 0 <= high
-    return Difference(
+    return PairedDifference(
         float(difference.mean()), float(low), float(high), int(difference.size), int(sums.size), bool(apart)
     )

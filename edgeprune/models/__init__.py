@@ -1,11 +1,11 @@
 """Source models: what a LLaVA checkpoint or a plain classifier is, and its weights one tensor at a time."""
 
 from edgeprune.models.checkpoint import Checkpoint, open_checkpoint
-from edgeprune.models.classifier import Classifier, open_classifier
-from edgeprune.models.rope import inverse_frequencies
+from edgeprune.models.classifiers.open import Classifier, open_classifier
+from edgeprune.models.config.rope import inverse_frequencies
 from edgeprune.models.source import resolve_source
 from edgeprune.models.spec import ClassifierSpec, DecoderSpec, ModelSpec, ProjectorSpec, RopeSpec, TowerSpec
-from edgeprune.models.weights import Weights
+from edgeprune.models.weights.tensors import Weights
 
 __all__ = [
     "Checkpoint",

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeprune.models.decoders import decoder_from_config
-from edgeprune.models.fields import REPAIR, Section, config_of_folder, refuse_quantised
-from edgeprune.models.layout import later_tensors, needed_tensors
-from edgeprune.models.preprocess import preprocess_from_folder
-from edgeprune.models.prompting import prompting_from_folder
-from edgeprune.models.shards import tensors_of_folder, weight_bytes_on_disk
+from edgeprune.models.config.preprocess import preprocess_from_folder
+from edgeprune.models.config.prompting import prompting_from_folder
+from edgeprune.models.config.section import REPAIR, Section, config_of_folder, refuse_quantised
+from edgeprune.models.config.structure_key import widths_from_config
+from edgeprune.models.decoders.read import decoder_from_config
 from edgeprune.models.source import resolve_source
 from edgeprune.models.spec import Family, ModelSpec, ProjectorSpec, Width
-from edgeprune.models.stored import StoredTensor
-from edgeprune.models.structure_key import widths_from_config
-from edgeprune.models.towers import activation, feature_block, require_selection, tower_from_config
-from edgeprune.models.weights import Parts, Weights, checked_weights, named_parts
+from edgeprune.models.towers.read import activation, feature_block, require_selection, tower_from_config
+from edgeprune.models.weights.shapes import later_tensors, needed_tensors
+from edgeprune.models.weights.shards import tensors_of_folder, weight_bytes_on_disk
+from edgeprune.models.weights.stored import StoredTensor
+from edgeprune.models.weights.tensors import Parts, Weights, checked_weights, named_parts
 from edgeprune_runtime.errors import CheckpointError
 
 FAMILIES: tuple[Family, ...] = ("llava_next", "llava")

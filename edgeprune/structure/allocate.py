@@ -10,13 +10,13 @@ from torch import Tensor
 
 from edgeprune.errors import PlanError
 from edgeprune.structure.normalise import NORMALISATIONS
-from edgeprune.structure.steps import Ladder
+from edgeprune.structure.steps import RemovalOrder
 
 LAMBDA = 1e-7  # LPViT's damping of the empirical Fisher matrix
 
 
 @dataclass(frozen=True)
-class Rung:
+class SiteCandidate:
     """All an allocation may look at, for one site.
 
     scores    [units], already normalised
@@ -25,7 +25,7 @@ class Rung:
     energy    [units] sum of w^2 of a unit's columns of the out matrix
     """
 
-    ladder: Ladder
+    ladder: RemovalOrder
     scores: Tensor
     saving: float
     taylor: Tensor | None
@@ -36,22 +36,22 @@ class Rung:
         return [(after - before) * self.saving for before, after in zip(counts, counts[1:], strict=False)]
 
 
-Key = Callable[[Rung], list[float]]
+SiteKey = Callable[[SiteCandidate], list[float]]
 
 
-def uniform(rung: Rung) -> list[float]:
+def uniform(rung: SiteCandidate) -> list[float]:
     """Steps ordered by the keep share below which they leave, the largest share first."""
     units, counts = len(rung.scores), rung.ladder.counts
     return [-(2 * units - before - after) / (2 * units) for before, after in zip(counts, counts[1:], strict=False)]
 
 
-def by_score(rung: Rung) -> list[float]:
+def by_score(rung: SiteCandidate) -> list[float]:
     """Steps ordered by score lost per saving."""
     sums = rung.ladder.sums(rung.scores).tolist()
     return [score / saving for score, saving in zip(sums, rung.savings(), strict=True)]
 
 
-def slope(rung: Rung) -> list[float]:
+def slope(rung: SiteCandidate) -> list[float]:
     """Steps ordered by the slope of the lower convex hull of (saving, distortion) where they lie."""
     saved = [0.0]
     for saving in rung.savings():
@@ -59,7 +59,7 @@ def slope(rung: Rung) -> list[float]:
     return hull_slopes(saved, [0.0, *distortion(rung).tolist()])
 
 
-def distortion(rung: Rung) -> Tensor:
+def distortion(rung: SiteCandidate) -> Tensor:
     """D after each step: mean_s C_s^2 + 0.5 (mean_s C_s^2 + 1e-7 energy of the removed), C_s = sum of the removed units' T_s. [steps]."""
     assert rung.taylor is not None
     change = rung.ladder.sums(rung.taylor).cumsum(dim=-1).square().mean(dim=0)
@@ -88,7 +88,7 @@ class Allocation:
     name: str
     what: str
     source: str
-    key: Key
+    key: SiteKey
     apart: bool = False
     gradients: bool = False
 
@@ -111,7 +111,7 @@ def normalised(name: str, scores: Tensor) -> Tensor:
     return NORMALISATIONS[name](scores)
 
 
-def allocate(rule: Allocation, rungs: Sequence[Rung], needed: float) -> list[int]:
+def allocate(rule: Allocation, rungs: Sequence[SiteCandidate], needed: float) -> list[int]:
     """Steps that leave, per rung, so that at least about `needed` is saved. Raises PlanError where all steps together save less."""
     possible = [sum(rung.savings()) for rung in rungs]
     if sum(possible) < needed * (1 - 1e-9):
@@ -125,7 +125,9 @@ def allocate(rule: Allocation, rungs: Sequence[Rung], needed: float) -> list[int
     return taken
 
 
-def _take(rule: Allocation, rungs: Sequence[Rung], places: Sequence[int], needed: float, taken: list[int]) -> None:
+def _take(
+    rule: Allocation, rungs: Sequence[SiteCandidate], places: Sequence[int], needed: float, taken: list[int]
+) -> None:
     steps = [
         (key, place, number, saving)
         for place in places
@@ -140,7 +142,7 @@ def _take(rule: Allocation, rungs: Sequence[Rung], places: Sequence[int], needed
         taken[place] += 1
 
 
-def kept_units(rungs: Sequence[Rung], taken: Sequence[int]) -> dict[tuple[str, int, str], tuple[int, ...]]:
+def kept_units(rungs: Sequence[SiteCandidate], taken: Sequence[int]) -> dict[tuple[str, int, str], tuple[int, ...]]:
     """(part, block, kind) -> units that stay."""
     return {
         (rung.ladder.part, rung.ladder.block, rung.ladder.kind): rung.ladder.kept(steps)

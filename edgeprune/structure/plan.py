@@ -9,10 +9,10 @@ from typing import Literal
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import DecoderSpec, ModelSpec, TowerSpec, Width
 
-Part = Literal["tower", "language"]
-Kind = Literal["heads", "mlp"]
-PARTS: tuple[Part, ...] = ("tower", "language")
-KINDS: tuple[Kind, ...] = ("heads", "mlp")
+ModelPart = Literal["tower", "language"]
+SiteKind = Literal["heads", "mlp"]
+PARTS: tuple[ModelPart, ...] = ("tower", "language")
+KINDS: tuple[SiteKind, ...] = ("heads", "mlp")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class BlockPlan:
     heads: tuple[int, ...]
     mlp: tuple[int, ...]
 
-    def units(self, kind: Kind) -> tuple[int, ...]:
+    def units(self, kind: SiteKind) -> tuple[int, ...]:
         return self.heads if kind == "heads" else self.mlp
 
 
@@ -31,9 +31,9 @@ class BlockPlan:
 class StructurePlan:
     """Blocks that stay, per part, ascending; a part that is not named stays whole."""
 
-    blocks: Mapping[Part, tuple[BlockPlan, ...]]
+    blocks: Mapping[ModelPart, tuple[BlockPlan, ...]]
 
-    def of(self, part: Part) -> tuple[BlockPlan, ...] | None:
+    def of(self, part: ModelPart) -> tuple[BlockPlan, ...] | None:
         return self.blocks.get(part)
 
 
@@ -42,7 +42,7 @@ def widths(spec: TowerSpec | DecoderSpec, blocks: int) -> tuple[Width, ...]:
     return tuple(Width(_groups(spec.at(i)), spec.at(i).mlp) for i in range(blocks))
 
 
-def check_plan(plan: StructurePlan, specs: Mapping[Part, tuple[TowerSpec | DecoderSpec, int]]) -> None:
+def check_plan(plan: StructurePlan, specs: Mapping[ModelPart, tuple[TowerSpec | DecoderSpec, int]]) -> None:
     """`specs`: per part, its description and how many of its blocks may be pruned. Raises PlanError where the plan does not fit."""
     for part, kept in plan.blocks.items():
         if part not in specs:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from edgeprune.structure.plan import Part, StructurePlan, check_plan
+from edgeprune.structure.plan import ModelPart, StructurePlan, check_plan
 from edgeprune.structure.sites import Site, Specs, block_lists, linears, sites
 
 
@@ -39,7 +39,7 @@ def cut_site(site: Site, kept: Sequence[int]) -> None:
     site.out.in_features = len(columns)
 
 
-def keep_blocks(module: nn.Module, part: Part, kept: Sequence[int]) -> None:
+def keep_blocks(module: nn.Module, part: ModelPart, kept: Sequence[int]) -> None:
     """Keep these blocks of a part, in place; what transformers knows about their number follows."""
     path, blocks = block_lists(module)[part]
     if len(kept) == len(blocks):

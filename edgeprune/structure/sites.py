@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from edgeprune.models.names import canonical_name
 from edgeprune.models.spec import DecoderSpec, TowerSpec
-from edgeprune.structure.plan import Kind, Part, widths
+from edgeprune.models.weights.names import canonical_name
+from edgeprune.structure.plan import ModelPart, SiteKind, widths
 
 _LINEAR = re.compile(r"^(tower|layers)\.(\d+)\.(q|k|v|o|fc1|fc2|fc_gate|fc_up|fc_out|gate|up|down)\.weight$")
 _INNER = ("gate", "up", "fc_gate", "fc_up", "fc1")  # what goes through the activation comes first
@@ -29,9 +29,9 @@ class Site:
     Unit u has rows u * n/units ... of an inner layer of n outputs, and columns u * width ... of `out`.
     """
 
-    part: Part
+    part: ModelPart
     block: int
-    kind: Kind
+    kind: SiteKind
     units: int
     inner: tuple[nn.Linear, ...]
     out: nn.Linear
@@ -46,16 +46,16 @@ class Site:
         return f"{self.part} block {self.block}, {self.kind}"
 
 
-Specs = Mapping[Part, tuple[TowerSpec | DecoderSpec, int]]
+Specs = Mapping[ModelPart, tuple[TowerSpec | DecoderSpec, int]]
 """Per part: its description, and how many of its blocks may be pruned (the tower up to the feature layer)."""
 
 
-def linears(module: nn.Module) -> dict[tuple[Part, int, str], tuple[str, nn.Linear]]:
+def linears(module: nn.Module) -> dict[tuple[ModelPart, int, str], tuple[str, nn.Linear]]:
     """(part, block, role) -> (name in the module, layer) of every linear layer inside a block."""
-    found: dict[tuple[Part, int, str], tuple[str, nn.Linear]] = {}
+    found: dict[tuple[ModelPart, int, str], tuple[str, nn.Linear]] = {}
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear) and (place := _LINEAR.match(canonical_of(f"{name}.weight"))):
-            part: Part = "tower" if place[1] == "tower" else "language"
+            part: ModelPart = "tower" if place[1] == "tower" else "language"
             found[part, int(place[2]), place[3]] = (name, layer)
     return found
 
@@ -79,9 +79,9 @@ def canonical_of(name: str) -> str:
     return canonical_name(re.sub(r"^(?:vit|deit|dinov2)\.", "vision_tower.", name)) or ""
 
 
-def block_lists(module: nn.Module) -> dict[Part, tuple[str, nn.ModuleList]]:
+def block_lists(module: nn.Module) -> dict[ModelPart, tuple[str, nn.ModuleList]]:
     """Per part: the module list of its blocks and its name."""
-    found: dict[Part, tuple[str, nn.ModuleList]] = {}
+    found: dict[ModelPart, tuple[str, nn.ModuleList]] = {}
     for (part, _, _), (name, _) in linears(module).items():
         path = re.sub(r"\.\d+\..*$", "", name)
         blocks = module.get_submodule(path)

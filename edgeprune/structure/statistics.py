@@ -13,16 +13,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edgeprune.structure.plan import Part
+from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import Site, block_lists
 
 Need = Literal["inputs", "moments", "gradients", "core", "similarity", "visual"]
-Key = tuple[Part, int, str]
+StatisticKey = tuple[ModelPart, int, str]
 CORE_SHARE = 0.2  # CoreMatching's rho
 
 
 @dataclass
-class Heard:
+class SiteStatistics:
     """Sums over `tokens` tokens at one site; X [tokens, in] is what the out layer reads. Fields are empty unless asked for."""
 
     tokens: int = 0
@@ -40,7 +40,7 @@ class Heard:
 
 
 @dataclass
-class HeardBlock:
+class BlockStatistics:
     """Sums at one block."""
 
     tokens: int = 0
@@ -53,25 +53,25 @@ class Statistics:
     """Everything heard so far."""
 
     samples: int = 0
-    at: dict[Key, Heard] = field(default_factory=dict)
-    blocks: dict[tuple[Part, int], HeardBlock] = field(default_factory=dict)
+    at: dict[StatisticKey, SiteStatistics] = field(default_factory=dict)
+    blocks: dict[tuple[ModelPart, int], BlockStatistics] = field(default_factory=dict)
 
-    def of(self, site: Site) -> Heard:
-        return self.at.setdefault((site.part, site.block, site.kind), Heard())
+    def of(self, site: Site) -> SiteStatistics:
+        return self.at.setdefault((site.part, site.block, site.kind), SiteStatistics())
 
-    def block(self, part: Part, block: int) -> HeardBlock:
-        return self.blocks.setdefault((part, block), HeardBlock())
+    def block(self, part: ModelPart, block: int) -> BlockStatistics:
+        return self.blocks.setdefault((part, block), BlockStatistics())
 
 
-class Listener:
+class StatisticsCollector:
     """Gathers what `needs` names while the module runs inside `listening`; `after_backward` closes a batch with gradients."""
 
     def __init__(
         self,
         sites: Sequence[Site],
-        head_dims: Mapping[Part, int],
+        head_dims: Mapping[ModelPart, int],
         needs: Iterable[Need],
-        activations: Mapping[Part, Any],
+        activations: Mapping[ModelPart, Any],
     ) -> None:
         self.statistics = Statistics()
         self._sites, self._head_dims, self._activations = sites, head_dims, activations
@@ -139,7 +139,7 @@ class Listener:
 
         return hook
 
-    def _block(self, part: Part, number: int) -> Any:
+    def _block(self, part: ModelPart, number: int) -> Any:
         def hook(module: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             before = inputs[0] if inputs else kwargs["hidden_states"]
             after = output[0] if isinstance(output, tuple) else output

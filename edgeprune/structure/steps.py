@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgeprune.structure.plan import Kind, Part
+from edgeprune.structure.plan import ModelPart, SiteKind
 
 LANES = 8  # a head count is aligned so that all heads together have a multiple of this many lanes
 
 
 @dataclass(frozen=True)
-class Ladder:
+class RemovalOrder:
     """`order`: units as they leave; after step j, counts[j] of them are gone; counts[0] is 0."""
 
-    part: Part
+    part: ModelPart
     block: int
-    kind: Kind
+    kind: SiteKind
     order: tuple[int, ...]
     counts: tuple[int, ...]
 
@@ -34,16 +34,16 @@ class Ladder:
         return torch.diff(ends, dim=-1, prepend=torch.zeros_like(ends[..., :1])) if ends.shape[-1] else ends
 
 
-def alignment(kind: Kind, align: int, width: int) -> int:
+def alignment(kind: SiteKind, align: int, width: int) -> int:
     """Units that leave together: `align` channels, or the fewest head groups of `width` lanes that make a multiple of 8 lanes."""
     return align if kind == "mlp" else LANES // math.gcd(LANES, width)
 
 
-def ladder(part: Part, block: int, kind: Kind, scores: Tensor, step: int) -> Ladder:
+def ladder(part: ModelPart, block: int, kind: SiteKind, scores: Tensor, step: int) -> RemovalOrder:
     """Least important first, ties the higher index first; at least `step` units stay, or all where there are fewer."""
     units = len(scores)
     backwards = torch.sort(scores.flip(0), stable=True).indices
     order = tuple((units - 1 - backwards).tolist())
     first = units % step or step
     counts = (0, *range(first, units - step + 1, step))
-    return Ladder(part, block, kind, order, counts)
+    return RemovalOrder(part, block, kind, order, counts)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from edgeprune.errors import PlanError
-from edgeprune.structure.plan import PARTS, Part
+from edgeprune.structure.plan import PARTS, ModelPart
 
 Measure = Literal["params", "macs", "latency", "energy", "memory"]
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 @dataclass(frozen=True)
-class Target:
+class PruneTarget:
     """`value`: a share of the part as it is (0 to 1), or bytes for memory."""
 
     measure: Measure
@@ -26,7 +26,7 @@ class Target:
         return f"{self.measure}={self.value:g}" if self.measure != "memory" else f"memory={self.value / 2**20:.6g}MiB"
 
 
-def target_from_text(text: str) -> Target:
+def target_from_text(text: str) -> PruneTarget:
     """Read `params=0.7`, `macs=0.7`, `latency=0.7`, `energy=0.7` or `memory=2GiB`. Raises PlanError for anything else."""
     name, _, value = text.partition("=")
     if name not in get_args(Measure):
@@ -37,19 +37,19 @@ def target_from_text(text: str) -> Target:
         found = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([A-Za-z]*)", value)
         if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
             raise PlanError(f"target {text!r} is not a size; write for example memory=2GiB or memory=500MB")
-        return Target("memory", float(found[1]) * _UNITS[found[2]])
+        return PruneTarget("memory", float(found[1]) * _UNITS[found[2]])
     try:
         share = float(value)
     except ValueError as error:
         raise PlanError(f"target {text!r} is not a share; write for example {name}=0.7") from error
     if not 0 < share <= 1:
         raise PlanError(f"target {text!r} is not a share above 0 and up to 1; write for example {name}=0.7")
-    return Target(name, share)  # type: ignore[arg-type]  # one of Measure, checked above
+    return PruneTarget(name, share)  # type: ignore[arg-type]  # one of Measure, checked above
 
 
-def targets_from_texts(texts: Sequence[str], parts: Sequence[Part]) -> dict[Part, Target]:
+def targets_from_texts(texts: Sequence[str], parts: Sequence[ModelPart]) -> dict[ModelPart, PruneTarget]:
     """Read `tower.params=0.7`; without a part, the target is for every part of the model."""
-    found: dict[Part, Target] = {}
+    found: dict[ModelPart, PruneTarget] = {}
     for text in texts:
         prefix, dot, rest = text.partition(".")
         named = next((part for part in PARTS if part == prefix), None) if dot and "=" not in prefix else None

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeprune.structure.targets import Target
+from edgeprune.structure.targets import PruneTarget
 
 
 @dataclass(frozen=True)
-class Wish:
+class StructureRequest:
     """How small a part is to become, and what decides.
 
     blocks  how many whole blocks leave before anything else
     """
 
-    target: Target
+    target: PruneTarget
     importance: str = "taylor"
     allocation: str = "global"
     normalise: str = "none"

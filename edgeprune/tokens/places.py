@@ -11,7 +11,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from edgeprune.tokens.seen import Seen
+from edgeprune.tokens.seen import TowerOutputs
 
 
 def patch(tokens: int) -> tuple[Tensor, int]:
@@ -27,7 +27,7 @@ def in_tile(tokens: int) -> tuple[Tensor, Tensor, int]:
     return torch.div(place, side, rounding_mode="floor"), place % side, side
 
 
-def in_mosaic(seen: Seen) -> tuple[Tensor, Tensor]:
+def in_mosaic(seen: TowerOutputs) -> tuple[Tensor, Tensor]:
     """Row and column of every token in the unpadded mosaic, [T, N] each; nothing of meaning for thumbnail and padding.
 
     Slots go on after the thumbnail, row by row, with one place for the newline at the end of each row.
@@ -49,7 +49,7 @@ def beside(marked: Tensor) -> Tensor:
     return (marked[:, :, None] & reaches).any(dim=1)
 
 
-def cells(seen: Seen, size: Fraction) -> Tensor:
+def cells(seen: TowerOutputs, size: Fraction) -> Tensor:
     """Cell of every token when thumbnail and mosaic are cut into size x size cells: [T, N], numbers not contiguous.
 
     Row r is in row floor(r / size) of cells; VFlowOpt's sizes are no whole numbers.

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from edgeprune.tokens import combine, places
-from edgeprune.tokens.seen import Reduction, Seen
+from edgeprune.tokens.seen import Reduction, TowerOutputs
 from edgeprune.tokens.select import ascending, inverse
 
 _LAST = torch.iinfo(torch.int32).max
 _MANY = 1 << 24  # above every slot, and all integers below it are exact in float32
 
 
-def pool(seen: Seen, keep: int) -> Reduction:
+def pool(seen: TowerOutputs, keep: int) -> Reduction:
     """Down-sample thumbnail and mosaic into exactly `keep` rectangular cells of nearly equal size.
 
     Thumbnail and mosaic share `keep` by their token counts. An h x w grid is cut into R bands of rows, band r into

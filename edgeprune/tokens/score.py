@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgeprune.tokens.seen import Seen
+from edgeprune.tokens.seen import TowerOutputs
 from edgeprune.tokens.similar import unit
 
 _NEVER = -1e30  # far below every logit, and finite: a tile without candidates must not become NaN
 
 
-def candidates(seen: Seen) -> Tensor:
+def candidates(seen: TowerOutputs) -> Tensor:
     """Which tokens have a slot: [T, N] bool."""
     return seen.slot >= 0
 
 
-def cls_attention(seen: Seen, layer: int) -> Tensor:
+def cls_attention(seen: TowerOutputs, layer: int) -> Tensor:
     """Attention of the class token in `layer`, summed over heads (HiRED, arXiv 2408.10945: f_ij).
 
     One head after the other: a graph adds in the same order, so that it ranks as torch does to the last bit.
@@ -27,12 +27,12 @@ def cls_attention(seen: Seen, layer: int) -> Tensor:
     return reduce(torch.add, seen.attention[layer].unbind(dim=1))
 
 
-def cls_mean(seen: Seen, layer: int) -> Tensor:
+def cls_mean(seen: TowerOutputs, layer: int) -> Tensor:
     """Attention of the class token in `layer`, mean over heads."""
     return cls_attention(seen, layer) / seen.attention[layer].shape[1]
 
 
-def between(seen: Seen, layer: int) -> Tensor:
+def between(seen: TowerOutputs, layer: int) -> Tensor:
     """Attention of patch i to patch j in `layer`, zero where either is padding: [T, N, N]."""
     real = candidates(seen)
     return torch.where(real[:, :, None] & real[:, None, :], seen.maps[layer][:, -real.shape[1] :], 0.0)
@@ -54,7 +54,7 @@ def softmax(logits: Tensor, among: Tensor, dim: int) -> Tensor:
     return torch.softmax(torch.where(among, logits, _NEVER), dim=dim) * among.to(logits.dtype)
 
 
-def relevance(seen: Seen) -> Tensor:
+def relevance(seen: TowerOutputs) -> Tensor:
     """Weighted sum over question rows of cos(question, projected): [T, N]; 0 without a question.
 
     A sum of cosines with unit rows is one product with the sum of the unit rows.
@@ -62,7 +62,7 @@ def relevance(seen: Seen) -> Tensor:
     return unit(seen.projected) @ (seen.question_weight[:, None] * unit(seen.question)).sum(dim=0)
 
 
-def noise(seen: Seen, seed: int) -> Tensor:
+def noise(seen: TowerOutputs, seed: int) -> Tensor:
     """Seeded uniform scores in [0, 1); the same for every picture, so a run can be repeated."""
     values = np.random.default_rng(seed).random(tuple(seen.slot.shape), dtype=np.float32)
     return torch.from_numpy(values)

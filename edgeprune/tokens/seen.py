@@ -17,7 +17,7 @@ _UNREAD = torch.empty(0)
 _BY_LAYER = {"attention": "attention", "wide": "wide", "map": "maps", "keys": "keys"}
 
 
-class Seen(NamedTuple):
+class TowerOutputs(NamedTuple):
     """One picture after the vision tower. Only what a method's `Reads` asks for is there, besides the first, and the three of the layout.
 
     features   [T, N, C]  output of the feature layer, class token removed (SigLIP has none)
@@ -112,7 +112,7 @@ def union(reads: Iterable[Reads]) -> Reads:
     )
 
 
-def seen_from(named: Mapping[str, Tensor]) -> Seen:
+def outputs_from(named: Mapping[str, Tensor]) -> TowerOutputs:
     """Put readings by name ("features", "attention_22", "slot" ...) in their places."""
     plain: dict[str, Tensor] = {}
     layered: dict[str, dict[int, Tensor]] = {}
@@ -122,7 +122,7 @@ def seen_from(named: Mapping[str, Tensor]) -> Seen:
             layered.setdefault(_BY_LAYER[kind], {})[int(layer)] = value
         else:
             plain[name] = value
-    return Seen(**plain, **layered)  # type: ignore[arg-type]
+    return TowerOutputs(**plain, **layered)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgeprune.tokens.seen import Seen
+from edgeprune.tokens.seen import TowerOutputs
 
 
-def equal(seen: Seen) -> Tensor:
+def equal(seen: TowerOutputs) -> Tensor:
     """The same share for every tile."""
     return torch.ones(seen.slot.shape[0])
 
 
-def region_mass(seen: Seen, layer: int, alpha: float) -> Tensor:
+def region_mass(seen: TowerOutputs, layer: int, alpha: float) -> Tensor:
     """HiRED's shares (arXiv 2408.10945, sec. 3): alpha for the thumbnail, the rest by early attention inside each tile's area.
 
     s_t = sum over heads and over thumbnail patches in region t of the class token's attention in `layer`;

@@ -1,14 +1,14 @@
 """Measure what a token budget buys, keep the raw numbers, and say only what they support."""
 
-from edgeprune_profiles.files import write_whole
-from edgeprune_profiles.measure import Case, Run, Runner, profile
-from edgeprune_profiles.record import Budget, Report, load_accuracy, load_report, with_accuracy
-from edgeprune_profiles.report_html import render_html
-from edgeprune_profiles.report_text import render_csv, render_markdown
-from edgeprune_profiles.saving import save_report
+from edgeprune_profiles.measure.stages import Case, Run, Runner, profile
+from edgeprune_profiles.record.files import write_whole
+from edgeprune_profiles.record.profile import BudgetRecord, Report, load_accuracy, load_report, with_accuracy
+from edgeprune_profiles.record.saving import save_report
+from edgeprune_profiles.report.html import render_html
+from edgeprune_profiles.report.text import render_csv, render_markdown
 
 __all__ = [
-    "Budget",
+    "BudgetRecord",
     "Case",
     "Report",
     "Run",

@@ -11,24 +11,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgeprune_runtime.answers import Answer, Piece, View
     from edgeprune_runtime.bundle import Bundle
     from edgeprune_runtime.errors import EdgepruneError, RequestError
     from edgeprune_runtime.model import Model
-    from edgeprune_runtime.sampling import Sampling
+    from edgeprune_runtime.prompting.sampling import Sampling
+    from edgeprune_runtime.results import Answer, Piece, View
     from edgeprune_runtime.timing import Span
 
 # Names load on first use, so that a tool that needs one instrument does not pay for the whole runtime.
 _HOME = {
-    "Answer": "answers",
+    "Answer": "results",
     "Bundle": "bundle",
     "EdgepruneError": "errors",
     "Model": "model",
-    "Piece": "answers",
+    "Piece": "results",
     "RequestError": "errors",
-    "Sampling": "sampling",
+    "Sampling": "prompting.sampling",
     "Span": "timing",
-    "View": "answers",
+    "View": "results",
 }
 __all__ = ["Answer", "Bundle", "EdgepruneError", "Model", "Piece", "RequestError", "Sampling", "Span", "View"]
 

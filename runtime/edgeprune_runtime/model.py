@@ -17,17 +17,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgeprune_runtime import choice
-from edgeprune_runtime.answers import Answer, Piece, View, notes_of, question_notes
-from edgeprune_runtime.anyres import tiles_from_image
+from edgeprune_runtime import budgets
 from edgeprune_runtime.backends import choose
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import PromptError, RequestError
-from edgeprune_runtime.image import load_image
 from edgeprune_runtime.language import LanguageModel
-from edgeprune_runtime.layout import Layout, layout_from_size
-from edgeprune_runtime.prompt import Packed, Prompter, pack
-from edgeprune_runtime.sampling import Sampler, Sampling
+from edgeprune_runtime.pictures.load import load_image
+from edgeprune_runtime.pictures.packed import Layout, layout_from_size
+from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
+from edgeprune_runtime.prompting.prompt import Packed, Prompter, pack
+from edgeprune_runtime.prompting.sampling import Sampler, Sampling
+from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.spec import SelectionSpec
 from edgeprune_runtime.timing import Span, Stopwatch
 from edgeprune_runtime.vision import Vision
@@ -80,15 +80,15 @@ class Model:
     @property
     def budgets(self) -> tuple[str, ...]:
         """Budgets of the bundle's own method, as the user wrote them at export."""
-        return choice.budgets(self._manifest)
+        return budgets.budgets(self._manifest)
 
     def budget_label(self, budget: str | float | int) -> str:
         """The bundle's own spelling of a budget: 0.2 and "0.20" are "0.2". Raises BudgetError for one it does not hold."""
-        return choice.budget_label(self._manifest, budget)
+        return budgets.budget_label(self._manifest, budget)
 
     def methods(self, budget: str) -> tuple[str, ...]:
         """Methods that the bundle holds at this budget, its own first."""
-        return choice.methods(self._manifest, budget)
+        return budgets.methods(self._manifest, budget)
 
     def see(
         self,
@@ -118,7 +118,7 @@ class Model:
             picture = load_image(image)
             height, width = picture.height, picture.width
             layout = layout_from_size(height, width, self._manifest.preprocess)
-            chosen = [choice.selection(self._manifest, budget, method, layout.tiles) for budget, method in choices]
+            chosen = [budgets.selection(self._manifest, budget, method, layout.tiles) for budget, method in choices]
             tiles = tiles_from_image(picture, self._manifest.preprocess)
         with watch.span("tower"):
             self.vision.encode(tiles, layout, [s.tower for s in chosen])

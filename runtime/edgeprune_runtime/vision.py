@@ -14,9 +14,9 @@ import numpy as np
 
 from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.bundle import Bundle
-from edgeprune_runtime.entropy import patch_entropy
 from edgeprune_runtime.errors import BundleError, RequestError
-from edgeprune_runtime.layout import Layout
+from edgeprune_runtime.pictures.entropy import patch_entropy
+from edgeprune_runtime.pictures.packed import Layout
 from edgeprune_runtime.spec import SelectionSpec
 
 TOWER = "tower"

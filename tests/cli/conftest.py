@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgeprune_profiles.picture import draw_picture
+from edgeprune_profiles.measure.picture import draw_picture
 from tests.commands import answer
 
 

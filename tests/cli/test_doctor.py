@@ -103,7 +103,7 @@ def test_facts_that_matter_for_int8_come_from_the_processor(machine):
 
 
 def test_memory_and_its_limit_are_bytes(machine):
-    assert doctor.examine(machine).memory == doctor.Memory(4000 * 1024, 1000 * 1024, 2048000)
+    assert doctor.examine(machine).memory == doctor.MachineMemory(4000 * 1024, 1000 * 1024, 2048000)
 
 
 def test_advice_for_steady_measurements(machine):

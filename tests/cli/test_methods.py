@@ -9,7 +9,7 @@ import pytest
 
 from edgeprune.evaluate import load_questions
 from edgeprune.tokens.methods import METHODS
-from edgeprune_profiles.picture import draw_picture
+from edgeprune_profiles.measure.picture import draw_picture
 from tests.checkpoints import tiny_checkpoint
 from tests.commands import answer, complaint, invoke
 from tests.exports import every_method
@@ -140,7 +140,7 @@ def test_calibration_measures_settles_and_is_used_by_export(questions: Path, tmp
 def test_an_interrupted_calibration_goes_on_where_it_stopped(
     questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeprune_export import calibrate as module
+    from edgeprune_export.commands import calibrate as module
 
     words = (tiny_checkpoint(), "--method", "fopru", "--images", questions.parent, "--out", tmp_path / "plan.json")
     whole = answer("calibrate", *words)
@@ -182,7 +182,7 @@ def test_calibration_without_something_to_do_is_refused(method: str, folder: str
 
 
 def test_the_tokens_that_are_drawn_are_those_of_the_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeprune_runtime import draw
+    from edgeprune_runtime.pictures import draw
 
     drawn: list[list[int]] = []
     sheet = draw.draw_kept

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune_profiles import further, load_report, runner, units
-from edgeprune_profiles.picture import draw_picture, largest_size
-from edgeprune_profiles.power_profile import Piece, PowerWindow
-from edgeprune_profiles.record import BackendUse
-from edgeprune_profiles.sustain import Soak
+from edgeprune_profiles import load_report
+from edgeprune_profiles.measure import power_and_soak, runner
+from edgeprune_profiles.measure.picture import draw_picture, largest_size
+from edgeprune_profiles.record.power_profile import EnergyPiece, PowerWindow
+from edgeprune_profiles.record.profile import BackendUse
+from edgeprune_profiles.record.sustain import Soak
+from edgeprune_profiles.report import units
 from edgeprune_runtime import Model
 from edgeprune_runtime.errors import MeasurementError
-from edgeprune_runtime.meters import Candidate
+from edgeprune_runtime.meters import SourceCandidate
 from edgeprune_runtime.spec import Preprocess
 from tests.commands import answer, complaint, invoke
 from tests.profiles.powered import RAILS, soaked, window
@@ -92,7 +94,7 @@ def test_people_get_tables_and_conditions(tiny_bundle, tmp_path):
 
 
 def test_without_full_budget_says_how_to_get_a_baseline(tiny_bundle, monkeypatch):
-    monkeypatch.setattr("edgeprune_profiles.memory_apart.measure_apart", lambda request: None)
+    monkeypatch.setattr("edgeprune_profiles.measure.separate_memory.measure_apart", lambda request: None)
     found = answer("profile", tiny_bundle, "--budget", "40", *QUICK)
     assert any("no baseline" in note and "--budget 1.0" in note for note in found["notes"])
     (budget,) = found["budgets"]
@@ -109,7 +111,7 @@ def test_memory_stays_unknown_when_its_process_dies(tiny_bundle, monkeypatch):
 
 
 def test_an_evaluation_can_stand_beside_the_times(tiny_bundle, evaluated, monkeypatch, tmp_path):
-    monkeypatch.setattr("edgeprune_profiles.memory_apart.measure_apart", lambda request: None)
+    monkeypatch.setattr("edgeprune_profiles.measure.separate_memory.measure_apart", lambda request: None)
     found = answer("profile", tiny_bundle, "--budget", "0.2", *QUICK, "--eval", evaluated[0])
     assert found["accuracy"]["rows"][0]["name"] == "1.0"
 
@@ -132,7 +134,7 @@ def test_the_generated_picture_fills_the_largest_grid_and_is_always_the_same():
 
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeprune_profiles.memory_apart.measure_apart", lambda request: None)
+    monkeypatch.setattr("edgeprune_profiles.measure.separate_memory.measure_apart", lambda request: None)
 
 
 @pytest.fixture
@@ -140,19 +142,19 @@ def rails(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A board with a power sensor, where every window and every soak is over at once; says what was measured."""
     done: list[str] = []
 
-    def window_of(piece: Piece, chosen: Candidate) -> PowerWindow:
+    def window_of(piece: EnergyPiece, chosen: SourceCandidate) -> PowerWindow:
         piece.work()
         done.append(f"{piece.name} {piece.units}")
         return window(piece.name, piece.unit, piece.units, 0.5, 10.0)
 
-    def soak_of(budget: str, work: Callable[[], object], chosen: Candidate, seconds: float) -> Soak:
+    def soak_of(budget: str, work: Callable[[], object], chosen: SourceCandidate, seconds: float) -> Soak:
         work()
         done.append(f"soak {budget} {seconds:g}")
         return soaked(seconds=seconds)
 
     monkeypatch.setattr("edgeprune_runtime.meters.power_sources", lambda: (RAILS,))
-    monkeypatch.setattr(further, "with_power", partial(further.with_power, window=window_of))
-    monkeypatch.setattr(further, "with_soak", partial(further.with_soak, soak=soak_of))
+    monkeypatch.setattr(power_and_soak, "with_power", partial(power_and_soak.with_power, window=window_of))
+    monkeypatch.setattr(power_and_soak, "with_soak", partial(power_and_soak.with_soak, soak=soak_of))
     return done
 
 
@@ -178,7 +180,7 @@ def test_a_soak_asks_the_first_budget_for_as_long_as_was_said(tiny_bundle, rails
 
 def test_without_a_sensor_power_is_one_sentence_and_the_times_are_kept(tiny_bundle, no_memory, monkeypatch):
     monkeypatch.setattr(
-        "edgeprune_runtime.meters.power_sources", lambda: (Candidate("rapl", None, None, "hidden here"),)
+        "edgeprune_runtime.meters.power_sources", lambda: (SourceCandidate("rapl", None, None, "hidden here"),)
     )
     result = invoke("profile", tiny_bundle, "--budget", "0.2", *QUICK, "--power")
     assert result.exit_code == 0, result.output
@@ -191,7 +193,7 @@ def test_what_was_measured_stays_when_a_later_part_fails(tiny_bundle, no_memory,
         raise MeasurementError("the power sampler did not start")
 
     monkeypatch.setattr("edgeprune_runtime.meters.power_sources", lambda: (RAILS,))
-    monkeypatch.setattr(further, "with_soak", partial(further.with_soak, soak=broken))
+    monkeypatch.setattr(power_and_soak, "with_soak", partial(power_and_soak.with_soak, soak=broken))
     result = invoke("profile", tiny_bundle, "--budget", "0.2", *QUICK, "--sustain", "2m", "--out", tmp_path / "r.json")
     assert result.exit_code == 1
     assert "did not start" in result.stderr

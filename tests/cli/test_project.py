@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from edgeprune_profiles.device_file import device_names, write_device
+from edgeprune_profiles.boards.device_file import device_names, write_device
 from edgeprune_runtime.errors import MeasurementError
 from tests.checkpoints import tiny_checkpoint
 from tests.commands import answer, complaint, invoke
-from tests.profiles.boards import board, figure
+from tests.profiles.made_boards import board, figure
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_devices_lists_all_and_shows_one_with_its_sources() -> None:
 
 
 def test_this_processor_is_measured_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeprune_profiles import measure_cpu
+    from edgeprune_profiles.boards import measure_cpu
 
     monkeypatch.setattr(measure_cpu, "_SIDE", 32)
     monkeypatch.setattr(measure_cpu, "_COPY_BYTES", 1 << 20)
@@ -125,7 +125,7 @@ def test_export_fit_takes_the_largest_budget_that_meets_the_target(tmp_path: Pat
 
 def test_more_time_never_makes_the_fitted_budget_smaller(tmp_path: Path) -> None:
     """On a processor of 1 GFLOP/s the budget grows with the target, from none to all."""
-    from edgeprune.cli.export_fit import fitted_budget
+    from edgeprune.cli.prepare.export_fit import fitted_budget
 
     slow, checkpoint = tmp_path / "slow.toml", tiny_checkpoint(tower="clip", decoder="llama")
     write_device(board("slow", kind="cpu", peak_per_s={"fp32": figure(1e9)}), slow)

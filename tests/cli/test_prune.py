@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeprune.models import open_checkpoint
-from edgeprune_profiles.picture import draw_picture
+from edgeprune_profiles.measure.picture import draw_picture
 from tests.checkpoints import tiny_checkpoint
 from tests.classifiers import huggingface_folder, made_model
 from tests.commands import answer, complaint, invoke
@@ -188,7 +188,7 @@ def test_the_example_recipe_can_be_read() -> None:
     assert read.structure is not None and read.structure.tower is not None and read.structure.tower.target == "macs=0.8"
 
 
-GRAPHS = PICTURES.parents[1] / "tests" / "export" / "onnx_graphs"
+GRAPHS = PICTURES.parents[1] / "tests" / "export" / "onnx_pruning" / "graphs"
 
 
 def test_an_onnx_file_is_pruned_to_a_smaller_onnx_file(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from edgeprune.errors import CheckpointError
 from edgeprune.models import Classifier, open_classifier
-from edgeprune_export.classifier import classifier_graph, store_classifier, write_classifier
-from edgeprune_export.eager_classifier import classifier_module
-from edgeprune_export.linear import Precision
-from edgeprune_export.weights import WeightsWriter
+from edgeprune_export.gate.eager_classifier import classifier_module
+from edgeprune_export.graphs.classifier import classifier_graph, store_classifier, write_classifier
+from edgeprune_export.graphs.linear import WeightPrecision
+from edgeprune_export.onnx.weights import WeightsWriter
 from tests.classifiers import (
     Kept,
     bare_file,
@@ -36,7 +36,9 @@ EXACT = 1e-5
 KEEP = (Kept(0, (0, 2), tuple(range(0, 96, 2))), Kept(1, (0, 1, 2), tuple(range(96))), Kept(3, (1,), (3, 4, 90)))
 
 
-def by_graph(classifier: Classifier, folder: Path, pixels: torch.Tensor, precision: Precision = "fp32") -> np.ndarray:
+def by_graph(
+    classifier: Classifier, folder: Path, pixels: torch.Tensor, precision: WeightPrecision = "fp32"
+) -> np.ndarray:
     """Logits [n, classes] of ONNX Runtime, picture by picture."""
     spec = write_classifier(classifier, folder, precision)
     session = onnxruntime.InferenceSession(str(folder / spec.file), providers=["CPUExecutionProvider"])

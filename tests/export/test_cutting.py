@@ -12,7 +12,7 @@ import torch
 
 from edgeprune.models import open_checkpoint
 from edgeprune.tokens import flow
-from edgeprune_export.eager_tower import cut_tile, projections
+from edgeprune_export.gate.eager_tower import cut_tile, projections
 from edgeprune_runtime import Bundle, Model
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import exported

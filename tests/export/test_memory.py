@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.models import open_checkpoint
-from edgeprune.models.stored import CHUNK_ELEMENTS
-from edgeprune_export import linear, memory
-from edgeprune_export.linear import quantize_rows, store_linear
-from edgeprune_export.weights import WeightsWriter
+from edgeprune.models.weights.stored import CHUNK_ELEMENTS
+from edgeprune_export.bundle import memory
+from edgeprune_export.graphs import linear
+from edgeprune_export.graphs.linear import quantize_rows, store_linear
+from edgeprune_export.onnx.weights import WeightsWriter
 from tests.checkpoints import tiny_checkpoint
 
 
@@ -62,7 +63,7 @@ def test_quantising_in_blocks_writes_what_quantising_the_whole_would(
 
 def test_blocks_of_a_tensor_join_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = open_checkpoint(tiny_checkpoint(tower="dinov2", swiglu=True, names="new")).weights
-    monkeypatch.setattr("edgeprune.models.weights.CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr("edgeprune.models.weights.tensors.CHUNK_ELEMENTS", 1000)
     for name in weights.names():
         blocks = list(weights.blocks(name))
         np.testing.assert_array_equal(np.concatenate(blocks), weights.read(name))
@@ -87,7 +88,7 @@ def test_a_matrix_is_quantised_without_a_float_copy(tmp_path: Path) -> None:
 
 _HELD_AFTER_FREEING = """
 import numpy, pathlib, sys
-from edgeprune_export.memory import return_freed_memory
+from edgeprune_export.bundle.memory import return_freed_memory
 def held():
     return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
 if sys.argv[1] == "fixed":

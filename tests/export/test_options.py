@@ -10,8 +10,8 @@ import pytest
 from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import TokenPlan
-from edgeprune_export.export import export
-from edgeprune_export.options import capacity, packed_max, selections, tile_counts
+from edgeprune_export.bundle.options import capacity, packed_max, selections, tile_counts
+from edgeprune_export.commands.export import export
 from edgeprune_runtime.errors import CheckpointError, EdgepruneError, PlanError
 from tests.checkpoints import own_copy, tiny_checkpoint
 from tests.exports import options

@@ -11,9 +11,9 @@ import pytest
 
 from edgeprune.models import open_checkpoint
 from edgeprune.plan import TokenPlan
-from edgeprune_export import parity_checks
-from edgeprune_export.export import export
-from edgeprune_export.parity import cases, check_parity
+from edgeprune_export.commands.export import export
+from edgeprune_export.gate import checks
+from edgeprune_export.gate.parity import cases, check_parity
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.errors import CheckpointError, ParityError
 from tests.checkpoints import tiny_checkpoint, variant_name
@@ -129,10 +129,10 @@ def test_a_changed_weight_is_found_and_its_graph_named(tensor: str, where: str, 
 
 
 def test_a_failed_gate_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    strict = parity_checks.Limits(
+    strict = checks.ParityLimits(
         pixels=1e-5, attention=1e-3, features=0.0, kept=1.0, visual=1e-3, logits=5e-3, greedy=5e-3
     )
-    monkeypatch.setitem(parity_checks.LIMITS, "fp32", strict)
+    monkeypatch.setitem(checks.LIMITS, "fp32", strict)
     with pytest.raises(ParityError, match="tower: features.*--no-parity"):
         export(tiny_checkpoint(), tmp_path / "bundle", options(("40",), plan={"method": "random"}))
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import pytest
 
 from edgeprune.models import open_checkpoint
 from edgeprune.tokens.seen import Reads
-from edgeprune_export.tower import tower_blocks
+from edgeprune_export.graphs.tower import tower_blocks
 from edgeprune_runtime import Bundle
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import exported

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import Width
 from edgeprune.structure import cost
-from edgeprune_export.fit_counts import count_spec
-from edgeprune_export.roofline_counts import GraphCount, count_bundle, count_model
+from edgeprune_export.bundle.counts import count_spec
+from edgeprune_export.bundle.roofline_counts import GraphCount, count_bundle, count_model
 from edgeprune_runtime import Bundle
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import exported

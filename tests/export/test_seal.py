@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune_export import seal
-from edgeprune_export.export import export
-from edgeprune_export.seal import publish, staging, write_manifest
+from edgeprune_export.bundle import seal
+from edgeprune_export.bundle.seal import publish, staging, write_manifest
+from edgeprune_export.commands.export import export
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.errors import ExportError
 from edgeprune_runtime.spec import Manifest

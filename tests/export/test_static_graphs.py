@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeprune_export.export import export
-from edgeprune_export.graph import CONTRIB, Graph, check_static
-from edgeprune_export.linear import linear, quantize_rows, store_linear
-from edgeprune_export.weights import WeightsWriter
+from edgeprune_export.commands.export import export
+from edgeprune_export.graphs.linear import linear, quantize_rows, store_linear
+from edgeprune_export.onnx.graph import CONTRIB, Graph, check_static
+from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.bundle import sha256_of
 from edgeprune_runtime.errors import ExportError
@@ -96,7 +96,7 @@ def test_a_vendor_operator_without_a_declared_shape_fails(tmp_path: Path) -> Non
 
 
 def test_a_method_with_data_dependent_shapes_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeprune_export import export as module
+    from edgeprune_export.commands import export as module
 
     def select_graph(name: str, *rest: object) -> Graph:
         g = Graph(name, weights_file="weights.bin")

@@ -11,8 +11,8 @@ from edgeprune.errors import PlanError
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.seen import union
-from edgeprune_export import export as exporting
-from edgeprune_export.export import export
+from edgeprune_export.commands import export as exporting
+from edgeprune_export.commands.export import export
 from edgeprune_runtime import Bundle
 from tests.checkpoints import tiny_checkpoint
 from tests.commands import complaint

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from edgeprune.models import Checkpoint, open_checkpoint
-from edgeprune.models.fields import Section
-from edgeprune.models.names import canonical_name
-from edgeprune.models.towers import tower_from_config
+from edgeprune.models.config.section import Section
+from edgeprune.models.towers.read import tower_from_config
+from edgeprune.models.weights.names import canonical_name
 from tests.checkpoints import VARIANTS, edit_json, own_copy, tiny_checkpoint, variant_name
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)

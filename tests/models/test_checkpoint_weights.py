@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgeprune.models import open_checkpoint
-from edgeprune.models.stored import CHUNK_ELEMENTS, StoredTensor, stored_tensors
-from edgeprune.models.weights import Weights
+from edgeprune.models.weights.stored import CHUNK_ELEMENTS, StoredTensor, stored_tensors
+from edgeprune.models.weights.tensors import Weights
 from edgeprune_runtime.errors import CheckpointError
 from tests.checkpoints import own_copy, tiny_checkpoint
 

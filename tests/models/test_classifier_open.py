@@ -14,11 +14,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from edgeprune.models import open_classifier
-from edgeprune.models.classifier_config import saved_config, saved_processor
-from edgeprune.models.classifier_names import from_huggingface, huggingface_name
-from edgeprune.models.pictures import pixels_from_image
+from edgeprune.models.classifiers.config import saved_config, saved_processor
+from edgeprune.models.classifiers.names import from_huggingface, huggingface_name
+from edgeprune.models.classifiers.pictures import pixels_from_image
 from edgeprune.models.spec import Width
-from edgeprune_profiles.picture import draw_picture
+from edgeprune_profiles.measure.picture import draw_picture
 from tests.checkpoints import edit_json
 from tests.classifiers import (
     CLASSES,

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgeprune.errors import CheckpointError
-from edgeprune.models.fields import Section
+from edgeprune.models.config.section import Section
+from edgeprune.models.config.structure_key import structure_entry, widths_from_config
 from edgeprune.models.spec import Width
-from edgeprune.models.structure_key import structure_entry, widths_from_config
 from tests.checkpoints import edit_json
 from tests.classifiers import bare_file, huggingface_folder, made_model, read_all, timm_folder
 from tests.damage import Damage, config, cut, renamed_to_pickle, tensors, without, written

@@ -13,8 +13,8 @@ from transformers.models.mistral.modeling_mistral import MistralRotaryEmbedding
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from edgeprune.models import inverse_frequencies
-from edgeprune.models.fields import Section
-from edgeprune.models.rope import rope_from_config
+from edgeprune.models.config.rope import rope_from_config
+from edgeprune.models.config.section import Section
 from edgeprune_runtime.errors import CheckpointError
 
 CLASSES: dict[str, tuple[Any, Any]] = {

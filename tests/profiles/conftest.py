@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeprune_profiles.measure import Run
-from edgeprune_profiles.record import (
+from edgeprune_profiles.measure.stages import Run
+from edgeprune_profiles.record.profile import (
     SCHEMA,
     Accuracy,
     AccuracyRow,
-    Budget,
+    BudgetDifference,
+    BudgetRecord,
     BudgetResult,
     BundleRef,
-    Difference,
     Report,
-    Sample,
+    RequestSample,
 )
 from edgeprune_runtime.meters import Environment, MemoryReading
 from edgeprune_runtime.timing import Span
@@ -29,8 +29,8 @@ ENVIRONMENT = Environment(
     versions={"edgeprune": "0.1.0", "numpy": "2.4.6", "onnxruntime": None}, providers=("CPUExecutionProvider",),
 )  # fmt: skip
 
-FULL = Budget("1.0", "full", None, 1.0, 1_200 << 20, 300 << 20)
-FIFTH = Budget("0.2", "hired", 576, 0.2, 1_200 << 20, 70 << 20)
+FULL = BudgetRecord("1.0", "full", None, 1.0, 1_200 << 20, 300 << 20)
+FIFTH = BudgetRecord("0.2", "hired", 576, 0.2, 1_200 << 20, 70 << 20)
 
 
 class FakeRunner:
@@ -56,8 +56,8 @@ def runner() -> FakeRunner:
 def full_report() -> Report:
     """Four budgets and three controls with plausible noise, so that every part of the page has something to show."""
     generator = np.random.default_rng(3)
-    budgets = [FULL, Budget("0.4", "hired", 1152, 0.4, 1_200 << 20, 130 << 20), FIFTH]
-    budgets.append(Budget("0.1", "hired", 288, 0.1, 1_200 << 20, 40 << 20))
+    budgets = [FULL, BudgetRecord("0.4", "hired", 1152, 0.4, 1_200 << 20, 130 << 20), FIFTH]
+    budgets.append(BudgetRecord("0.1", "hired", 288, 0.1, 1_200 << 20, 40 << 20))
     results = []
     for budget in budgets:
         samples = []
@@ -67,7 +67,7 @@ def full_report() -> Report:
             wall["prefill"] = ((0.1 + 4.2 * budget.keep_ratio**1.15) * noise,)
             wall["decode"] = (0.041 * noise * (1 + 0.12 * (budget.keep_ratio == 1.0)),) * 31
             cpu = {stage: tuple(1.9 * t for t in times) for stage, times in wall.items()}
-            samples.append(Sample(repetition, 0, budget.keep or 2880, 32, wall, cpu, None))
+            samples.append(RequestSample(repetition, 0, budget.keep or 2880, 32, wall, cpu, None))
         peak = int((1_650 + 330 * budget.keep_ratio) * 2**20)
         memory = MemoryReading("proc:VmHWM", 310 << 20, peak, peak - (1_190 << 20), peak - (9 << 20))
         results.append(BudgetResult(budget, tuple(samples), memory))
@@ -95,7 +95,7 @@ def _accuracy() -> Accuracy:
 
 def _row(name: str, method: str, ratio: float, score: float, kinds: dict[str, float]) -> AccuracyRow:
     gap = score - 0.722
-    difference = Difference(gap, gap - 0.016, gap + 0.016, 1200, 240, abs(gap) > 0.016)
+    difference = BudgetDifference(gap, gap - 0.016, gap + 0.016, 1200, 240, abs(gap) > 0.016)
     scores = {"exact_match": score, "vqa_accuracy": score, "anls": score + 0.02}
     return AccuracyRow(name, method, ratio, 1200, 0, scores, {} if ratio == 1.0 else {"exact_match": difference},
                        kinds=kinds)  # fmt: skip

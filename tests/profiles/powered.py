@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import msgspec
 
-from edgeprune_profiles.power_profile import DECODE, IMAGE, PREFILL, REQUEST, SELECT, PowerWindow
-from edgeprune_profiles.record import BackendUse, EnginesRef, Report
-from edgeprune_profiles.sustain import Soak
-from edgeprune_runtime.meters import BoardState, Candidate, PowerRun, Trace, measure, soak
+from edgeprune_profiles.record.power_profile import DECODE, IMAGE, PREFILL, REQUEST, SELECT, PowerWindow
+from edgeprune_profiles.record.profile import BackendUse, EnginesRef, Report
+from edgeprune_profiles.record.sustain import Soak
+from edgeprune_runtime.meters import BoardState, PowerRun, SourceCandidate, Trace, measure, soak
 from tests.profiles.conftest import full_report
 
-RAILS = Candidate("jetson_rails", "ina3221:VDD_IN", "module", None)
+RAILS = SourceCandidate("jetson_rails", "ina3221:VDD_IN", "module", None)
 IDLE_W = 4.0
 
 

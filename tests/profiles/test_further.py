@@ -9,30 +9,32 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgeprune_profiles.further import with_power, with_soak
-from edgeprune_profiles.measure import Case, NoEnergy, Run
-from edgeprune_profiles.power_profile import Piece, PowerWindow
-from edgeprune_profiles.record import Report
-from edgeprune_profiles.summary import summarise
-from edgeprune_profiles.sustain import Soak
-from edgeprune_profiles.verdict import verdict
-from edgeprune_runtime.meters import Candidate
+from edgeprune_profiles.measure.power_and_soak import with_power, with_soak
+from edgeprune_profiles.measure.stages import Case, NoEnergy, Run
+from edgeprune_profiles.record.power_profile import EnergyPiece, PowerWindow
+from edgeprune_profiles.record.profile import Report
+from edgeprune_profiles.record.sustain import Soak
+from edgeprune_profiles.report.summary import summarise
+from edgeprune_profiles.report.verdict import verdict
+from edgeprune_runtime.meters import SourceCandidate
 from tests.profiles.conftest import FakeRunner
 from tests.profiles.powered import RAILS, soaked, window
 
 CASE = Case(Path("/somewhere/a.png"), "what?")
-NOTHING = Candidate("none", None, None, "no power sensor for this work. rapl: not here")
+NOTHING = SourceCandidate("none", None, None, "no power sensor for this work. rapl: not here")
 
 
 class Pieces(FakeRunner):
     """Two pieces that do nothing."""
 
-    def pieces(self, budget: str, image: Path, question: str, max_tokens: int) -> tuple[Piece, ...]:
+    def pieces(self, budget: str, image: Path, question: str, max_tokens: int) -> tuple[EnergyPiece, ...]:
         self.asked.append((budget, image.name))
-        return Piece("request", "request", 1, lambda: None), Piece("decode", "token", max_tokens - 1, lambda: None)
+        return EnergyPiece("request", "request", 1, lambda: None), EnergyPiece(
+            "decode", "token", max_tokens - 1, lambda: None
+        )
 
 
-def measured(piece: Piece, chosen: Candidate) -> PowerWindow:
+def measured(piece: EnergyPiece, chosen: SourceCandidate) -> PowerWindow:
     return window(piece.name, piece.unit, piece.units, 0.5, 10.0)
 
 
@@ -64,7 +66,7 @@ def test_a_report_that_nobody_asked_for_power_says_nothing_about_it(report: Repo
 def test_the_soak_asks_the_first_budget(report: Report) -> None:
     runner = Pieces()
 
-    def once(budget: str, work: Callable[[], object], chosen: Candidate, seconds: float) -> Soak:
+    def once(budget: str, work: Callable[[], object], chosen: SourceCandidate, seconds: float) -> Soak:
         assert isinstance(work(), Run)
         return soaked(seconds=seconds)
 
@@ -95,8 +97,8 @@ def test_less_energy_is_called_less_and_what_differs_by_less_than_the_error_is_n
 
 
 class _OneRequest(FakeRunner):
-    def pieces(self, budget: str, image: Path, question: str, max_tokens: int) -> tuple[Piece, ...]:
-        return (Piece("request", "request", 1, lambda: None),)
+    def pieces(self, budget: str, image: Path, question: str, max_tokens: int) -> tuple[EnergyPiece, ...]:
+        return (EnergyPiece("request", "request", 1, lambda: None),)
 
 
 def _only(report: Report, *results: object) -> Report:

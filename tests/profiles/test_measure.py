@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune_profiles.measure import ONE_PROCESS, OWN_PROCESS, Case, case_of, profile
-from edgeprune_profiles.record import Budget, BundleRef
-from edgeprune_profiles.summary import StageTime, summarise
+from edgeprune_profiles.measure.stages import ONE_PROCESS, OWN_PROCESS, Case, case_of, profile
+from edgeprune_profiles.record.profile import BudgetRecord, BundleRef
+from edgeprune_profiles.report.summary import StageTime, summarise
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters.energy import EnergyReading
 from edgeprune_runtime.meters.environment import environment
 from edgeprune_runtime.meters.memory import MemoryReading
 
-FULL = Budget("1.0", "full", None, 1.0)
-FIFTH = Budget("0.2", "hired", 576, 0.2)
+FULL = BudgetRecord("1.0", "full", None, 1.0)
+FIFTH = BudgetRecord("0.2", "hired", 576, 0.2)
 ENVIRONMENT = environment(Path("/nowhere"))
 CASES = [Case(Path("/somewhere/a.png"), "what?"), Case(Path("/somewhere/b.png"), "where?")]
 MEMORY = MemoryReading("fake", 10, 30, 20, None)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from edgeprune_profiles.power_profile import (
-    Piece,
+from edgeprune_profiles.record.power_profile import (
+    EnergyPiece,
     PowerWindow,
     UnitEnergy,
     batched,
@@ -17,7 +17,7 @@ from edgeprune_profiles.power_profile import (
     unit_energies,
     unit_energy,
 )
-from edgeprune_runtime.meters import Candidate, PowerRun, Trace
+from edgeprune_runtime.meters import PowerRun, SourceCandidate, Trace
 from tests.profiles.powered import RAILS, window
 
 
@@ -70,13 +70,13 @@ def test_short_work_is_repeated_within_a_call_and_long_work_is_not() -> None:
 
 
 def test_units_of_repeated_work_are_counted() -> None:
-    asked: list[Candidate] = []
+    asked: list[SourceCandidate] = []
 
-    def recorded(work: object, chosen: Candidate) -> PowerRun:
+    def recorded(work: object, chosen: SourceCandidate) -> PowerRun:
         asked.append(chosen)
         return PowerRun(Trace("made", "module", None, 0.05))
 
-    found = power_window(Piece("decode", "token", 15, lambda: None), RAILS, recorded)
+    found = power_window(EnergyPiece("decode", "token", 15, lambda: None), RAILS, recorded)
     assert asked == [RAILS]
     assert found.units_per_call % 15 == 0
     assert found.units_per_call > 15

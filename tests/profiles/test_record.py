@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgeprune_profiles.record import SCHEMA, Sample, load_accuracy, load_report
-from edgeprune_profiles.saving import save_report
-from edgeprune_profiles.summary import summarise
-from edgeprune_profiles.verdict import verdict
+from edgeprune_profiles.record.profile import SCHEMA, RequestSample, load_accuracy, load_report
+from edgeprune_profiles.record.saving import save_report
+from edgeprune_profiles.report.summary import summarise
+from edgeprune_profiles.report.verdict import verdict
 from edgeprune_runtime.errors import MeasurementError
 from tests.profiles.powered import powered_report
 
@@ -99,6 +99,8 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_ttft_is_everything_but_decode_even_stages_of_a_later_version():
-    sample = Sample(0, 0, 1, 3, {"preprocess": (1.0,), "tower": (2.0, 3.0), "new": (4.0,), "decode": (8.0, 10.0)}, {})
+    sample = RequestSample(
+        0, 0, 1, 3, {"preprocess": (1.0,), "tower": (2.0, 3.0), "new": (4.0,), "decode": (8.0, 10.0)}, {}
+    )
     assert sample.ttft_s == 10.0
     assert sample.tpot_s == 9.0

@@ -12,10 +12,10 @@ import pytest
 from edgeprune_export.engines.build import BuildOptions, build
 from edgeprune_export.engines.selftest import BUNDLE
 from edgeprune_export.engines.target import target_from_text
-from edgeprune_export.pictures import fixed_pictures
-from edgeprune_profiles.runner import ModelRunner, backend_use
+from edgeprune_export.gate.pictures import fixed_pictures
+from edgeprune_profiles.measure.runner import ModelRunner, backend_use
 from edgeprune_runtime import Model
-from edgeprune_runtime.engine_spec import ENGINE_MANIFEST
+from edgeprune_runtime.engines.spec import ENGINE_MANIFEST
 from tests.simulated_gpu import simulate
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from edgeprune_profiles.record import SCHEMA
-from edgeprune_profiles.saving import save_report
-from edgeprune_profiles.schema import report_schema, schema_text
+from edgeprune_profiles.record.profile import SCHEMA
+from edgeprune_profiles.record.saving import save_report
+from edgeprune_profiles.record.schema import report_schema, schema_text
 from tests.profiles.powered import powered_report
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "schema" / "profile.json"
@@ -15,7 +15,7 @@ PUBLISHED = Path(__file__).parents[2] / "docs" / "schema" / "profile.json"
 
 def test_the_published_file_is_what_the_types_say() -> None:
     assert PUBLISHED.read_text(encoding="utf-8") == schema_text(), (
-        "run `python -m edgeprune_profiles.schema > docs/schema/profile.json`"
+        "run `python -m edgeprune_profiles.record.schema > docs/schema/profile.json`"
     )
 
 

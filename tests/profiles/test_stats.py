@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeprune_profiles.stats import MIN_PAIRS, Percentiles, paired_ratio, percentiles, unpaired_ratio
+from edgeprune_profiles.record.stats import MIN_PAIRS, Percentiles, paired_ratio, percentiles, unpaired_ratio
 from edgeprune_runtime.errors import MeasurementError
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgeprune_profiles import charts_lines
-from edgeprune_profiles.sustain import SLICES, Soak, soak_seconds, soak_summary, sustain
+from edgeprune_profiles.record.sustain import SLICES, Soak, soak_seconds, soak_summary, sustain
+from edgeprune_profiles.report import chart_lines
 from edgeprune_runtime.errors import MeasurementError
-from edgeprune_runtime.meters import Candidate, PowerRun
+from edgeprune_runtime.meters import PowerRun, SourceCandidate
 from tests.profiles.powered import RAILS, Board, soaked
 
 
@@ -59,7 +59,7 @@ def test_without_a_sensor_the_rates_are_there_and_the_rest_is_unknown() -> None:
     found = soak_summary(soaked(sensor=False), seed=0)
     assert found.first.requests_per_s == pytest.approx(2.0)
     assert (found.first.stretch.power_w, found.first.stretch.board) == (None, None)
-    assert [panel.title for panel in charts_lines.soak_panels(found)] == ["Requests per second"]
+    assert [panel.title for panel in chart_lines.soak_panels(found)] == ["Requests per second"]
 
 
 @pytest.mark.parametrize(("seconds", "slices"), [(120.0, 12), (600.0, 60), (1800.0, SLICES)])
@@ -73,7 +73,7 @@ def test_the_series_covers_the_whole_soak_in_equal_slices(seconds: float, slices
 
 
 def test_panels_show_rate_power_temperature_and_clocks_inside_the_drawing() -> None:
-    panels = charts_lines.soak_panels(soak_summary(soaked(), seed=0))
+    panels = chart_lines.soak_panels(soak_summary(soaked(), seed=0))
     assert [panel.title for panel in panels] == ["Requests per second", "Power, W", "Hottest, °C", "Clocks, GHz"]
     assert [key.name for key in panels[2].chart.legend] == ["tj-thermal", "gpu-thermal"]
     for panel in panels:
@@ -88,7 +88,7 @@ def test_the_soak_repeats_the_work_for_as_long_as_was_asked() -> None:
     board = Board(0.5, 12.0)
     asked: list[float] = []
 
-    def recorded(work: object, chosen: Candidate, seconds: float) -> PowerRun:
+    def recorded(work: object, chosen: SourceCandidate, seconds: float) -> PowerRun:
         asked.append(seconds)
         return soaked(seconds=seconds).run
 

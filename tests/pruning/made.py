@@ -24,9 +24,9 @@ from torch.utils.hooks import RemovableHandle
 
 from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import DecoderSpec, TowerSpec
-from edgeprune.structure.plan import BlockPlan, Part, StructurePlan, widths
-from edgeprune_export.pruning.llava import LlavaSubject
-from edgeprune_export.pruning.samples import Sample
+from edgeprune.structure.plan import BlockPlan, ModelPart, StructurePlan, widths
+from edgeprune_export.pruning.llava import PrunableVlm
+from edgeprune_export.pruning.samples import CalibrationSample
 from tests.checkpoints import tiny_checkpoint
 
 #: Towers with everything that differs between them, decoders with and without biases, shared heads and head widths.
@@ -39,7 +39,7 @@ SOME: tuple[dict[str, Any], ...] = (
 _PLACE = re.compile(r"(vision_tower|language_model)\..*?layers?\.(\d+)\.(?:self_attn|attention|mlp)\.(\w+)$")
 _OUT = {"out_proj": "heads", "o_proj": "heads", "fc2": "mlp", "down_proj": "mlp"}
 _IN = {"q_proj": "heads", "k_proj": "heads", "v_proj": "heads", "fc1": "mlp", "gate_proj": "mlp", "up_proj": "mlp"}
-Place = tuple[Part, int, str]
+Place = tuple[ModelPart, int, str]
 
 
 def write_pictures(folder: Path, count: int = 3, seed: int = 0) -> Path:
@@ -70,13 +70,13 @@ def pictures() -> Path:
     return write_pictures(root)
 
 
-def subject_of(variant: Mapping[str, Any], count: int = 2) -> LlavaSubject:
+def subject_of(variant: Mapping[str, Any], count: int = 2) -> PrunableVlm:
     """A subject of its own, which a test may change."""
-    samples = [Sample(picture) for picture in sorted(pictures().iterdir())[:count]]
-    return LlavaSubject(open_checkpoint(tiny_checkpoint(**variant)), samples)
+    samples = [CalibrationSample(picture) for picture in sorted(pictures().iterdir())[:count]]
+    return PrunableVlm(open_checkpoint(tiny_checkpoint(**variant)), samples)
 
 
-def precise_subject(variant: Mapping[str, Any], count: int = 1) -> LlavaSubject:
+def precise_subject(variant: Mapping[str, Any], count: int = 1) -> PrunableVlm:
     """A subject in float64, with its samples."""
     subject = subject_of(variant, count)
     samples = [subject.batch([number]) for number in range(count)]
@@ -101,7 +101,7 @@ class Layers:
         return list(range(unit * width, (unit + 1) * width))
 
 
-def layers_of(subject: LlavaSubject) -> dict[Place, Layers]:
+def layers_of(subject: PrunableVlm) -> dict[Place, Layers]:
     """Every site of a model up to the tower's feature layer."""
     config: Any = subject.module.config
     found: dict[Place, tuple[dict[str, nn.Linear], list[nn.Linear]]] = {}
@@ -109,7 +109,7 @@ def layers_of(subject: LlavaSubject) -> dict[Place, Layers]:
         place = _PLACE.search(name)
         if place is None or not isinstance(layer, nn.Linear):
             continue
-        part: Part = "tower" if place[1] == "vision_tower" else "language"
+        part: ModelPart = "tower" if place[1] == "vision_tower" else "language"
         kind = _OUT.get(place[3]) or _IN[place[3]]
         inner, out = found.setdefault((part, int(place[2]), kind), ({}, []))
         if place[3] in _OUT:
@@ -130,7 +130,7 @@ def layers_of(subject: LlavaSubject) -> dict[Place, Layers]:
     return sites
 
 
-def blocks_of(module: nn.Module, part: Part) -> nn.ModuleList:
+def blocks_of(module: nn.Module, part: ModelPart) -> nn.ModuleList:
     """The blocks of a part, as transformers has them."""
     model: Any = module.model
     owner = model.vision_tower if part == "tower" else model.language_model
@@ -149,7 +149,7 @@ def without(block: nn.Module) -> RemovableHandle:
     return block.register_forward_hook(skip, prepend=True)
 
 
-def random_plan(subject: LlavaSubject, seed: int, *, drop: bool = True) -> StructurePlan:
+def random_plan(subject: PrunableVlm, seed: int, *, drop: bool = True) -> StructurePlan:
     """Different heads and channels in every block, none to all of them gone, and sometimes blocks gone."""
     random = np.random.default_rng(seed)
 
@@ -158,7 +158,7 @@ def random_plan(subject: LlavaSubject, seed: int, *, drop: bool = True) -> Struc
         return tuple(sorted(random.permutation(units)[:keep].tolist()))
 
     everywhere = layers_of(subject)
-    plans: dict[Part, tuple[BlockPlan, ...]] = {}
+    plans: dict[ModelPart, tuple[BlockPlan, ...]] = {}
     for part in ("tower", "language"):
         count = 1 + max(block for p, block, _ in everywhere if p == part)
         stay = some(count) if drop else tuple(range(count))

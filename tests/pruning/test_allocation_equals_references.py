@@ -10,13 +10,21 @@ import torch
 from torch import Tensor
 
 from edgeprune.errors import PlanError
-from edgeprune.structure.allocate import ALLOCATIONS, Rung, allocate, distortion, energies, kept_units, normalised
+from edgeprune.structure.allocate import (
+    ALLOCATIONS,
+    SiteCandidate,
+    allocate,
+    distortion,
+    energies,
+    kept_units,
+    normalised,
+)
 from edgeprune.structure.normalise import NORMALISATIONS
 from edgeprune.structure.steps import alignment, ladder
 from tests.references import structure_allocate as reference
 
 CASES = 300  # per allocation
-Sites = tuple[list[Rung], list[reference.Site]]
+Sites = tuple[list[SiteCandidate], list[reference.Site]]
 
 
 def ties(random: np.random.Generator, *shape: int) -> np.ndarray:
@@ -38,14 +46,14 @@ def made(random: np.random.Generator, normalise: str = "none", *, exact: bool = 
             squared = ties(random, units)
             order = ladder("tower", layer, kind, torch.from_numpy(scores), step)  # type: ignore[arg-type]
             values = normalised(normalise, torch.from_numpy(scores))
-            rungs.append(Rung(order, values, saving[kind], torch.from_numpy(terms), torch.from_numpy(squared)))
+            rungs.append(SiteCandidate(order, values, saving[kind], torch.from_numpy(terms), torch.from_numpy(squared)))
             least = min(step, units)
             site = reference.Site(layer, kind, scores.tolist(), saving[kind], step, least, terms, squared.tolist())
             sites.append(site)
     return rungs, sites
 
 
-def targets(random: np.random.Generator, rungs: list[Rung]) -> tuple[float, float]:
+def targets(random: np.random.Generator, rungs: list[SiteCandidate]) -> tuple[float, float]:
     """(size, wanted size): often nothing or everything that may leave, or half a step."""
     size = float(sum(len(rung.scores) * rung.saving for rung in rungs))
     most = sum(sum(rung.savings()) for rung in rungs)
@@ -53,12 +61,12 @@ def targets(random: np.random.Generator, rungs: list[Rung]) -> tuple[float, floa
     return size, size - float(needed)
 
 
-def chosen(name: str, rungs: list[Rung], needed: float) -> dict[tuple[int, str], list[int]]:
+def chosen(name: str, rungs: list[SiteCandidate], needed: float) -> dict[tuple[int, str], list[int]]:
     taken = allocate(ALLOCATIONS[name], rungs, needed)
     return {(block, kind): list(units) for (_, block, kind), units in kept_units(rungs, taken).items()}
 
 
-def same_order(rungs: list[Rung], name: str) -> bool:
+def same_order(rungs: list[SiteCandidate], name: str) -> bool:
     """Whether steps of different layers are apart by more than rounding, so that float64 sees the order of exact fractions."""
     keys = np.sort(np.concatenate([ALLOCATIONS[name].key(rung) for rung in rungs]))
     gaps = np.diff(keys)

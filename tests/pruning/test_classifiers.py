@@ -16,12 +16,12 @@ from edgeprune.models import open_classifier
 from edgeprune.structure.plan import BlockPlan, StructurePlan
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.targets import target_from_text
-from edgeprune.structure.wish import Wish
-from edgeprune_export.eager_classifier import classifier_module
+from edgeprune.structure.wish import StructureRequest
+from edgeprune_export.gate.eager_classifier import classifier_module
 from edgeprune_export.pruning.classifier import specs_of_classifier
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
-from edgeprune_profiles.picture import draw_picture
+from edgeprune_profiles.measure.picture import draw_picture
 from tests.classifiers import CLASSES, PX, Kept, bare_file, huggingface_folder, made_model, masked, timm_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +67,7 @@ def test_every_form_of_classifier_is_pruned_compensated_and_recovered(form: str,
         "timm": lambda: timm_folder(tmp_path / "vit", model),
         "bare": lambda: bare_file(tmp_path / "vit.safetensors", made_model(hidden=128, heads=2), torch.float16),
     }[form]()
-    wish = Wish(target_from_text("params=0.9"), "activation", "uniform", align=8)
+    wish = StructureRequest(target_from_text("params=0.9"), "activation", "uniform", align=8)
     options = PruneOptions(
         {"tower": wish}, images=pictures(tmp_path / "seen"), pictures=4, recovery=Recovery(steps=2, batch=3)
     )
@@ -81,7 +81,7 @@ def test_every_form_of_classifier_is_pruned_compensated_and_recovered(form: str,
 def test_a_label_that_the_model_does_not_have_is_refused(tmp_path: Path) -> None:
     table = pictures(tmp_path / "seen", 2)
     table.write_text(f"file,label\n0.png,{CLASSES}\n", encoding="utf-8")
-    wish = Wish(target_from_text("params=0.9"), align=8)
+    wish = StructureRequest(target_from_text("params=0.9"), align=8)
     with pytest.raises(PlanError, match=f"has label {CLASSES}; the model has classes 0 to {CLASSES - 1}"):
         prune(
             huggingface_folder(tmp_path / "vit", made_model()),

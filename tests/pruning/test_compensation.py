@@ -10,10 +10,10 @@ from torch import nn
 from edgeprune.structure.compensate import Moments, refit
 from edgeprune.structure.plan import BlockPlan, StructurePlan
 from edgeprune.structure.shrink import shrink
-from edgeprune_export.progress import silent
-from edgeprune_export.pruning.llava import LlavaSubject
+from edgeprune_export.bundle.progress import silent
+from edgeprune_export.pruning.llava import PrunableVlm
+from edgeprune_export.pruning.prunable import batches
 from edgeprune_export.pruning.refit import compensate
-from edgeprune_export.pruning.subject import batches
 from tests.pruning.made import SOME, Layers, Place, array, layers_of, precise_subject, random_plan, subject_of, whole
 from tests.references.structure_compensate import compensate as reference
 
@@ -46,7 +46,7 @@ def test_a_refit_equals_the_tall_least_squares_problem(biased: bool) -> None:
             np.testing.assert_allclose(shifted.numpy(), wanted_bias, rtol=1e-6, atol=1e-8)
 
 
-def compensated(subject: LlavaSubject, plan: StructurePlan) -> tuple[nn.Module, nn.Module]:
+def compensated(subject: PrunableVlm, plan: StructurePlan) -> tuple[nn.Module, nn.Module]:
     """(shrunk, shrunk and compensated)."""
     bare = shrink(subject.module, subject.specs, plan)
     fitted = shrink(subject.module, subject.specs, plan)
@@ -55,7 +55,7 @@ def compensated(subject: LlavaSubject, plan: StructurePlan) -> tuple[nn.Module, 
 
 
 @torch.no_grad()
-def error(subject: LlavaSubject, module: nn.Module) -> tuple[float, float]:
+def error(subject: PrunableVlm, module: nn.Module) -> tuple[float, float]:
     """Mean squares of what a module's visual features and logits are away from, over the calibration samples."""
     features = logits = 0.0
     for batch in batches(subject):
@@ -65,7 +65,7 @@ def error(subject: LlavaSubject, module: nn.Module) -> tuple[float, float]:
     return features, logits
 
 
-def twins(subject: LlavaSubject) -> StructurePlan:
+def twins(subject: PrunableVlm) -> StructurePlan:
     """Make the later half of all units copies of the earlier, so that what leaves can be told from what stays; they leave."""
     everywhere = layers_of(subject)
     for layers in everywhere.values():
@@ -118,7 +118,7 @@ def test_removing_nothing_changes_nothing(number: int) -> None:
         assert float((value - before[name]).abs().max()) <= 1e-6, name
 
 
-def read(subject: LlavaSubject, module: nn.Module, layers: Layers | nn.Linear) -> np.ndarray:
+def read(subject: PrunableVlm, module: nn.Module, layers: Layers | nn.Linear) -> np.ndarray:
     """What an out matrix reads while a module runs all samples: [tokens, in]."""
     layer = layers.out if isinstance(layers, Layers) else layers
     found: list[np.ndarray] = []

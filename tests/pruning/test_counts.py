@@ -15,15 +15,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgeprune.models import open_checkpoint
-from edgeprune.models.layout import needed_tensors
 from edgeprune.models.spec import DecoderSpec, ModelSpec, TowerSpec, Width
+from edgeprune.models.weights.shapes import needed_tensors
 from edgeprune.structure import cost
 from edgeprune.structure.plan import pruned_model
 from edgeprune.structure.shrink import shrink
-from edgeprune_export.progress import silent
-from edgeprune_export.pruning.blocks import Request
+from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.llava import specs_of
-from edgeprune_export.pruning.prices import Terms, price_of
+from edgeprune_export.pruning.prices.terms import Terms, price_of
+from edgeprune_export.pruning.prices.timed_blocks import PricedRequest
 from edgeprune_runtime import Bundle
 from tests.checkpoints import VARIANTS, tiny_checkpoint, variant_name
 from tests.exports import exported
@@ -161,7 +161,7 @@ def test_bytes_are_those_of_an_exported_bundle(variant: dict[str, Any], precisio
     spec = checkpoint.spec.language
     cache = spec.layers * 2 * capacity * spec.kv_heads * spec.head_dim * 4
     half = checkpoint.weights.dtype("embed.weight") == "float16"
-    terms = Terms(precision, Request(1, 1, 1, capacity), 2 if half else 4)  # type: ignore[arg-type]
+    terms = Terms(precision, PricedRequest(1, 1, 1, capacity), 2 if half else 4)  # type: ignore[arg-type]
     for part, wanted in (("tower", tower), ("language", language + cache)):
         described, blocks = specs_of(checkpoint.spec)[part]  # type: ignore[index]
         full = (Width(getattr(described, "kv_heads", described.heads), described.mlp),) * blocks
@@ -170,7 +170,7 @@ def test_bytes_are_those_of_an_exported_bundle(variant: dict[str, Any], precisio
 
 def test_what_follows_the_blocks_of_a_classifier_counts_too() -> None:
     spec = spec_of(0).vision
-    terms, width = Terms("int8", Request(1, 1, 1, 1), classes=11), spec.hidden
+    terms, width = Terms("int8", PricedRequest(1, 1, 1, 1), classes=11), spec.hidden
     rest = 11 + 2 * width  # bias of the head, weight and bias of the norm
     for measure, more in (
         ("params", 11 * width + rest),

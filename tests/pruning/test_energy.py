@@ -14,13 +14,13 @@ from onnx import TensorProto
 
 from edgeprune.errors import PlanError
 from edgeprune.models import open_checkpoint
-from edgeprune.structure.targets import Target
-from edgeprune.structure.wish import Wish
-from edgeprune_export.graph import Graph
-from edgeprune_export.progress import silent
-from edgeprune_export.pruning import blocks, energy
-from edgeprune_export.pruning.blocks import Stack, price_from
-from edgeprune_export.pruning.prices import Terms, price_of
+from edgeprune.structure.targets import PruneTarget
+from edgeprune.structure.wish import StructureRequest
+from edgeprune_export.bundle.progress import silent
+from edgeprune_export.onnx.graph import Graph
+from edgeprune_export.pruning.prices import energy, timed_blocks
+from edgeprune_export.pruning.prices.terms import Terms, price_of
+from edgeprune_export.pruning.prices.timed_blocks import Stack, price_from
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_runtime.meters import EnergyMeter, EnergyReading
 from tests.checkpoints import tiny_checkpoint
@@ -139,7 +139,7 @@ def test_the_tower_of_a_machine_that_pays_by_the_weight_costs_as_its_weights_cou
 ) -> None:
     pays_by_the_weight(board, monkeypatch)
     model = open_checkpoint(tiny_checkpoint()).spec
-    terms = Terms("fp32", blocks.Request(40, 4, 16, 64))
+    terms = Terms("fp32", timed_blocks.PricedRequest(40, 4, 16, 64))
     found, counted = (price_of(measure, model.vision, terms, silent) for measure in ("energy", "params"))
     assert found.block == pytest.approx(1e-6 * counted.block)
     assert found.group == pytest.approx(1e-6 * counted.group)
@@ -151,12 +151,12 @@ def test_an_energy_target_is_met_in_predicted_joules(
     tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch, allocation: str
 ) -> None:
     pays_by_the_weight(board, monkeypatch)
-    wish = Wish(Target("energy", 0.8), importance="magnitude", allocation=allocation, align=8)
+    wish = StructureRequest(PruneTarget("energy", 0.8), importance="magnitude", allocation=allocation, align=8)
     options = PruneOptions({"tower": wish}, images=pictures(), pictures=1, compensate=False)
     part = prune(tiny_checkpoint(), tmp_path / "out", options).parts["tower"]
     assert part.target == "energy=0.8" and part.before and part.after
     spec = open_checkpoint(tiny_checkpoint()).spec.vision
-    terms = Terms("fp32", blocks.Request(40, 4, 16, 64))
+    terms = Terms("fp32", timed_blocks.PricedRequest(40, 4, 16, 64))
     price = price_of("params", spec, terms, silent)
     step = 1e-6 * max(price.group, 8 * price.channel)
     assert (
@@ -171,7 +171,7 @@ def pays_by_the_weight(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
         stored = [one.dims for one in graph.model().graph.initializer if one.data_location == TensorProto.EXTERNAL]
         return board.graph(1e-6 * sum(math.prod(dims) for dims in stored))
 
-    monkeypatch.setattr(blocks, "_session", session)
+    monkeypatch.setattr(timed_blocks, "_session", session)
     monkeypatch.setattr(energy, "_WINDOW_S", 0.0)
 
 

@@ -14,18 +14,18 @@ from edgeprune.plan import TokenPlan, budget_from_text
 from edgeprune.structure import cost
 from edgeprune.structure.plan import widths
 from edgeprune.structure.targets import target_from_text
-from edgeprune.structure.wish import Wish
-from edgeprune_export.export import export
-from edgeprune_export.export_classifier import export_classifier
+from edgeprune.structure.wish import StructureRequest
+from edgeprune_export.bundle.options import ExportOptions
+from edgeprune_export.commands.export import export
+from edgeprune_export.commands.export_classifier import export_classifier
 from edgeprune_export.onnx_pruning.count import count
-from edgeprune_export.options import ExportOptions
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from tests.checkpoints import tiny_checkpoint
 from tests.classifiers import huggingface_folder, made_model
 
 
-def wish(target: str) -> Wish:
-    return Wish(target_from_text(target), importance="random", align=8)
+def wish(target: str) -> StructureRequest:
+    return StructureRequest(target_from_text(target), importance="random", align=8)
 
 
 @pytest.mark.parametrize("variant", [{}, {"tower": "dinov2", "swiglu": True, "decoder": "mistral", "tied": True}])

@@ -15,9 +15,9 @@ from transformers.activations import ACT2FN
 from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES
 from edgeprune.structure.sites import Site, sites
 from edgeprune.structure.statistics import Statistics
-from edgeprune_export.progress import silent
-from edgeprune_export.pruning.hear import hear, removal_losses
-from edgeprune_export.pruning.llava import LlavaSubject
+from edgeprune_export.bundle.progress import silent
+from edgeprune_export.pruning.calibration_stats import collect_statistics, removal_losses
+from edgeprune_export.pruning.llava import PrunableVlm
 from tests.pruning.made import SOME, Layers, Place, array, blocks_of, layers_of, subject_of, without
 from tests.references import structure_importance as reference
 from tests.references import structure_readings as readings
@@ -43,7 +43,7 @@ class Record:
 class Recorded:
     """One subject, heard by the product and recorded by hooks of this file."""
 
-    subject: LlavaSubject
+    subject: PrunableVlm
     statistics: Statistics
     layers: dict[Place, Layers]
     at: dict[Place, Record]
@@ -59,7 +59,7 @@ def recorded(number: int) -> Recorded:
     found.at.update({place: Record() for place in found.layers})
     for sample in range(subject.samples):
         _one(found, sample)
-    found.statistics = hear(subject_of(SOME[number]), NEEDS, silent)  # type: ignore[arg-type]
+    found.statistics = collect_statistics(subject_of(SOME[number]), NEEDS, silent)  # type: ignore[arg-type]
     return found
 
 
@@ -251,7 +251,7 @@ def test_every_importance_says_what_it_has_to_hear() -> None:
     found = recorded(1)
     for name in IMPORTANCES:
         importance = IMPORTANCES[name]
-        heard = hear(subject_of(SOME[1]), importance.needs, silent)
+        heard = collect_statistics(subject_of(SOME[1]), importance.needs, silent)
         for site in sites(found.subject.module, found.subject.specs):
             if site.part in importance.parts:
                 alone, among = (importance.score(site, s.of(site), 3) for s in (heard, found.statistics))

@@ -11,7 +11,7 @@ from torch import nn
 
 from edgeprune.structure.importance import IMPORTANCES
 from edgeprune.structure.sites import Site
-from edgeprune.structure.statistics import Heard, Listener, core_sets
+from edgeprune.structure.statistics import SiteStatistics, StatisticsCollector, core_sets
 from tests.pruning.made import array
 from tests.references import structure_importance as reference
 from tests.references import structure_readings as readings
@@ -30,7 +30,7 @@ class Case:
     gate: np.ndarray
     rows: list[np.ndarray]
     visual: list[set[int]]
-    heard: Heard
+    heard: SiteStatistics
 
     @property
     def columns(self) -> list[list[int]]:
@@ -66,7 +66,7 @@ def case(seed: int, kind: str) -> Case:
     site = Site("language", 0, "heads" if kind == "heads" else "mlp", units, inner, linear(random, lanes, hidden, bias))
     everything = ("inputs", "moments", "gradients", "core")
     act = torch.nn.functional.silu
-    listener = Listener((site,), {"language": width}, everything, {"language": act})  # type: ignore[arg-type]
+    listener = StatisticsCollector((site,), {"language": width}, everything, {"language": act})  # type: ignore[arg-type]
     x, grads, gates, rows, visual = [], [], [], [], []
     for _ in range(samples):
         tokens = int(random.integers(2, 6))
@@ -138,7 +138,7 @@ def test_layers_of_zeros_that_hear_zeros_have_finite_scores(name: str) -> None:
         if layer.bias is not None:
             layer.bias.data.zero_()
     size = c.site.units
-    heard = Heard(5, *(torch.zeros(size, dtype=torch.float64) for _ in range(3)))
+    heard = SiteStatistics(5, *(torch.zeros(size, dtype=torch.float64) for _ in range(3)))
     heard.moment, heard.core = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     heard.taylor = [torch.zeros(size, dtype=torch.float64)]
     scores = IMPORTANCES[name].score(c.site, heard, 0)

@@ -10,10 +10,10 @@ import pytest
 from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import Width
 from edgeprune.structure.targets import target_from_text
-from edgeprune.structure.wish import Wish
-from edgeprune_export.progress import silent
-from edgeprune_export.pruning.blocks import Request, price_from, price_of_language, price_of_tower
-from edgeprune_export.pruning.latency import seconds
+from edgeprune.structure.wish import StructureRequest
+from edgeprune_export.bundle.progress import silent
+from edgeprune_export.pruning.prices.latency import seconds
+from edgeprune_export.pruning.prices.timed_blocks import PricedRequest, price_from, price_of_language, price_of_tower
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from tests.checkpoints import tiny_checkpoint
 
@@ -35,7 +35,7 @@ def test_a_unit_that_seems_to_cost_less_than_nothing_costs_next_to_nothing() -> 
 def test_blocks_of_a_real_shape_are_timed_and_cost_something(precision: str) -> None:
     model = open_checkpoint(tiny_checkpoint()).spec
     tower = price_of_tower(model.vision, precision, seconds, silent)  # type: ignore[arg-type]
-    language = price_of_language(model.language, precision, Request(40, 4, 16, 64), seconds, silent)  # type: ignore[arg-type]
+    language = price_of_language(model.language, precision, PricedRequest(40, 4, 16, 64), seconds, silent)  # type: ignore[arg-type]
     for price, width in (
         (tower, Width(model.vision.heads, model.vision.mlp)),
         (language, Width(model.language.kv_heads, model.language.mlp)),
@@ -44,6 +44,6 @@ def test_blocks_of_a_real_shape_are_timed_and_cost_something(precision: str) -> 
 
 
 def test_a_latency_target_is_met_in_predicted_seconds(tmp_path: Path) -> None:
-    wish = Wish(target_from_text("latency=0.9"), importance="magnitude", align=8)
+    wish = StructureRequest(target_from_text("latency=0.9"), importance="magnitude", align=8)
     part = prune(tiny_checkpoint(), tmp_path / "out", PruneOptions({"language": wish})).parts["language"]
     assert part.target == "latency=0.9" and part.before and part.after and 0 < part.after < part.before

@@ -12,8 +12,8 @@ import pytest
 
 from edgeprune.errors import EdgepruneError, PlanError
 from edgeprune.models import open_checkpoint
-from edgeprune.structure.targets import Target
-from edgeprune.structure.wish import Wish
+from edgeprune.structure.targets import PruneTarget
+from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
 from edgeprune_runtime.errors import CheckpointError, ExportError
@@ -21,7 +21,7 @@ from tests.checkpoints import edit_json, own_copy, tiny_checkpoint
 from tests.pruning.made import pictures, write_pictures, write_questions
 
 SOURCE: dict[str, Any] = {"tower": "clip", "decoder": "llama"}
-WISH = Wish(Target("params", 0.7), "magnitude", align=8)
+WISH = StructureRequest(PruneTarget("params", 0.7), "magnitude", align=8)
 
 
 def tree(folder: Path) -> list[str]:
@@ -52,14 +52,14 @@ def test_nothing_asked_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0.05, 1e-6])
 @pytest.mark.parametrize("measure", ["params", "macs"])
 def test_a_target_out_of_reach_is_refused_with_what_can_be_reached(tmp_path: Path, measure: Any, share: float) -> None:
-    sentence = refused(tmp_path, tower(target=Target(measure, share)), f"cannot reach {measure}=")
+    sentence = refused(tmp_path, tower(target=PruneTarget(measure, share)), f"cannot reach {measure}=")
     least = float(sentence.split("it is at ")[1].split(";")[0])
     assert share < least < 0.7
-    prune(tiny_checkpoint(**SOURCE), tmp_path / "out", tower(target=Target(measure, least + 0.001)))
+    prune(tiny_checkpoint(**SOURCE), tmp_path / "out", tower(target=PruneTarget(measure, least + 0.001)))
 
 
 def test_a_size_out_of_reach_is_refused_in_mebibytes(tmp_path: Path) -> None:
-    refused(tmp_path, tower(target=Target("memory", 1024.0)), r"cannot reach memory=.*MiB: .* it is at 0\.\d MiB")
+    refused(tmp_path, tower(target=PruneTarget("memory", 1024.0)), r"cannot reach memory=.*MiB: .* it is at 0\.\d MiB")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_size_out_of_reach_is_refused_in_mebibytes(tmp_path: Path) -> None:
         ({"images": True, "pictures": 0, "importance": "taylor"}, "pictures"),
         ({"images": True, "pictures": -1, "importance": "taylor"}, "pictures"),
         ({"importance": "obs", "pictures": 0}, "pictures"),
-        ({"precision": "int4", "target": Target("memory", 1e5)}, "precision"),
+        ({"precision": "int4", "target": PruneTarget("memory", 1e5)}, "precision"),
     ],
 )
 def test_wishes_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, Any], about: str) -> None:

@@ -15,13 +15,13 @@ from safetensors import safe_open
 
 from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import Width
-from edgeprune.structure.plan import Part, widths
-from edgeprune.structure.targets import Target
-from edgeprune.structure.wish import Wish
-from edgeprune_export.export import export
-from edgeprune_export.pruning.llava import LlavaSubject, specs_of
+from edgeprune.structure.plan import ModelPart, widths
+from edgeprune.structure.targets import PruneTarget
+from edgeprune.structure.wish import StructureRequest
+from edgeprune_export.commands.export import export
+from edgeprune_export.pruning.llava import PrunableVlm, specs_of
 from edgeprune_export.pruning.prune import PruneOptions, prune
-from edgeprune_export.pruning.samples import Sample
+from edgeprune_export.pruning.samples import CalibrationSample
 from edgeprune_runtime import Model
 from tests.checkpoints import edit_json, own_copy, tiny_checkpoint, variant_name
 from tests.exports import options
@@ -36,14 +36,23 @@ PRUNED: tuple[dict[str, Any], ...] = (
 )
 MODELS = pytest.mark.parametrize("number", range(len(PRUNED)), ids=[variant_name(variant) for variant in PRUNED])
 #: What is asked of each: blocks leave one tower and one language model; another loses channels alone.
-WISHES: tuple[dict[Part, Wish], ...] = (
-    {"tower": Wish(Target("params", 0.7), align=8), "language": Wish(Target("params", 0.8), "taylor", align=8)},
-    {"tower": Wish(Target("params", 0.5), "magnitude", "uniform", align=4, blocks=1, block_importance="removal")},
+WISHES: tuple[dict[ModelPart, StructureRequest], ...] = (
     {
-        "language": Wish(Target("params", 0.7), "yopo", "module", align=16, blocks=1, block_importance="visual"),
-        "tower": Wish(Target("macs", 0.75), "activation", "slope", align=1),
+        "tower": StructureRequest(PruneTarget("params", 0.7), align=8),
+        "language": StructureRequest(PruneTarget("params", 0.8), "taylor", align=8),
     },
-    {"tower": Wish(Target("memory", 150_000.0), "dimap", normalise="module", align=8)},
+    {
+        "tower": StructureRequest(
+            PruneTarget("params", 0.5), "magnitude", "uniform", align=4, blocks=1, block_importance="removal"
+        )
+    },
+    {
+        "language": StructureRequest(
+            PruneTarget("params", 0.7), "yopo", "module", align=16, blocks=1, block_importance="visual"
+        ),
+        "tower": StructureRequest(PruneTarget("macs", 0.75), "activation", "slope", align=1),
+    },
+    {"tower": StructureRequest(PruneTarget("memory", 150_000.0), "dimap", normalise="module", align=8)},
 )
 
 
@@ -161,7 +170,7 @@ def test_its_plan_makes_the_same_checkpoint_again(number: int, tmp_path: Path) -
 @MODELS
 def test_it_can_be_pruned_again(number: int, tmp_path: Path) -> None:
     out = tmp_path / "again"
-    parts = {part: Wish(Target("params", 0.9), "magnitude", align=4) for part in ("tower", "language")}
+    parts = {part: StructureRequest(PruneTarget("params", 0.9), "magnitude", align=4) for part in ("tower", "language")}
     prune(pruned(number), out, PruneOptions(parts, compensate=False))  # type: ignore[arg-type]
     first, second = numbers_stored(pruned(number)), numbers_stored(out)
     for part in parts:
@@ -180,12 +189,14 @@ def test_the_feature_layer_stays_the_last_block_that_is_read(layer: int, tmp_pat
     before = open_checkpoint(folder).spec
     count = before.feature_layer + 1
     gone = 1 if count > 1 else 0
-    wish = Wish(Target("params", 0.9), "magnitude", align=4, blocks=gone, block_importance="similarity")
+    wish = StructureRequest(
+        PruneTarget("params", 0.9), "magnitude", align=4, blocks=gone, block_importance="similarity"
+    )
     prune(folder, tmp_path / "out", PruneOptions({"tower": wish}, images=pictures(), pictures=1))
     after = open_checkpoint(tmp_path / "out").spec
     assert after.feature_layer == count - 1 - gone and after.vision.layers == 4 - gone
     whole, small = (
-        LlavaSubject(open_checkpoint(path), [Sample(sorted(pictures().iterdir())[0])])
+        PrunableVlm(open_checkpoint(path), [CalibrationSample(sorted(pictures().iterdir())[0])])
         for path in (folder, tmp_path / "out")
     )
     assert {place[1] for place in layers_of(small) if place[0] == "tower"} == set(range(count - gone))
@@ -200,7 +211,9 @@ def test_a_head_that_differs_from_the_embedding_stays_itself_though_the_configur
         folder / "config.json",
         lambda c: (c.update(tie_word_embeddings=True), c["text_config"].update(tie_word_embeddings=True)),
     )
-    wishes: dict[Part, Wish] = {"language": Wish(Target("params", 0.9), "magnitude", align=8)}
+    wishes: dict[ModelPart, StructureRequest] = {
+        "language": StructureRequest(PruneTarget("params", 0.9), "magnitude", align=8)
+    }
     prune(folder, tmp_path / "out", PruneOptions(wishes))
     before, after = (open_checkpoint(path).weights for path in (folder, tmp_path / "out"))
     for name in ("head.weight", "embed.weight"):
@@ -209,7 +222,9 @@ def test_a_head_that_differs_from_the_embedding_stays_itself_though_the_configur
 
 def test_questions_with_answers_calibrate_too(tmp_path: Path) -> None:
     file = write_questions(tmp_path / "data" / "questions.jsonl")
-    wishes: dict[Part, Wish] = {"language": Wish(Target("params", 0.8), "taylor", align=8)}
+    wishes: dict[ModelPart, StructureRequest] = {
+        "language": StructureRequest(PruneTarget("params", 0.8), "taylor", align=8)
+    }
     source = tiny_checkpoint(**PRUNED[0])
     story = prune(source, tmp_path / "out", PruneOptions(wishes, images=file, pictures=64))
     assert story.samples == 3 and not story.noise
@@ -221,19 +236,27 @@ def test_questions_with_answers_calibrate_too(tmp_path: Path) -> None:
 def test_without_pictures_noise_calibrates_and_weights_alone_need_none(tmp_path: Path) -> None:
     source = tiny_checkpoint(**PRUNED[0])
     noise = prune(
-        source, tmp_path / "obs", PruneOptions({"tower": Wish(Target("params", 0.7), "obs", align=8)}, pictures=2)
+        source,
+        tmp_path / "obs",
+        PruneOptions({"tower": StructureRequest(PruneTarget("params", 0.7), "obs", align=8)}, pictures=2),
     )
     assert noise.noise and noise.compensated and noise.samples == 2
-    wishes: dict[Part, Wish] = {"tower": Wish(Target("params", 0.7), "magnitude", align=8)}
+    wishes: dict[ModelPart, StructureRequest] = {
+        "tower": StructureRequest(PruneTarget("params", 0.7), "magnitude", align=8)
+    }
     assert not prune(source, tmp_path / "magnitude", PruneOptions(wishes)).compensated
 
 
 def test_force_replaces_a_pruned_checkpoint(tmp_path: Path) -> None:
     source, out = tiny_checkpoint(**PRUNED[0]), tmp_path / "out"
-    wish = Wish(Target("params", 0.9), "magnitude", align=8)
+    wish = StructureRequest(PruneTarget("params", 0.9), "magnitude", align=8)
     prune(source, out, PruneOptions({"tower": wish}))
     (out / "stale").write_text("of the older one", encoding="utf-8")
     before = (out / "model.safetensors").read_bytes()
-    prune(source, out, PruneOptions({"tower": Wish(Target("params", 0.6), "magnitude", align=8)}, force=True))
+    prune(
+        source,
+        out,
+        PruneOptions({"tower": StructureRequest(PruneTarget("params", 0.6), "magnitude", align=8)}, force=True),
+    )
     assert (out / "model.safetensors").read_bytes() != before and not (out / "stale").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

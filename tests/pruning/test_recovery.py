@@ -17,14 +17,14 @@ from torch.nn.functional import log_softmax
 from edgeprune.errors import PlanError
 from edgeprune.structure.plan import BlockPlan, StructurePlan
 from edgeprune.structure.shrink import shrink
-from edgeprune.structure.targets import Target
-from edgeprune.structure.wish import Wish
-from edgeprune_export.progress import silent
+from edgeprune.structure.targets import PruneTarget
+from edgeprune.structure.wish import StructureRequest
+from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning import recover as module
-from edgeprune_export.pruning.llava import LlavaSubject
+from edgeprune_export.pruning.llava import PrunableVlm
+from edgeprune_export.pruning.prunable import batches
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery, distance, recover
-from edgeprune_export.pruning.subject import batches
 from edgeprune_runtime.errors import ExportError
 from tests.checkpoints import tiny_checkpoint
 from tests.pruning.made import SOME, blocks_of, pictures, random_plan, subject_of
@@ -52,7 +52,7 @@ def how(lora: int | None, **changes: float) -> Recovery:
     return Recovery(**({**{f: getattr(HOW, f) for f in ("steps", "batch", "rate", "seed")}, "lora": lora} | changes))  # type: ignore[arg-type]
 
 
-def small(subject: LlavaSubject, seed: int = 0) -> tuple[nn.Module, StructurePlan]:
+def small(subject: PrunableVlm, seed: int = 0) -> tuple[nn.Module, StructurePlan]:
     """Half of what the tower and the language model have; of two seeds other units of the same number."""
     plan = {}
     for part, blocks in random_plan(subject, 0, drop=False).blocks.items():
@@ -62,7 +62,7 @@ def small(subject: LlavaSubject, seed: int = 0) -> tuple[nn.Module, StructurePla
 
 
 @torch.no_grad()
-def apart(subject: LlavaSubject, student: nn.Module) -> float:
+def apart(subject: PrunableVlm, student: nn.Module) -> float:
     """Mean over the samples of the loss that recovery lowers."""
     found = [
         distance(subject.features(student, batch), subject.features(subject.module, batch), HOW)
@@ -205,7 +205,7 @@ def test_a_recovered_checkpoint_says_so_and_a_break_keeps_the_state_alone(
     monkeypatch.setattr(module, "_SAVE_EVERY", 2)
     source, out = tiny_checkpoint(**SOME[0]), tmp_path / "out"
     settings = how(lora, steps=4)
-    wishes = {"tower": Wish(Target("params", 0.7), "magnitude", align=8)}
+    wishes = {"tower": StructureRequest(PruneTarget("params", 0.7), "magnitude", align=8)}
     options = PruneOptions(wishes, images=pictures(), pictures=2, recovery=settings)  # type: ignore[arg-type]
 
     def breaking(title: str, total: int) -> object:

@@ -14,12 +14,12 @@ from edgeprune.structure import cost
 from edgeprune.structure.importance import IMPORTANCES
 from edgeprune.structure.plan import BlockPlan, StructurePlan, check_plan
 from edgeprune.structure.shrink import shrink
-from edgeprune.structure.targets import Target
-from edgeprune.structure.wish import Wish
-from edgeprune_export.progress import silent
+from edgeprune.structure.targets import PruneTarget
+from edgeprune.structure.wish import StructureRequest
+from edgeprune_export.bundle.progress import silent
+from edgeprune_export.pruning.calibration_stats import collect_statistics
 from edgeprune_export.pruning.choose import choose
-from edgeprune_export.pruning.hear import hear
-from edgeprune_export.pruning.llava import LlavaSubject
+from edgeprune_export.pruning.llava import PrunableVlm
 from tests.checkpoints import VARIANTS, variant_name
 from tests.pruning.made import array, blocks_of, layers_of, precise_subject, random_plan, subject_of, whole, without
 
@@ -27,19 +27,19 @@ PLANS = 4  # random ones per model
 
 
 @functools.lru_cache(1)
-def precise(number: int) -> LlavaSubject:
+def precise(number: int) -> PrunableVlm:
     """One at a time: the tests come model by model."""
     return precise_subject(VARIANTS[number])
 
 
 @torch.no_grad()
-def logits(subject: LlavaSubject, module: nn.Module) -> torch.Tensor:
+def logits(subject: PrunableVlm, module: nn.Module) -> torch.Tensor:
     batch = subject.batch([0])
     answer: torch.Tensor = module(**batch.inputs, use_cache=False).logits
     return answer
 
 
-def masked(subject: LlavaSubject, plan: StructurePlan) -> torch.Tensor:
+def masked(subject: PrunableVlm, plan: StructurePlan) -> torch.Tensor:
     """The whole model with zeros for the columns of what left, and blocks stepped over; put back as it was."""
     before = {name: value.clone() for name, value in subject.module.state_dict().items()}
     hooks = []
@@ -63,7 +63,7 @@ def differ(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max() / other.abs().max())
 
 
-def same(subject: LlavaSubject, plan: StructurePlan) -> nn.Module:
+def same(subject: PrunableVlm, plan: StructurePlan) -> nn.Module:
     smaller = shrink(subject.module, subject.specs, plan)
     assert differ(logits(subject, smaller), masked(subject, plan)) <= 1e-6
     return smaller
@@ -102,10 +102,10 @@ def test_in_float32_it_does_so_too(number: int) -> None:
 @pytest.mark.parametrize("number", [1, 7])
 def test_what_an_importance_chooses_is_removed_as_if_masked(number: int, importance: str) -> None:
     subject = precise(number)
-    wish = Wish(Target("params", 0.6), importance, "uniform", align=8)
+    wish = StructureRequest(PruneTarget("params", 0.6), importance, "uniform", align=8)
     wishes = {part: wish for part in subject.specs if part in IMPORTANCES[importance].parts}
     prices = {part: cost.parameters(subject.specs[part][0]) for part in wishes}
-    heard = hear(subject, IMPORTANCES[importance].needs, silent)
+    heard = collect_statistics(subject, IMPORTANCES[importance].needs, silent)
     chosen = choose(subject.module, subject.specs, wishes, prices, heard, {}).plan
     everything = {part: whole(spec, count) for part, (spec, count) in subject.specs.items()}
     assert all(chosen.blocks[part] != everything[part] for part in wishes)

@@ -6,7 +6,7 @@ import pytest
 
 from edgeprune.errors import PlanError
 from edgeprune.structure.plan import PARTS
-from edgeprune.structure.targets import Target, target_from_text, targets_from_texts
+from edgeprune.structure.targets import PruneTarget, target_from_text, targets_from_texts
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from edgeprune.structure.targets import Target, target_from_text, targets_from_t
     ],
 )
 def test_a_target_is_a_share_or_a_size(text: str, measure: str, value: float) -> None:
-    assert target_from_text(text) == Target(measure, value)  # type: ignore[arg-type]
+    assert target_from_text(text) == PruneTarget(measure, value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_size_that_is_none_is_refused_with_examples(value: str) -> None:
 
 
 def test_a_target_without_a_part_is_for_every_part() -> None:
-    share = Target("params", 0.7)
+    share = PruneTarget("params", 0.7)
     assert targets_from_texts(["params=0.7"], PARTS) == {"tower": share, "language": share}
     assert targets_from_texts(["params=0.7"], ("tower",)) == {"tower": share}
     assert targets_from_texts([], PARTS) == {}
@@ -64,8 +64,8 @@ def test_a_target_without_a_part_is_for_every_part() -> None:
 
 def test_every_part_may_have_its_own() -> None:
     found = targets_from_texts(["tower.macs=0.5", "language.memory=1.5MiB"], PARTS)
-    assert found == {"tower": Target("macs", 0.5), "language": Target("memory", 1.5 * 2**20)}
-    assert targets_from_texts(["language.params=.5"], PARTS) == {"language": Target("params", 0.5)}
+    assert found == {"tower": PruneTarget("macs", 0.5), "language": PruneTarget("memory", 1.5 * 2**20)}
+    assert targets_from_texts(["language.params=.5"], PARTS) == {"language": PruneTarget("params", 0.5)}
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from edgeprune.models.layout import needed_tensors
 from edgeprune.models.spec import DecoderSpec, ProjectorSpec, RopeSpec, TowerSpec
+from edgeprune.models.weights.shapes import needed_tensors
 
 from .structure_cost import Block, Language, Tower, latency
 

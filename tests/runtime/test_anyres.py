@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeprune_runtime.anyres import best_grid, normalise_into, placement_from_size, tile_crops, tiles_from_image
 from edgeprune_runtime.errors import ImageError
+from edgeprune_runtime.pictures.tiling.anyres import (
+    best_grid,
+    normalise_into,
+    placement_from_size,
+    tile_crops,
+    tiles_from_image,
+)
 from edgeprune_runtime.spec import Preprocess
 
 clip_processing = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeprune_runtime.draw import draw_kept
 from edgeprune_runtime.errors import RequestError
-from edgeprune_runtime.layout import layout_from_size
+from edgeprune_runtime.pictures.draw import draw_kept
+from edgeprune_runtime.pictures.packed import layout_from_size
 from edgeprune_runtime.spec import Preprocess
 
 COLOUR = (200, 60, 40)

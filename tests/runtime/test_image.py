@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from edgeprune_runtime.errors import ImageError
-from edgeprune_runtime.image import load_image
+from edgeprune_runtime.pictures.load import load_image
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeprune_runtime.anyres import placement_from_size
 from edgeprune_runtime.errors import ImageError, RequestError
-from edgeprune_runtime.layout import Layout, layout_from_size
+from edgeprune_runtime.pictures.packed import Layout, layout_from_size
+from edgeprune_runtime.pictures.tiling.anyres import placement_from_size
 from edgeprune_runtime.spec import Preprocess
 
 torch = pytest.importorskip("torch")

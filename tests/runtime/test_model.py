@@ -15,7 +15,7 @@ from PIL import Image
 
 from edgeprune_runtime import Model, Sampling, View
 from edgeprune_runtime.errors import BudgetError, ImageError, PromptError, RequestError
-from edgeprune_runtime.layout import layout_from_size
+from edgeprune_runtime.pictures.packed import layout_from_size
 from edgeprune_runtime.vision import Vision
 
 QUESTION = "what is the number?"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edgeprune_runtime.errors import BundleError, PromptError
-from edgeprune_runtime.layout import Layout, layout_from_size
-from edgeprune_runtime.prompt import Prompter, pack
+from edgeprune_runtime.pictures.packed import Layout, layout_from_size
+from edgeprune_runtime.prompting.prompt import Prompter, pack
 from edgeprune_runtime.spec import Preprocess
 
 IMAGE = 4

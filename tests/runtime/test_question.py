@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from edgeprune_runtime import Model, RequestError
-from edgeprune_runtime.entropy import patch_entropy
+from edgeprune_runtime.pictures.entropy import patch_entropy
+from edgeprune_runtime.prompting.content_words import content_words
 from edgeprune_runtime.spec import Preprocess
 from edgeprune_runtime.vision import Encoded, _Tower
-from edgeprune_runtime.words import content_words
 from tests.exports import every_method
 
 ONE, OTHER = "what is the number ?", "how many blue circle ?"

@@ -7,7 +7,7 @@ import pytest
 
 from edgeprune_runtime import Sampling
 from edgeprune_runtime.errors import RequestError
-from edgeprune_runtime.sampling import Sampler
+from edgeprune_runtime.prompting.sampling import Sampler
 
 LOGITS = np.random.default_rng(0).normal(size=50).astype(np.float32)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,28 @@ def test_the_packages_leave_nothing_for_later() -> None:
     words = ("TO" + "DO", "FIX" + "ME", "XX" + "X")
     guilty = [name for name in SOURCES if any(word in (ROOT / name).read_text(encoding="utf-8") for word in words)]
     assert not guilty
+
+
+def test_no_folder_holds_more_than_fifteen_modules() -> None:
+    folders = Counter(name.rpartition("/")[0] for name in SOURCES if not name.endswith("__init__.py"))
+    assert {folder: count for folder, count in folders.items() if count > 15} == {}
+
+
+def test_a_public_class_name_means_one_thing_in_all_packages() -> None:
+    homes: dict[str, set[str]] = {}
+    for name in SOURCES:
+        for node in ast.parse((ROOT / name).read_text(encoding="utf-8")).body:
+            for public in _public_types(node):
+                homes.setdefault(public, set()).add(name)
+    assert {public: sorted(files) for public, files in homes.items() if len(files) > 1} == {}
+
+
+def _public_types(node: ast.stmt) -> list[str]:
+    """Names of classes and of type aliases (capitalised, not constants) that a statement defines."""
+    if isinstance(node, ast.ClassDef):
+        names = [node.name]
+    elif isinstance(node, ast.Assign):
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+    else:
+        names = []
+    return [name for name in names if name[0].isupper() and not name.isupper() and len(name) > 1]

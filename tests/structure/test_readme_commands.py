@@ -73,7 +73,7 @@ def test_the_method_of_the_readme_is_the_example_file() -> None:
 
 def test_the_table_of_methods_is_what_the_command_prints() -> None:
     from edgeprune.tokens.methods import METHODS
-    from edgeprune.tokens.methods.describe import markdown_table
+    from edgeprune.tokens.registry.describe import markdown_table
 
     assert markdown_table([METHODS[name] for name in METHODS]) in README, "paste `edgeprune methods --markdown`"
 

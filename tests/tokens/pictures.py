@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgeprune.tokens.seen import Seen
-from edgeprune_runtime.layout import Layout, layout_from_size
+from edgeprune.tokens.seen import TowerOutputs
+from edgeprune_runtime.pictures.packed import Layout, layout_from_size
 from edgeprune_runtime.spec import Preprocess
 from tests.references.picture import Picture
 
@@ -40,7 +40,7 @@ def preprocess_of(patches: int) -> Preprocess:
 class Case:
     """One picture after the tower, and a budget."""
 
-    seen: Seen
+    seen: TowerOutputs
     keep: int
 
     @property
@@ -154,7 +154,7 @@ def full_case(
     }
     spoil(readings, garbage)
     keep = random_keep(rng, tiles * tokens, int((slot >= 0).sum()))
-    return Case(Seen(**{name: _tensors(value) for name, value in readings.items()}), keep)
+    return Case(TowerOutputs(**{name: _tensors(value) for name, value in readings.items()}), keep)
 
 
 def _one_tile(rng: np.random.Generator, patches: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -215,7 +215,7 @@ def _tensors(value: Any) -> Any:
 def _case(rng: np.random.Generator, layout: Layout, attention: dict[int, np.ndarray], width: int) -> Case:
     tiles, tokens = layout.slot.shape
     features = rng.normal(size=(tiles, tokens, width)).astype(np.float32)
-    seen = Seen(
+    seen = TowerOutputs(
         torch.from_numpy(features),
         torch.from_numpy(np.array(layout.slot)),
         torch.from_numpy(np.array(layout.region)),

@@ -13,7 +13,7 @@ from edgeprune.errors import PlanError
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, greedy, places, select, similar, weigh
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune.tokens.seen import Reduction, Seen
+from edgeprune.tokens.seen import Reduction, TowerOutputs
 from tests.tokens.pictures import FEATURE, GARBAGE, LAST, Case, full_case
 
 #: Methods that work on readings of the whole tower; those inside it have tests of their own.
@@ -31,7 +31,7 @@ def plan_of(name: str) -> TokenPlan:
     return TokenPlan(name, feature_layer=FEATURE, last_layer=LAST, settings=settings)
 
 
-def reduced(name: str, seen: Seen, keep: int) -> Reduction:
+def reduced(name: str, seen: TowerOutputs, keep: int) -> Reduction:
     return METHODS[name].reduce(seen, keep, plan_of(name))
 
 
@@ -40,7 +40,7 @@ def cases(seed: int, count: int, **how: Any) -> list[Case]:
     return [full_case(rng, 3 if i % 4 else 4, exact=i % 3 == 0, **how) for i in range(count)]
 
 
-def kept_slots(seen: Seen, reduction: Reduction) -> list[int]:
+def kept_slots(seen: TowerOutputs, reduction: Reduction) -> list[int]:
     kept = reduction.index[reduction.index >= 0]
     return seen.slot.flatten()[kept].tolist()
 
@@ -114,7 +114,7 @@ def test_the_order_of_tokens_in_a_tile_does_not_matter(name: str) -> None:
     assert compared >= 30
 
 
-def has_equals(name: str, seen: Seen) -> bool:
+def has_equals(name: str, seen: TowerOutputs) -> bool:
     """Whether the first choice is between equals, so that the lower index decides."""
     real = (seen.slot >= 0).flatten()
     if name == "cdpruner":
@@ -126,7 +126,7 @@ def has_equals(name: str, seen: Seen) -> bool:
     return len(rows) > 1 and bool(nearest[1] - nearest[0] < 1e-6)
 
 
-def permuted(seen: Seen, rng: np.random.Generator) -> Seen:
+def permuted(seen: TowerOutputs, rng: np.random.Generator) -> TowerOutputs:
     """The tokens of all tiles in another order, slots with them."""
     order = torch.from_numpy(rng.permutation(seen.slot.shape[1]))
 
@@ -242,7 +242,7 @@ def test_order_among_is_the_order_of_cosines_and_exact_in_any_order_of_sums() ->
 # -------------------------------------------------------------------------------------------------------- calibration
 
 
-def measured(name: str, seen: Seen, **settings: float) -> dict[str, float]:
+def measured(name: str, seen: TowerOutputs, **settings: float) -> dict[str, float]:
     calibration = METHODS[name].calibration
     assert calibration is not None
     return calibration.measure(seen, TokenPlan(name, feature_layer=FEATURE, last_layer=LAST, settings=settings))

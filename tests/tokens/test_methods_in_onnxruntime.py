@@ -13,10 +13,10 @@ from edgeprune.models import open_checkpoint
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune.tokens.seen import seen_from
-from edgeprune_export.select import QUESTION_ROWS
+from edgeprune.tokens.seen import outputs_from
+from edgeprune_export.graphs.select import QUESTION_ROWS
 from edgeprune_runtime import Bundle
-from edgeprune_runtime.layout import layout_from_size
+from edgeprune_runtime.pictures.packed import layout_from_size
 from edgeprune_runtime.spec import SelectionSpec
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import GATED, SHIPPED, every_method, exported
@@ -90,7 +90,7 @@ def agree(bundle: Bundle, session: ort.InferenceSession, s: SelectionSpec, named
     asked = {value.name: named[value.name].numpy() for value in session.get_inputs()}
     visual, kept = session.run(["visual", "kept"], asked)
     method, plan = METHODS[s.method], plan_of(bundle)
-    seen = seen_from(
+    seen = outputs_from(
         {name: named[name] for name in ("features", *method.reads(plan).names, "slot", "region", "mosaic")}
     )
     reduction = method.reduce(seen, s.keep, plan)

@@ -12,11 +12,11 @@ from PIL import Image
 from edgeprune.models import open_checkpoint
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens.methods import METHODS
-from edgeprune.tokens.seen import seen_from, union
-from edgeprune_export.eager import EagerReference
-from edgeprune_runtime.anyres import tiles_from_image
-from edgeprune_runtime.entropy import patch_entropy
-from edgeprune_runtime.layout import layout_from_size
+from edgeprune.tokens.seen import outputs_from, union
+from edgeprune_export.gate.eager import EagerReference
+from edgeprune_runtime.pictures.entropy import patch_entropy
+from edgeprune_runtime.pictures.packed import layout_from_size
+from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
 from tests.references.picture import Picture
 from tests.tokens.test_selectors_equal_references import REFERENCES, same
 
@@ -53,7 +53,7 @@ def test_a_method_keeps_what_its_reference_keeps(
     name: str, seen: list[tuple[dict[str, torch.Tensor], TokenPlan, int]]
 ) -> None:
     for named, plan, heads in seen:
-        one = seen_from(named)
+        one = outputs_from(named)
         by_layer = {
             kind: {layer: value.numpy() for layer, value in getattr(one, kind).items()}
             for kind in ("attention", "wide", "maps", "keys")

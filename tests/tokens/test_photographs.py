@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens.methods import METHODS
-from edgeprune_profiles.picture import draw_picture
+from edgeprune_profiles.measure.picture import draw_picture
 from tests.exports import SHIPPED
 from tools.photographs import agreement, classifier, photographs, table, usable
 

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from edgeprune_profiles import units
+from edgeprune_profiles.report import units
 from tools.bench.assets import checkpoint, export, size_of
 from tools.bench.limit import Group, forget, memory_limit
 from tools.bench.page import Section, Target

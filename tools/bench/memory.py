@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeprune_profiles import units
+from edgeprune_profiles.report import units
 from tools.bench import export_memory
 from tools.bench.assets import BUDGETS, bundle, picture, size_of
 from tools.bench.page import Page, Section, Target, at_most

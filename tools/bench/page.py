@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgeprune_profiles import units
-from edgeprune_profiles.stats import MIN_PAIRS, Ratio
+from edgeprune_profiles.record.stats import MIN_PAIRS, Ratio
+from edgeprune_profiles.report import units
 from edgeprune_runtime.meters.environment import environment
 from tools.bench.settings import Settings
 

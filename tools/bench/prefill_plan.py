@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 
 from edgeprune.models.spec import DecoderSpec, RopeSpec
-from edgeprune_profiles import units
-from edgeprune_profiles.stats import paired_ratio
+from edgeprune_profiles.record.stats import paired_ratio
+from edgeprune_profiles.report import units
 from tools.bench.bare import BareGraph, prefill_noise
 from tools.bench.page import BRIEF, Page, Section, brief
 from tools.bench.process import python, run_watched
@@ -108,8 +108,8 @@ def _graphs(settings: Settings, precision: Any, layers: int) -> Path:
     """Weights and one graph per row count in the work folder."""
     import onnx
 
-    from edgeprune_export.decoder import block_graph, rotary_tables, store_decoder
-    from edgeprune_export.weights import WeightsWriter
+    from edgeprune_export.graphs.decoder import block_graph, rotary_tables, store_decoder
+    from edgeprune_export.onnx.weights import WeightsWriter
 
     spec = DecoderSpec(
         kind="qwen2", layers=layers, hidden=896, heads=14, kv_heads=2, head_dim=64, mlp=4864, vocab=1024, eps=1e-6,

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from edgeprune_profiles import units
+from edgeprune_profiles.report import units
 from edgeprune_runtime import Bundle, Model
-from edgeprune_runtime.prompt import Prompter, pack
+from edgeprune_runtime.prompting.prompt import Prompter, pack
 from tools.bench import speed_tables
 from tools.bench.assets import BUDGETS, QUESTION, bundle, checkpoint, picture
 from tools.bench.eager import EagerProcess

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeprune_profiles import units
-from edgeprune_profiles.stats import paired_ratio
+from edgeprune_profiles.record.stats import paired_ratio
+from edgeprune_profiles.report import units
 from edgeprune_runtime import Model
 from tools.bench.assets import QUESTION
 from tools.bench.bare import BareBundle

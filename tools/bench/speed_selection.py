@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from edgeprune_profiles import units
+from edgeprune_profiles.report import units
 from edgeprune_runtime import Bundle
-from edgeprune_runtime.anyres import tiles_from_image
 from edgeprune_runtime.backends import backend
-from edgeprune_runtime.layout import layout_from_size
+from edgeprune_runtime.pictures.packed import layout_from_size
+from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
 from edgeprune_runtime.vision import Vision
 from tools.bench.assets import BUDGETS
 from tools.bench.bare import BareBundle, BareGraph

@@ -8,11 +8,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from edgeprune.structure.plan import Part
+from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import Site
-from edgeprune.structure.statistics import Heard, HeardBlock, Need
+from edgeprune.structure.statistics import BlockStatistics, Need, SiteStatistics
 
-Evidence = Literal["paper", "code read", "reconstruction", "control"]
+ImportanceEvidence = Literal["paper", "code read", "reconstruction", "control"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Importance:
     """Units with a higher score stay.
 
     score  (site, heard, seed) -> [units] float64, finite and at least 0
-    needs  what the score reads of `Heard`; empty: the weights are enough and no picture is needed
+    needs  what the score reads of `SiteStatistics`; empty: the weights are enough and no picture is needed
     noise  True: where no pictures are given, calibration on noise is what its source does
     parts  where it has a meaning of its own; elsewhere it is refused
     """
@@ -28,11 +28,11 @@ class Importance:
     name: str
     what: str
     source: str
-    evidence: Evidence
-    score: Callable[[Site, Heard, int], Tensor]
+    evidence: ImportanceEvidence
+    score: Callable[[Site, SiteStatistics, int], Tensor]
     needs: frozenset[Need] = frozenset()
     noise: bool = False
-    parts: tuple[Part, ...] = ("tower", "language")
+    parts: tuple[ModelPart, ...] = ("tower", "language")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class BlockImportance:
     name: str
     what: str
     source: str
-    evidence: Evidence
-    score: Callable[[HeardBlock], float] | None
+    evidence: ImportanceEvidence
+    score: Callable[[BlockStatistics], float] | None
     needs: frozenset[Need] = frozenset()
-    parts: tuple[Part, ...] = ("tower", "language")
+    parts: tuple[ModelPart, ...] = ("tower", "language")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from edgeprune.structure.importance.base import BlockImportance
-from edgeprune.structure.statistics import HeardBlock
+from edgeprune.structure.statistics import BlockStatistics
 
 
-def similarity(heard: HeardBlock) -> float:
+def similarity(heard: BlockStatistics) -> float:
     """1 - mean over tokens of cos(input, output)."""
     return 1 - heard.cosine / heard.tokens
 
 
-def visual(heard: HeardBlock) -> float:
+def visual(heard: BlockStatistics) -> float:
     """Attention mass of the last prompt position on visual tokens, mean over heads and samples."""
     return sum(heard.visual) / len(heard.visual)
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from edgeprune.structure.importance.base import Importance
 from edgeprune.structure.sites import Site
-from edgeprune.structure.statistics import Heard
+from edgeprune.structure.statistics import SiteStatistics
 
 
-def random(site: Site, heard: Heard, seed: int) -> Tensor:
+def random(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
     """Drawn uniformly, its own stream per site: [units]."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {site.name}".encode()))
     return torch.rand(site.units, generator=generator, dtype=torch.float64)

@@ -7,20 +7,20 @@ from torch import Tensor
 
 from edgeprune.structure.importance.base import Importance
 from edgeprune.structure.sites import Site
-from edgeprune.structure.statistics import Heard
+from edgeprune.structure.statistics import SiteStatistics
 
 DAMPING = 0.01
 LEAST = 1e-100  # of a mean diagonal: where nothing was heard there is still an inverse, and no NaN
 
 
 @torch.no_grad()
-def taylor(site: Site, heard: Heard, seed: int) -> Tensor:
+def taylor(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
     """Mean over samples of T^2, T the first-order change of the loss when the unit becomes zero: [units]."""
     return torch.stack(heard.taylor).square().mean(dim=0)
 
 
 @torch.no_grad()
-def obs(site: Site, heard: Heard, seed: int) -> Tensor:
+def obs(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
     """trace(W_S ((H^-1)_SS)^-1 W_S^T): output energy lost when the columns S go and the others make up for it: [units]."""
     inverse = torch.linalg.inv(damped(heard.moment / heard.tokens))
     width, units = site.width, site.units

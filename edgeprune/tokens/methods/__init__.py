@@ -12,7 +12,6 @@ from edgeprune.tokens.methods.controls import DOWNSAMPLE, FULL, RANDOM, UNIFORM
 from edgeprune.tokens.methods.diverse import DIVPRUNE, TODRE, TODRE_KCENTER
 from edgeprune.tokens.methods.flowcut import FLOWCUT
 from edgeprune.tokens.methods.hired import HIRED
-from edgeprune.tokens.methods.method import Calibration, Method, Setting
 from edgeprune.tokens.methods.mmtok import MMTOK
 from edgeprune.tokens.methods.prumerge import PRUMERGE, PRUMERGE_PLUS
 from edgeprune.tokens.methods.received import FOPRU, FOPRU_ROW, HIPRUNE
@@ -20,6 +19,7 @@ from edgeprune.tokens.methods.recoverable import RECOVERABLE
 from edgeprune.tokens.methods.vflowopt import VFLOWOPT
 from edgeprune.tokens.methods.visionzip import VISIONZIP
 from edgeprune.tokens.methods.vispruner import VISPRUNER
+from edgeprune.tokens.registry.method import Calibration, Method, Setting
 
 __all__ = ["CONTROLS", "METHODS", "Calibration", "Method", "Setting"]
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, greedy, score, select, weigh
-from edgeprune.tokens.methods.method import Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.registry.method import Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import among
 
 _SIGN = Setting(
@@ -16,7 +16,7 @@ _SIGN = Setting(
 )
 
 
-def _quality(seen: Seen, sign: float) -> Tensor:
+def _quality(seen: TowerOutputs, sign: float) -> Tensor:
     """Relevance scaled to [1e-6, 1 + 1e-6] over the picture, 1 where it tells nothing apart, 0 for padding: [T, N]."""
     real, relevance = score.candidates(seen), sign * score.relevance(seen)
     least = torch.where(real, relevance, torch.inf).flatten().amin(dim=0)
@@ -25,7 +25,7 @@ def _quality(seen: Seen, sign: float) -> Tensor:
     return torch.where(real, scaled, 0.0)
 
 
-def _cdpruner(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _cdpruner(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     real, quality = score.candidates(seen), _quality(seen, _SIGN(plan))
     kernel = quality[:, :, None] * among(seen.projected) * quality[:, None, :]
     # A token's likeness to itself is 1, and not what rounding makes of it: without a question all tokens begin as equals.

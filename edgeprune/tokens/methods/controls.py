@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, score, select
-from edgeprune.tokens.methods.method import Method
 from edgeprune.tokens.pool import pool
-from edgeprune.tokens.seen import Reduction, Seen
+from edgeprune.tokens.registry.method import Method
+from edgeprune.tokens.seen import Reduction, TowerOutputs
 
 
-def _random(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _random(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return combine.drop(select.by_score(score.noise(seen, plan.seed), seen.slot, keep))
 
 
-def _uniform(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _uniform(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return combine.drop(select.by_stride(seen.slot, keep))
 
 
-def _downsample(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _downsample(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return pool(seen, keep)
 
 

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, greedy, score, select
-from edgeprune.tokens.methods.method import Method
-from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.registry.method import Method
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import among
 
 
 def _chosen(
-    seen: Seen, keep: int, cosine: Tensor, first: Tensor, join: Callable[[Tensor, Tensor], Tensor]
+    seen: TowerOutputs, keep: int, cosine: Tensor, first: Tensor, join: Callable[[Tensor, Tensor], Tensor]
 ) -> Reduction:
     chosen = greedy.least_alike(cosine, first, score.candidates(seen).flatten(), keep, join)
     return combine.drop(select.exactly(chosen.view(seen.slot.shape), seen.slot, keep))
 
 
-def _divprune(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _divprune(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     cosine, real = among(seen.projected.flatten(0, 1)), score.candidates(seen).flatten()
     # Two tokens that are nearest to each other are a true tie, which the products of a and b, b and a may round apart.
     cosine = torch.maximum(cosine, cosine.T)
@@ -31,18 +31,18 @@ def _divprune(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
     return _chosen(seen, keep, cosine, torch.argmin(torch.where(real, nearest, 2.0)[None], dim=1)[0], torch.maximum)
 
 
-def _pivot(seen: Seen, plan: TokenPlan) -> Tensor:
+def _pivot(seen: TowerOutputs, plan: TokenPlan) -> Tensor:
     """The thumbnail's token with the highest class attention, []; another tile's where the thumbnail has none."""
     attention = score.cls_mean(seen, plan.feature_layer)
     elsewhere = 2.0 * (torch.arange(attention.shape[0]) > 0)[:, None]  # more than any attention
     return torch.argmax(torch.where(score.candidates(seen), attention - elsewhere, -4.0).flatten()[None], dim=1)[0]
 
 
-def _todre(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _todre(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return _chosen(seen, keep, among(seen.projected.flatten(0, 1)), _pivot(seen, plan), torch.add)
 
 
-def _todre_kcenter(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _todre_kcenter(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return _chosen(seen, keep, among(seen.projected.flatten(0, 1)), _pivot(seen, plan), torch.maximum)
 
 

@@ -8,15 +8,15 @@ import torch
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, flow, select
-from edgeprune.tokens.methods.method import Calibration, Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.registry.method import Calibration, Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 
 _RATIO = Setting(
     "entropy_ratio", 0.75, "entropy ratio of class attention where it was not calibrated", most=1, per_layer=True
 )
 
 
-def _reduce(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _reduce(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     left = torch.where(seen.flow >= 0, seen.slot, -1)  # a token that has left the tower cannot be kept
     return combine.drop(select.by_score(seen.flow, left, keep))
 
@@ -28,7 +28,7 @@ def _cuts(plan: TokenPlan, keep: int, tiles: int, tokens: int) -> dict[int, int]
     return flow.counts(ratios, plan.feature_layer, tokens, target)
 
 
-def _measure(seen: Seen, plan: TokenPlan) -> dict[str, float]:
+def _measure(seen: TowerOutputs, plan: TokenPlan) -> dict[str, float]:
     """Entropy ratio at every cut, mean over tiles; the tower is not cut for it."""
     ratios = {}
     for block in range(plan.feature_layer - 1, -1, -2):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, score, select, weigh
-from edgeprune.tokens.methods.method import Method
-from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.registry.method import Method
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 
 
-def _hired(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _hired(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     weights = weigh.region_mass(seen, plan.early_layer, plan.alpha)
     scores = score.cls_attention(seen, plan.feature_layer)
     return combine.drop(select.by_priority(scores, weights, seen.slot, keep))

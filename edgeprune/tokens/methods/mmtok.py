@@ -7,14 +7,14 @@ from torch import Tensor
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, greedy, score, select, weigh
-from edgeprune.tokens.methods.method import Method
-from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.registry.method import Method
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import among, cosine
 
 _TEXT_TEMPERATURE, _VISION_TEMPERATURE, _VISION_WEIGHT = 0.02, 0.2, 0.5
 
 
-def _coverage(seen: Seen) -> Tensor:
+def _coverage(seen: TowerOutputs) -> Tensor:
     """[T, N, M + N]: how well each token covers each question row and each token of its tile (C of docs/methods.md, transposed)."""
     real = score.candidates(seen)
     text = score.softmax(cosine(seen.projected, seen.question) / _TEXT_TEMPERATURE, real[:, :, None], 1)
@@ -23,7 +23,7 @@ def _coverage(seen: Seen) -> Tensor:
     return torch.cat([text * seen.question_weight, vision * row[:, None]], dim=2)
 
 
-def _mmtok(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _mmtok(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     rounds = min(seen.slot.shape[1], keep)
     turn = greedy.covering(_coverage(seen), score.candidates(seen), rounds)
     return combine.drop(select.by_priority(-turn.to(torch.float32), weigh.equal(seen), seen.slot, keep))

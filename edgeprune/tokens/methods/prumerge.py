@@ -9,8 +9,8 @@ from torch import Tensor
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, score, select, weigh
-from edgeprune.tokens.methods.method import Calibration, Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.registry.method import Calibration, Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import among
 
 _NEIGHBOURS = Setting("neighbours", 32, "how many of the nearest tokens a kept one takes in", least=1)
@@ -28,7 +28,7 @@ def _spaced(real: Tensor, count: Tensor) -> Tensor:
     return real & (i < u) & (reached == p)
 
 
-def _takes_in(seen: Seen, index: Tensor, layer: int, count: int) -> Tensor:
+def _takes_in(seen: TowerOutputs, index: Tensor, layer: int, count: int) -> Tensor:
     """For every kept token 1 at itself and the attention of its `count` nearest other candidates of the tile by keys: [K, N]."""
     tokens = seen.slot.shape[1]
     tile, token = torch.div(index, tokens, rounding_mode="floor"), index % tokens
@@ -40,7 +40,7 @@ def _takes_in(seen: Seen, index: Tensor, layer: int, count: int) -> Tensor:
     return torch.where(itself, 1.0, torch.where(nearest, seen.wide[layer].index_select(0, tile), 0.0))
 
 
-def _reduced(seen: Seen, keep: int, plan: TokenPlan, spread: float) -> Reduction:
+def _reduced(seen: TowerOutputs, keep: int, plan: TokenPlan, spread: float) -> Reduction:
     real, attention, tiles = score.candidates(seen), seen.wide[plan.last_layer], seen.slot.shape[0]
     tokens, available = real.shape[1], real.sum(dim=1)
     counts = select.shares(weigh.equal(seen), available, tokens, keep)
@@ -62,11 +62,11 @@ def _reduced(seen: Seen, keep: int, plan: TokenPlan, spread: float) -> Reduction
     return combine.merge(index, combine.inside(row, rows, tiles), seen.slot)
 
 
-def _prumerge(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _prumerge(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return _reduced(seen, keep, plan, 0.0)
 
 
-def _prumerge_plus(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _prumerge_plus(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return _reduced(seen, keep, plan, _SPREAD(plan))
 
 
@@ -74,7 +74,7 @@ def _reads(plan: TokenPlan) -> Reads:
     return Reads(wide=(plan.last_layer,), keys=(plan.last_layer,))
 
 
-def _measure(seen: Seen, plan: TokenPlan) -> dict[str, float]:
+def _measure(seen: TowerOutputs, plan: TokenPlan) -> dict[str, float]:
     """What the source would keep: the share of outliers (above Q3 + 1.5 IQR), and how many tokens of a tile by rank and by stride."""
     real = score.candidates(seen)
     tiles = [seen.wide[plan.last_layer][t][real[t]] for t in range(real.shape[0]) if bool(real[t].any())]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, places, score, select, weigh
-from edgeprune.tokens.methods.method import Calibration, Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.registry.method import Calibration, Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 
 _SIDE = Setting(
     "side", 0, "1: attention received is significant; 2: attention cast; 0: what varies more in the tile", most=2
@@ -22,7 +22,7 @@ _OBJECT = Setting(
 _ANCHORS = Setting("alpha_anchor", 0.1, "share of the budget for anchors and their four neighbours", most=1)
 
 
-def _sides(seen: Seen, plan: TokenPlan) -> tuple[Tensor, Tensor, Tensor]:
+def _sides(seen: TowerOutputs, plan: TokenPlan) -> tuple[Tensor, Tensor, Tensor]:
     """Attention received and cast by every token, [T, N] each, and whether received varies at least as much, [T, 1]."""
     real, attention = score.candidates(seen), score.between(seen, plan.feature_layer)
     received = score.mean(attention, real[:, :, None], 1)[:, 0]
@@ -30,17 +30,17 @@ def _sides(seen: Seen, plan: TokenPlan) -> tuple[Tensor, Tensor, Tensor]:
     return received, cast, score.variance(received, real) >= score.variance(cast, real)
 
 
-def _significance(seen: Seen, plan: TokenPlan) -> Tensor:
+def _significance(seen: TowerOutputs, plan: TokenPlan) -> Tensor:
     received, cast, wider = _sides(seen, plan)
     side = int(_SIDE(plan))
     return torch.where(wider, received, cast) if side == 0 else (received, cast)[side - 1]
 
 
-def _fopru(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _fopru(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return combine.drop(select.by_priority(_significance(seen, plan), weigh.equal(seen), seen.slot, keep))
 
 
-def _fopru_row(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _fopru_row(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     row, _, side = places.in_tile(seen.slot.shape[1])
     significance = _significance(seen, plan)
     in_row = score.candidates(seen)[:, None] & (row == torch.arange(side)[:, None])  # [T, side, N]
@@ -57,7 +57,7 @@ def _object_layer(plan: TokenPlan) -> int:
     return chosen if chosen >= 0 else max(0, round((plan.feature_layer + 1) * 9 / 23) - 1)
 
 
-def _hiprune(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _hiprune(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     real, tokens = score.candidates(seen), seen.slot.shape[1]
     counts = select.shares(weigh.equal(seen), real.sum(dim=1), tokens, keep)
     share = Fraction(str(_ANCHORS(plan)))
@@ -69,7 +69,7 @@ def _hiprune(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
     return combine.drop(select.by_priority(scores, weigh.equal(seen), seen.slot, keep))
 
 
-def _measure_sides(seen: Seen, plan: TokenPlan) -> dict[str, float]:
+def _measure_sides(seen: TowerOutputs, plan: TokenPlan) -> dict[str, float]:
     """In how many tiles attention received varies at least as much as attention cast."""
     wider, real = _sides(seen, plan)[2][:, 0], score.candidates(seen).any(dim=1)
     return {"tiles": float(real.sum()), "received_wider": float((wider & real).sum())}

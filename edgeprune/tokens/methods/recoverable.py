@@ -8,15 +8,15 @@ from torch import Tensor
 from edgeprune.errors import PlanError
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, score, select, weigh
-from edgeprune.tokens.methods.method import Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.registry.method import Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import cosine
 
 _VISUAL = Setting("visual_share", 0.5, "share of the budget for tokens like the class token", most=1)
 _TEXT = Setting("text_share", 0.3, "share of the budget for tokens like the question", most=1)
 
 
-def _taken(scores: Tensor, seen: Seen, left: Tensor, keep: int) -> Tensor:
+def _taken(scores: Tensor, seen: TowerOutputs, left: Tensor, keep: int) -> Tensor:
     """The best of what is left, `keep` in equal shares: [T, N] bool."""
     if keep == 0:
         return torch.zeros_like(left)
@@ -32,7 +32,7 @@ def _anchors(left: Tensor, slot: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return torch.clamp(anchors, min=0), anchors >= 0
 
 
-def _joins(seen: Seen, left: Tensor, count: int) -> Tensor:
+def _joins(seen: TowerOutputs, left: Tensor, count: int) -> Tensor:
     """The anchor that each left token joins, its own for an anchor: flat [T * N], -2 for all others."""
     anchors, exists = _anchors(left, seen.slot, count)
     features, place = seen.features.flatten(0, 1), torch.arange(left.numel())
@@ -42,7 +42,7 @@ def _joins(seen: Seen, left: Tensor, count: int) -> Tensor:
     return torch.where(left.flatten(), target, -2)
 
 
-def _recoverable(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _recoverable(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     visual, text = select.part(keep, _VISUAL(plan)), select.part(keep, _TEXT(plan))
     if visual + text > keep:
         raise PlanError("visual_share and text_share exceed 1 together; lower one of them")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, places, score, select
-from edgeprune.tokens.methods.method import Calibration, Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.registry.method import Calibration, Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 
 _SINKS = Setting("sinks", 4, "how many tokens of each tile that receive the most attention judge the others", least=1)
 _CELL = Setting("cell", 12, "side of a cell in tokens", least=1)
@@ -25,12 +25,12 @@ _THRESHOLD = Setting(
 _NOWHERE = torch.iinfo(torch.int32).max
 
 
-def _received(seen: Seen, plan: TokenPlan) -> Tensor:
+def _received(seen: TowerOutputs, plan: TokenPlan) -> Tensor:
     """Attention that every token receives from the candidates of its tile, mean over them: [T, N]."""
     return score.mean(score.between(seen, plan.feature_layer), score.candidates(seen)[:, :, None], 1)[:, 0]
 
 
-def _importance(seen: Seen, plan: TokenPlan) -> Tensor:
+def _importance(seen: TowerOutputs, plan: TokenPlan) -> Tensor:
     """Attention that every token receives from the sinks, and its entropy: [T, N]."""
     real = score.candidates(seen)
     sink = real & (select.ranks(_received(seen, plan), seen.slot) < int(_SINKS(plan)))
@@ -48,7 +48,7 @@ def _heads(ranked: Tensor, cell: Tensor) -> Tensor:
     return torch.gather(starts & (along < _NOWHERE), 1, select.inverse(by_cell))
 
 
-def _vflowopt(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _vflowopt(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     size, slot = Fraction(str(_CELL(plan))), seen.slot.view(1, -1)  # one list of all tiles' tokens
     importance, cell = _importance(seen, plan).view(1, -1), places.cells(seen, size).view(1, -1)
     real = slot >= 0
@@ -67,7 +67,7 @@ def _vflowopt(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
     return combine.merge(index, combine.mean_or_itself(member * importance, index), slot)
 
 
-def _measure(seen: Seen, plan: TokenPlan) -> dict[str, float]:
+def _measure(seen: TowerOutputs, plan: TokenPlan) -> dict[str, float]:
     """How many tokens of a tile the source would call sinks: those that receive more than `threshold` times the mean."""
     real, received = score.candidates(seen), _received(seen, plan)
     sinks = real & (received > _THRESHOLD(plan) * score.mean(received, real, 1))

@@ -7,20 +7,20 @@ from torch import Tensor
 
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, score, select, weigh
-from edgeprune.tokens.methods.method import Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.registry.method import Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import among
 
 _CONTEXTUAL = Setting("contextual", 10 / 64, "share of the budget for contextual tokens", most=1)
 
 
-def _metric(seen: Seen, layer: int) -> Tensor:
+def _metric(seen: TowerOutputs, layer: int) -> Tensor:
     """Mean over heads of the keys: [T, N, C / H]."""
     heads = seen.attention[layer].shape[1]
     return seen.keys[layer].view(*seen.slot.shape, heads, -1).mean(dim=2)
 
 
-def _targets(left: Tensor, keep: int, seen: Seen) -> Tensor:
+def _targets(left: Tensor, keep: int, seen: TowerOutputs) -> Tensor:
     """Evenly spaced tokens of what is left, `keep` in equal shares: [T, N] bool."""
     size = left.sum(dim=1, keepdim=True)
     count = select.shares(weigh.equal(seen), size[:, 0], left.shape[1], keep)[:, None]
@@ -29,7 +29,7 @@ def _targets(left: Tensor, keep: int, seen: Seen) -> Tensor:
     return left & (number % stride == 0) & (torch.div(number, stride, rounding_mode="floor") < count)
 
 
-def _visionzip(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _visionzip(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     tiles, tokens = seen.slot.shape
     real, contextual = score.candidates(seen), select.part(keep, _CONTEXTUAL(plan))
     counts = select.shares(weigh.equal(seen), real.sum(dim=1), tokens, keep - contextual)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine, score, select, weigh
 from edgeprune.tokens.duplicates import distinct
-from edgeprune.tokens.methods.method import Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, Seen
+from edgeprune.tokens.registry.method import Method, Setting
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import order_among
 
 _IMPORTANT = Setting("important", 0.5, "share of the budget that attention fills", most=1)
 _STEP = Setting("step", 8, "most tokens removed in one round", least=1)
 
 
-def _vispruner(seen: Seen, keep: int, plan: TokenPlan) -> Reduction:
+def _vispruner(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     real, tokens = score.candidates(seen), seen.slot.shape[1]
     counts = select.shares(weigh.equal(seen), real.sum(dim=1), tokens, keep)
     share = _IMPORTANT(plan)

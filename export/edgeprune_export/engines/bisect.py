@@ -14,16 +14,16 @@ import onnx
 from onnx import TensorProto
 
 from edgeprune_export.engines.builder import BuildFlags, Job, build_engine, capabilities_for
-from edgeprune_export.engines.dialect import DIALECTS
-from edgeprune_export.engines.lower import Kind, Weights, lower
+from edgeprune_export.engines.dynamic_rows import static
+from edgeprune_export.engines.lower import LoweredWeights, NodeKind, lower
 from edgeprune_export.engines.prepare import KINDS, LANGUAGE, source_model
-from edgeprune_export.engines.rows import static
-from edgeprune_export.parity_checks import relative, typical
-from edgeprune_export.weights import WeightsWriter
+from edgeprune_export.engines.rules.dialect import DIALECTS
+from edgeprune_export.gate.checks import relative, typical
+from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.backends import tensorrt_api
 from edgeprune_runtime.backends.tensorrt import TensorRtBackend
 from edgeprune_runtime.bundle import Bundle
-from edgeprune_runtime.engine_spec import EngineSet
+from edgeprune_runtime.engines.spec import EngineSet
 from edgeprune_runtime.errors import EdgepruneError
 from edgeprune_runtime.spec import GraphSpec, TensorSpec
 
@@ -136,11 +136,11 @@ class _Probe:
         return found
 
 
-def _lowered(bundle: Bundle, found: EngineSet, engine: str, kind: Kind, folder: Path) -> onnx.ModelProto:
+def _lowered(bundle: Bundle, found: EngineSet, engine: str, kind: NodeKind, folder: Path) -> onnx.ModelProto:
     """The engine's graph in `kind`, its weights beside it."""
     file = f"{kind}.bin"
     with WeightsWriter(folder / file) as writer:
-        weights = Weights(bundle.path(bundle.manifest.weights_file), writer, file)
+        weights = LoweredWeights(bundle.path(bundle.manifest.weights_file), writer, file)
         return lower(source_model(bundle, engine), DIALECTS[found.key.dialect], kind, weights)
 
 

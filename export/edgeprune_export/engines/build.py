@@ -14,24 +14,24 @@ import msgspec
 import psutil
 
 from edgeprune.errors import ExportError, PlanError
-from edgeprune_export.engines.apart import build_apart
+from edgeprune_export.bundle.progress import Track, silent
+from edgeprune_export.bundle.seal import hashes, publish, seal, staging
 from edgeprune_export.engines.builder import STEPS, BuildFlags, Job, build_engine, capabilities_for
-from edgeprune_export.engines.dialect import DIALECTS
-from edgeprune_export.engines.estimate import Estimate, estimate, require_room
+from edgeprune_export.engines.estimate import BuildEstimate, estimate, require_room
 from edgeprune_export.engines.gate import check_engines
-from edgeprune_export.engines.lint import LintTarget
+from edgeprune_export.engines.lint.run import LintTarget
 from edgeprune_export.engines.prepare import WEIGHTS, Prepared, prepare, require_clean, sources
-from edgeprune_export.engines.target import Runtime, Target, require_rtx
+from edgeprune_export.engines.rules.dialect import DIALECTS
+from edgeprune_export.engines.subprocess_build import build_apart
+from edgeprune_export.engines.target import EngineTarget, Runtime, require_rtx
 from edgeprune_export.engines.timing_cache import timing_cache
-from edgeprune_export.progress import Track, silent
-from edgeprune_export.seal import hashes, publish, seal, staging
 from edgeprune_runtime.backends import tensorrt_api
 from edgeprune_runtime.backends.device import DeviceBackend
 from edgeprune_runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu
 from edgeprune_runtime.backends.tensorrt import TensorRtBackend
 from edgeprune_runtime.bundle import Bundle
-from edgeprune_runtime.engine_sets import read_engine_set
-from edgeprune_runtime.engine_spec import (
+from edgeprune_runtime.engines.sets import read_engine_set
+from edgeprune_runtime.engines.spec import (
     ENGINE_DIGEST,
     ENGINE_MANIFEST,
     ENGINE_SCHEMA,
@@ -43,15 +43,15 @@ from edgeprune_runtime.engine_spec import (
     GateReport,
 )
 
-Precision = Literal["fp16", "bf16", "fp32"]
-Say = Callable[[Estimate], None]
+EnginePrecision = Literal["fp16", "bf16", "fp32"]
+Say = Callable[[BuildEstimate], None]
 
 
 @dataclass(frozen=True)
 class BuildOptions:
     """precision: of matrix products. dialect: None takes what the library takes best. gate: hold engines against the float32 graphs."""
 
-    precision: Precision = "fp16"
+    precision: EnginePrecision = "fp16"
     dialect: str | None = None
     flags: BuildFlags = field(default_factory=BuildFlags)
     gate: bool = True
@@ -60,7 +60,7 @@ class BuildOptions:
 
 
 def build(
-    root: Path, target: Target, options: BuildOptions, *, track: Track = silent, say: Say = lambda needed: None
+    root: Path, target: EngineTarget, options: BuildOptions, *, track: Track = silent, say: Say = lambda needed: None
 ) -> tuple[Path, EngineSet]:
     """Build all engines of the bundle in `root`; returns their folder. Nothing is left behind on any error.
 
@@ -126,7 +126,7 @@ def device_backend(runtime: Runtime) -> DeviceBackend:
     return OnnxRuntimeGpu("onnxruntime_cuda") if runtime == "onnxruntime" else TensorRtBackend(runtime)
 
 
-def _key(target: Target, options: BuildOptions, device: DeviceBackend | None) -> EngineKey:
+def _key(target: EngineTarget, options: BuildOptions, device: DeviceBackend | None) -> EngineKey:
     """What the engines will be bound to. Raises PlanError for what a runtime cannot take, BackendUnavailable without a device."""
     if target.runtime == "onnxruntime":
         if options.precision != "fp16":
@@ -146,7 +146,7 @@ def _key(target: Target, options: BuildOptions, device: DeviceBackend | None) ->
     return msgspec.structs.replace(key, precision=options.precision, dialect=dialect, flags=options.flags.names)
 
 
-def _skipped(target: Target, options: BuildOptions, device: DeviceBackend | None) -> str | None:
+def _skipped(target: EngineTarget, options: BuildOptions, device: DeviceBackend | None) -> str | None:
     if device is None:
         return "built ahead of time, on another device than the one that will run it"
     if target.runtime == "onnxruntime" and (reason := device.why_unavailable()) is not None:

@@ -15,10 +15,10 @@ from typing import Any
 import onnx
 
 from edgeprune.errors import ExportError
-from edgeprune_export.engines.rows import ROWS, symbolic_inputs
+from edgeprune_export.engines.dynamic_rows import ROWS, symbolic_inputs
 from edgeprune_export.engines.timing_cache import TimingCache
 from edgeprune_runtime.backends.tensorrt_api import TensorRt
-from edgeprune_runtime.engine_spec import EngineKey
+from edgeprune_runtime.engines.spec import EngineKey
 
 #: Steps that the progress of one engine is told in.
 STEPS = 100

@@ -35,7 +35,7 @@ _LESS = {
 
 
 @dataclass(frozen=True)
-class Estimate:
+class BuildEstimate:
     """`disk_bytes`: engines, and the lowered graphs beside them while they are built. `seconds`: from a fast machine to a slow one."""
 
     memory_bytes: int
@@ -43,7 +43,7 @@ class Estimate:
     seconds: tuple[float, float]
 
 
-def estimate(bundle: Bundle, precision: str, *, ahead_of_time: bool) -> Estimate:
+def estimate(bundle: Bundle, precision: str, *, ahead_of_time: bool) -> BuildEstimate:
     """What building all engines of a bundle will need."""
     share = 1.0 if precision == "fp32" or bundle.manifest.precision == "int8" else 0.5
     weights = [share * bundle.graph(graphs[0]).weight_bytes for graphs in sources(bundle).values()]
@@ -54,10 +54,12 @@ def estimate(bundle: Bundle, precision: str, *, ahead_of_time: bool) -> Estimate
         times * (sum(weights) / speed + graph * len(weights))
         for speed, graph in zip(reversed(_BYTES_PER_S), _GRAPH_S, strict=True)
     )
-    return Estimate(int(_LIBRARY_BYTES + _COPIES * max(weights)), int(engines + lowered), (fast, slow))
+    return BuildEstimate(int(_LIBRARY_BYTES + _COPIES * max(weights)), int(engines + lowered), (fast, slow))
 
 
-def require_room(needed: Estimate, folder: Path, available_bytes: int, *, runtime: Runtime, low_memory: bool) -> None:
+def require_room(
+    needed: BuildEstimate, folder: Path, available_bytes: int, *, runtime: Runtime, low_memory: bool
+) -> None:
     """Raises ExportError where memory or disk will not do; says the way that needs less."""
     free = shutil.disk_usage(folder).free
     if needed.disk_bytes > free:

@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgeprune.errors import ParityError
+from edgeprune_export.bundle.progress import Track
 from edgeprune_export.engines.bisect import first_astray
 from edgeprune_export.engines.prepare import LANGUAGE
-from edgeprune_export.parity_checks import relative, typical
-from edgeprune_export.pictures import fixed_pictures
-from edgeprune_export.progress import Track
-from edgeprune_export.running import Mapped, greedy
-from edgeprune_runtime.anyres import tiles_from_image
+from edgeprune_export.gate.checks import relative, typical
+from edgeprune_export.gate.pictures import fixed_pictures
+from edgeprune_export.gate.reference_run import Mapped, greedy
 from edgeprune_runtime.backends import Backend, backend
 from edgeprune_runtime.backends.device import DeviceBackend
 from edgeprune_runtime.backends.tensorrt import TensorRtBackend
 from edgeprune_runtime.bundle import Bundle
-from edgeprune_runtime.engine_spec import EngineSet, GateReport
+from edgeprune_runtime.engines.spec import EngineSet, GateReport
 from edgeprune_runtime.language import LanguageModel
-from edgeprune_runtime.layout import layout_from_size
-from edgeprune_runtime.prompt import Prompter, pack
+from edgeprune_runtime.pictures.packed import layout_from_size
+from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
+from edgeprune_runtime.prompting.prompt import Prompter, pack
 from edgeprune_runtime.spec import ParityCheck, SelectionSpec
 from edgeprune_runtime.vision import Vision
 
@@ -37,7 +37,7 @@ Inputs = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Limits:
+class EngineLimits:
     """Differences allowed, root mean square over root mean square; `kept`: least share of tokens in common; `gap`: of greedy logits."""
 
     tower: float
@@ -49,9 +49,9 @@ class Limits:
 
 #: float16 has 11 bits, bfloat16 8; a product's error grows with depth. Limits catch what is broken; quality is for `edgeprune eval`.
 LIMITS = {
-    "fp32": Limits(tower=2e-3, kept=0.98, visual=2e-3, logits=5e-3, gap=0.01),
-    "fp16": Limits(tower=0.01, kept=0.9, visual=0.01, logits=0.015, gap=0.05),
-    "bf16": Limits(tower=0.06, kept=0.75, visual=0.06, logits=0.06, gap=0.2),
+    "fp32": EngineLimits(tower=2e-3, kept=0.98, visual=2e-3, logits=5e-3, gap=0.01),
+    "fp16": EngineLimits(tower=0.01, kept=0.9, visual=0.01, logits=0.015, gap=0.05),
+    "bf16": EngineLimits(tower=0.06, kept=0.75, visual=0.06, logits=0.06, gap=0.2),
 }
 
 
@@ -104,7 +104,7 @@ def _where(bundle: Bundle, device: DeviceBackend, found: EngineSet, engine: str,
     return "With the same inputs alone the engine agrees, so what an earlier run left may be at fault"
 
 
-def compare(bundle: Bundle, host: Backend, device: Backend, limits: Limits, checks: _Checks) -> Iterator[None]:
+def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits, checks: _Checks) -> Iterator[None]:
     """All checks, one step per picture."""
     manifest, prompter = bundle.manifest, Prompter(bundle)
     ours, theirs = (Vision(bundle, one) for one in (device, host))
@@ -137,7 +137,7 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: Limits, chec
 
 
 def _towers(
-    ours: Vision, theirs: Vision, gated: list[SelectionSpec], tiles: np.ndarray, checks: _Checks, limits: Limits
+    ours: Vision, theirs: Vision, gated: list[SelectionSpec], tiles: np.ndarray, checks: _Checks, limits: EngineLimits
 ) -> None:
     for tower in dict.fromkeys(s.tower for s in gated):
         mine, reference = ours.seen(tower), theirs.seen(tower)
@@ -148,7 +148,7 @@ def _towers(
 
 
 def _selection(
-    bundle: Bundle, ours: Vision, theirs: Vision, selection: SelectionSpec, checks: _Checks, limits: Limits
+    bundle: Bundle, ours: Vision, theirs: Vision, selection: SelectionSpec, checks: _Checks, limits: EngineLimits
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compare what is kept; returns the reference's own choice, for both language models to go on with."""
     at, graph = selection.budget, selection.graph
@@ -174,7 +174,7 @@ def _language(
     prompt: tuple[np.ndarray, np.ndarray, int],
     at: str,
     checks: _Checks,
-    limits: Limits,
+    limits: EngineLimits,
 ) -> None:
     """prompt: rows [S, D], positions [S], position of the first new token."""
     ours, theirs = languages

@@ -18,12 +18,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgeprune.errors import ExportError
-from edgeprune_export.nodes import Nodes
-from edgeprune_export.weights import Stored, WeightsWriter
+from edgeprune_export.onnx.nodes import Nodes
+from edgeprune_export.onnx.weights import Stored, WeightsWriter
 
-Kind = Literal["float16", "bfloat16", "float32"]
+NodeKind = Literal["float16", "bfloat16", "float32"]
 Dim = int | str
-Rule = Callable[["Lowering", onnx.NodeProto], None]
+LoweringRule = Callable[["Lowering", onnx.NodeProto], None]
 ELEMENT = {
     "float32": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
@@ -45,11 +45,11 @@ class Dialect:
     name: str
     opset: int
     ir_version: int
-    rules: Mapping[tuple[str, str], Rule]
+    rules: Mapping[tuple[str, str], LoweringRule]
     domains: tuple[str, ...] = ()
 
 
-class Weights:
+class LoweredWeights:
     """The bundle's weights file, read a block of rows at a time, and the lowered graphs' own, in which a tensor is written once per kind."""
 
     def __init__(self, source: Path, writer: WeightsWriter, file: str) -> None:
@@ -79,9 +79,9 @@ class Weights:
 class Lowering(Nodes):
     """One graph on its way into a dialect; rules append nodes and keep the names of the source's values."""
 
-    def __init__(self, source: onnx.ModelProto, dialect: Dialect, kind: Kind, weights: Weights) -> None:
+    def __init__(self, source: onnx.ModelProto, dialect: Dialect, kind: NodeKind, weights: LoweredWeights) -> None:
         super().__init__("lowered.")
-        self.kind: Kind = kind
+        self.kind: NodeKind = kind
         self._dialect, self._weights = dialect, weights
         self.name = source.graph.name
         self._stored = {t.name: t for t in source.graph.initializer if t.data_location == TensorProto.EXTERNAL}
@@ -201,7 +201,7 @@ class Lowering(Nodes):
         return model
 
 
-def lower(source: onnx.ModelProto, dialect: Dialect, kind: Kind, weights: Weights) -> onnx.ModelProto:
+def lower(source: onnx.ModelProto, dialect: Dialect, kind: NodeKind, weights: LoweredWeights) -> onnx.ModelProto:
     """The graph in `dialect` and `kind`. Raises ExportError for what has no place in it."""
     return Lowering(source, dialect, kind, weights).model()
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import onnx
 
 from edgeprune.errors import ExportError
-from edgeprune_export.engines.lint import Finding, LintTarget, lint
-from edgeprune_export.engines.lower import Dialect, Kind, Weights, lower
-from edgeprune_export.engines.rows import ROWS, joined
-from edgeprune_export.weights import WeightsWriter
+from edgeprune_export.engines.dynamic_rows import ROWS, joined
+from edgeprune_export.engines.lint.run import Finding, LintTarget, lint
+from edgeprune_export.engines.lower import Dialect, LoweredWeights, NodeKind, lower
+from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.bundle import Bundle
 
 WEIGHTS = "lowered.bin"
 LANGUAGE = "language"
-KINDS: dict[str, Kind] = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+KINDS: dict[str, NodeKind] = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 _MOST_NAMED = 20
 
 
@@ -51,7 +51,7 @@ def prepare(
     """Write every lowered graph into `folder`, calling `advance` after each."""
     language = bundle.manifest.language
     with WeightsWriter(folder / WEIGHTS) as writer:
-        weights = Weights(bundle.path(bundle.manifest.weights_file), writer, WEIGHTS)
+        weights = LoweredWeights(bundle.path(bundle.manifest.weights_file), writer, WEIGHTS)
         for name, graphs in sources(bundle).items():
             model = lower(source_model(bundle, name), dialect, KINDS[precision], weights)
             path = folder / f"{name}.onnx"

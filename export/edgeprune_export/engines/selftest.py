@@ -18,16 +18,16 @@ import msgspec
 import numpy as np
 
 from edgeprune.errors import EdgepruneError, EngineError, ParityError
+from edgeprune_export.bundle.progress import Track
 from edgeprune_export.engines.build import BuildOptions, build
 from edgeprune_export.engines.gate import check_engines
-from edgeprune_export.engines.target import Target
-from edgeprune_export.pictures import fixed_pictures
-from edgeprune_export.progress import Track
+from edgeprune_export.engines.target import EngineTarget
+from edgeprune_export.gate.pictures import fixed_pictures
 from edgeprune_runtime.backends import Backend, backend, choose, created
 from edgeprune_runtime.backends.device import DeviceBackend
 from edgeprune_runtime.backends.tensorrt import TensorRtBackend
 from edgeprune_runtime.bundle import Bundle
-from edgeprune_runtime.engine_spec import EngineSet
+from edgeprune_runtime.engines.spec import EngineSet
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.model import Model
 
@@ -40,7 +40,7 @@ Outcome = Literal["passed", "failed", "skipped"]
 
 
 @dataclass(frozen=True)
-class Step:
+class SelftestStep:
     """One thing that was tried. `numbers` are what `--json` keeps of it, with units in their names."""
 
     name: str
@@ -49,7 +49,7 @@ class Step:
     numbers: dict[str, Any]
 
 
-def selftest(bundle: Path | None, name: str, work: Path, track: Track) -> Iterator[Step]:
+def selftest(bundle: Path | None, name: str, work: Path, track: Track) -> Iterator[SelftestStep]:
     """Try everything with one backend, a step at a time; ends after a step that nothing can follow.
 
     work: an empty folder, for a copy of the bundle that comes along, so that nothing installed is written to.
@@ -63,12 +63,14 @@ def selftest(bundle: Path | None, name: str, work: Path, track: Track) -> Iterat
         chosen = choose("auto")
         engine = chosen.backend
         why = f"; not taken: {chosen.why}" if chosen.why else ""
-        yield Step("backend", "passed", f"{engine.name} is the first that works here{why}", {"backend": engine.name})
+        yield SelftestStep(
+            "backend", "passed", f"{engine.name} is the first that works here{why}", {"backend": engine.name}
+        )
     else:
         engine = created(name)
     reason = engine.why_unavailable()
     if reason is not None:
-        yield Step("backend", "failed", reason, {"backend": engine.name})
+        yield SelftestStep("backend", "failed", reason, {"backend": engine.name})
         return
     Bundle.open(root)  # a folder that is no bundle ends here, before anything is tried on it
     yield _device(engine)
@@ -83,23 +85,25 @@ def selftest(bundle: Path | None, name: str, work: Path, track: Track) -> Iterat
     yield _attempt("energy", lambda: _energy(root, engine))
 
 
-def _attempt(name: str, step: Callable[[], Step]) -> Step:
+def _attempt(name: str, step: Callable[[], SelftestStep]) -> SelftestStep:
     try:
         return step()
     except EdgepruneError as error:
-        return Step(name, "failed", str(error), {})
+        return SelftestStep(name, "failed", str(error), {})
 
 
-def _device(engine: Backend) -> Step:
+def _device(engine: Backend) -> SelftestStep:
     if not isinstance(engine, DeviceBackend):
         from edgeprune_runtime.meters.environment import environment
 
         facts = environment()
-        return Step("device", "passed", f"{facts.cpu_model}, {facts.cores_usable} cores", {"cpu": facts.cpu_model})
+        return SelftestStep(
+            "device", "passed", f"{facts.cpu_model}, {facts.cores_usable} cores", {"cpu": facts.cpu_model}
+        )
     key, device = engine.here(), engine.device
     detail = f"{device.name} ({device.capability}), {device.memory_bytes / 2**30:.1f} GiB, driver {device.driver}, {key.runtime} {key.version}"
     mode = {} if key.power_mode is None else {"power_mode": key.power_mode}
-    return Step(
+    return SelftestStep(
         "device",
         "passed",
         detail,
@@ -107,45 +111,45 @@ def _device(engine: Backend) -> Step:
     )
 
 
-def _built(root: Path, engine: DeviceBackend, track: Track) -> Generator[Step, None, bool]:
+def _built(root: Path, engine: DeviceBackend, track: Track) -> Generator[SelftestStep, None, bool]:
     """Engines for this device, gated: those that the bundle has, or new ones."""
     runtime = engine.here().runtime
     try:
         folder, found = engine.engine_set(root)
-        yield Step("engines", "passed", f"{folder.name} fits this device", {})
+        yield SelftestStep("engines", "passed", f"{folder.name} fits this device", {})
         if found.gate.skipped is not None:  # built ahead of time: this is the first device that can tell
             gate = check_engines(Bundle.open(root, verify=False), engine, found, track)
             found = msgspec.structs.replace(found, gate=gate)
     except ParityError as error:
-        yield Step("gate", "failed", str(error), {})
+        yield SelftestStep("gate", "failed", str(error), {})
         return False
     except EngineError:
         try:
             start = time.perf_counter()
             folder, found = build(
-                root, Target(runtime), BuildOptions(force=True, command="edgeprune selftest"), track=track
+                root, EngineTarget(runtime), BuildOptions(force=True, command="edgeprune selftest"), track=track
             )
         except EdgepruneError as error:
-            yield Step("engines", "failed", str(error), {})
+            yield SelftestStep("engines", "failed", str(error), {})
             return False
         seconds = time.perf_counter() - start
-        yield Step(
+        yield SelftestStep(
             "engines", "passed", f"{len(found.engines)} built in {seconds:.0f} s", {"build_s": round(seconds, 1)}
         )
     yield _gate(found)
     return True
 
 
-def _gate(found: EngineSet) -> Step:
+def _gate(found: EngineSet) -> SelftestStep:
     if found.gate.skipped is not None:
-        return Step("gate", "skipped", found.gate.skipped, {})
+        return SelftestStep("gate", "skipped", found.gate.skipped, {})
     worst = {check.name: check.value for check in found.gate.checks if check.rule == "at most"}
     name = max(worst, key=lambda one: worst[one])
     detail = f"{len(found.gate.checks)} checks passed; the largest difference is {worst[name]:.2g} ({name})"
-    return Step("gate", "passed", detail, {"checks": len(found.gate.checks), "largest_difference": worst[name]})
+    return SelftestStep("gate", "passed", detail, {"checks": len(found.gate.checks), "largest_difference": worst[name]})
 
 
-def _answers(root: Path, name: str) -> Step:
+def _answers(root: Path, name: str) -> SelftestStep:
     """Kept tokens and greedy token ids of every budget and picture, beside those of ONNX Runtime on the CPU."""
     bundle, same, total = Bundle.open(root, verify=False), 0, 0
     shared = []
@@ -155,7 +159,7 @@ def _answers(root: Path, name: str) -> Step:
                 model.ask(_QUESTION, image=one, max_tokens=_TOKENS, stop=False).token_ids for one in fixed_pictures()
             ]
         detail = f"{len(given)} questions answered; {name} is what every other backend is held against"
-        return Step("answers", "passed", detail, {"answers": len(given)})
+        return SelftestStep("answers", "passed", detail, {"answers": len(given)})
     with Model(bundle, backend=name) as ours, Model(bundle, backend=REFERENCE) as theirs:
         for picture in fixed_pictures():
             for budget in ours.budgets:
@@ -169,10 +173,10 @@ def _answers(root: Path, name: str) -> Step:
     detail = f"{same} of {total} greedy answers of {_TOKENS} tokens are the CPU's; {100 * min(shared):.1f} % or more of the kept tokens too"
     numbers = {"answers_same": same, "answers": total, "kept_least_share": round(min(shared), 4)}
     # Half precision may turn a near tie; the gate is what judges. Most answers in common are expected all the same.
-    return Step("answers", "passed" if 2 * same > total else "failed", detail, numbers)
+    return SelftestStep("answers", "passed" if 2 * same > total else "failed", detail, numbers)
 
 
-def _graphs(root: Path, name: str) -> Step:
+def _graphs(root: Path, name: str) -> SelftestStep:
     """The same logits with and without CUDA graphs, bit for bit, and what a captured step saves."""
     bundle = Bundle.open(root, verify=False)
     found, seconds = [], []
@@ -184,12 +188,12 @@ def _graphs(root: Path, name: str) -> Step:
     same = np.array_equal(found[0], found[1])
     said = "the same logits" if same else "logits differ"
     detail = f"{said}; a step takes {1e3 * seconds[1]:.2f} ms captured, {1e3 * seconds[0]:.2f} ms queued"
-    return Step(
+    return SelftestStep(
         "CUDA graphs", "passed" if same else "failed", detail, {"captured_s": seconds[1], "queued_s": seconds[0]}
     )
 
 
-def _times(root: Path, engine: Backend) -> Step:
+def _times(root: Path, engine: Backend) -> SelftestStep:
     """Median wall seconds of a prompt and of a step, beside the CPU's: in turns, so that a busy moment hits both."""
     bundle = Bundle.open(root, verify=False)
     languages = [LanguageModel(bundle, one) for one in (engine, backend())]
@@ -204,7 +208,7 @@ def _times(root: Path, engine: Backend) -> Step:
     (prompt, prompt_cpu), (step, step_cpu) = ([statistics.median(one) for one in pair] for pair in (prompts, steps))
     said = f"prompt {1e3 * prompt:.2f} ms (CPU {1e3 * prompt_cpu:.2f}), next token {1e3 * step:.2f} ms (CPU {1e3 * step_cpu:.2f})"
     detail = f"{said}; wall time, medians"
-    return Step(
+    return SelftestStep(
         "times",
         "passed",
         detail,
@@ -212,22 +216,22 @@ def _times(root: Path, engine: Backend) -> Step:
     )
 
 
-def _energy(root: Path, engine: Backend) -> Step:
+def _energy(root: Path, engine: Backend) -> SelftestStep:
     """Joules per prompt by a power window over the device that works; unknown where nothing measures it."""
     from edgeprune_runtime.meters import joules, measure, pick, power_sources
 
     chosen = pick(power_sources(), "gpu" if isinstance(engine, DeviceBackend) else "cpu")
     if chosen.kind == "none":
-        return Step("energy", "skipped", f"unknown: {chosen.why_not}", {})
+        return SelftestStep("energy", "skipped", f"unknown: {chosen.why_not}", {})
     bundle = Bundle.open(root, verify=False)
     language = LanguageModel(bundle, engine)
     found = joules(measure(lambda: _prompt(language, bundle), chosen))
     if found.gross_j is None or not found.calls:
-        return Step("energy", "skipped", f"unknown: {'; '.join(found.flags) or found.source}", {})
+        return SelftestStep("energy", "skipped", f"unknown: {'; '.join(found.flags) or found.source}", {})
     each = found.gross_j / found.calls
     doubts = f"; {'; '.join(found.flags)}" if found.flags else ""
     detail = f"{each:.3g} J per prompt, idle included ({found.source}, {found.covers}){doubts}"
-    return Step("energy", "passed", detail, {"prompt_j": each, "source": found.source, "flags": found.flags})
+    return SelftestStep("energy", "passed", detail, {"prompt_j": each, "source": found.source, "flags": found.flags})
 
 
 def _prompt(language: LanguageModel, bundle: Bundle) -> np.ndarray:

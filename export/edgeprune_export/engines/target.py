@@ -21,7 +21,7 @@ _NAMES: dict[str, Runtime] = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt", "on
 
 
 @dataclass(frozen=True)
-class Target:
+class EngineTarget:
     """`capabilities` is empty for the device at hand."""
 
     runtime: Runtime
@@ -32,7 +32,7 @@ class Target:
         return bool(self.capabilities)
 
 
-def target_from_text(text: str) -> Target:
+def target_from_text(text: str) -> EngineTarget:
     """Read a target. Raises PlanError."""
     name, colon, rest = text.partition(":")
     given = {part.strip().lower() for part in rest.split(",") if part.strip()}
@@ -47,7 +47,7 @@ def target_from_text(text: str) -> Target:
         )
     for one in capabilities:
         require_rtx(one)
-    return Target(_NAMES[name], capabilities)
+    return EngineTarget(_NAMES[name], capabilities)
 
 
 def require_rtx(capability: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune_runtime.engine_spec import EngineKey
+from edgeprune_runtime.engines.spec import EngineKey
 
 
 @dataclass(frozen=True)

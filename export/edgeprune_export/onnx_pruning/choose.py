@@ -10,11 +10,11 @@ import numpy as np
 
 from edgeprune.errors import PlanError
 from edgeprune_export.onnx_pruning.count import macs, parameters
-from edgeprune_export.onnx_pruning.groups import Coupling, Group
+from edgeprune_export.onnx_pruning.groups.find import Coupling, Group
+from edgeprune_export.onnx_pruning.groups.tally import Tally
 from edgeprune_export.onnx_pruning.program import Program
-from edgeprune_export.onnx_pruning.tally import Tally
 
-Metric = Literal["params", "macs"]
+OnnxMetric = Literal["params", "macs"]
 TOLERANCE = 0.01
 """A reached share this far from the target, as a part of it, is what was asked for."""
 _REACH = 5
@@ -22,20 +22,20 @@ _REACH = 5
 
 
 @dataclass(frozen=True)
-class Target:
+class OnnxTarget:
     """What shall be left: `share` of the whole graph's parameters or multiply-accumulates."""
 
-    metric: Metric
+    metric: OnnxMetric
     share: float
 
     def __post_init__(self) -> None:
-        if self.metric not in get_args(Metric) or not 0 < self.share < 1:
+        if self.metric not in get_args(OnnxMetric) or not 0 < self.share < 1:
             raise PlanError(
                 f"the target {self.metric}={self.share} cannot be met; give params or macs a share between 0 and 1, such as params=0.7"
             )
 
 
-class Step(NamedTuple):
+class RemovalStep(NamedTuple):
     """Bring a group (its index) down to `kept` units; `score` is the mean score of the units that leave."""
 
     score: float
@@ -52,7 +52,7 @@ def widths(group: Group, align: int, least: int) -> list[int]:
 
 
 def choose(
-    program: Program, coupling: Coupling, scores: np.ndarray, target: Target, *, align: int, least: int
+    program: Program, coupling: Coupling, scores: np.ndarray, target: OnnxTarget, *, align: int, least: int
 ) -> np.ndarray:
     """scores [U], each group's mean being one -> [U] True where the unit leaves.
 
@@ -83,18 +83,18 @@ def choose(
     return removed
 
 
-def _steps(groups: Sequence[Group], scores: np.ndarray, align: int, least: int) -> list[Step]:
+def _steps(groups: Sequence[Group], scores: np.ndarray, align: int, least: int) -> list[RemovalStep]:
     """All steps of all groups, the least important first; those of one group come in order, their means rise."""
     steps = []
     for i, group in enumerate(groups):
         ranked = scores[_order(group, scores)]
         sizes = widths(group, align, least)
         for before, kept in zip(sizes, sizes[1:], strict=False):
-            steps.append(Step(float(ranked[group.count - before : group.count - kept].mean()), i, kept))
+            steps.append(RemovalStep(float(ranked[group.count - before : group.count - kept].mean()), i, kept))
     return sorted(steps, key=lambda step: (step.score, step.group, -step.kept))
 
 
-def _fill(tally: Tally, steps: Sequence[Step], wanted: float) -> None:
+def _fill(tally: Tally, steps: Sequence[RemovalStep], wanted: float) -> None:
     """Take steps in order while the total stays above what is wanted; a group whose step is too large rests."""
     resting: set[int] = set()
     for step in steps:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgeprune_export.onnx_pruning.gram import Feed, moments
-from edgeprune_export.onnx_pruning.groups import Coupling
+from edgeprune_export.onnx_pruning.groups.find import Coupling
 from edgeprune_export.onnx_pruning.layers import Layer, layers
 from edgeprune_export.onnx_pruning.program import Program
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgeprune_export.graph import values_read
+from edgeprune_export.onnx.graph import values_read
 
 CONTRIB = "com.microsoft"
 

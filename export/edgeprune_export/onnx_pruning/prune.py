@@ -11,15 +11,15 @@ from typing import get_args
 import numpy as np
 
 from edgeprune.errors import ExportError, PlanError
+from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.onnx_pruning import files, gram, obs
-from edgeprune_export.onnx_pruning.choose import TOLERANCE, Target, choose
+from edgeprune_export.onnx_pruning.choose import TOLERANCE, OnnxTarget, choose
 from edgeprune_export.onnx_pruning.count import Counted, count_program
-from edgeprune_export.onnx_pruning.groups import Coupling, FrozenGroup, couple
+from edgeprune_export.onnx_pruning.groups.find import Coupling, FrozenGroup, couple
 from edgeprune_export.onnx_pruning.program import Program
-from edgeprune_export.onnx_pruning.reading import Shape, read
+from edgeprune_export.onnx_pruning.reading import KnownShape, read
 from edgeprune_export.onnx_pruning.rewrite import rewrite
-from edgeprune_export.onnx_pruning.scores import Importance, drawn, magnitude, relative
-from edgeprune_export.progress import Track, silent
+from edgeprune_export.onnx_pruning.scores import ScoreFunction, drawn, magnitude, relative
 
 METADATA = "edgeprune.onnx_pruning"
 """Key under which the written graph says what was done to it: a list, one entry for each pruning."""
@@ -43,7 +43,7 @@ class OnnxPruned:
     before: Counted
     promised: Counted
     after: Counted
-    target: Target
+    target: OnnxTarget
     reached: float
     met: bool
     groups: tuple[GroupKept, ...]
@@ -53,14 +53,14 @@ class OnnxPruned:
 def prune_onnx(
     source: Path,
     out: Path,
-    target: Target | Mapping[str, float],
+    target: OnnxTarget | Mapping[str, float],
     *,
-    importance: Importance = "magnitude",
+    importance: ScoreFunction = "magnitude",
     inputs: Iterable[np.ndarray] | None = None,
     compensate: bool | None = None,
     align: int = 8,
     least: int = 1,
-    input_shape: Shape | Mapping[str, Shape] | None = None,
+    input_shape: KnownShape | Mapping[str, KnownShape] | None = None,
     seed: int = 0,
     force: bool = False,
     track: Track = silent,
@@ -73,9 +73,9 @@ def prune_onnx(
     least       units that stay in every group
     input_shape for graphs whose input shapes are symbolic
     """
-    wanted = target if isinstance(target, Target) else _target(target)
-    if importance not in get_args(Importance):
-        raise PlanError(f"there is no importance {importance!r}; use one of {', '.join(get_args(Importance))}")
+    wanted = target if isinstance(target, OnnxTarget) else _target(target)
+    if importance not in get_args(ScoreFunction):
+        raise PlanError(f"there is no importance {importance!r}; use one of {', '.join(get_args(ScoreFunction))}")
     calibrated = importance == "obs" or bool(compensate)
     compensate = importance == "obs" if compensate is None else compensate
     with files.replacing(out, force=force) as partial:
@@ -102,15 +102,15 @@ def prune_onnx(
     return OnnxPruned(out, before, promised, after, wanted, reached, met, kept, coupling.frozen)
 
 
-def _target(given: Mapping[str, float]) -> Target:
+def _target(given: Mapping[str, float]) -> OnnxTarget:
     if len(given) != 1:
         raise PlanError(f"{len(given)} targets were given; give one, params or macs")
     ((metric, share),) = given.items()
-    return Target(metric, share)  # type: ignore[arg-type]  # the target checks the metric's name
+    return OnnxTarget(metric, share)  # type: ignore[arg-type]  # the target checks the metric's name
 
 
 def _scores(
-    program: Program, coupling: Coupling, importance: Importance, given: list[gram.Feed], seed: int
+    program: Program, coupling: Coupling, importance: ScoreFunction, given: list[gram.Feed], seed: int
 ) -> np.ndarray:
     if importance == "random":
         return relative(drawn(coupling, seed), coupling)

@@ -11,15 +11,15 @@ import onnx.inliner
 from onnx import numpy_helper
 
 from edgeprune.errors import ExportError, PlanError
-from edgeprune_export.graph import values_read
+from edgeprune_export.onnx.graph import values_read
 from edgeprune_export.onnx_pruning.program import Axis, Program, live_nodes
 from edgeprune_export.onnx_pruning.shapes import Walk, walk
 
-Shape = Sequence[int | None]
+KnownShape = Sequence[int | None]
 """Lengths of an input; None for a batch that stays symbolic."""
 
 
-def read(model: onnx.ModelProto, input_shape: Shape | Mapping[str, Shape] | None = None) -> Program:
+def read(model: onnx.ModelProto, input_shape: KnownShape | Mapping[str, KnownShape] | None = None) -> Program:
     """The graph of `model`, whose weights are loaded. input_shape: integers for inputs that the model leaves symbolic."""
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
@@ -55,7 +55,7 @@ def read(model: onnx.ModelProto, input_shape: Shape | Mapping[str, Shape] | None
     return Program(_frame(model, inputs, fixed, once, symbolic), alive, known, constants, symbolic)
 
 
-def _agree(value: onnx.ValueInfoProto, shape: Shape | None) -> None:
+def _agree(value: onnx.ValueInfoProto, shape: KnownShape | None) -> None:
     """Raises PlanError where a shape that is asked for contradicts what the model says itself."""
     own = value.type.tensor_type.shape.dim
     if shape is None or not value.type.tensor_type.HasField("shape"):
@@ -98,7 +98,9 @@ def unshared(
     return tuple(renamed), kept
 
 
-def _asked(given: Shape | Mapping[str, Shape] | None, names: Sequence[str]) -> dict[str, tuple[int | None, ...]]:
+def _asked(
+    given: KnownShape | Mapping[str, KnownShape] | None, names: Sequence[str]
+) -> dict[str, tuple[int | None, ...]]:
     """Input shapes that the caller fixes, by input."""
     if given is None:
         return {}

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgeprune_export.onnx_pruning.groups import Coupling
+from edgeprune_export.onnx_pruning.groups.find import Coupling
 from edgeprune_export.onnx_pruning.program import Axis, Program, attribute
-from edgeprune_export.onnx_pruning.relations import positive
-from edgeprune_export.onnx_pruning.rules_layout import slices
+from edgeprune_export.onnx_pruning.rules.layout import slices
+from edgeprune_export.onnx_pruning.rules.relations import positive
 
 
 @dataclass

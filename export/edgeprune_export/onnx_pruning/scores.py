@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from edgeprune_export.onnx_pruning.groups import Coupling
+from edgeprune_export.onnx_pruning.groups.find import Coupling
 from edgeprune_export.onnx_pruning.program import Program
 
-Importance = Literal["magnitude", "random", "obs"]
+ScoreFunction = Literal["magnitude", "random", "obs"]
 
 
 def magnitude(program: Program, coupling: Coupling) -> np.ndarray:

@@ -10,44 +10,44 @@ from torch import nn
 
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import Width
-from edgeprune.structure.allocate import ALLOCATIONS, Rung, allocate, energies, kept_units, normalised
+from edgeprune.structure.allocate import ALLOCATIONS, SiteCandidate, allocate, energies, kept_units, normalised
 from edgeprune.structure.cost import Price
 from edgeprune.structure.importance import IMPORTANCES
-from edgeprune.structure.plan import BlockPlan, Part, StructurePlan, widths
+from edgeprune.structure.plan import BlockPlan, ModelPart, StructurePlan, widths
 from edgeprune.structure.sites import Site, Specs, sites
 from edgeprune.structure.statistics import Statistics
 from edgeprune.structure.steps import alignment, ladder
-from edgeprune.structure.targets import Target
-from edgeprune.structure.wish import Wish
+from edgeprune.structure.targets import PruneTarget
+from edgeprune.structure.wish import StructureRequest
 
 
 @dataclass(frozen=True)
-class Promise:
+class Prediction:
     """What a plan comes to for one part, in the target's measure."""
 
-    part: Part
-    target: Target
+    part: ModelPart
+    target: PruneTarget
     before: float
     after: float
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PlanWithCost:
     plan: StructurePlan
-    promises: tuple[Promise, ...] = field(default_factory=tuple)
+    promises: tuple[Prediction, ...] = field(default_factory=tuple)
 
 
 def choose(
     module: nn.Module,
     specs: Specs,
-    wishes: Mapping[Part, Wish],
-    prices: Mapping[Part, Price],
+    wishes: Mapping[ModelPart, StructureRequest],
+    prices: Mapping[ModelPart, Price],
     statistics: Statistics,
-    block_scores: Mapping[Part, Sequence[float]],
-) -> Chosen:
+    block_scores: Mapping[ModelPart, Sequence[float]],
+) -> PlanWithCost:
     """Raises PlanError for a target that cannot be reached, with the smallest that can."""
     everywhere = sites(module, specs)
-    plans: dict[Part, tuple[BlockPlan, ...]] = {}
+    plans: dict[ModelPart, tuple[BlockPlan, ...]] = {}
     promises = []
     for part, wish in wishes.items():
         spec, count = specs[part]
@@ -66,16 +66,18 @@ def choose(
             BlockPlan(i, kept[part, i, "heads"], kept[part, i, "mlp"]) for i in range(count) if i not in gone
         )
         after = price.of([Width(len(b.heads), len(b.mlp)) for b in plans[part]])
-        promises.append(Promise(part, wish.target, before, after))
-    return Chosen(StructurePlan(plans), tuple(promises))
+        promises.append(Prediction(part, wish.target, before, after))
+    return PlanWithCost(StructurePlan(plans), tuple(promises))
 
 
-def wanted_of(target: Target, before: float) -> float:
+def wanted_of(target: PruneTarget, before: float) -> float:
     """The target in its own measure: bytes, or a share of what the part is before."""
     return target.value if target.measure == "memory" else target.value * before
 
 
-def steps_to(part: Part, wish: Wish, rungs: Sequence[Rung], now: float, wanted: float, before: float) -> list[int]:
+def steps_to(
+    part: ModelPart, wish: StructureRequest, rungs: Sequence[SiteCandidate], now: float, wanted: float, before: float
+) -> list[int]:
     """Steps of every rung that leave, from a cost of `now` down to `wanted`. Raises PlanError with the smallest share that can be."""
     try:
         return allocate(ALLOCATIONS[wish.allocation], rungs, now - wanted)
@@ -88,14 +90,14 @@ def steps_to(part: Part, wish: Wish, rungs: Sequence[Rung], now: float, wanted: 
         ) from error
 
 
-def _rung(site: Site, wish: Wish, each: tuple[float, float], statistics: Statistics) -> Rung:
+def _rung(site: Site, wish: StructureRequest, each: tuple[float, float], statistics: Statistics) -> SiteCandidate:
     heard = statistics.of(site)
     scores = IMPORTANCES[wish.importance].score(site, heard, wish.seed)
     if not bool(torch.isfinite(scores).all()):
         raise PlanError(f"{wish.importance} gives {site.name} scores that are not finite; calibrate on other pictures")
     saving = each[0] if site.kind == "heads" else each[1]
     taylor = torch.stack(heard.taylor) if heard.taylor else None
-    return Rung(
+    return SiteCandidate(
         ladder(site.part, site.block, site.kind, scores, alignment(site.kind, wish.align, site.width)),
         normalised(wish.normalise, scores),
         saving,
@@ -104,6 +106,6 @@ def _rung(site: Site, wish: Wish, each: tuple[float, float], statistics: Statist
     )
 
 
-def _blocks_that_leave(wish: Wish, scores: Sequence[float]) -> set[int]:
+def _blocks_that_leave(wish: StructureRequest, scores: Sequence[float]) -> set[int]:
     """The least important ones; of equal ones the later."""
     return set(sorted(range(len(scores)), key=lambda i: (scores[i], -i))[: wish.blocks])

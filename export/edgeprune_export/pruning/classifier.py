@@ -12,38 +12,38 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from edgeprune.errors import PlanError
-from edgeprune.models.classifier import Classifier
-from edgeprune.models.classifier_config import saved_config, saved_processor
-from edgeprune.models.classifier_names import from_huggingface
-from edgeprune.models.pictures import pixels_from_image
+from edgeprune.models.classifiers.config import saved_config, saved_processor
+from edgeprune.models.classifiers.names import from_huggingface
+from edgeprune.models.classifiers.open import Classifier
+from edgeprune.models.classifiers.pictures import pixels_from_image
+from edgeprune.models.config.structure_key import structure_entry
 from edgeprune.models.spec import TowerSpec
-from edgeprune.models.structure_key import structure_entry
 from edgeprune.structure.plan import StructurePlan, pruned_tower, widths
 from edgeprune.structure.sites import Specs
-from edgeprune_export.eager_classifier import classifier_module
-from edgeprune_export.pruning.samples import Sample, noise
-from edgeprune_export.pruning.subject import Batch
-from edgeprune_runtime.image import load_image
+from edgeprune_export.gate.eager_classifier import classifier_module
+from edgeprune_export.pruning.prunable import Batch
+from edgeprune_export.pruning.samples import CalibrationSample, noise
+from edgeprune_runtime.pictures.load import load_image
 
 _SIDE_BY_SIDE = 16
 _SMALLEST_CROP = 0.5  # share of the area that training sees at least
 
 
-class ClassifierSubject:
+class PrunableClassifier:
     """transformers' classifier with all weights, and its calibration pictures. `Subject` says what the methods do."""
 
-    def __init__(self, classifier: Classifier, samples: Sequence[Sample]) -> None:
+    def __init__(self, classifier: Classifier, samples: Sequence[CalibrationSample]) -> None:
         self.module: nn.Module = classifier_module(classifier).requires_grad_(False)
         self.specs = specs_of_classifier(classifier.spec.vision)
         self._classifier = classifier
         self.side_by_side = _SIDE_BY_SIDE
         self._take(samples)
 
-    def _take(self, samples: Sequence[Sample]) -> None:
+    def _take(self, samples: Sequence[CalibrationSample]) -> None:
         self._data, self.samples = tuple(samples), len(samples)
         self._pixels: dict[int, Tensor] = {}
 
-    def over(self, samples: Sequence[Sample]) -> ClassifierSubject:
+    def over(self, samples: Sequence[CalibrationSample]) -> PrunableClassifier:
         other = copy(self)
         other._take(samples)
         return other

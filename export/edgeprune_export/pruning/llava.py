@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.models.checkpoint import Checkpoint
-from edgeprune.models.names import canonical_name
 from edgeprune.models.spec import ModelSpec
+from edgeprune.models.weights.names import canonical_name
 from edgeprune.structure.plan import StructurePlan, pruned_model
 from edgeprune.structure.sites import Specs
-from edgeprune_export.eager_model import loaded_model
-from edgeprune_export.pruning.samples import Sample, noise
-from edgeprune_export.pruning.subject import Batch
+from edgeprune_export.gate.eager_model import loaded_model
+from edgeprune_export.pruning.prunable import Batch
+from edgeprune_export.pruning.samples import CalibrationSample, noise
 from edgeprune_export.pruning.write import pruned_config
-from edgeprune_runtime.image import load_image
+from edgeprune_runtime.pictures.load import load_image
 
 QUESTION = "Describe the picture."
 _OWN_TOKENS = 8  # without an answer: how many of its own tokens the model is asked to keep saying
@@ -29,10 +29,10 @@ def specs_of(model: ModelSpec) -> Specs:
     return {"tower": (model.vision, model.feature_layer + 1), "language": (model.language, model.language.layers)}
 
 
-class LlavaSubject:
+class PrunableVlm:
     """transformers' model with all weights, and its calibration samples. `Subject` says what the methods do."""
 
-    def __init__(self, checkpoint: Checkpoint, samples: Sequence[Sample]) -> None:
+    def __init__(self, checkpoint: Checkpoint, samples: Sequence[CalibrationSample]) -> None:
         from transformers import AutoProcessor
 
         self.module: nn.Module = loaded_model(checkpoint)
@@ -45,11 +45,11 @@ class LlavaSubject:
         self._processor: Any = AutoProcessor.from_pretrained(checkpoint.path)
         self._take(samples)
 
-    def _take(self, samples: Sequence[Sample]) -> None:
+    def _take(self, samples: Sequence[CalibrationSample]) -> None:
         self._data, self.samples = tuple(samples), len(samples)
         self._answers: dict[int, list[int]] = {}
 
-    def over(self, samples: Sequence[Sample]) -> LlavaSubject:
+    def over(self, samples: Sequence[CalibrationSample]) -> PrunableVlm:
         other = copy(self)
         other._take(samples)
         return other
@@ -106,7 +106,7 @@ class LlavaSubject:
         weights = self._checkpoint.weights
         return weights.dtype(canonical) if canonical in weights.shapes else None
 
-    def _inputs(self, sample: Sample) -> dict[str, Tensor]:
+    def _inputs(self, sample: CalibrationSample) -> dict[str, Tensor]:
         text = self._prompt(sample.question or QUESTION)
         bos = self._processor.tokenizer.bos_token
         spelled = bos is not None and text.startswith(bos)  # the rule of transformers' apply_chat_template
@@ -123,7 +123,7 @@ class LlavaSubject:
         )
 
     @torch.no_grad()
-    def _answer(self, number: int, sample: Sample, inputs: dict[str, Tensor]) -> list[int]:
+    def _answer(self, number: int, sample: CalibrationSample, inputs: dict[str, Tensor]) -> list[int]:
         """Tokens to be said: the known answer with its end, or what the unpruned model says first."""
         if number not in self._answers:
             if sample.answer is not None:

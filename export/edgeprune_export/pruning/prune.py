@@ -15,24 +15,24 @@ from edgeprune.errors import ExportError, PlanError
 from edgeprune.structure.allocate import ALLOCATIONS
 from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES
 from edgeprune.structure.normalise import NORMALISATIONS
-from edgeprune.structure.plan import BlockPlan, Part, StructurePlan, check_plan
+from edgeprune.structure.plan import BlockPlan, ModelPart, StructurePlan, check_plan
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.statistics import Need
-from edgeprune.structure.wish import Wish
-from edgeprune_export.linear import Precision
-from edgeprune_export.progress import Track, silent
-from edgeprune_export.pruning.choose import Chosen, choose
-from edgeprune_export.pruning.energy import sensor
-from edgeprune_export.pruning.hear import hear, removal_losses
-from edgeprune_export.pruning.open import Opened, open_subject
-from edgeprune_export.pruning.prices import price_of
+from edgeprune.structure.wish import StructureRequest
+from edgeprune_export.bundle.progress import Track, silent
+from edgeprune_export.bundle.seal import publish, staging
+from edgeprune_export.graphs.linear import WeightPrecision
+from edgeprune_export.pruning.calibration_stats import collect_statistics, removal_losses
+from edgeprune_export.pruning.choose import PlanWithCost, choose
+from edgeprune_export.pruning.open import OpenedModel, open_subject
+from edgeprune_export.pruning.prices.energy import sensor
+from edgeprune_export.pruning.prices.terms import price_of
+from edgeprune_export.pruning.prunable import PrunableModel
+from edgeprune_export.pruning.record import SCHEMA, PartRecord, PruneRecord, read_record
 from edgeprune_export.pruning.recover import Recovery, recover
 from edgeprune_export.pruning.refit import compensate
 from edgeprune_export.pruning.samples import samples_from
-from edgeprune_export.pruning.story import SCHEMA, PartStory, Story, read_story
-from edgeprune_export.pruning.subject import Subject
 from edgeprune_export.pruning.write import STRUCTURE, fingerprint, write_checkpoint
-from edgeprune_export.seal import publish, staging
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class PruneOptions:
     beside      what an interrupted recovery is kept next to; None: `out`
     """
 
-    wishes: Mapping[Part, Wish] = field(default_factory=dict)
+    wishes: Mapping[ModelPart, StructureRequest] = field(default_factory=dict)
     plan: Path | None = None
     images: Path | None = None
     pictures: int = 64
@@ -59,7 +59,7 @@ class PruneOptions:
     command: str = "edgeprune_export.pruning.prune"
 
 
-def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track = silent) -> Story:
+def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track = silent) -> PruneRecord:
     """Write the pruned checkpoint `out`. Nothing is left behind on any error. Raises CheckpointError, PlanError or ExportError."""
     if not options.wishes and options.plan is None:
         raise PlanError("nothing is asked of any part; give a target such as --structure tower.params=0.7, or --plan")
@@ -96,12 +96,12 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
     return story
 
 
-def _check(opened: Opened, options: PruneOptions) -> None:
+def _check(opened: OpenedModel, options: PruneOptions) -> None:
     """Everything that can be refused before any work."""
     if options.pictures < 1:
         raise PlanError(f"calibration on {options.pictures} pictures is impossible; give a number from 1")
-    if options.precision not in get_args(Precision):
-        raise PlanError(f"unknown precision {options.precision!r}; known: {', '.join(get_args(Precision))}")
+    if options.precision not in get_args(WeightPrecision):
+        raise PlanError(f"unknown precision {options.precision!r}; known: {', '.join(get_args(WeightPrecision))}")
     for part, wish in options.wishes.items():
         if part not in opened.specs:
             raise PlanError(f"the model has no {part}; it has {', '.join(opened.specs)}")
@@ -137,7 +137,7 @@ def _check(opened: Opened, options: PruneOptions) -> None:
         raise PlanError("recovery learns on pictures; give a folder of them with --images")
 
 
-def _needs(wish: Wish) -> frozenset[Need]:
+def _needs(wish: StructureRequest) -> frozenset[Need]:
     block = BLOCK_IMPORTANCES[wish.block_importance].needs if wish.blocks else frozenset[Need]()
     gradients: frozenset[Need] = frozenset({"gradients"} if ALLOCATIONS[wish.allocation].gradients else ())
     return IMPORTANCES[wish.importance].needs | block | gradients
@@ -147,9 +147,11 @@ def _on_noise(options: PruneOptions) -> bool:
     return bool(options.wishes) and all(IMPORTANCES[wish.importance].noise for wish in options.wishes.values())
 
 
-def _chosen(opened: Opened, subject: Subject, options: PruneOptions, made_for: str, track: Track) -> Chosen:
+def _chosen(
+    opened: OpenedModel, subject: PrunableModel, options: PruneOptions, made_for: str, track: Track
+) -> PlanWithCost:
     if options.plan is not None:
-        story = read_story(options.plan)
+        story = read_record(options.plan)
         if story.source_sha256 != made_for:
             raise PlanError(
                 f"{options.plan} was made for another checkpoint ({story.source}, {story.source_sha256[:12]}...; this one is "
@@ -157,12 +159,14 @@ def _chosen(opened: Opened, subject: Subject, options: PruneOptions, made_for: s
             )
         plan = StructurePlan({part: one.blocks for part, one in story.parts.items()})
         check_plan(plan, subject.specs)
-        return Chosen(plan)
+        return PlanWithCost(plan)
     prices = {
         part: price_of(wish.target.measure, opened.specs[part][0], opened.terms, track)
         for part, wish in options.wishes.items()
     }
-    statistics = hear(subject, frozenset().union(*(_needs(wish) for wish in options.wishes.values())), track)
+    statistics = collect_statistics(
+        subject, frozenset().union(*(_needs(wish) for wish in options.wishes.values())), track
+    )
     scores = {}
     for part, wish in options.wishes.items():
         block = BLOCK_IMPORTANCES[wish.block_importance]
@@ -175,13 +179,13 @@ def _chosen(opened: Opened, subject: Subject, options: PruneOptions, made_for: s
 
 
 def _story(
-    opened: Opened, options: PruneOptions, chosen: Chosen, made_for: str, heard: bool, compensated: bool
-) -> Story:
+    opened: OpenedModel, options: PruneOptions, chosen: PlanWithCost, made_for: str, heard: bool, compensated: bool
+) -> PruneRecord:
     promised = {promise.part: promise for promise in chosen.promises}
     parts = {}
     for part, blocks in chosen.plan.blocks.items():
         wish, promise = options.wishes.get(part), promised.get(part)
-        parts[part] = PartStory(
+        parts[part] = PartRecord(
             blocks=tuple(BlockPlan(b.block, b.heads, b.mlp) for b in blocks),
             target=None if wish is None else wish.target.label,
             before=None if promise is None else promise.before,
@@ -190,7 +194,7 @@ def _story(
             allocation=None if wish is None else wish.allocation,
             normalise=None if wish is None else wish.normalise,
         )
-    return Story(
+    return PruneRecord(
         schema=SCHEMA,
         source=opened.path.name,
         source_sha256=made_for,

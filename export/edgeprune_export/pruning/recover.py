@@ -21,8 +21,8 @@ from torch.nn.functional import kl_div, log_softmax, mse_loss
 from edgeprune.errors import ExportError, PlanError
 from edgeprune.structure.plan import StructurePlan
 from edgeprune.structure.sites import block_lists, linears
-from edgeprune_export.progress import Track
-from edgeprune_export.pruning.subject import Subject
+from edgeprune_export.bundle.progress import Track
+from edgeprune_export.pruning.prunable import PrunableModel
 
 _SAVE_EVERY = 50
 
@@ -48,7 +48,7 @@ class Recovery:
 
 
 def recover(
-    subject: Subject, smaller: nn.Module, plan: StructurePlan, how: Recovery, state: Path, track: Track
+    subject: PrunableModel, smaller: nn.Module, plan: StructurePlan, how: Recovery, state: Path, track: Track
 ) -> nn.Module:
     """Train `smaller` and return it, adapters merged. `state`: where an interrupted run is kept; removed at the end."""
     asked = _asked(subject, smaller, how)
@@ -74,7 +74,9 @@ def recover(
     return student.merge_and_unload() if how.lora else student  # type: ignore[operator]
 
 
-def _step(subject: Subject, student: nn.Module, how: Recovery, step: int, optimizer: torch.optim.Optimizer) -> None:
+def _step(
+    subject: PrunableModel, student: nn.Module, how: Recovery, step: int, optimizer: torch.optim.Optimizer
+) -> None:
     """One update on `batch` samples, gathered over as many forward passes as they need."""
     total = 0.0
     chosen = list(_drawn(subject.samples, how, step))
@@ -141,7 +143,7 @@ def _warm_cosine(steps: int) -> Any:
     return factor
 
 
-def _asked(subject: Subject, smaller: nn.Module, how: Recovery) -> str:
+def _asked(subject: PrunableModel, smaller: nn.Module, how: Recovery) -> str:
     """What a saved state belongs to: the settings, and the weights that the recovery starts from."""
     digest = hashlib.sha256()
     for name, value in smaller.state_dict().items():

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.structure.compensate import Moments, refit
-from edgeprune.structure.plan import KINDS, PARTS, Kind, Part, StructurePlan
+from edgeprune.structure.plan import KINDS, PARTS, ModelPart, SiteKind, StructurePlan
 from edgeprune.structure.sites import Site, Specs, block_lists, sites
-from edgeprune_export.progress import Track
-from edgeprune_export.pruning.subject import Subject, batches
+from edgeprune_export.bundle.progress import Track
+from edgeprune_export.pruning.prunable import PrunableModel, batches
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -32,7 +32,7 @@ class _Block:
     """One block of one of the two models: what is listened to inside it."""
 
     module: nn.Module
-    sites: Mapping[Kind, Site]
+    sites: Mapping[SiteKind, Site]
 
 
 @dataclass
@@ -44,7 +44,9 @@ class _Stream:
 
 
 @torch.no_grad()
-def compensate(subject: Subject, smaller: nn.Module, smaller_specs: Specs, plan: StructurePlan, track: Track) -> None:
+def compensate(
+    subject: PrunableModel, smaller: nn.Module, smaller_specs: Specs, plan: StructurePlan, track: Track
+) -> None:
     """Refit the out layers of `smaller`, in place. Parts in the order of a forward pass."""
     for part in (part for part in PARTS if part in plan.blocks):
         whole, cut = (_stream(subject, module, part) for module in (subject.module, smaller))
@@ -66,7 +68,7 @@ def compensate(subject: Subject, smaller: nn.Module, smaller_specs: Specs, plan:
 class _Heard:
     """Of one batch: rows that the out layers read, by kind, and what leaves the block."""
 
-    inputs: Mapping[Kind, Tensor]
+    inputs: Mapping[SiteKind, Tensor]
     after: Tensor
 
 
@@ -84,11 +86,11 @@ def _refit_block(
             small.out.bias.data = bias
 
 
-def _hear(block: _Block, hidden: Tensor, call: Arguments, until: Kind | None = None) -> _Heard:
+def _hear(block: _Block, hidden: Tensor, call: Arguments, until: SiteKind | None = None) -> _Heard:
     """Run one block on one batch and listen; with `until`, no further than the out layer of that kind."""
-    inputs: dict[Kind, Tensor] = {}
+    inputs: dict[SiteKind, Tensor] = {}
 
-    def at(kind: Kind) -> Any:
+    def at(kind: SiteKind) -> Any:
         def listen(module: nn.Module, given: tuple[Tensor, ...]) -> None:
             inputs[kind] = given[0].reshape(-1, given[0].shape[-1])
             if kind == until:
@@ -108,17 +110,17 @@ def _through(block: nn.Module, hidden: Sequence[Tensor], rest: Sequence[Argument
     return [out[0] if isinstance(out, tuple) else out for out in outs]
 
 
-def _blocks(module: nn.Module, specs: Specs, part: Part) -> list[_Block]:
+def _blocks(module: nn.Module, specs: Specs, part: ModelPart) -> list[_Block]:
     """The blocks of a part that may be pruned, in order."""
     _, modules = block_lists(module)[part]
-    found: dict[int, dict[Kind, Site]] = {}
+    found: dict[int, dict[SiteKind, Site]] = {}
     for site in sites(module, specs):
         if site.part == part:
             found.setdefault(site.block, {})[site.kind] = site
     return [_Block(modules[i], found[i]) for i in sorted(found)]
 
 
-def _stream(subject: Subject, module: nn.Module, part: Part) -> _Stream:
+def _stream(subject: PrunableModel, module: nn.Module, part: ModelPart) -> _Stream:
     """Run every batch through a whole model and note how the blocks of a part are called."""
     _, blocks = block_lists(module)[part]
     found = _Stream()

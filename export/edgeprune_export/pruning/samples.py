@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from edgeprune.errors import PlanError
-from edgeprune_export.drawn import PICTURES, drawn, pictures_in
+from edgeprune_export.commands.image_files import PICTURES, drawn, pictures_in
 
 
 @dataclass(frozen=True)
-class Sample:
+class CalibrationSample:
     """A picture file, or noise of a seed; question and answer (vision-language models) or class number (classifiers) where known."""
 
     picture: Path | None
@@ -30,12 +30,12 @@ def noise(size: int, seed: int) -> Image.Image:
     return Image.fromarray(np.clip(grain, 0, 255).astype(np.uint8))
 
 
-def noise_samples(count: int, seed: int) -> tuple[Sample, ...]:
+def noise_samples(count: int, seed: int) -> tuple[CalibrationSample, ...]:
     """For importances that need inputs but no pictures."""
-    return tuple(Sample(None, seed=seed * 100_003 + i) for i in range(count))
+    return tuple(CalibrationSample(None, seed=seed * 100_003 + i) for i in range(count))
 
 
-def samples_from(path: Path, count: int | None, seed: int) -> tuple[Sample, ...]:
+def samples_from(path: Path, count: int | None, seed: int) -> tuple[CalibrationSample, ...]:
     """Samples of a folder of pictures, a .jsonl of questions or a .csv with the columns file and label; `count` drawn with `seed`.
 
     Raises PlanError where there is nothing to calibrate on.
@@ -45,7 +45,7 @@ def samples_from(path: Path, count: int | None, seed: int) -> tuple[Sample, ...]
     elif path.suffix == ".csv":
         found = _labelled(path)
     elif path.is_dir():
-        found = [Sample(file) for file in pictures_in(path)]
+        found = [CalibrationSample(file) for file in pictures_in(path)]
     else:
         raise PlanError(
             f"{path} is neither a folder of pictures nor a .jsonl or .csv file; give one of them with --images"
@@ -55,13 +55,13 @@ def samples_from(path: Path, count: int | None, seed: int) -> tuple[Sample, ...]
     return tuple(drawn(found, count, seed))
 
 
-def _questions(path: Path) -> list[Sample]:
+def _questions(path: Path) -> list[CalibrationSample]:
     from edgeprune.evaluate.dataset import load_questions
 
-    return [Sample(q.image, q.question, q.answers[0]) for q in load_questions(path)]
+    return [CalibrationSample(q.image, q.question, q.answers[0]) for q in load_questions(path)]
 
 
-def _labelled(path: Path) -> list[Sample]:
+def _labelled(path: Path) -> list[CalibrationSample]:
     root = path.parent.resolve()
     found = []
     try:
@@ -73,7 +73,7 @@ def _labelled(path: Path) -> list[Sample]:
                     raise PlanError(f"{path}, line {number}: expected the columns file and label (a class number)")
                 if not picture.is_relative_to(root) or not picture.is_file():
                     raise PlanError(f"{path}, line {number}: no picture {row['file']!r} in {root}; use a relative path")
-                found.append(Sample(picture, label=int(label)))
+                found.append(CalibrationSample(picture, label=int(label)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PlanError(
             f"{path} cannot be read ({error}); expected a CSV file with the columns file and label"

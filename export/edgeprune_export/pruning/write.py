@@ -13,10 +13,10 @@ import msgspec
 import torch
 from torch import nn
 
-from edgeprune.models.fields import json_object
+from edgeprune.models.config.section import json_object
+from edgeprune.models.config.structure_key import structure_entry
 from edgeprune.models.spec import DecoderSpec, TowerSpec
-from edgeprune.models.structure_key import structure_entry
-from edgeprune.structure.plan import Part, widths
+from edgeprune.structure.plan import ModelPart, widths
 from edgeprune_runtime.bundle import sha256_of
 
 STRUCTURE = "structure.json"
@@ -69,7 +69,7 @@ def write_checkpoint(
 
 def pruned_config(
     source: Path,
-    specs: Mapping[Part, TowerSpec | DecoderSpec],
+    specs: Mapping[ModelPart, TowerSpec | DecoderSpec],
     *,
     layer_types: Sequence[str] | None = None,
     feature_layer: int | None = None,

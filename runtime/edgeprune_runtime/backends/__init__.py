@@ -86,7 +86,7 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class BackendChoice:
     """A backend, and why none that is preferred to it: "" for the first, or where it was asked for."""
 
     backend: Backend
@@ -98,7 +98,7 @@ def backend(name: str = "onnxruntime", *, threads: int = 0) -> Backend:
     return choose(name, threads=threads).backend
 
 
-def choose(name: str = "auto", *, threads: int = 0, root: Path | None = None, verify: bool = True) -> Choice:
+def choose(name: str = "auto", *, threads: int = 0, root: Path | None = None, verify: bool = True) -> BackendChoice:
     """The named backend, or the first that can run the bundle in `root`.
 
     Raises BackendUnavailable with a reason per candidate, EngineError where engines are all that a named one lacks.
@@ -115,7 +115,7 @@ def choose(name: str = "auto", *, threads: int = 0, root: Path | None = None, ve
                     raise
                 reason = str(error)
         if reason is None:
-            return Choice(made, "; ".join(reasons))
+            return BackendChoice(made, "; ".join(reasons))
         reasons.append(f"{candidate}: {reason}")
     raise BackendUnavailable("; ".join(reasons))
 

@@ -72,7 +72,7 @@ def why_no_device() -> str | None:
     return None if count else "the NVIDIA driver sees no GPU; check `nvidia-smi` and CUDA_VISIBLE_DEVICES"
 
 
-class Device:
+class CudaDevice:
     """The current CUDA device and the stream that everything is queued on.
 
     waiting: let the stream wait for CUDA's default stream. Otherwise it does not, so that a library's work there cannot spoil a capture.

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 
 from edgeprune_runtime.backends import Session
-from edgeprune_runtime.backends.cuda import Device, DeviceBuffer
+from edgeprune_runtime.backends.cuda import CudaDevice, DeviceBuffer
 from edgeprune_runtime.bundle import MANIFEST
-from edgeprune_runtime.engine_sets import find_engines
-from edgeprune_runtime.engine_spec import EngineKey, EngineSet
+from edgeprune_runtime.engines.sets import find_engines
+from edgeprune_runtime.engines.spec import EngineKey, EngineSet
 from edgeprune_runtime.spec import GraphSpec, Manifest
 
 
@@ -23,7 +23,7 @@ class DeviceBackend(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._device: Device | None = None
+        self._device: CudaDevice | None = None
         self._sets: dict[Path, tuple[Path, EngineSet]] = {}
 
     @abstractmethod
@@ -37,9 +37,9 @@ class DeviceBackend(ABC):
     def open(self, root: Path, graph: GraphSpec, *, resident: bool) -> Session: ...
 
     @property
-    def device(self) -> Device:
+    def device(self) -> CudaDevice:
         if self._device is None:
-            self._device = Device(waiting=self._waiting)
+            self._device = CudaDevice(waiting=self._waiting)
         return self._device
 
     def require(self, root: Path, *, verify: bool) -> None:

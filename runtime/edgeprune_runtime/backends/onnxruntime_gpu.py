@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeprune_runtime.backends.cuda import Device, DeviceBuffer, why_no_device
+from edgeprune_runtime.backends.cuda import CudaDevice, DeviceBuffer, why_no_device
 from edgeprune_runtime.backends.device import DeviceBackend
-from edgeprune_runtime.engine_sets import engine_of
-from edgeprune_runtime.engine_spec import LOWERED_KEY, EngineKey
+from edgeprune_runtime.engines.sets import engine_of
+from edgeprune_runtime.engines.spec import LOWERED_KEY, EngineKey
 from edgeprune_runtime.errors import BackendUnavailable, EngineError
 from edgeprune_runtime.spec import GraphSpec
 
@@ -27,7 +27,7 @@ _KINDS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int6
 class OnnxRuntimeGpuSession:
     """One graph of the bundle over a lowered file; the language model's file is shared by prefill and decode."""
 
-    def __init__(self, device: Device, session: Any, graph: GraphSpec) -> None:
+    def __init__(self, device: CudaDevice, session: Any, graph: GraphSpec) -> None:
         self._device, self._session, self._binding = device, session, session.io_binding()
         self._inputs = {value.name: _KINDS[value.type] for value in session.get_inputs()}
         self._outputs = {value.name: _KINDS[value.type] for value in session.get_outputs()}

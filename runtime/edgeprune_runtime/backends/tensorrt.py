@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune_runtime.backends import tensorrt_api
-from edgeprune_runtime.backends.cuda import Device, DeviceBuffer, why_no_device
+from edgeprune_runtime.backends.cuda import CudaDevice, DeviceBuffer, why_no_device
 from edgeprune_runtime.backends.device import DeviceBackend
-from edgeprune_runtime.engine_sets import engine_of
-from edgeprune_runtime.engine_spec import EngineKey
+from edgeprune_runtime.engines.sets import engine_of
+from edgeprune_runtime.engines.spec import EngineKey
 from edgeprune_runtime.errors import BackendUnavailable, EngineError
-from edgeprune_runtime.meters.jetson_board import power_mode, run_nvpmodel
+from edgeprune_runtime.meters.boards.jetson import power_mode, run_nvpmodel
 from edgeprune_runtime.spec import GraphSpec
 
 _SETTLED = 2  # runs with the same bindings before a session is captured: the first ones may still allocate
@@ -29,7 +29,7 @@ class TensorRtSession:
 
     def __init__(
         self,
-        device: Device,
+        device: CudaDevice,
         engine: Any,
         profile: int,
         graph: GraphSpec,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from edgeprune_runtime.errors import BackendUnavailable
 
-Version = tuple[int, ...]
+TensorrtVersion = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Api:
     """
 
     module: str
-    since: Version
+    since: TensorrtVersion
     dialect: Literal["portable", "modern"]
     strongly_typed: bool
     timing_cache: bool
@@ -140,7 +140,7 @@ def load(module: str) -> TensorRt:
     return TensorRt(found, row_for(module, version), version)
 
 
-def numbers_of(version: str) -> Version:
+def numbers_of(version: str) -> TensorrtVersion:
     """(10, 3, 0) of "10.3.0.30+jetson"."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(part) for part in match[0].split(".")) if match else ()

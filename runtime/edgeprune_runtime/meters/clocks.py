@@ -1,6 +1,6 @@
 """How warm the board is, how fast it runs and what holds it back, as a series: for thermal soak and to mark results.
 
-`profile --sustain` compares the first minute with the last: `spell` sums up one stretch of the series. A clock that is
+`profile --sustain` compares the first minute with the last: `state_summary` sums up one stretch of the series. A clock that is
 lower at the end while something throttles is the board's sustained speed; one that is lower with nothing throttling is
 a governor that saw less to do.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgeprune_runtime.meters.jetson_board import emc_hz, gpu_hz
+from edgeprune_runtime.meters.boards.jetson import emc_hz, gpu_hz
 from edgeprune_runtime.meters.sysfs import number
 from edgeprune_runtime.meters.thermal import slowed_by, temperatures_c, throttle_events
 
@@ -37,7 +37,7 @@ class Gpu(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Spell:
+class StateSummary:
     """One stretch of a series: hottest and mean by name, and the share of looks in which something throttled."""
 
     start_s: float
@@ -72,7 +72,7 @@ def clocks_hz(root: Path) -> dict[str, float]:
     return {name: hertz for name, hertz in asked.items() if hertz is not None}
 
 
-def spell(states: Sequence[BoardState], start_s: float, end_s: float) -> Spell | None:
+def state_summary(states: Sequence[BoardState], start_s: float, end_s: float) -> StateSummary | None:
     """Sum up what was read from `start_s` to `end_s`; None when nothing was."""
     inside = [state for state in states if start_s <= state.t_s <= end_s]
     if not inside:
@@ -85,7 +85,7 @@ def spell(states: Sequence[BoardState], start_s: float, end_s: float) -> Spell |
             speeds.setdefault(name, []).append(hertz)
         for name, degrees in state.temperature_c.items():
             hottest[name] = max(degrees, hottest.get(name, degrees))
-    return Spell(
+    return StateSummary(
         start_s=start_s,
         end_s=end_s,
         hottest_c=hottest,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgeprune_runtime.errors import MeasurementError
-from edgeprune_runtime.meters.power_base import Tick
+from edgeprune_runtime.meters.power.base import Tick
 from edgeprune_runtime.meters.registry import register
 from edgeprune_runtime.meters.sampler import sampled
 

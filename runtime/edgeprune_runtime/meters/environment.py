@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgeprune_runtime.meters.jetson_board import is_jetson, power_mode, run_nvpmodel
+from edgeprune_runtime.meters.boards.jetson import is_jetson, power_mode, run_nvpmodel
 from edgeprune_runtime.meters.sysfs import number, text
 
 

@@ -13,29 +13,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune_runtime.errors import MeasurementError
-from edgeprune_runtime.meters.clocks import Spell, spell
-from edgeprune_runtime.meters.power import PowerRun, Recorded
-from edgeprune_runtime.meters.power_recorder import record
-from edgeprune_runtime.meters.power_sources import Candidate
-from edgeprune_runtime.meters.power_trace import energy
+from edgeprune_runtime.meters.clocks import StateSummary, state_summary
+from edgeprune_runtime.meters.power.meter import PowerRun, Recorded
+from edgeprune_runtime.meters.power.recorder import record
+from edgeprune_runtime.meters.power.sources import SourceCandidate
+from edgeprune_runtime.meters.power.trace import energy
 
 MINUTE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class SoakInterval:
     """One stretch of a soak. `power_w` is the mean of all that the sensor covers; None = unknown."""
 
     start_s: float
     end_s: float
     calls_per_s: float
     power_w: float | None
-    board: Spell | None
+    board: StateSummary | None
 
 
 def soak(
     work: Callable[[], object],
-    chosen: Candidate,
+    chosen: SourceCandidate,
     seconds: float,
     *,
     root: Path = Path("/"),
@@ -54,14 +54,16 @@ def soak(
     return PowerRun(recording.trace(), tuple(calls))
 
 
-def stretch(run: PowerRun, start_s: float, end_s: float) -> Stretch:
+def stretch(run: PowerRun, start_s: float, end_s: float) -> SoakInterval:
     """What went on from `start_s` to `end_s`, in the trace's time."""
     ended = sum(start_s < t <= end_s for t in run.calls_s[1:])
     found = energy(run.trace, start_s, end_s)
     power_w = None if found is None else found.joules / (end_s - start_s)
-    return Stretch(start_s, end_s, ended / (end_s - start_s), power_w, spell(run.trace.states, start_s, end_s))
+    return SoakInterval(
+        start_s, end_s, ended / (end_s - start_s), power_w, state_summary(run.trace.states, start_s, end_s)
+    )
 
 
-def first_and_last_minute(run: PowerRun) -> tuple[Stretch, Stretch]:
+def first_and_last_minute(run: PowerRun) -> tuple[SoakInterval, SoakInterval]:
     start_s, end_s = run.calls_s[0], run.calls_s[-1]
     return stretch(run, start_s, start_s + MINUTE_S), stretch(run, end_s - MINUTE_S, end_s)

@@ -1,0 +1,1 @@
+"""Commands about boards: devices, project, recommend."""

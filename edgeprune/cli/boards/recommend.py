@@ -1,0 +1,231 @@
+"""edgeprune recommend: boards and budgets that meet a need, and what to measure to be sure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeprune.cli.boards.projecting import Budgets, Prompt, Size
+from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.tables import show_table
+
+if TYPE_CHECKING:
+    from edgeprune.cli.boards.projecting import Asked, MeasuredRun, ProjectedBundle
+    from edgeprune_profiles.boards.device import Device
+    from edgeprune_profiles.boards.fit import EfficiencySample
+    from edgeprune_profiles.boards.recommend import BoardChoice, BoardOption
+
+
+def recommend(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")],
+    ttft: Annotated[str | None, typer.Option(help="Time to the first token, at most: 1s, 500ms.")] = None,
+    tokens_per_s: Annotated[str | None, typer.Option("--tokens-per-s", help="Tokens per second, at least: 10.")] = None,
+    power: Annotated[str | None, typer.Option(help="Watts of the board, at most: 15W.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Bytes that weights, cache, activations and runtime may take, at most: 8GB.")
+    ] = None,
+    price: Annotated[str | None, typer.Option(help="Price in US dollars, at most: 400.")] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device", "-d", help="Only these: NAME, NAME@MODE or a .toml file. [default: all, in all their modes]"
+        ),
+    ] = None,
+    budget: Budgets = None,
+    report: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--report",
+            help="A measured run, DEVICE,REPORT.json, and ,BUNDLE if it was another one. Repeat for several.",
+        ),
+    ] = None,
+    prompt: Prompt = "What is in this picture?",
+    size: Size = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 16,
+    json: Json = False,
+) -> None:
+    """Say which boards meet the needs with BUNDLE, at which budgets: measured where there are runs, else projected."""
+    with errors_as_one_line():
+        from edgeprune.cli.boards.projecting import Asked, open_counted, read_runs, samples_of
+        from edgeprune_profiles.boards.recommend import Needs, measure_next
+        from edgeprune_profiles.boards.recommend import recommend as choose
+        from edgeprune_profiles.record import quantities as q
+
+        needs = Needs(
+            ttft_s=None if ttft is None else q.quantity(ttft, q.SECONDS, "--ttft"),
+            tokens_per_s=None if tokens_per_s is None else q.quantity(tokens_per_s, q.PER_SECOND, "--tokens-per-s"),
+            power_w=None if power is None else q.quantity(power, q.WATTS, "--power"),
+            memory_bytes=None if memory is None else round(q.quantity(memory, q.BYTES, "--memory")),
+            price_usd=None if price is None else q.quantity(price, q.DOLLARS, "--price"),
+        )
+        opened = open_counted(bundle)
+        asked = Asked(prompt, max_tokens, None if size is None else q.size_px(size, "--size"))
+        runs = read_runs(report or [], opened)
+        samples = samples_of(runs, asked.size)
+        found, left_out = _candidates(opened, budget or [], device or [], asked, runs, samples)
+        choices = choose(found, needs)
+        following = measure_next(choices)
+        if json:
+            emit(
+                {
+                    "needs": needs,
+                    "choices": [_as_data(choice) for choice in choices],
+                    "left_out": left_out,
+                    "measure_next": None if following is None else _as_data(following),
+                }
+            )
+            return
+        _show(choices)
+        for why in dict.fromkeys(_reason(text) for text in left_out.values()):
+            names = ", ".join(name for name, text in left_out.items() if _reason(text) == why)
+            out.print(f"left out, {why}: {names}", highlight=False, markup=False, style="dim")
+        if following is not None:
+            one = following.candidate
+            out.print(
+                f"to be sure, on {one.device.name}: edgeprune profile {bundle} --budget {one.budget} "
+                f"--max-tokens {max_tokens} --out report.json, then add --report {one.device.name},report.json here",
+                highlight=False,
+                markup=False,
+            )
+
+
+def _candidates(
+    opened: ProjectedBundle,
+    budgets: list[str],
+    names: list[str],
+    asked: Asked,
+    runs: tuple[MeasuredRun, ...],
+    samples: tuple[EfficiencySample, ...],
+) -> tuple[list[BoardOption], dict[str, str]]:
+    """Measured and projected ones, and why a board is not among them."""
+    from edgeprune.cli.boards.projecting import budgets_in, memory_of, project_on
+    from edgeprune_profiles.boards.recommend import measured, projected
+    from edgeprune_runtime.errors import MeasurementError
+
+    wanted = budgets_in(opened, budgets)
+    found = [
+        measured(run.device, result, memory_of(run, asked.shape(run.opened, result.budget.name)))
+        for run in runs
+        if run.own
+        for result in run.report.budgets
+        if result.budget.name in wanted
+    ]
+    left_out: dict[str, str] = {}
+    for device in _boards(names, runs):
+        try:
+            for label in wanted:
+                found.append(projected(project_on(device, opened, label, asked, runs, samples, None)))
+        except MeasurementError as error:
+            left_out[device.name] = str(error)
+    return found, left_out
+
+
+def _boards(names: list[str], runs: tuple[MeasuredRun, ...]) -> list[Device]:
+    """The boards asked for, or all of them in each mode, and those that runs were made on."""
+    from edgeprune_profiles.boards.device import in_mode
+    from edgeprune_profiles.boards.device_file import device_names, load_device
+
+    if names:
+        return [load_device(name) for name in names]
+    boards = [load_device(name) for name in device_names()]
+    modes = [in_mode(board, mode.name) for board in boards for mode in board.power_modes if not mode.of_the_peaks]
+    return list({board.name: board for board in (*boards, *modes, *(run.device for run in runs))}.values())
+
+
+def _as_data(choice: BoardChoice) -> dict[str, object]:
+    one = choice.candidate
+    return {
+        "device": one.device.name,
+        "budget": one.budget,
+        "basis": one.basis,
+        "confidence": one.confidence,
+        "meets": choice.meets,
+        "answers": choice.answers,
+        "pareto": choice.on_front,
+        "ttft_s": one.ttft_s,
+        "tokens_per_s": one.tokens_per_s,
+        "energy_at_most_j" if one.basis == "projected" else "energy_j": one.energy_j,
+        "power_w": one.device.power_w,
+        "price_usd": one.device.price_usd,
+        "memory": {"parts": one.memory, "verdict": one.memory.verdict},
+    }
+
+
+def _show(choices: tuple[BoardChoice, ...]) -> None:
+    """Those that meet the needs or may; the others in one line each."""
+    from edgeprune.cli.boards.project import numbers, seconds
+    from edgeprune_profiles.report import units
+
+    head = [
+        "device",
+        "budget",
+        "meets",
+        "basis",
+        "confidence",
+        "TTFT",
+        "tokens/s",
+        "energy J",
+        "W",
+        "USD",
+        "memory",
+        "front",
+    ]
+    rows = [
+        [
+            one.device.name,
+            one.budget,
+            choice.meets + _because(choice),
+            one.basis,
+            one.confidence,
+            seconds(one.ttft_s),
+            numbers(one.tokens_per_s),
+            _energy(one),
+            f"{one.device.power_w:g}" if one.device.power_w else units.UNKNOWN,
+            f"{one.device.price_usd:.0f}" if one.device.price_usd else units.UNKNOWN,
+            f"{units.size(one.memory.application_bytes)}, {one.memory.verdict}",
+            "front" if choice.on_front else "",
+        ]
+        for choice in choices
+        if choice.meets != "no"
+        for one in (choice.candidate,)
+    ]
+    sure = sum(choice.meets == "yes" for choice in choices)
+    left = ["device", "budget", "meets", "basis", "confidence", "memory", "front"]
+    title = f"{sure} of {len(choices)} meet it with all of their intervals; front: no other is better in everything"
+    show_table(title, head, rows, left)
+    if any(choice.candidate.basis == "projected" for choice in choices):
+        out.print(
+            "projected times leave out preprocessing on the host, and rest on runs of other boards: measure before you buy",
+            style="dim",
+            markup=False,
+        )
+    for choice in choices:
+        if choice.meets == "no":
+            one = choice.candidate
+            out.print(
+                f"no: {one.device.name} at {one.budget} ({one.basis}){_because(choice)}", highlight=False, markup=False
+            )
+
+
+def _reason(text: str) -> str:
+    """What is missing, without the board's name in front and the cure behind."""
+    return text.partition(";")[0].partition("projected: ")[2] or text
+
+
+def _because(choice: BoardChoice) -> str:
+    """What keeps a choice from `yes`."""
+    rest = [
+        need if word == choice.meets else f"{need} {word}" for need, word in choice.answers.items() if word != "yes"
+    ]
+    return f": {', '.join(rest)}" if rest else ""
+
+
+def _energy(one: BoardOption) -> str:
+    from edgeprune.cli.boards.project import numbers
+    from edgeprune_profiles.report import units
+
+    if one.basis == "projected" and one.energy_j is not None:
+        return f"<= {units.rate(one.energy_j.high)}"
+    return numbers(one.energy_j)

@@ -1,0 +1,1 @@
+"""Commands that run and measure: run, eval, profile, compare, report."""

@@ -1,0 +1,40 @@
+"""edgeprune compare: two profiles held against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.JSON", help="Written by `edgeprune profile --out`.")],
+    b: Annotated[Path, typer.Argument(metavar="B.JSON", help="Another.")],
+    markdown: Annotated[Path | None, typer.Option(help="Also write it for a pull request.")] = None,
+    json: Json = False,
+) -> None:
+    """Say what takes less in B.JSON than in A.JSON, by budget and stage, and what is not distinguishable."""
+    with errors_as_one_line():
+        from edgeprune.cli.tables import show_table
+        from edgeprune_profiles import load_report, write_whole
+        from edgeprune_profiles.report.compare import compare as compared
+        from edgeprune_profiles.report.compare_text import HEAD, cells, method, render_markdown
+
+        found = compared(load_report(a), load_report(b))
+        if markdown is not None:
+            write_whole(markdown, render_markdown(found, a.name, b.name).encode())
+        if json:
+            emit({"a": str(a), "b": str(b), "comparison": found, "method": method(found)})
+            return
+        for sentence in found.verdict:
+            out.print(sentence, highlight=False, markup=False)
+        out.print()
+        for sentence in found.differs:
+            out.print(f"differs: {sentence}", style="yellow", highlight=False, markup=False)
+        show_table(
+            f"A {a.name}, B {b.name}", HEAD, [cells(line) for line in found.lines], ("budget", "quantity", "A / B", "")
+        )
+        out.print(method(found), style="dim", highlight=False, markup=False)

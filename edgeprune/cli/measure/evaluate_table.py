@@ -1,0 +1,81 @@
+"""An evaluation in the terminal: scores, what was lost and won, scores by kind of question."""
+
+from __future__ import annotations
+
+from edgeprune.cli.console import out
+from edgeprune.cli.tables import show_table
+from edgeprune.evaluate import Comparison, MethodRow, PairedDifference
+from edgeprune.evaluate.paired import MIN_CLUSTERS
+from edgeprune_profiles.report import units
+
+_AGAINST = "against full budget"
+
+
+def show(comparison: Comparison) -> None:
+    """Print to stdout."""
+    _scores(comparison)
+    out.print(
+        "Differences are in points, with the 95 % interval of a bootstrap over pictures, paired by question.",
+        style="dim",
+        highlight=False,
+    )
+    for row in comparison.rows:
+        for other, lead in row.over.items():
+            out.print(f"{row.name} over {other}: {_points(lead)}", highlight=False)
+    if any(row.kinds for row in comparison.rows):
+        out.print()
+        _kinds(comparison)
+    conditions = ", ".join(f"{k} {v[:12]}" for k, v in comparison.settings.items())
+    out.print(
+        f"{comparison.data}: {comparison.questions} questions about {comparison.images} pictures; {conditions}.",
+        style="dim",
+        highlight=False,
+        markup=False,
+    )
+    if not any(row.keep_ratio == 1.0 for row in comparison.rows):
+        out.print("There is no baseline: export the bundle with `--budget 1.0` as well.", highlight=False)
+
+
+def _scores(comparison: Comparison) -> None:
+    metrics = sorted(comparison.rows[0].scores, key=lambda name: name != comparison.headline)
+    head = ["selection", "K", *(units.metric(name) for name in metrics), "no answer", _AGAINST]
+    rows = [
+        [
+            row.name,
+            _keep(row),
+            *(units.percent(row.scores[name]) for name in metrics),
+            str(row.errors),
+            _against(row, comparison.headline),
+        ]
+        for row in comparison.rows
+    ]
+    show_table(
+        f"Accuracy by selection ({units.metric(comparison.headline)} leads)", head, rows, ("selection", _AGAINST)
+    )
+
+
+def _kinds(comparison: Comparison) -> None:
+    kinds = list(dict.fromkeys(kind for row in comparison.rows for kind in row.kinds))
+    rows = [[row.name, *(units.percent(row.kinds.get(kind)) for kind in kinds)] for row in comparison.rows]
+    title = f"{units.metric(comparison.headline)} by kind of question"
+    show_table(title, ["selection", *kinds], rows, ("selection",))
+
+
+def _keep(row: MethodRow) -> str:
+    if row.keep is not None:
+        return str(row.keep)
+    return "all" if row.keep_ratio == 1.0 else "by picture"
+
+
+def _against(row: MethodRow, metric: str) -> str:
+    if row.keep_ratio == 1.0:
+        return "reference"
+    difference = row.differences.get(metric)
+    return "no baseline" if difference is None else _points(difference)
+
+
+def _points(difference: PairedDifference) -> str:
+    interval = f"[{units.points(difference.low)}, {units.points(difference.high)}]"
+    few = f" ({difference.clusters} of {MIN_CLUSTERS} pictures needed)" if difference.clusters < MIN_CLUSTERS else ""
+    tail = "" if difference.distinguishable else f", not distinguishable{few}"
+    return f"{units.points(difference.point)} {interval}{tail}"

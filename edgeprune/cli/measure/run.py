@@ -1,0 +1,148 @@
+"""edgeprune run: ask a bundle about a picture."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from edgeprune.cli.console import Json, emit, err, errors_as_one_line
+from edgeprune.cli.open_bundle import BackendOption, Build, open_model
+
+if TYPE_CHECKING:
+    from edgeprune_runtime import Answer, Model, View
+
+
+def run(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")],
+    prompt: Annotated[
+        list[str], typer.Option("--prompt", "-p", help="Question; repeat to ask several about the same picture.")
+    ],
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", "-i", help="Picture; repeat for several, answered in turn.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", "-b", help="One of the bundle's budgets, see `edgeprune inspect`. [default: its first]"
+        ),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="A control instead of the bundle's method: random, uniform, downsample.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    template: Annotated[bool, typer.Option(help="Wrap the question in the checkpoint's chat template.")] = True,
+    show_tokens: Annotated[Path | None, typer.Option(help="Write a picture of the kept tokens (.png).")] = None,
+    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
+    backend: BackendOption = "auto",
+    build: Build = True,
+    check: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Check every hash before the first answer.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Ask BUNDLE one or more questions about one or more pictures, or none."""
+    with errors_as_one_line():
+        from edgeprune_runtime import RequestError, Sampling
+
+        if show_tokens is not None and not image:
+            raise RequestError("--show-tokens draws on a picture; give one with --image")
+        sampling = Sampling(temperature, top_p, seed)
+        answers = []
+        with open_model(bundle, backend, threads=threads, verify=check, build=build) as model:
+            _say_backend(model, json)
+            pictures: list[Path | None] = [*image] if image else [None]
+            for number, picture in enumerate(pictures):
+                # For a method that looks at the question, what is drawn is what the first question keeps.
+                view = None if picture is None else model.see(picture, budget=budget, method=method, question=prompt[0])
+                if picture is not None and view is not None and show_tokens is not None:
+                    drawn = show_tokens if number == 0 else show_tokens.with_stem(f"{show_tokens.stem}-{number + 1}")
+                    _draw(model, picture, view, drawn)
+                spans = view.spans if view is not None else ()
+                for question in prompt:
+                    pieces = model.stream(
+                        question, image=view, max_tokens=max_tokens, sampling=sampling, template=template
+                    )
+                    for piece in pieces:
+                        if not json:
+                            sys.stdout.write(piece.text)
+                            sys.stdout.flush()
+                        if piece.answer is not None:
+                            answer = replace(piece.answer, spans=spans + piece.answer.spans)
+                            spans = ()
+                            answers.append((picture, question, answer))
+                            if not json:
+                                _after(answer)
+        if json:
+            chosen = {"backend": model.backend, "backend_why": model.backend_why}
+            found = [_as_json(picture, question, answer) | chosen for picture, question, answer in answers]
+            emit(found[0] if len(found) == 1 else {"answers": found})
+
+
+def _say_backend(model: Model, json: bool) -> None:
+    """Which backend, and why none that is preferred; only where the bundle holds engines, so that a CPU user is left alone."""
+    from edgeprune_runtime.engines.sets import engine_folders
+
+    if not json and engine_folders(model.bundle.root):
+        reasons = [reason.partition(" (")[0] for reason in model.backend_why.split("; ") if ": " in reason]
+        why = f" (not taken: {'; '.join(reasons)}; --json has it in full)" if reasons else ""
+        err.print(f"[dim]backend: {escape(model.backend + why)}[/]", highlight=False, soft_wrap=True)
+
+
+def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
+    from edgeprune_runtime.pictures.draw import draw_kept
+    from edgeprune_runtime.pictures.load import load_image
+
+    sheet = draw_kept(load_image(picture), view.layout, model.bundle.manifest.preprocess, view.kept.tolist())
+    sheet.save(path)
+    err.print(f"kept tokens drawn to {path}")
+
+
+def _after(answer: Answer) -> None:
+    from edgeprune_runtime.timing import wall_s
+
+    sys.stdout.write("\n")
+    stages = "  ".join(
+        f"{name} {wall_s(answer.spans, name) * 1e3:.0f} ms"
+        for name in dict.fromkeys(span.name for span in answer.spans)
+    )
+    kept = f"{answer.visual_tokens} visual tokens" + (
+        f" (budget {answer.budget}, {answer.method})" if answer.budget else ""
+    )
+    err.print(
+        f"[dim]{kept}, {answer.prompt_tokens} positions, {len(answer.token_ids)} tokens out; {stages}[/]",
+        highlight=False,
+    )
+    for note in answer.notes:
+        err.print(f"[yellow]note:[/] {note}", soft_wrap=True)
+
+
+def _as_json(picture: Path | None, question: str, answer: Answer) -> dict[str, object]:
+    from edgeprune_runtime.timing import wall_s
+
+    stages = dict.fromkeys(span.name for span in answer.spans)
+    return {
+        "image": None if picture is None else str(picture),
+        "prompt": question,
+        "text": answer.text,
+        "token_ids": answer.token_ids,
+        "finish_reason": answer.finish_reason,
+        "budget": answer.budget,
+        "method": answer.method,
+        "visual_tokens": answer.visual_tokens,
+        "prompt_tokens": answer.prompt_tokens,
+        "kept": answer.kept,
+        "timings": {
+            **{f"{name}_s": wall_s(answer.spans, name) for name in stages},
+            "decode_steps_s": [span.wall_s for span in answer.spans if span.name == "decode"],
+            "ttft_s": sum(span.wall_s for span in answer.spans if span.name != "decode"),
+        },
+        "notes": answer.notes,
+    }

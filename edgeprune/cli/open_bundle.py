@@ -1,0 +1,49 @@
+"""Open a bundle for a command: on the backend that was asked for, building its engines where they are missing or do not fit."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from edgeprune.cli.console import err
+
+if TYPE_CHECKING:
+    from edgeprune_runtime import Model
+
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        help="auto takes the first that can run the bundle here: tensorrt, tensorrt_rtx, onnxruntime_cuda, onnxruntime_tensorrt, onnxruntime."
+    ),
+]
+Build = Annotated[
+    bool,
+    typer.Option("--build/--no-build", help="Build engines that are missing or do not fit this device, or refuse."),
+]
+_TARGETS = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
+
+
+def open_model(bundle: Path, backend: str, *, threads: int = 0, verify: bool = True, build: bool = True) -> Model:
+    """The opened model. Engines are built only for a backend that was asked for by name. Raises EngineError with --no-build."""
+    from edgeprune_runtime import Model
+    from edgeprune_runtime.errors import EngineError
+
+    try:
+        return Model.open(bundle, backend=backend, threads=threads, verify=verify)
+    except EngineError as error:
+        if not build or backend not in _TARGETS:
+            raise
+        err.print(f"[yellow]note:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    from edgeprune.cli.prepare.build import built, need
+    from edgeprune_export.engines.build import BuildOptions
+    from edgeprune_export.engines.target import target_from_text
+
+    need()
+    command = shlex.join(["edgeprune", *sys.argv[1:]])
+    built(bundle, target_from_text(_TARGETS[backend]), BuildOptions(force=True, command=command), quiet=True)
+    return Model.open(bundle, backend=backend, threads=threads, verify=verify)

@@ -1,0 +1,1 @@
+"""Commands that make something: prune, export, calibrate, build, forecast."""

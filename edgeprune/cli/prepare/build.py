@@ -1,0 +1,136 @@
+"""edgeprune build: the graphs of a bundle become TensorRT engines."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from edgeprune.cli.choices import EnginePrecisionName
+from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
+
+if TYPE_CHECKING:
+    from edgeprune_export.engines.build import BuildOptions
+    from edgeprune_export.engines.estimate import BuildEstimate
+    from edgeprune_runtime.engines.spec import EngineSet
+
+
+class EngineDialect(str, Enum):
+    auto = "auto"
+    portable = "portable"
+    modern = "modern"
+
+
+def build(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")],
+    target: Annotated[
+        list[str],
+        typer.Option(
+            "--target",
+            "-t",
+            help="rtx:sm86,sm89,sm120 builds ahead of time, without a GPU (sm86: RTX 30, sm89: RTX 40 and L4, sm120: RTX 50); rtx and "
+            "tensorrt (Jetson, servers) build on the device that will run them; onnxruntime makes half-precision graphs for its CUDA and "
+            "TensorRT providers. Repeat for several.",
+        ),
+    ],
+    precision: Annotated[
+        EnginePrecisionName,
+        typer.Option(help="Of matrix products and the KV cache; everything between them is float32."),
+    ] = EnginePrecisionName.fp16,
+    dialect: Annotated[
+        EngineDialect,
+        typer.Option(
+            help="portable: opset 20, every TensorRT from 10.3 on; modern: fused attention, cache in place. auto: by version."
+        ),
+    ] = EngineDialect.auto,
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="One engine at a time in its own process, few tactics: slower engines.")
+    ] = False,
+    gate: Annotated[
+        bool,
+        typer.Option(help="On a device, hold engines against the bundle's own graphs before sealing; off is recorded."),
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace engines for the same target.")] = False,
+    json: Json = False,
+) -> None:
+    """Build TensorRT engines for BUNDLE, kept inside it; what is there stays as it is until they are whole."""
+    with errors_as_one_line():
+        need()
+        from edgeprune_export.engines.build import BuildOptions
+        from edgeprune_export.engines.builder import BuildFlags
+        from edgeprune_export.engines.target import target_from_text
+
+        options = BuildOptions(
+            precision=precision.value,
+            dialect=None if dialect is EngineDialect.auto else dialect.value,
+            flags=BuildFlags(low_memory),
+            gate=gate,
+            force=force,
+            command=shlex.join(["edgeprune", *sys.argv[1:]]),
+        )
+        targets = [target_from_text(text) for text in target]
+        made = [(*built(bundle, one, options, quiet=json),) for one in targets]
+        if json:
+            emit(
+                {
+                    "bundle": str(bundle),
+                    "engines": [{"folder": str(folder), **_as_json(found)} for folder, found in made],
+                }
+            )
+
+
+def built(bundle: Path, target: object, options: BuildOptions, *, quiet: bool = False) -> tuple[Path, EngineSet]:
+    """Build for one target and say on the terminal what is needed and what was made."""
+    from edgeprune_export.engines.build import build as make
+    from edgeprune_export.engines.target import EngineTarget
+
+    assert isinstance(target, EngineTarget)
+
+    def say(needed: BuildEstimate) -> None:
+        fast, slow = needed.seconds
+        err.print(
+            f"[dim]about {needed.memory_bytes / 1e6:.0f} MB of memory, {needed.disk_bytes / 1e6:.0f} MB on disk, "
+            f"{_time(fast)} to {_time(slow)}[/]",
+            highlight=False,
+        )
+
+    folder, found = make(bundle, target, options, track=track, say=say)
+    if not quiet:
+        size = sum(entry.bytes for entry in found.files.values())
+        key = found.key
+        out.print(
+            f"sealed {folder}  ({len(found.engines)} engines, {size / 1e6:.1f} MB, {key.dialect} dialect, {key.precision}, "
+            f"{sum(engine.build_s for engine in found.engines):.1f} s)",
+            highlight=False,
+        )
+        if found.gate.skipped:
+            err.print(f"[yellow]note:[/] the gate did not run: {escape(found.gate.skipped)}", highlight=False)
+        else:
+            out.print(f"gate: {len(found.gate.checks)} checks against the bundle's graphs passed")
+    return folder, found
+
+
+def need() -> None:
+    """Raise MissingExtra where graphs cannot be lowered here."""
+    from importlib.util import find_spec
+
+    from edgeprune_runtime.errors import MissingExtra
+
+    if find_spec("onnx") is None:
+        raise MissingExtra(
+            "building engines needs the package onnx, not installed here; install with `pip install edgeprune[rtx]`; on a Jetson with the "
+            "requirement file of its JetPack, see docs/jetson.md"
+        )
+
+
+def _as_json(found: EngineSet) -> dict[str, object]:
+    return {"key": found.key, "engines": found.engines, "files": found.files, "gate": found.gate}
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

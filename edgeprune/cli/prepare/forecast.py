@@ -1,0 +1,78 @@
+"""edgeprune plan: what a recipe will come to, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.tables import show_table
+
+
+def plan(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub id (LLaVA), or a ViT classifier.")],
+    recipe: Annotated[
+        Path, typer.Option("--recipe", help="The recipe (TOML) that `edgeprune export` or `prune` would carry out.")
+    ],
+    time: Annotated[
+        bool, typer.Option(help="Predict seconds from blocks timed on this machine (some seconds).")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Print parameters, MACs, weights, cache and predicted time per stage, as MODEL is and as the recipe leaves it."""
+    with errors_as_one_line():
+        from edgeprune.cli.prepare.export import need
+
+        need("torch", "onnx")
+        from edgeprune.models import open_checkpoint, open_classifier
+        from edgeprune.recipe import read_recipe
+        from edgeprune_export.commands.predict import forecast, forecast_of_classifier
+        from edgeprune_export.commands.recipes import export_options, wishes_of
+        from edgeprune_export.pruning.open import is_classifier
+
+        read = read_recipe(recipe)
+        wishes = wishes_of(read.structure) if read.structure else {}
+        if is_classifier(model):
+            precision = read.export.precision
+            found = forecast_of_classifier(open_classifier(model), precision, wishes, timed=time, track=track)
+        else:
+            found = forecast(open_checkpoint(model), export_options(read), wishes, timed=time, track=track)
+        if json:
+            emit({"forecast": found, "recipe": read})
+            return
+        sizes = {one.part: one for one in found}
+        show_table(
+            f"{model}: now -> as planned",
+            ("part", "parameters (M)", "weights (MiB)", "KV cache (MiB)"),
+            [
+                (part, _arrow(one.params, 1e6), _arrow(one.weight_bytes, 2**20), _arrow(one.cache_bytes, 2**20))
+                for part, one in sizes.items()
+            ],
+            left=("part",),
+        )
+        show_table(
+            "per picture of the largest grid",
+            ("budget", "K", "positions", "part", "GMACs", "seconds (predicted)"),
+            [
+                (
+                    one.budget or "-",
+                    "-" if one.keep is None else str(one.keep),
+                    str(one.positions),
+                    one.part,
+                    _arrow(one.macs, 1e9),
+                    "-" if one.seconds is None else _arrow(one.seconds, 1),
+                )
+                for one in found
+            ],
+            left=("budget", "part"),
+        )
+        if any(one.part == "language" for one in found):
+            out.print("language model: prompt and 32 tokens of answer", highlight=False)
+        out.print("widths are spread evenly over layers here, where calibration will decide", highlight=False)
+
+
+def _arrow(pair: tuple[float, float], unit: float) -> str:
+    now, planned = (value / unit for value in pair)
+    return f"{now:.3g}" if now == planned else f"{now:.3g} -> {planned:.3g} ({planned / now:.2f})"

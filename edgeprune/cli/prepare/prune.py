@@ -1,0 +1,229 @@
+"""edgeprune prune: heads, channels and blocks leave; a smaller checkpoint or ONNX file stays."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeprune.cli.choices import Precision, alone, given
+from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.tables import show_table
+from edgeprune.errors import PlanError
+
+if TYPE_CHECKING:
+    from edgeprune.structure.plan import ModelPart
+    from edgeprune_export.pruning.record import PruneRecord
+
+_COMMON = ("to", "seed", "compensate", "force", "json")
+_BESIDE = {"lora": "recover", "rate": "recover", "batch": "recover", "block_importance": "blocks"}
+"""Options that mean something beside another only."""
+_STORED = ("latency", "energy", "memory")  # measures that depend on how weights are stored
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--structure",
+        "-s",
+        help="Target: params=0.7, macs=0.7, latency=0.7 or energy=0.7 (predicted, on this machine), or memory=2GiB, of every part, "
+        "or of one: tower.macs=0.7, language.params=0.8. Repeat for several.",
+    ),
+]
+
+
+def prune(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint folder or hub id (LLaVA), a ViT classifier, or an .onnx file.")
+    ],
+    structure: Targets = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="Take targets and all else from a recipe (TOML).")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Checkpoint folder (or .onnx file) to write. [default: MODEL-pruned]"),
+    ] = None,
+    importance: Annotated[
+        str, typer.Option("--importance", "-i", help="What decides which units stay; see `edgeprune importances`.")
+    ] = "taylor",
+    allocation: Annotated[
+        str, typer.Option(help="How much each layer gives up: uniform, global, module or slope.")
+    ] = "global",
+    normalise: Annotated[str, typer.Option(help="Make scores of layers compare: none, layer or module.")] = "none",
+    align: Annotated[int, typer.Option(min=1, help="MLP widths stay multiples of this many channels.")] = 64,
+    blocks: Annotated[
+        list[str] | None, typer.Option("--blocks", help="Whole blocks that leave first: tower=1, language=2.")
+    ] = None,
+    block_importance: Annotated[str, typer.Option(help="Which blocks: similarity, removal or visual.")] = "similarity",
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Calibration: a folder of pictures, a .jsonl of questions, or a .csv with file and label; for an .onnx file a .npy of inputs."
+        ),
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="How many of them calibrate; --recover learns on all.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the draw, of noise, of recovery and of `random`.")] = 0,
+    compensate: Annotated[bool, typer.Option(help="Refit what stays by least squares.")] = True,
+    recover: Annotated[int, typer.Option(min=0, help="Training steps towards the unpruned model afterwards.")] = 0,
+    lora: Annotated[int, typer.Option(min=0, help="Rank of adapters for --recover; 0 trains all weights.")] = 0,
+    rate: Annotated[float, typer.Option(help="Learning rate of --recover.")] = 1e-4,
+    batch: Annotated[int, typer.Option(min=1, help="Samples per step of --recover.")] = 16,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Repeat the choice of a structure.json instead of choosing.")
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="For latency, energy and memory targets.")] = Precision.fp32,
+    input_shape: Annotated[
+        str | None, typer.Option(help="Shape of the input of an .onnx file whose own is symbolic: 1,3,224,224.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an earlier pruned checkpoint.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove head groups, MLP channels and blocks of MODEL for good, and write what is left as a smaller checkpoint."""
+    with errors_as_one_line():
+        from edgeprune.cli.prepare.export import need
+
+        if model.endswith(".onnx"):
+            need("onnx")
+            from edgeprune.cli.prepare.prune_onnx import prune_file
+
+            alone(
+                context,
+                "model in ONNX",
+                besides=("model", "structure", "importance", "align", "images", "input_shape", *_COMMON),
+            )
+            prune_file(
+                Path(model),
+                to or Path(f"{Path(model).stem}-pruned.onnx"),
+                structure=structure or [],
+                importance=importance if given(context, "importance") else None,
+                align=align if given(context, "align") else None,
+                inputs=images,
+                input_shape=input_shape,
+                seed=seed,
+                compensate=compensate if given(context, "compensate") else None,
+                force=force,
+                json=json,
+            )
+            return
+        if input_shape is not None:
+            raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
+        need("torch", "transformers", "onnx", "accelerate", "safetensors")
+        command = shlex.join(["edgeprune", *sys.argv[1:]])
+        from edgeprune_export.pruning.prune import prune as make
+
+        target = to or Path(f"{Path(model).name}-pruned")
+        if recipe is not None:
+            alone(context, "recipe", besides=("model", "to", "force", "json"))
+            from edgeprune.recipe import read_recipe
+            from edgeprune_export.commands.recipes import prune_options
+
+            options = prune_options(read_recipe(recipe), recipe.parent, force=force, command=command)
+        else:
+            from edgeprune.structure.targets import targets_from_texts
+            from edgeprune.structure.wish import StructureRequest
+            from edgeprune_export.pruning.open import parts_of
+            from edgeprune_export.pruning.prune import PruneOptions
+            from edgeprune_export.pruning.recover import Recovery
+
+            refuse_ignored(context)
+            parts = parts_of(model)
+            counts = block_counts(blocks or [], parts)
+            targets = targets_from_texts(structure or [], parts)
+            if stray := next((part for part in counts if part not in targets), None):
+                raise PlanError(
+                    f"--blocks names the {stray}, for which there is no target; add --structure {stray}.params=0.9"
+                )
+            if given(context, "precision") and not any(one.measure in _STORED for one in targets.values()):
+                raise PlanError(f"--precision means something for {', '.join(_STORED)} targets only; leave it out")
+            wishes = {
+                part: StructureRequest(
+                    target=wanted,
+                    importance=importance,
+                    allocation=allocation,
+                    normalise=normalise,
+                    align=align,
+                    blocks=counts.get(part, 0),
+                    block_importance=block_importance,
+                    seed=seed,
+                )
+                for part, wanted in targets.items()
+            }
+            options = PruneOptions(
+                wishes=wishes,
+                plan=plan,
+                images=images,
+                pictures=pictures,
+                seed=seed,
+                compensate=compensate,
+                recovery=Recovery(recover, batch, lora or None, rate, seed=seed) if recover else None,
+                precision=precision.value,
+                force=force,
+                command=command,
+            )
+        story = make(model, target, options, track=track)
+        if json:
+            emit({"checkpoint": str(target), "story": story})
+            return
+        _show(story, target)
+
+
+def _show(story: PruneRecord, target: Path) -> None:
+    """What every block has left, and what was reached."""
+    from edgeprune_export.pruning.open import is_classifier
+
+    for part, done in story.parts.items():
+        rows = [(str(b.block), str(len(b.heads)), str(len(b.mlp))) for b in done.blocks]
+        show_table(f"{part}: what stays", ("block", "head groups", "MLP channels"), rows)
+        if done.target is not None and done.before and done.after:
+            measure = done.target.partition("=")[0]
+            out.print(
+                f"{part}: {done.target} asked, {done.after / done.before:.3f} reached: {amount(measure, done.before)} -> "
+                f"{amount(measure, done.after)}",
+                highlight=False,
+            )
+    kind = "noise pictures" if story.noise else "samples"
+    seen = f"calibrated on {story.samples} {kind}, seed {story.seed}" if story.samples else "no calibration"
+    steps = f", {story.recovery['steps']} recovery steps" if story.recovery else ""
+    out.print(f"{seen}{', compensated' if story.compensated else ''}{steps}", highlight=False)
+    if not story.compensated and story.recovery is None:
+        err.print(
+            "[yellow]warning:[/] what stays was not refitted; give --images for compensation and --recover for training"
+        )
+    budget = "" if is_classifier(target) else " --budget 0.2"
+    out.print(f"wrote {target}; export it with: edgeprune export {target}{budget}", highlight=False)
+
+
+def amount(measure: str, value: float) -> str:
+    """A number with the unit of its measure."""
+    if measure == "memory":
+        return f"{value / 2**20:.1f} MiB"
+    if measure == "latency":
+        return f"{value * 1e3:.2f} ms (predicted)"
+    if measure == "energy":
+        return f"{value * 1e3:.2f} mJ (predicted)"
+    return f"{value / 1e6:.2f} M {measure}"
+
+
+def refuse_ignored(context: typer.Context) -> None:
+    """Options that would change nothing are refused. Raises PlanError."""
+    for name, other in _BESIDE.items():
+        if given(context, name) and not given(context, other):
+            raise PlanError(f"--{name.replace('_', '-')} means nothing without --{other}; add that or leave it out")
+    choosing = ("structure", "blocks", "importance", "allocation", "normalise", "align", "precision")
+    if given(context, "plan") and (clash := next((name for name in choosing if given(context, name)), None)):
+        raise PlanError(f"--plan repeats a choice, --{clash} is for a new one; give one of them")
+
+
+def block_counts(texts: list[str], parts: Sequence[ModelPart]) -> dict[ModelPart, int]:
+    """Read `tower=1`; a number alone is for every part of the model."""
+    found: dict[ModelPart, int] = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        if not number.isdigit() or (equals and name not in parts):
+            raise PlanError(f"--blocks {text} is not understood; write for example --blocks {parts[0]}=1")
+        found |= {part: int(number) for part in parts if not equals or part == name}
+    return found

@@ -1,0 +1,52 @@
+"""edgeprune selftest: does a backend really work on this device."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.open_bundle import BackendOption
+
+_MARKS = {"passed": "[green]passed [/]", "failed": "[red]failed [/]", "skipped": "[yellow]skipped[/]"}
+
+
+def selftest(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A bundle of your own. [default: a tiny one that comes with edgeprune]")
+    ] = None,
+    backend: BackendOption = "auto",
+    record: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write steps, numbers and environment as JSON.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Try a backend on this device: build engines, hold them against the CPU's answers, capture graphs, take times and energy."""
+    from edgeprune.cli.prepare.build import need
+
+    with errors_as_one_line(), tempfile.TemporaryDirectory(prefix="edgeprune-selftest-") as folder:
+        need()
+        import msgspec
+        from rich.markup import escape
+
+        from edgeprune_export.engines.selftest import selftest as steps
+        from edgeprune_profiles import write_whole
+        from edgeprune_runtime.meters.environment import environment
+
+        done = []
+        for step in steps(bundle, backend, Path(folder), track):
+            done.append(step)
+            if not json:
+                line = f"{_MARKS[step.outcome]} {step.name}: {escape(step.detail)}"
+                out.print(line, highlight=False, soft_wrap=True)
+        good = all(step.outcome != "failed" for step in done)
+        found = {"ok": good, "backend": backend, "steps": done, "environment": environment()}
+        if record is not None:
+            write_whole(record, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        if json:
+            emit(found)
+    if not good:
+        raise typer.Exit(1)

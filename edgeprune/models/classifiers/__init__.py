@@ -1,0 +1,1 @@
+"""Plain image classifiers: Hugging Face folders and timm files."""

@@ -1,0 +1,1 @@
+"""Configuration files of checkpoints, read with types and one-sentence refusals."""

@@ -1,0 +1,1 @@
+"""Vision towers: from a configuration to a TowerSpec."""

@@ -1,0 +1,75 @@
+"""What a token-reduction method is: a function, what it reads, and what a user must know about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
+
+Evidence = Literal["code read", "paper", "reconstruction", "control", "own"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A number that tunes a method: `setting(plan)` is the plan's value or the default."""
+
+    name: str
+    default: float
+    help: str
+    least: float = 0
+    most: float = math.inf
+    per_layer: bool = False  # also as name_<layer>, for one layer
+
+    def __call__(self, plan: TokenPlan) -> float:
+        return plan.settings.get(self.name, self.default)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How numbers that a source draws from each picture are frozen: measured over pictures, then settled.
+
+    measure(seen, plan): statistics of one picture by name.  settle(all of them, plan): settings for the plan.
+    reads(plan): what measuring looks at; None: the same as the method.
+    """
+
+    help: str
+    measure: Callable[[TowerOutputs, TokenPlan], dict[str, float]]
+    settle: Callable[[Sequence[Mapping[str, float]], TokenPlan], dict[str, float]]
+    reads: Callable[[TokenPlan], Reads] | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A token-reduction method.
+
+    reduce     (seen, keep, plan) -> Reduction of exactly `keep` rows; torch code whose shapes follow from `keep` and the shapes of `seen`
+    reads      what it looks at, given the plan (whose layers are then known)
+    evidence   what the implementation rests on: released code that was read, the paper's text, or a reconstruction from less
+    differs    where it departs from its source on purpose
+    cost       growth with N tokens, K kept and C channels
+    cuts       (plan, keep, tiles, tokens per tile) -> {block: tokens of a tile that stay after it}, for methods inside the tower
+    steady     least share of the kept tokens that another rounding of what it reads leaves as they are; below 1 for methods that compare
+               sums of many products or choose one token after the other, where a near tie may fall either way
+    """
+
+    name: str
+    summary: str
+    source: str
+    reduce: Callable[[TowerOutputs, int, TokenPlan], Reduction]
+    reads: Callable[[TokenPlan], Reads] = lambda plan: Reads()
+    evidence: Evidence = "own"
+    differs: str = ""
+    cost: str = "N log N"
+    steady: float = 1.0
+    settings: tuple[Setting, ...] = ()
+    calibration: Calibration | None = None
+    cuts: Callable[[TokenPlan, int, int, int], Mapping[int, int]] | None = None
+
+    @property
+    def acts(self) -> str:
+        """Where tokens leave."""
+        return "inside the tower" if self.cuts else "at the encoder output"

@@ -1,0 +1,54 @@
+"""What the graphs of a checkpoint would do, before any is made: counts as `roofline_counts` reads them from the files.
+
+From edgeprune's own cost formulas, for one budget of K tokens. Element-wise values are not counted, which are little beside the
+products of any model worth projecting; the select graph is taken to be its projector, which is nearly all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeprune.models.spec import DecoderSpec, ModelSpec, TowerSpec, Width
+from edgeprune.structure import cost
+from edgeprune_export.bundle.roofline_counts import GraphCount
+
+#: Computing nodes of a block as exported, and of a select graph: for launch overhead only.
+NODES_OF_A_BLOCK, NODES_OF_SELECT = 15, 50
+
+
+def count_spec(spec: ModelSpec, precision: cost.CostPrecision, chunk: int, keep: int) -> dict[str, GraphCount]:
+    """Counts of tower, select, prefill (one chunk), decode and head for a bundle of `spec` that keeps `keep` tokens."""
+    vision, language, projector = spec.vision, spec.language, spec.projector
+    tower = _widths(vision, spec.feature_layer + 1)
+    blocks = _widths(language, language.layers)
+    groups = sum(width.groups for width in blocks)
+    pairs = 2 * groups * (language.heads // language.kv_heads) * language.head_dim
+    rows = cost.macs_of_language(language, 1)
+    per_row = round(rows.of(blocks) - rows.fixed) - pairs
+    head = language.vocab * language.hidden
+    joined = projector.inputs * projector.outputs + projector.outputs**2
+    stored = cost.bytes_of_language(language, precision, 0, 4)
+    block_bytes, width = stored.of(blocks) - stored.fixed, 1 if precision == "int8" else 4
+    kind = "linear_int8" if precision == "int8" else "linear"
+
+    def counted(macs: int, weight_bytes: float, nodes: int) -> GraphCount:
+        return GraphCount({kind: macs}, weight_bytes={precision: round(weight_bytes)}, nodes=nodes)
+
+    def cached(rows: int) -> GraphCount:
+        nodes, cache_bytes = NODES_OF_A_BLOCK * len(blocks), 2 * groups * language.head_dim * 4
+        return replace(counted(rows * per_row, block_bytes, nodes), pair_macs=pairs, cache_bytes=cache_bytes)
+
+    tower_bytes = cost.bytes_of_tower(vision, precision).of(tower)
+    return {
+        "tower": counted(round(cost.macs_of_tower(vision).of(tower)), tower_bytes, NODES_OF_A_BLOCK * len(tower)),
+        "select": counted(keep * joined, joined * width, NODES_OF_SELECT),
+        "prefill": cached(chunk),
+        "decode": cached(1),
+        "head": counted(head, head * width, 1),
+    }
+
+
+def _widths(spec: TowerSpec | DecoderSpec, blocks: int) -> tuple[Width, ...]:
+    """Widths of the blocks that are read, those of the source where blocks do not differ."""
+    heads = spec.kv_heads if isinstance(spec, DecoderSpec) else spec.heads
+    return spec.widths[:blocks] or (Width(heads, spec.mlp),) * blocks

@@ -1,0 +1,102 @@
+"""What a user may ask of an export, and the numbers that follow from it: one K per select graph, one cache capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from edgeprune.errors import PlanError
+from edgeprune.models.spec import ModelSpec
+from edgeprune.plan import Budget, TokenPlan
+from edgeprune.tokens.methods import CONTROLS, METHODS
+from edgeprune_export.graphs.linear import WeightPrecision
+from edgeprune_runtime.spec import Preprocess, SelectionSpec
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to put into a bundle.
+
+    budgets       the first is the default
+    more_methods  beside the plan's own, at every budget
+    capacity      None: room for the largest prompt plus `text_tokens`, rounded up to a chunk
+    """
+
+    budgets: tuple[Budget, ...]
+    plan: TokenPlan = field(default_factory=TokenPlan)
+    more_methods: tuple[str, ...] = ()
+    precision: WeightPrecision = "fp32"
+    chunk: int = 128
+    capacity: int | None = None
+    text_tokens: int = 512
+    controls: bool = True
+    parity: bool = True
+    force: bool = False
+    command: str = "edgeprune_export.commands.export"
+
+    def __post_init__(self) -> None:
+        if not self.budgets or self.chunk < 1 or self.text_tokens < 1:
+            raise PlanError(
+                f"{len(self.budgets)} budgets, chunk {self.chunk} and text tokens {self.text_tokens} make no bundle; "
+                "give at least one of each"
+            )
+
+
+def tile_counts(preprocess: Preprocess) -> tuple[int, ...]:
+    """Every number of tiles a picture can have, thumbnail included, ascending."""
+    if not preprocess.anyres:
+        return (1,)
+    return tuple(sorted({1 + (h // preprocess.tile_px) * (w // preprocess.tile_px) for h, w in preprocess.pinpoints}))
+
+
+def selections(options: ExportOptions, plan: TokenPlan, preprocess: Preprocess) -> tuple[SelectionSpec, ...]:
+    """One entry per budget, method and, where K depends on the picture's grid, tile count."""
+    found: list[SelectionSpec] = []
+    largest = preprocess.candidates_max
+    for budget in dict.fromkeys(options.budgets):
+        if budget.count is not None and budget.count >= largest:
+            raise PlanError(
+                f"budget {budget.label} does not bind: a picture has at most {largest} visual tokens; use 1.0 or fewer than {largest}"
+            )
+        methods = (
+            ("full",)
+            if budget.is_full
+            else tuple(dict.fromkeys((plan.method, *options.more_methods, *(CONTROLS if options.controls else ()))))
+        )
+        by_picture = budget.is_full or (plan.budget_of == "picture" and budget.ratio is not None)
+        for tiles in tile_counts(preprocess) if by_picture else (None,):
+            candidates = largest if tiles is None else tiles * preprocess.tokens_per_tile
+            keep = budget.keep(candidates)
+            found += [_selection(budget.label, method, keep, tiles) for method in methods]
+    return tuple(found)
+
+
+def _selection(label: str, method: str, keep: int, tiles: int | None) -> SelectionSpec:
+    tower = f"tower-{method}-k{keep}" if METHODS[method].cuts else "tower"
+    return SelectionSpec(label, method, keep, tiles, f"select-{method}-k{keep}", tower)
+
+
+def packed_max(preprocess: Preprocess, keep: int) -> int:
+    """Longest packed picture when at most `keep` tokens of it are kept, all newlines included."""
+    if not preprocess.anyres:
+        return min(keep, preprocess.tokens_per_tile)
+    tallest = max(h // preprocess.tile_px for h, _ in preprocess.pinpoints) * preprocess.patches
+    return keep + tallest
+
+
+def capacity(options: ExportOptions, chosen: Sequence[SelectionSpec], model: ModelSpec) -> int:
+    """Positions of the KV cache: a multiple of the chunk. Raises PlanError when the model cannot have that many."""
+    longest = max(packed_max(model.preprocess, s.keep) for s in chosen)
+    wanted = options.capacity or longest + options.text_tokens
+    size = -(-wanted // options.chunk) * options.chunk
+    if size < longest + options.chunk and options.capacity is not None:
+        raise PlanError(
+            f"capacity {options.capacity} leaves no room for text: a picture alone takes up to {longest} positions; "
+            f"give at least {longest + options.chunk} or a smaller budget"
+        )
+    window = model.language.sliding_window
+    if window is not None and window < size:
+        raise PlanError(
+            f"the language model attends to {window} positions only, the bundle needs {size}; choose a smaller budget or --capacity {window}"
+        )
+    return size

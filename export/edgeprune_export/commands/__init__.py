@@ -1,0 +1,1 @@
+"""Whole jobs: export a model or a classifier, calibrate a method, forecast a recipe."""

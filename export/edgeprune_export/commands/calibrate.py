@@ -1,0 +1,142 @@
+"""Freeze the numbers that a method's source draws from each picture: measured over many pictures, settled into plan settings.
+
+The checkpoint's own tower (transformers, float32) sees every picture; what was measured is kept line by line, so that a run that was
+interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from edgeprune.errors import PlanError
+from edgeprune.models import Checkpoint, open_checkpoint
+from edgeprune.plan import TokenPlan
+from edgeprune.plan_file import SCHEMA, StoredPlan, write_plan
+from edgeprune.tokens.methods import METHODS, Method
+from edgeprune.tokens.registry.fit import require_fit
+from edgeprune.tokens.seen import outputs_from
+from edgeprune_export.bundle.progress import Track, silent
+from edgeprune_export.commands.image_files import PICTURES, drawn, pictures_in
+from edgeprune_export.gate.eager import EagerReference
+from edgeprune_export.graphs.select import QUESTION_ROWS
+from edgeprune_runtime.pictures.entropy import patch_entropy
+from edgeprune_runtime.pictures.load import load_image
+from edgeprune_runtime.pictures.packed import layout_from_size
+from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
+
+MethodStatistics = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Calibrating:
+    """What to calibrate on: `count` pictures of the folder, drawn with `seed`."""
+
+    folder: Path
+    count: int = 32
+    seed: int = 0
+    command: str = "edgeprune_export.commands.calibrate"
+
+
+class _Line(msgspec.Struct, frozen=True):
+    picture: str
+    statistics: dict[str, float]
+
+
+class _Header(msgspec.Struct, frozen=True):
+    method: str
+    settings: dict[str, float]
+    seed: int
+    source: dict[str, int]
+
+
+def calibrate(source: str | Path, plan: TokenPlan, how: Calibrating, out: Path, *, track: Track = silent) -> StoredPlan:
+    """Measure, settle and write `out`. Raises PlanError when there is nothing to calibrate or nothing to calibrate on."""
+    method = METHODS[plan.method]
+    if method.calibration is None:
+        some = ", ".join(name for name in METHODS if METHODS[name].calibration is not None)
+        raise PlanError(f"method {method.name} has nothing to calibrate; methods that have: {some}")
+    checkpoint = open_checkpoint(source)
+    model = checkpoint.spec
+    plan = replace(plan, feature_layer=model.feature_layer, last_layer=model.vision.layers - 1)
+    require_fit([plan.method], plan, model, checkpoint.weights.shapes, METHODS)
+    pictures = _drawn(how)
+    sizes = {path.name: path.stat().st_size for path in sorted(checkpoint.path.glob("*.safetensors"))}
+    header = _Header(method.name, dict(plan.settings), how.seed, sizes)
+    log = out.with_name(f"{out.name}.measured.jsonl")
+    known = _resumed(log, header)
+    with log.open("ab") as lines, track(f"calibrating {method.name}", len(pictures)) as advance:
+        reference = None
+        for path in pictures:
+            if path.name not in known:
+                reference = reference or EagerReference(checkpoint, (method.calibration.reads or method.reads)(plan))
+                known[path.name] = _measured(checkpoint, reference, method, plan, path)
+                lines.write(msgspec.json.encode(_Line(path.name, dict(known[path.name]))) + b"\n")
+                lines.flush()
+            advance()
+    measured = [known[path.name] for path in pictures]
+    settled = {**plan.settings, **method.calibration.settle(measured, plan)}
+    stored = StoredPlan(
+        schema=SCHEMA,
+        method=method.name,
+        settings=settled,
+        statistics=_means(measured),
+        pictures=len(measured),
+        seed=how.seed,
+        model=Path(str(source)).name,
+        command=how.command,
+    )
+    write_plan(out, stored)
+    os.remove(log)
+    return stored
+
+
+def _drawn(how: Calibrating) -> list[Path]:
+    if not how.folder.is_dir():
+        raise PlanError(f"{how.folder} is not a folder; give one with pictures like those the model will see")
+    found = pictures_in(how.folder)
+    if not found:
+        raise PlanError(f"{how.folder} holds no pictures ({', '.join(PICTURES)}); give a folder that does")
+    return drawn(found, how.count, how.seed)
+
+
+def _resumed(log: Path, header: _Header) -> dict[str, MethodStatistics]:
+    """What an interrupted run has measured; a log of another calibration is started anew, a torn last line is cut off."""
+    content = log.read_bytes() if log.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1].splitlines()
+    first = msgspec.json.encode(header)
+    if not whole or whole[0] != first:
+        whole = [first]
+    log.write_bytes(b"".join(line + b"\n" for line in whole))
+    lines = (msgspec.json.decode(line, type=_Line) for line in whole[1:])
+    return {line.picture: line.statistics for line in lines}
+
+
+def _measured(
+    checkpoint: Checkpoint, reference: EagerReference, method: Method, plan: TokenPlan, path: Path
+) -> MethodStatistics:
+    assert method.calibration is not None
+    preprocess = checkpoint.spec.preprocess
+    picture = load_image(path)
+    layout = layout_from_size(picture.height, picture.width, preprocess)
+    tiles = tiles_from_image(picture, preprocess)
+    entropy = np.zeros((preprocess.tiles_max, preprocess.tokens_per_tile), np.float32)
+    for t, tile in enumerate(tiles):
+        entropy[t] = patch_entropy(tile, preprocess)
+    host = {
+        "question": torch.zeros(QUESTION_ROWS, checkpoint.spec.projector.outputs),
+        "question_weight": torch.zeros(QUESTION_ROWS),
+        "entropy": torch.from_numpy(entropy),
+    }
+    seen = outputs_from(reference.seen(torch.from_numpy(tiles), layout, host))
+    return method.calibration.measure(seen, plan)
+
+
+def _means(measured: Sequence[MethodStatistics]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in measured])) for name in measured[0]}

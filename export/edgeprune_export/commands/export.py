@@ -1,0 +1,230 @@
+"""Checkpoint and plan in, sealed bundle out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+import onnx
+
+from edgeprune.errors import CheckpointError
+from edgeprune.models import Checkpoint, ModelSpec, inverse_frequencies, open_checkpoint
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens.methods import METHODS
+from edgeprune.tokens.registry.fit import require_fit
+from edgeprune.tokens.seen import Reads, union
+from edgeprune_export.bundle.memory import return_freed_memory
+from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections
+from edgeprune_export.bundle.progress import Track, silent
+from edgeprune_export.bundle.seal import hashes, publish, staging, write_manifest
+from edgeprune_export.gate.parity import cases, check_parity
+from edgeprune_export.graphs.connector import store_projector
+from edgeprune_export.graphs.cutting import cut_tower_graph
+from edgeprune_export.graphs.decoder import block_graph, head_graph, rotary_tables, store_decoder
+from edgeprune_export.graphs.select import select_graph
+from edgeprune_export.graphs.tower import store_tower, tower_blocks, tower_graph
+from edgeprune_export.onnx.graph import Graph
+from edgeprune_export.onnx.weights import WeightsWriter
+from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.spec import (
+    SCHEMA,
+    GraphSpec,
+    LanguageSpec,
+    Manifest,
+    ParityReport,
+    PlanSpec,
+    Provenance,
+    SelectionSpec,
+    TensorRef,
+)
+
+WEIGHTS = "weights.bin"
+_COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "structure.json",  # of a pruned checkpoint: what was removed and why
+)
+_PACKAGES = (
+    "edgeprune",
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "numpy",
+    "tokenizers",
+    "safetensors",
+)
+
+
+def export(source: str | Path, out: Path, options: ExportOptions, *, track: Track = silent) -> Bundle:
+    """Make the bundle `out` from a checkpoint folder or hub id. Nothing is left behind on any error.
+
+    Raises CheckpointError, PlanError, ExportError or ParityError.
+    """
+    return_freed_memory()
+    checkpoint = open_checkpoint(source)
+    model = checkpoint.spec
+    plan = replace(options.plan, feature_layer=model.feature_layer, last_layer=model.vision.layers - 1)
+    methods = (plan.method, *options.more_methods)
+    require_fit(methods, plan, model, checkpoint.weights.shapes, METHODS)
+    chosen = selections(options, plan, model.preprocess)
+    room = capacity(options, chosen, model)
+    if model.language.activation != "silu":
+        raise CheckpointError(
+            f"the decoder's activation is {model.language.activation!r}; expected silu, which llama, mistral and qwen2 use"
+        )
+    reads = union(METHODS[s.method].reads(plan) for s in chosen if s.tower == "tower")
+    with staging(out, force=options.force) as folder:
+        with WeightsWriter(folder / WEIGHTS) as writer:
+            _write_weights(writer, checkpoint, reads, options, room, track)
+        graphs = _write_graphs(folder, writer, model, plan, chosen, reads, options.chunk, room, track)
+        _copy_text(checkpoint, folder)
+        own = [path.name for path in folder.iterdir()]
+        sources = [
+            path.name for path in checkpoint.path.iterdir() if path.suffix in (".json", ".safetensors", ".jinja")
+        ]
+        with track("checksums", len(own) + len(sources)) as advance:
+            files = hashes(folder, own, advance)
+            made_from = {name: entry.sha256 for name, entry in hashes(checkpoint.path, sources, advance).items()}
+        skipped = ParityReport("switched off by --no-parity", "", 0)
+        manifest = Manifest(
+            schema=SCHEMA,
+            name=Path(str(source)).name,
+            family=model.family,
+            precision=options.precision,
+            preprocess=model.preprocess,
+            language=_language(model, writer, room, options.chunk),
+            plan=msgspec.convert(asdict(plan), PlanSpec),
+            selections=chosen,
+            graphs=graphs,
+            weights_file=WEIGHTS,
+            files=files,
+            parity=skipped,
+            provenance=_provenance(checkpoint, options, made_from),
+            special_tokens=dict(checkpoint.special_tokens),
+        )
+        if options.parity:
+            with track("parity gate", cases(chosen)) as advance:
+                report = check_parity(Bundle(folder, manifest), checkpoint, plan, advance)
+            manifest = msgspec.structs.replace(manifest, parity=report)
+        write_manifest(folder, manifest)
+        publish(folder, out)
+    return Bundle.open(out, verify=False)
+
+
+def _write_weights(
+    writer: WeightsWriter, checkpoint: Checkpoint, reads: Reads, options: ExportOptions, room: int, track: Track
+) -> None:
+    model, read = checkpoint.spec, checkpoint.weights.blocks
+    _, blocks = tower_blocks(model, reads)
+    language = model.language
+    half = checkpoint.weights.dtype("embed.weight") == "float16"
+    with track("weights", blocks + language.layers + 4) as advance:
+        for _ in store_tower(writer, read, model, reads, options.precision):
+            advance()
+        store_projector(writer, read, model.projector, options.precision)
+        advance()
+        for _ in store_decoder(writer, read, language, options.precision, "float16" if half else "float32"):
+            advance()
+    if model.family == "llava_next":
+        writer.add("newline", read("newline"))
+    # Kept positions reach as far as the unpruned sequence would, plus whatever text follows.
+    positions = packed_max(model.preprocess, model.preprocess.candidates_max) + room
+    cos, sin = rotary_tables(*inverse_frequencies(language.rope, language.head_dim), positions)
+    writer.add("rotary.cos", [cos])
+    writer.add("rotary.sin", [sin])
+
+
+def _write_graphs(
+    folder: Path,
+    writer: WeightsWriter,
+    model: ModelSpec,
+    plan: TokenPlan,
+    chosen: tuple[SelectionSpec, ...],
+    reads: Reads,
+    chunk: int,
+    room: int,
+    track: Track,
+) -> tuple[GraphSpec, ...]:
+    language = model.language
+    towers = {"tower": tower_graph(model, reads, writer, WEIGHTS)}
+    for s in chosen:
+        cuts = METHODS[s.method].cuts
+        if cuts is not None and s.tower not in towers:
+            sizes = model.preprocess.tiles_max, model.preprocess.tokens_per_tile
+            towers[s.tower] = cut_tower_graph(s.tower, model, cuts(plan, s.keep, *sizes), writer, WEIGHTS)
+    build: dict[str, Callable[[], Graph]] = {
+        **{name: partial(towers.__getitem__, name) for name in towers},
+        "prefill": lambda: block_graph("prefill", language, writer, WEIGHTS, rows=chunk, capacity=room),
+        "decode": lambda: block_graph("decode", language, writer, WEIGHTS, rows=1, capacity=room),
+        "head": lambda: head_graph(language, writer, WEIGHTS),
+    }
+    for s in chosen:
+        build[s.graph] = partial(
+            select_graph, s.graph, METHODS[s.method], s.keep, plan, model, towers[s.tower].spec(""), writer, WEIGHTS
+        )
+    specs = []
+    with track("graphs", len(build)) as advance:
+        for name, make in build.items():
+            graph = make()
+            onnx.save(graph.model(), folder / f"{name}.onnx")
+            specs.append(graph.spec(f"{name}.onnx"))
+            advance()
+    return tuple(specs)
+
+
+def _language(model: ModelSpec, writer: WeightsWriter, room: int, chunk: int) -> LanguageSpec:
+    language = model.language
+    return LanguageSpec(
+        hidden=language.hidden,
+        layers=language.layers,
+        kv_heads=tuple(language.at(i).kv_heads for i in range(language.layers)),
+        head_dim=language.head_dim,
+        vocab=language.vocab,
+        capacity=room,
+        chunk=chunk,
+        image_token_id=model.image_token_id,
+        eos_token_ids=model.eos_token_ids,
+        embedding=_reference(writer, "embed.weight"),
+        newline=_reference(writer, "newline") if "newline" in writer else None,
+    )
+
+
+def _reference(writer: WeightsWriter, name: str) -> TensorRef:
+    stored = writer[name]
+    return msgspec.convert({"dtype": stored.dtype, "shape": stored.shape, "offset": stored.offset}, TensorRef)
+
+
+def _copy_text(checkpoint: Checkpoint, folder: Path) -> None:
+    for name in _COPIED:
+        if (checkpoint.path / name).is_file():
+            shutil.copyfile(checkpoint.path / name, folder / name)
+    if checkpoint.chat_template is not None:
+        (folder / "chat_template.jinja").write_text(checkpoint.chat_template, encoding="utf-8")
+
+
+def _provenance(checkpoint: Checkpoint, options: ExportOptions, hashed: dict[str, str]) -> Provenance:
+    return Provenance(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=options.command,
+        versions={name: found for name in _PACKAGES if (found := _version(name))},
+        source=checkpoint.path.name,
+        source_sha256=hashed,
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,157 @@
+"""What a plan will come to, before anything runs: sizes, MACs, cache and predicted seconds of every part, now and pruned.
+
+Widths are spread evenly over layers here; what is really removed where follows from calibration, within the same target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from edgeprune.errors import PlanError
+from edgeprune.models.checkpoint import Checkpoint
+from edgeprune.models.classifiers.open import Classifier
+from edgeprune.models.spec import DecoderSpec, TowerSpec, Width
+from edgeprune.structure.allocate import SiteCandidate
+from edgeprune.structure.cost import Price
+from edgeprune.structure.plan import ModelPart, widths
+from edgeprune.structure.steps import alignment, ladder
+from edgeprune.structure.targets import Measure
+from edgeprune.structure.wish import StructureRequest
+from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections
+from edgeprune_export.bundle.progress import Track, silent
+from edgeprune_export.graphs.linear import WeightPrecision
+from edgeprune_export.pruning.choose import steps_to, wanted_of
+from edgeprune_export.pruning.llava import specs_of
+from edgeprune_export.pruning.open import TEXT, TOKENS, terms_of, terms_of_classifier
+from edgeprune_export.pruning.prices.terms import Terms, price_of
+from edgeprune_export.pruning.prices.timed_blocks import PricedRequest
+from edgeprune_runtime.spec import SelectionSpec
+
+_COUNTED: tuple[Measure, ...] = ("params", "macs", "memory")
+Pair = tuple[float, float]
+"""(now, planned)"""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One part under one budget. The tower is counted over all tiles of the largest grid; `seconds` is None where nothing was timed.
+
+    A classifier has no budget: `budget` and `keep` are None, and it sees one picture of one size.
+    """
+
+    part: ModelPart
+    budget: str | None
+    keep: int | None
+    positions: int
+    params: Pair
+    macs: Pair
+    weight_bytes: Pair
+    cache_bytes: Pair
+    seconds: Pair | None
+
+
+def forecast(
+    checkpoint: Checkpoint,
+    options: ExportOptions,
+    wishes: Mapping[ModelPart, StructureRequest],
+    *,
+    timed: bool,
+    track: Track,
+) -> list[Forecast]:
+    """One entry per budget and part. Raises PlanError for a target that cannot be reached."""
+    model = checkpoint.spec
+    chosen = selections(options, options.plan, model.preprocess)
+    room = capacity(options, chosen, model)
+    whole = terms_of(checkpoint, options.precision)
+    found = []
+    for part, (spec, blocks) in specs_of(model).items():
+        full = widths(spec, blocks)
+        tower_seconds = None
+        if timed and isinstance(spec, TowerSpec):  # the same under every budget
+            tower_seconds = price_of("latency", spec, whole, track)
+        planned = spread(part, spec, full, wishes[part], whole, track) if part in wishes else full
+        for budget, keep in _keeps(chosen).items():
+            request = PricedRequest(packed_max(model.preprocess, keep) + TEXT, TOKENS, options.chunk, room)
+            terms, times = replace(whole, request=request), model.preprocess.tiles_max if part == "tower" else 1
+            seconds = tower_seconds
+            if timed and seconds is None:
+                seconds = price_of("latency", spec, terms, track)
+            counted = _counted(spec, terms, full, planned, times)
+            timed_pair = None if seconds is None else _pair(seconds, full, planned, times)
+            found.append(Forecast(part, budget, keep, request.positions, *counted, timed_pair))
+    return found
+
+
+def forecast_of_classifier(
+    classifier: Classifier,
+    precision: WeightPrecision,
+    wishes: Mapping[ModelPart, StructureRequest],
+    *,
+    timed: bool,
+    track: Track,
+) -> list[Forecast]:
+    """One entry. Raises PlanError for a target that cannot be reached, or of a part that a classifier has not."""
+    if "language" in wishes:
+        raise PlanError("the model has no language; it has tower: leave [structure.language] out")
+    spec, terms = classifier.spec.vision, terms_of_classifier(classifier, precision)
+    full = widths(spec, spec.layers)
+    planned = spread("tower", spec, full, wishes["tower"], terms, track) if "tower" in wishes else full
+    seconds = _pair(price_of("latency", spec, terms, track), full, planned) if timed else None
+    return [Forecast("tower", None, None, spec.positions, *_counted(spec, terms, full, planned, 1), seconds)]
+
+
+def _counted(
+    spec: TowerSpec | DecoderSpec, terms: Terms, full: tuple[Width, ...], planned: tuple[Width, ...], times: int
+) -> tuple[Pair, Pair, Pair, Pair]:
+    """Parameters, MACs, bytes of weights and of the cache."""
+    params, macs, memory = (price_of(name, spec, terms, silent) for name in _COUNTED)
+    bare = price_of("memory", spec, replace(terms, request=replace(terms.request, capacity=0)), silent)
+    weights = _pair(bare, full, planned)
+    cache = _less(_pair(memory, full, planned), weights)
+    return _pair(params, full, planned), _pair(macs, full, planned, times), weights, cache
+
+
+def spread(
+    part: ModelPart,
+    spec: TowerSpec | DecoderSpec,
+    full: tuple[Width, ...],
+    wish: StructureRequest,
+    terms: Terms,
+    track: Track,
+) -> tuple[Width, ...]:
+    """Widths of the blocks that stay when every layer gives the same share; the last `blocks` blocks leave."""
+    left = full[: len(full) - wish.blocks]
+    price = price_of(wish.target.measure, spec, terms, track)
+    share = spec.heads // spec.kv_heads if isinstance(spec, DecoderSpec) else 1
+    rungs = []
+    for i, width in enumerate(left):
+        for kind, units, saving, lanes in (
+            ("heads", width.groups, price.at(i, len(left))[0], share * spec.head_dim),
+            ("mlp", width.mlp, price.at(i, len(left))[1], 1),
+        ):
+            zeros = torch.zeros(units, dtype=torch.float64)
+            steps = ladder(part, i, kind, zeros, alignment(kind, wish.align, lanes))  # type: ignore[arg-type]
+            rungs.append(SiteCandidate(steps, zeros, saving, None, zeros))
+    even = replace(wish, allocation="uniform")
+    taken = steps_to(part, even, rungs, price.of(left), wanted_of(wish.target, price.of(full)), price.of(full))
+    gone = [rung.ladder.counts[steps] for rung, steps in zip(rungs, taken, strict=True)]
+    return tuple(Width(w.groups - gone[2 * i], w.mlp - gone[2 * i + 1]) for i, w in enumerate(left))
+
+
+def _keeps(chosen: Sequence[SelectionSpec]) -> dict[str, int]:
+    """The largest K of every budget, in the order of the budgets."""
+    found: dict[str, int] = {}
+    for selection in chosen:
+        found[selection.budget] = max(selection.keep, found.get(selection.budget, 0))
+    return found
+
+
+def _pair(price: Price, full: tuple[Width, ...], planned: tuple[Width, ...], times: int = 1) -> Pair:
+    return times * price.of(full), times * price.of(planned)
+
+
+def _less(one: Pair, other: Pair) -> Pair:
+    return one[0] - other[0], one[1] - other[1]

@@ -1,0 +1,1 @@
+"""What a builder will refuse, found before it is called."""

@@ -1,0 +1,1 @@
+"""How a graph is lowered: one rule per operator and dialect."""

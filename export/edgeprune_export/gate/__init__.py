@@ -1,0 +1,1 @@
+"""The parity gate: graphs, run as the runtime runs them, against transformers' own modules."""

@@ -1,0 +1,127 @@
+"""The gate's vision half: pixels, every output of every tower, and what each method keeps, picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens import combine
+from edgeprune.tokens.methods import CONTROLS, METHODS
+from edgeprune.tokens.seen import outputs_from
+from edgeprune_export.gate.checks import Checks, relative, typical
+from edgeprune_export.gate.eager import EagerReference
+from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.pictures.packed import Layout, layout_from_size
+from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
+from edgeprune_runtime.spec import SelectionSpec
+from edgeprune_runtime.vision import TOWER, Selected, Vision
+
+# Share of tokens on which graph and eager must agree from the same features, for methods whose near ties rounding decides.
+_NEAR_TIES = 0.8
+_FEATURES = ("features", "class_feature", "projected")
+_LAYOUT = ("slot", "region", "mosaic")
+Named = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class GateCase:
+    """One picture under one budget, after the vision graphs ran."""
+
+    selection: SelectionSpec
+    layout: Layout
+    selected: Selected
+    eager: np.ndarray  # [k, D] projected by the reference
+    inputs: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class VisionGate:
+    """Graphs and reference side by side."""
+
+    bundle: Bundle
+    vision: Vision
+    reference: EagerReference
+    plan: TokenPlan
+    checks: Checks
+
+    def cases(self, picture: Image.Image, prompt: str) -> Iterator[GateCase]:
+        """Check everything about one picture; yields what the language half goes on with, which is the bundle's own method only."""
+        preprocess = self.bundle.manifest.preprocess
+        layout = layout_from_size(picture.height, picture.width, preprocess)
+        tiles = tiles_from_image(picture, preprocess)
+        inputs = self.reference.inputs(picture, prompt)
+        theirs = np.asarray(inputs["pixel_values"]).reshape(-1, *tiles.shape[1:])[: len(tiles)]
+        self.checks.at_most("preprocessing: pixels", "", float(np.abs(tiles - theirs).max()), self.checks.limits.pixels)
+        gated = [
+            s
+            for s in self.bundle.manifest.selections
+            if s.tiles in (None, layout.tiles) and (s.method not in CONTROLS or s.method == self.plan.method)
+        ]
+        towers = {TOWER: None, **{s.tower: s for s in gated if s.tower != TOWER}}
+        self.vision.encode(tiles, layout, towers)
+        eager = {name: self._tower(name, cutting, tiles, layout) for name, cutting in towers.items()}
+        for selection in gated:
+            selected, rows = self._selected(selection, eager[selection.tower])
+            if selection.method in (self.plan.method, "full"):
+                yield GateCase(selection, layout, selected, rows, inputs)
+
+    def _tower(self, name: str, cutting: SelectionSpec | None, tiles: np.ndarray, layout: Layout) -> Named:
+        """Hold every output of one tower against the reference, whose readings are returned."""
+        cuts = None
+        if cutting is not None:
+            cut, preprocess = METHODS[cutting.method].cuts, self.bundle.manifest.preprocess
+            assert cut is not None
+            cuts = cut(self.plan, cutting.keep, preprocess.tiles_max, preprocess.tokens_per_tile)
+        seen, limits = self._by_graph(name), self.checks.limits
+        eager = self.reference.seen(torch.from_numpy(tiles), layout, seen, cuts)
+        for spec in self.bundle.graph(name).outputs:
+            ours, theirs = (readings[spec.name][: len(tiles)].numpy() for readings in (seen, eager))
+            limit = limits.features if spec.name in _FEATURES else limits.attention
+            self.checks.at_most(f"{name}: {spec.name}", "", relative(ours, theirs, limits.norm), limit)
+        return eager
+
+    def _selected(self, selection: SelectionSpec, eager: Named) -> tuple[Selected, np.ndarray]:
+        """What a select graph keeps, and the reference's rows [k, D] for the same tokens."""
+        method, limits, at = METHODS[selection.method], self.checks.limits, selection.budget
+        selected = self.vision.select(selection)
+        seen = self._by_graph(selection.tower) | {name: eager[name] for name in _LAYOUT}
+        names = ("features", *method.reads(self.plan).names, *_LAYOUT)
+        on_graph, on_eager = (outputs_from({name: readings[name] for name in names}) for readings in (seen, eager))
+        expected = method.reduce(on_graph, selection.keep, self.plan)
+        steady = method.steady == 1
+        same = _share(expected.index.numpy(), selected.kept)
+        self.checks.at_least(f"{selection.graph}: indices equal the method's", at, same, 1.0 if steady else _NEAR_TIES)
+        shared = _share(method.reduce(on_eager, selection.keep, self.plan).index.numpy(), selected.kept)
+        wanted = limits.kept * method.steady
+        self.checks.at_least(f"{selection.graph}: indices of the eager tower kept", at, shared, wanted)
+        rows = self.reference.project(combine.apply(on_eager, expected))
+        rows = _in_order(rows, expected.index.numpy(), selected)
+        # Where a near tie falls the other way, one row changes and not the picture: then the typical difference counts.
+        norm, limit = (limits.norm, limits.visual) if steady else (typical, max(limits.visual, 1 - _NEAR_TIES))
+        difference = relative(selected.visual, rows, norm)
+        self.checks.at_most(f"{selection.graph}: projected tokens", at, difference, limit)
+        return selected, rows
+
+    def _by_graph(self, tower: str) -> Named:
+        return {name: torch.from_numpy(buffer) for name, buffer in self.vision.seen(tower).items()}
+
+
+def _share(expected: np.ndarray, kept: np.ndarray) -> float:
+    """Share of the expected indices (-1: none) that were kept."""
+    wanted = expected[expected >= 0]
+    return float(np.intersect1d(wanted, kept).size / max(1, len(wanted), len(kept)))
+
+
+def _in_order(rows: np.ndarray, index: np.ndarray, selected: Selected) -> np.ndarray:
+    """The reference's rows in the graph's order; the graph's own where the reference kept another token."""
+    found: np.ndarray = selected.visual.copy()
+    of_index = {int(token): row for row, token in enumerate(index) if token >= 0}
+    for place, token in enumerate(selected.kept.tolist()):
+        if token in of_index:
+            found[place] = rows[of_index[token]]
+    return found

@@ -1,0 +1,1 @@
+"""The graphs of a bundle: tower, select with its connector, decoder, classifier."""

@@ -1,0 +1,81 @@
+"""A plain image classifier as one static graph: pixels in, logits out.
+
+Only the class token's row reaches the head, so the last block asks with that row alone: its attention has one query, and o-projection, MLP
+and final norm see one row instead of R.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+
+from edgeprune.models.classifiers.open import Classifier
+from edgeprune.models.spec import ClassifierSpec
+from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear, store_vectors
+from edgeprune_export.graphs.tower import (
+    after_attention,
+    attention,
+    block,
+    embed,
+    norm,
+    queries_keys_values,
+    store_block,
+    store_embeddings,
+)
+from edgeprune_export.onnx.graph import Graph
+from edgeprune_export.onnx.weights import WeightsWriter
+from edgeprune_runtime.spec import GraphSpec
+
+MODEL, WEIGHTS = "model.onnx", "weights.bin"
+
+
+def store_classifier(
+    writer: WeightsWriter, read: Reader, spec: ClassifierSpec, precision: WeightPrecision
+) -> Iterator[str]:
+    """Stream the classifier into the weights file, yielding after each block for progress."""
+    store_embeddings(writer, read, spec.vision)
+    yield "tower.embeddings"
+    for i in range(spec.vision.layers):
+        yield store_block(writer, read, spec.vision.at(i), i, precision)
+    store_vectors(writer, read, ["tower.norm.weight", "tower.norm.bias"])
+    store_linear(writer, "classifier", read, ["classifier"], bias=True, precision=precision)
+    yield "classifier"
+
+
+def classifier_graph(spec: ClassifierSpec, writer: WeightsWriter, weights_file: str) -> Graph:
+    """pixels [1, 3, P, P], normalised -> logits [1, classes]."""
+    tower = spec.vision
+    g = Graph("classifier", weights_file=weights_file)
+    rows, last = tower.positions, tower.layers - 1
+    x = embed(g, writer, tower, g.input("pixels", "float32", (1, 3, tower.image_px, tower.image_px)))
+    for i in range(last):
+        at, p = tower.at(i), f"tower.{i}"
+        x = block(g, writer, at, p, x, queries_keys_values(g, writer, at, p, x, rows), rows)
+    x = _class_row_of_block(g, writer, spec, last, x)
+    row = norm(g, writer, x, "tower.norm", tower.eps)
+    g.output(linear(g, writer, "classifier", row, 1), "logits", "float32", (1, spec.classes))
+    return g
+
+
+def write_classifier(classifier: Classifier, folder: Path, precision: WeightPrecision = "fp32") -> GraphSpec:
+    """Write model.onnx and weights.bin into `folder`, which is made if it is missing; what an error leaves there is the caller's to remove.
+
+    Raises CheckpointError for NaN, infinity or a file cut short, ExportError for a graph that is not static.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with WeightsWriter(folder / WEIGHTS) as writer:
+        for _ in store_classifier(writer, classifier.weights.blocks, classifier.spec, precision):
+            pass
+    graph = classifier_graph(classifier.spec, writer, WEIGHTS)
+    onnx.save(graph.model(), folder / MODEL)
+    return graph.spec(MODEL)
+
+
+def _class_row_of_block(g: Graph, writer: WeightsWriter, spec: ClassifierSpec, i: int, x: str) -> str:
+    """Block i on x [R, C], as far as the class token's row needs it: [1, C]."""
+    at, p, rows = spec.vision.at(i), f"tower.{i}", spec.vision.positions
+    q, k, v = queries_keys_values(g, writer, at, p, x, rows)
+    asking, own = (g.node("Gather", [value, g.integers(0)], axis=0) for value in (q, x))
+    return after_attention(g, writer, at, p, own, attention(g, at, (asking, k, v), 1, rows), 1)

@@ -1,0 +1,84 @@
+"""Selection and projector as one static graph per (method, K).
+
+The method is written once, in torch (edgeprune.tokens), and traced here; the projector follows by hand over the shared weights, so
+only kept tokens are projected.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from edgeprune.models.spec import ModelSpec
+from edgeprune.plan import TokenPlan
+from edgeprune.tokens import combine
+from edgeprune.tokens.methods import Method
+from edgeprune.tokens.seen import Reads, outputs_from
+from edgeprune_export.graphs.connector import project
+from edgeprune_export.onnx.graph import Graph, values_read
+from edgeprune_export.onnx.trace import trace
+from edgeprune_export.onnx.weights import WeightsWriter
+from edgeprune_runtime.spec import GraphSpec, TensorSpec
+
+#: Question tokens that a text-aware method can look at; longer questions are cut, and the answer says so.
+QUESTION_ROWS = 64
+
+
+def select_graph(
+    name: str,
+    method: Method,
+    keep: int,
+    plan: TokenPlan,
+    model: ModelSpec,
+    tower: GraphSpec,
+    writer: WeightsWriter,
+    weights_file: str,
+) -> Graph:
+    """features [T, N, C], readings of the tower, slot, region, mosaic and host readings -> visual [K, D] and kept [K].
+
+    Only the inputs that the method uses are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left.
+    """
+    inputs = select_inputs(method.reads(plan), model, tower)
+    module = _Reduce(method, keep, plan, tuple(spec.name for spec in inputs))
+    traced = trace(f"method {method.name}", module, inputs, ("rows", "kept"))
+    traced.graph.name = "reduce"
+    used = values_read(traced.graph)
+    g = Graph(name, weights_file=weights_file)
+    for spec in inputs:
+        if spec.name in used:
+            g.input(spec.name, spec.dtype, spec.shape)
+    g.splice(traced, {spec.name: spec.name for spec in inputs} | {"rows": "rows", "kept": "kept"})
+    visual = project(g, writer, model.projector, "rows", keep)
+    g.output(visual, "visual", "float32", (keep, model.projector.outputs))
+    g.output("kept", "kept", "int64", (keep,))
+    return g
+
+
+def select_inputs(reads: Reads, model: ModelSpec, tower: GraphSpec) -> tuple[TensorSpec, ...]:
+    """Everything that a method with these `reads` may take, under the names of `edgeprune.tokens.seen`."""
+    tiles, tokens = model.preprocess.tiles_max, model.preprocess.tokens_per_tile
+    per_tile = {spec.name: spec.shape[1:] for spec in tower.outputs}
+    host = {
+        "question": (QUESTION_ROWS, model.projector.outputs),
+        "question_weight": (QUESTION_ROWS,),
+        "entropy": (tiles, tokens),
+    }
+    return (
+        *(TensorSpec(name, "float32", (tiles, *per_tile[name])) for name in ("features", *reads.tower)),
+        *(TensorSpec(name, "float32", host[name]) for name in reads.host),
+        TensorSpec("slot", "int64", (tiles, tokens)),
+        TensorSpec("region", "float32", (tiles, tokens)),
+        TensorSpec("mosaic", "int64", (2,)),
+    )
+
+
+class _Reduce(torch.nn.Module):
+    """A method as a module over plain tensors, the form that torch.onnx traces."""
+
+    def __init__(self, method: Method, keep: int, plan: TokenPlan, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self._method, self._keep, self._plan, self._names = method, keep, plan, names
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen = outputs_from(dict(zip(self._names, inputs, strict=True)))
+        reduction = self._method.reduce(seen, self._keep, self._plan)
+        return combine.apply(seen, reduction), reduction.index

@@ -1,0 +1,174 @@
+"""The vision tower as one static graph over one tile.
+
+A picture's tiles are run one after the other through the same graph, so every tile grid, including the thumbnail alone, shares it.
+All tokens but the class token go on, as in LLaVA; SigLIP has none, so all of its R rows are visual tokens. What methods read besides
+the features are side branches of the blocks' queries and keys: the main attention stays fused, and an N x N map exists only where a
+method asks for one. Blocks after the feature layer are built only as far as a method reads them, the last of them without its attention
+and MLP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgeprune.models.spec import ModelSpec, TowerSpec
+from edgeprune.models.weights.shapes import PREFIX
+from edgeprune.tokens.seen import Reads
+from edgeprune_export.graphs.activation import activation
+from edgeprune_export.graphs.connector import project
+from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear, store_vectors
+from edgeprune_export.graphs.readings import class_rows, keys, mean_map, wide_row, without_class
+from edgeprune_export.onnx.graph import CONTRIB, Graph
+from edgeprune_export.onnx.weights import WeightsWriter
+
+
+def tower_blocks(model: ModelSpec, reads: Reads) -> tuple[int, int]:
+    """(blocks built in full, blocks of which at least queries and keys are built)."""
+    deepest = max((*reads.layers, model.feature_layer))
+    return max(model.feature_layer + 1, deepest), deepest + 1
+
+
+def store_tower(
+    writer: WeightsWriter, read: Reader, model: ModelSpec, reads: Reads, precision: WeightPrecision
+) -> Iterator[str]:
+    """Stream the blocks that are built into the weights file, yielding after each for progress."""
+    store_embeddings(writer, read, model.vision)
+    yield "tower.embeddings"
+    whole, begun = tower_blocks(model, reads)
+    for i in range(begun):
+        yield store_block(writer, read, model.vision, i, precision, whole=i < whole)
+
+
+def store_embeddings(writer: WeightsWriter, read: Reader, spec: TowerSpec) -> None:
+    """Write what stands before block 0."""
+    store_vectors(writer, read, ["tower.patch.weight", "tower.position"])
+    if prefix := PREFIX[: spec.prefix_tokens]:
+        writer.add("tower.prefix", (row.reshape(1, spec.hidden) for name in prefix for row in read(name)))
+    if spec.patch_bias:
+        store_vectors(writer, read, ["tower.patch.bias"])
+    if spec.pre_norm:
+        store_vectors(writer, read, ["tower.pre_norm.weight", "tower.pre_norm.bias"])
+
+
+def store_block(
+    writer: WeightsWriter, read: Reader, spec: TowerSpec, block: int, precision: WeightPrecision, *, whole: bool = True
+) -> str:
+    """Write one block, or only what its queries and keys need; returns its name."""
+    p = f"tower.{block}"
+    norms = ("norm1", "norm2") if whole else ("norm1",)
+    store_vectors(writer, read, [f"{p}.{one}.{part}" for one in norms for part in ("weight", "bias")])
+    store_linear(writer, f"{p}.qkv", read, [f"{p}.q", f"{p}.k", f"{p}.v"], bias=spec.qkv_bias, precision=precision)
+    if whole:
+        if spec.layer_scale:
+            store_vectors(writer, read, [f"{p}.scale1", f"{p}.scale2"])
+        for name in ("o", *(("fc_in", "fc_out") if spec.swiglu else ("fc1", "fc2"))):
+            store_linear(writer, f"{p}.{name}", read, [f"{p}.{name}"], bias=True, precision=precision)
+    return p
+
+
+def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_file: str) -> Graph:
+    """pixels [1, 3, P, P] -> features [1, N, C] of the feature layer, and one output [1, ...] per reading of `reads.tower`."""
+    spec = model.vision
+    g = Graph("tower", weights_file=weights_file)
+    rows, tokens = spec.positions, spec.tokens
+    x = embed(g, writer, spec, g.input("pixels", "float32", (1, 3, spec.image_px, spec.image_px)))
+    whole, begun = tower_blocks(model, reads)
+    for i in range(begun):
+        at = spec.at(i)
+        q, k, v = queries_keys_values(g, writer, at, f"tower.{i}", x, rows)
+        if i in reads.attention:
+            g.output(class_rows(g, at, q, k), f"attention_{i}", "float32", (1, at.heads, tokens))
+        if i in reads.wide:
+            g.output(wide_row(g, at, q, k), f"wide_{i}", "float32", (1, tokens))
+        if i in reads.map:
+            g.output(mean_map(g, at, q, k), f"map_{i}", "float32", (1, rows, tokens))
+        if i in reads.keys:
+            g.output(keys(g, at, k), f"keys_{i}", "float32", (1, tokens, at.inner))
+        if i < whole:
+            x = block(g, writer, at, f"tower.{i}", x, (q, k, v), rows)
+        if i == model.feature_layer:
+            _features(g, writer, model, reads, x)
+    return g
+
+
+def _features(g: Graph, writer: WeightsWriter, model: ModelSpec, reads: Reads, x: str) -> None:
+    """Outputs at the feature layer, of x [R, C]."""
+    tokens, width = model.vision.tokens, model.vision.hidden
+    patches = without_class(g, model.vision, x, 0)
+    g.output(g.node("Unsqueeze", [patches, g.integers(0)]), "features", "float32", (1, tokens, width))
+    if reads.class_feature:
+        row = g.node("Slice", [x, g.integers(0), g.integers(1), g.integers(0)])
+        g.output(row, "class_feature", "float32", (1, width))
+    if reads.projected:
+        projected = project(g, writer, model.projector, patches, tokens)
+        out = g.node("Unsqueeze", [projected, g.integers(0)])
+        g.output(out, "projected", "float32", (1, tokens, model.projector.outputs))
+
+
+def queries_keys_values(
+    g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, rows: int
+) -> tuple[str, str, str]:
+    """Projections of the normed x [rows, C]: three of [rows, heads * d]."""
+    joined = linear(g, writer, f"{p}.qkv", norm(g, writer, x, f"{p}.norm1", spec.eps), rows)
+    q = g.node("Split", [joined], axis=1, num_outputs=3, outputs=3)
+    return q, f"{q}_1", f"{q}_2"
+
+
+def block(
+    g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, qkv: tuple[str, str, str], rows: int
+) -> str:
+    """Attention and MLP of block `p`, residuals included: x [rows, C] -> [rows, C]. `spec` is the tower as that block sees it."""
+    return after_attention(g, writer, spec, p, x, attention(g, spec, qkv, rows, rows), rows)
+
+
+def attention(g: Graph, spec: TowerSpec, qkv: tuple[str, str, str], asking: int, rows: int) -> str:
+    """q [asking, heads * d], k and v [rows, heads * d] -> what the heads read [asking, heads * d], before the o-projection."""
+    width = spec.inner
+    wide = [
+        g.node("Reshape", [value, g.integers(1, n, width)]) for value, n in zip(qkv, (asking, rows, rows), strict=True)
+    ]
+    mixed = g.node("MultiHeadAttention", wide, domain=CONTRIB, num_heads=spec.heads)
+    g.declare(mixed, (1, asking, width))
+    return g.node("Reshape", [mixed, g.integers(asking, width)])
+
+
+def after_attention(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, mixed: str, rows: int) -> str:
+    """o-projection and MLP of block `p` on any of its rows: x [rows, C], mixed [rows, heads * d] -> [rows, C]."""
+    attended = linear(g, writer, f"{p}.o", mixed, rows)
+    x = g.node("Add", [x, _scaled(g, writer, spec, attended, f"{p}.scale1")])
+    return g.node("Add", [x, _scaled(g, writer, spec, _mlp(g, writer, spec, p, x, rows), f"{p}.scale2")])
+
+
+def embed(g: Graph, writer: WeightsWriter, spec: TowerSpec, pixels: str) -> str:
+    """pixels [1, 3, P, P] -> the input of block 0 [N + 1, C]."""
+    bias = [g.weight(writer["tower.patch.bias"])] if spec.patch_bias else []
+    strides = [spec.patch_px, spec.patch_px]
+    grid = g.node(
+        "Conv", [pixels, g.weight(writer["tower.patch.weight"]), *bias], strides=strides, kernel_shape=strides
+    )
+    columns = g.node("Reshape", [grid, g.integers(spec.hidden, spec.patches**2)])
+    patches = g.node("Transpose", [columns], perm=[1, 0])
+    x = g.node("Concat", [g.weight(writer["tower.prefix"]), patches], axis=0) if spec.prefix_tokens else patches
+    x = g.node("Add", [x, g.weight(writer["tower.position"])])
+    return norm(g, writer, x, "tower.pre_norm", spec.eps) if spec.pre_norm else x
+
+
+def _mlp(g: Graph, writer: WeightsWriter, spec: TowerSpec, block: str, x: str, rows: int) -> str:
+    h = norm(g, writer, x, f"{block}.norm2", spec.eps)
+    if not spec.swiglu:
+        inner = activation(g, spec.activation, linear(g, writer, f"{block}.fc1", h, rows), (rows, spec.mlp))
+        return linear(g, writer, f"{block}.fc2", inner, rows)
+    both = linear(g, writer, f"{block}.fc_in", h, rows)
+    gate = g.node("Split", [both], axis=1, num_outputs=2, outputs=2)
+    inner = g.node("Mul", [activation(g, "silu", gate, (rows, spec.mlp)), f"{gate}_1"])
+    return linear(g, writer, f"{block}.fc_out", inner, rows)
+
+
+def norm(g: Graph, writer: WeightsWriter, x: str, name: str, eps: float) -> str:
+    """Layer norm of x [rows, C] with the stored weights `name`."""
+    weights = [g.weight(writer[f"{name}.{part}"]) for part in ("weight", "bias")]
+    return g.node("LayerNormalization", [x, *weights], axis=-1, epsilon=eps)
+
+
+def _scaled(g: Graph, writer: WeightsWriter, spec: TowerSpec, x: str, name: str) -> str:
+    return g.node("Mul", [x, g.weight(writer[name])]) if spec.layer_scale else x

@@ -1,0 +1,1 @@
+"""ONNX: graphs as they are written, traced torch, shared weights."""

@@ -1,0 +1,1 @@
+"""Which elements must leave together: classes of (value, axis), merged over the whole graph."""

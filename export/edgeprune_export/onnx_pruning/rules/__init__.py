@@ -1,0 +1,1 @@
+"""How channels travel through operators: one rule per operator."""

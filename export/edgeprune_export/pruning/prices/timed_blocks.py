@@ -1,0 +1,140 @@
+"""What head groups and channels cost where that is measured: graphs of one and two blocks, and a linear price fitted to them.
+
+In what unit is the measurement's business: seconds (`latency.py`) or joules (`energy.py`). Weights and inputs are random: only shapes matter.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from edgeprune.models.spec import DecoderSpec, TowerSpec, Width
+from edgeprune.models.weights.shapes import TensorShape, language_layer, tower_block
+from edgeprune.structure.cost import Price
+from edgeprune_export.bundle.progress import Track
+from edgeprune_export.graphs.decoder import block_graph, rotary_tables, store_layer
+from edgeprune_export.graphs.linear import WeightPrecision
+from edgeprune_export.graphs.tower import block, queries_keys_values, store_block
+from edgeprune_export.onnx.graph import Graph
+from edgeprune_export.onnx.weights import WeightsWriter
+from edgeprune_runtime.backends import backend
+
+_FILE = "weights.bin"
+_LEAST = 1e-9  # a unit that seems to cost nothing still costs something
+
+
+@dataclass(frozen=True)
+class PricedRequest:
+    """What the language model is measured on: a prompt of `positions` in chunks, then `tokens` decode steps, with a cache of `capacity`."""
+
+    positions: int
+    tokens: int
+    chunk: int
+    capacity: int
+
+
+Stack = Sequence[tuple[Callable[[], None], float]]
+"""What runs one stack of blocks: graphs, and how often a request runs each."""
+Cost = Callable[[Sequence[Stack], Track, str], list[float]]
+"""Measures what one request costs on each stack. The text says what is being measured."""
+
+
+def price_of_tower(spec: TowerSpec, precision: WeightPrecision, cost: Cost, track: Track) -> Price:
+    """Predicted cost of the tower on one tile, by widths."""
+
+    def make(widths: tuple[Width, ...], writer: WeightsWriter) -> list[tuple[Graph, float]]:
+        tower = replace(spec, widths=widths, layers=len(widths))
+        g = Graph("tower", weights_file=_FILE)
+        x = g.input("x", "float32", (spec.positions, spec.hidden))
+        for i in range(len(widths)):
+            p, at = f"tower.{i}", tower.at(i)
+            store_block(writer, _made(tower_block(p, at)), at, i, precision)
+            x = block(g, writer, at, p, x, queries_keys_values(g, writer, at, p, x, spec.positions), spec.positions)
+        g.output(x, "y", "float32", (spec.positions, spec.hidden))
+        return [(g, 1.0)]
+
+    return _fitted(Width(spec.heads, spec.mlp), make, precision, cost, track, "blocks of the tower")
+
+
+def price_of_language(
+    spec: DecoderSpec, precision: WeightPrecision, request: PricedRequest, cost: Cost, track: Track
+) -> Price:
+    """Predicted cost of the language model's layers for one request, by widths."""
+
+    def make(widths: tuple[Width, ...], writer: WeightsWriter) -> list[tuple[Graph, float]]:
+        decoder = replace(spec, widths=widths, layers=len(widths))
+        for i in range(len(widths)):
+            p, at = f"layers.{i}", decoder.at(i)
+            store_layer(writer, _made(language_layer(p, at)), at, p, precision)
+        writer.add("norm.weight", [np.ones(spec.hidden, np.float32)])
+        cos, sin = rotary_tables(np.ones(spec.head_dim // 2, np.float32), 1.0, request.capacity)
+        writer.add("rotary.cos", [cos])
+        writer.add("rotary.sin", [sin])
+        sizes = (("prefill", request.chunk), ("decode", 1))
+        graphs = (
+            block_graph(name, decoder, writer, _FILE, rows=rows, capacity=request.capacity) for name, rows in sizes
+        )
+        times = (-(-request.positions // request.chunk), request.tokens)
+        return list(zip(graphs, map(float, times), strict=True))
+
+    return _fitted(Width(spec.kv_heads, spec.mlp), make, precision, cost, track, "layers of the language model")
+
+
+Make = Callable[[tuple[Width, ...], WeightsWriter], list[tuple[Graph, float]]]
+
+
+def _fitted(full: Width, make: Make, precision: WeightPrecision, cost: Cost, track: Track, what: str) -> Price:
+    half = Width(max(1, full.groups // 2), max(1, full.mlp // 2))
+    stacks = ((full,), (full, full), (half,), (Width(half.groups, full.mlp),), (Width(full.groups, half.mlp),))
+    with tempfile.TemporaryDirectory(prefix="edgeprune-blocks-") as folder:
+        ready: list[Stack] = []
+        for number, stack in enumerate(stacks):
+            root = Path(folder) / str(number)
+            root.mkdir()
+            with WeightsWriter(root / _FILE) as writer:
+                graphs = make(stack, writer)
+            ready.append([(_session(root, graph, precision), times) for graph, times in graphs])
+        costs = cost(ready, track, what)
+    rows = [[1, len(stack), sum(w.groups for w in stack), sum(w.mlp for w in stack)] for stack in stacks]
+    return price_from(np.asarray(rows, float), np.asarray(costs))
+
+
+def price_from(rows: np.ndarray, costs: np.ndarray) -> Price:
+    """Least squares over graphs. rows [n, 4]: 1, blocks, head groups, channels; costs [n]. Units never cost less than nothing."""
+    scale = rows.max(axis=0)
+    found, *_ = np.linalg.lstsq(rows / scale, costs, rcond=None)
+    fixed, each, group, channel = (float(value) for value in found / scale)
+    return Price(max(fixed, 0.0), max(each, 0.0), max(group, _LEAST), max(channel, _LEAST))
+
+
+def _session(root: Path, graph: Graph, precision: WeightPrecision) -> Callable[[], None]:
+    onnx.save(graph.model(), root / f"{graph.name}.onnx")
+    spec = graph.spec(f"{graph.name}.onnx")
+    session = backend().open(root, spec, resident=precision == "int8")
+    random = np.random.default_rng(0)
+    buffers = {
+        one.name: random.standard_normal(one.shape, np.float32)
+        if one.dtype == "float32"
+        else np.zeros(one.shape, one.dtype)
+        for one in (*spec.inputs, *spec.outputs)
+    }
+    for name, buffer in buffers.items():
+        if name == "total":  # half of the cache is in use
+            buffer[:] = max(spec.inputs[0].shape[0], buffers["past_key_0"].shape[2] // 2)
+            buffers["last_index"][:] = buffer - 1
+    session.bind(buffers)
+    return session.run
+
+
+def _made(shapes: Mapping[str, TensorShape]) -> Callable[[str], Iterable[np.ndarray]]:
+    """A reader of random weights of these shapes."""
+
+    def read(name: str) -> Iterator[np.ndarray]:
+        yield np.random.default_rng(len(name)).standard_normal(shapes[name], np.float32) * 0.02
+
+    return read

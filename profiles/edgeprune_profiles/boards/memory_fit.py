@@ -1,0 +1,79 @@
+"""Whether a bundle fits a board's memory, from its manifest and its graphs, before anything is built or copied there.
+
+Weights, cache and activations are counted; what the runtime and the operating system take is assumed, see RUNTIME and SYSTEM:
+change the assumption, or measure on the board (`edgeprune profile` reads the peak). Sessions keep what they allocated, so the
+activations of all graphs of a request add up. Sessions of an int8 bundle copy their weights to repack them, each its own, and the
+pages they were read from can go; float weights stay mapped, once for all graphs, though tools that add up a process's mappings count
+them once per graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeprune_profiles.boards.device import Device
+from edgeprune_profiles.measure.work import FLOAT_BYTES, GraphWork, RequestShape
+from edgeprune_runtime.spec import Manifest
+
+MIB = 1 << 20
+#: Assumed bytes of Python and the libraries: ONNX Runtime as measured here, CUDA context and TensorRT by estimate.
+RUNTIME = {"cpu": 110 * MIB, "gpu": 800 * MIB, "jetson": 800 * MIB}
+#: Assumed bytes that are not for applications: a Jetson's carve-outs and services, a Linux system, a card's own reserve.
+SYSTEM = {"cpu": 500 * MIB, "gpu": 500 * MIB, "jetson": 1500 * MIB}
+#: Above this share of what is there it is called tight.
+TIGHT = 0.8
+Verdict = Literal["fits", "tight", "does not fit", "unknown"]
+
+
+@dataclass(frozen=True)
+class MemoryFit:
+    """Bytes by part. `size_bytes` is the board's memory, None when unknown."""
+
+    weights_bytes: int
+    cache_bytes: int
+    activations_bytes: int
+    runtime_bytes: int
+    system_bytes: int
+    size_bytes: int | None
+
+    @property
+    def application_bytes(self) -> int:
+        return self.weights_bytes + self.cache_bytes + self.activations_bytes + self.runtime_bytes
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.size_bytes is None:
+            return "unknown"
+        share = (self.application_bytes + self.system_bytes) / self.size_bytes
+        return "fits" if share <= TIGHT else "tight" if share <= 1 else "does not fit"
+
+
+def memory_fit(
+    manifest: Manifest, graphs: Mapping[str, GraphWork], shape: RequestShape, device: Device, precision: str | None
+) -> MemoryFit:
+    """Parts for one request at a time; precision as in `work.request_stages`."""
+    used = [graphs[name] for name in (shape.tower, shape.select, "prefill", "decode", "head")]
+    language = manifest.language
+    shrink = 1.0 if precision is None else FLOAT_BYTES[precision] / FLOAT_BYTES["fp32"]
+    table = language.embedding.shape[0] * language.embedding.shape[1] * FLOAT_BYTES[_width(language.embedding.dtype)]
+    stored = manifest.files[manifest.weights_file].bytes
+    if manifest.precision == "int8":
+        stored = table + sum(sum(graph.weight_bytes.values()) for graph in used)
+    elif precision is not None:
+        stored = round((stored - table) * shrink) + table  # engines hold the weights, the host its table of embeddings
+    cache = 2 * sum(language.kv_heads) * language.capacity * language.head_dim * FLOAT_BYTES["fp32"]
+    figure = device.memory.size_bytes
+    return MemoryFit(
+        weights_bytes=stored,
+        cache_bytes=round(cache * shrink),
+        activations_bytes=round(sum(graph.peak_bytes for graph in used) * shrink),
+        runtime_bytes=RUNTIME[device.kind],
+        system_bytes=SYSTEM[device.kind],
+        size_bytes=None if figure is None else round(figure.value),
+    )
+
+
+def _width(dtype: str) -> str:
+    return {"float32": "fp32", "float16": "fp16", "int8": "int8"}[dtype]

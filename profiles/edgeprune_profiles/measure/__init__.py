@@ -1,0 +1,1 @@
+"""Measure a bundle: stages, memory in a process of its own, power and soak."""

@@ -1,0 +1,99 @@
+"""The real thing to measure: a bundle behind the `Runner` protocol of `measure`, whole and in pieces."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from edgeprune_profiles.measure.stages import Run
+from edgeprune_profiles.record.power_profile import DECODE, IMAGE, PREFILL, REQUEST, SELECT, EnergyPiece
+from edgeprune_profiles.record.profile import BackendUse, BudgetRecord, BudgetResult, EnginesRef, Report
+from edgeprune_runtime.backends import created
+from edgeprune_runtime.backends.device import DeviceBackend
+from edgeprune_runtime.engines.spec import ENGINE_MANIFEST
+from edgeprune_runtime.model import Model
+
+
+class ModelRunner:
+    """Answers from scratch, past the end token: every budget generates the same number of tokens, so times compare.
+
+    `positions` is the longest sequence per budget so far, prompt and answer together.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.positions: dict[str, int] = {}
+
+    def run(self, budget: str, image: Path, question: str, max_tokens: int) -> Run:
+        answer = self._model.ask(question, image=image, budget=budget, max_tokens=max_tokens, stop=False)
+        used = answer.prompt_tokens + len(answer.token_ids)
+        self.positions[budget] = max(used, self.positions.get(budget, 0))
+        return Run(answer.spans, answer.visual_tokens, answer.token_ids)
+
+    def pieces(self, budget: str, image: Path, question: str, max_tokens: int) -> tuple[EnergyPiece, ...]:
+        """A request and its pieces, each to be repeated alone; the model must not be asked anything else meanwhile.
+
+        Prefill and decode work on one encoded picture and one sequence, which repeating them leaves as they were.
+        """
+        model, language = self._model, self._model.language
+        view = model.see(image, budget=budget, question=question)
+        start = model.ask(question, image=view, max_tokens=1, stop=False).prompt_tokens
+        steps = min(max_tokens - 1, model.bundle.manifest.language.capacity - start)
+
+        def decode() -> None:
+            language.length = start
+            for position in range(start, start + steps):
+                language.step(0, position)
+
+        found = [
+            EnergyPiece(REQUEST, "request", 1, lambda: self.run(budget, image, question, max_tokens)),
+            EnergyPiece(IMAGE, "image", 1, lambda: model.see(image, budget=budget, question=question)),
+            EnergyPiece(
+                SELECT, "image", 1, lambda: model.vision.select(view.selection)
+            ),  # no public call selects alone
+            EnergyPiece(PREFILL, "request", 1, lambda: model.ask(question, image=view, max_tokens=1, stop=False)),
+        ]
+        return (*found, EnergyPiece(DECODE, "token", steps, decode)) if steps else tuple(found)
+
+
+def backend_use(model: Model) -> BackendUse:
+    """What runs this model's graphs."""
+    backend = created(model.backend)
+    if not isinstance(backend, DeviceBackend):
+        return BackendUse(model.backend, model.backend_why, "cpu")
+    folder, _ = backend.engine_set(model.bundle.root, verify=False)
+    digest = hashlib.sha256((folder / ENGINE_MANIFEST).read_bytes()).hexdigest()
+    return BackendUse(model.backend, model.backend_why, "gpu", EnginesRef(folder.name, digest))
+
+
+def budgets_of(model: Model, chosen: Sequence[str] = ()) -> tuple[BudgetRecord, ...]:
+    """The bundle's budgets, or those `chosen` among them. `keep` is None where it depends on the picture.
+
+    Raises BudgetError for one that the bundle does not hold.
+    """
+    manifest = model.bundle.manifest
+    weights_bytes = manifest.files[manifest.weights_file].bytes
+    budgets = []
+    for name in dict.fromkeys(model.budget_label(text) for text in chosen) or model.budgets:
+        method = model.methods(name)[0]
+        kept = {s.keep for s in manifest.selections if (s.budget, s.method) == (name, method)}
+        keep = kept.pop() if method != "full" and len(kept) == 1 else None
+        value = float(name)
+        ratio = value if value <= 1 else value / manifest.preprocess.candidates_max
+        budgets.append(BudgetRecord(name, method, keep, ratio, weights_bytes))
+    return tuple(budgets)
+
+
+def with_cache_bytes(report: Report, model: Model, positions: dict[str, int]) -> Report:
+    """Fill in the bytes of the cache rows that each budget writes: the rest of the cache is never touched."""
+    spec = model.bundle.manifest.language
+    row = model.language.cache_bytes // spec.capacity
+
+    def filled(result: BudgetResult) -> BudgetResult:
+        rows = min(spec.capacity, -(-positions[result.budget.name] // spec.chunk) * spec.chunk)
+        return msgspec.structs.replace(result, budget=msgspec.structs.replace(result.budget, cache_bytes=rows * row))
+
+    return msgspec.structs.replace(report, budgets=tuple(filled(result) for result in report.budgets))

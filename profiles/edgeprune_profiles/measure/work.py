@@ -1,0 +1,138 @@
+"""The work of one request by stage: how often each graph runs, and what a run computes and moves.
+
+Counts come from outside (the exporter reads them from the ONNX files), so nothing here needs onnx. A bundle's graphs can
+be run in another precision than they are stored in: engines on a GPU compute float graphs in half precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from edgeprune_profiles.measure.picture import largest_size
+from edgeprune_runtime import budgets
+from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.pictures.packed import layout_from_size
+from edgeprune_runtime.prompting.prompt import Prompter, pack
+
+FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
+
+
+class GraphWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One run of one graph: multiply-accumulates by kind, bytes by stored type, nodes; see `edgeprune_export.bundle.roofline_counts`."""
+
+    macs: dict[str, int] = {}
+    pair_macs: int = 0
+    weight_bytes: dict[str, int] = {}
+    activation_bytes: int = 0
+    peak_bytes: int = 0
+    cache_bytes: int = 0
+    nodes: int = 0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run asks of a device: multiply-accumulates by precision, bytes through its memory, nodes to launch."""
+
+    macs: Mapping[str, float]
+    moved_bytes: float
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a request and its runs: (times, load)."""
+
+    name: str
+    runs: tuple[tuple[float, Load], ...]
+
+
+@dataclass(frozen=True)
+class RequestShape:
+    """What a request looks like to the graphs. `positions` of the prompt, newlines and text included."""
+
+    budget: str
+    method: str
+    select: str
+    tower: str
+    keep_ratio: float
+    tiles: int
+    visual: int
+    positions: int
+    answer: int
+
+
+def request_shape(
+    bundle: Bundle, budget: str, question: str, answer: int, size: tuple[int, int] | None = None
+) -> RequestShape:
+    """The request for one picture of `size` = (height, width), by default one that fills the largest tile grid."""
+    manifest = bundle.manifest
+    height, width = size or largest_size(manifest.preprocess)
+    layout = layout_from_size(height, width, manifest.preprocess)
+    chosen = budgets.selection(manifest, budget, None, layout.tiles)
+    full = chosen.method == "full"
+    kept = np.flatnonzero(layout.slot.reshape(-1) >= 0)
+    kept = kept if full else kept[: chosen.keep]
+    ids = Prompter(bundle).ids(question, images=1)
+    newlines = "all" if full else manifest.plan.newline
+    packed = pack(ids, manifest.language.image_token_id, layout, kept, newlines, manifest.plan.position_ids)
+    value = float(chosen.budget)
+    ratio = value if value <= 1 else value / manifest.preprocess.candidates_max
+    return RequestShape(
+        budget=chosen.budget,
+        method=chosen.method,
+        select=chosen.graph,
+        tower=chosen.tower,
+        keep_ratio=ratio,
+        tiles=layout.tiles,
+        visual=len(kept),
+        positions=len(packed.ids),
+        answer=answer,
+    )
+
+
+def request_stages(
+    chunk: int, graphs: Mapping[str, GraphWork], shape: RequestShape, precision: str | None
+) -> tuple[Stage, ...]:
+    """tower, select, prefill and decode of a request; decode is one mean step of the answer.
+
+    chunk      positions per run of the prefill graph
+    precision  what a device computes float values in; None: as they are stored
+    """
+    chunks = -(-shape.positions // chunk)
+    pairs = (
+        chunks * chunk * (chunks * chunk + 1) / 2
+    )  # of a row and a position it sees; rows beyond the prompt are computed too
+    seen = chunks * chunk * (chunks + 1) / 2  # positions of the cache that all chunks read
+    depth = shape.positions + (shape.answer + 1) / 2
+    head = (1.0, _load(graphs["head"], precision))
+    prefill = _load(graphs["prefill"], precision, pairs / chunks, seen / chunks)
+    decode = _load(graphs["decode"], precision, depth, depth)
+    return (
+        Stage("tower", ((float(shape.tiles), _load(graphs[shape.tower], precision)),)),
+        Stage("select", ((1.0, _load(graphs[shape.select], precision)),)),
+        Stage("prefill", ((float(chunks), prefill), head)),
+        Stage("decode", ((1.0, decode), head)),
+    )
+
+
+def _load(graph: GraphWork, precision: str | None, pairs: float = 0, seen: float = 0) -> Load:
+    """pairs and seen: rows x positions of attention over the cache, and positions of it that are read."""
+    floats = precision or "fp32"
+    macs = {floats: float(sum(n for kind, n in graph.macs.items() if kind != "linear_int8") + pairs * graph.pair_macs)}
+    if whole := graph.macs.get("linear_int8"):
+        macs["int8"] = macs.get("int8", 0.0) + whole
+    weights = sum(count * _shrunk(stored, precision) for stored, count in graph.weight_bytes.items())
+    values = (graph.activation_bytes + seen * graph.cache_bytes) * _shrunk("fp32", precision)
+    return Load({name: n for name, n in macs.items() if n}, weights + values, graph.nodes)
+
+
+def _shrunk(stored: str, precision: str | None) -> float:
+    """Bytes of a value as computed, relative to as stored; only floats change."""
+    width = FLOAT_BYTES.get(stored)
+    if precision is None or width is None or stored == "int8":
+        return 1.0
+    return min(FLOAT_BYTES[precision] / width, 1.0)

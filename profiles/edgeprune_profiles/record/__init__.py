@@ -1,0 +1,1 @@
+"""What a report holds: typed records, statistics, quantities, and files written whole."""

@@ -1,0 +1,221 @@
+"""One profile as data: what was run, on what, and every raw number. JSON in and out (msgspec).
+
+Statistics are functions of this (`summary.py`). A saved file has those of the day under `derived`, for readers without
+edgeprune; they are not read back, so a report cannot disagree with its samples. `docs/schema/profile.json` is the schema.
+Names carry units: seconds, bytes, joules. None = unknown. Paths are recorded in the command only; all else is names and hashes.
+Schema 2 added backend, hashes of pictures and engines, power windows and the soak; a file of schema 1 reads as one without.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edgeprune_profiles.record.power_profile import PowerWindow
+from edgeprune_profiles.record.sustain import Soak
+from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.meters.environment import Environment
+from edgeprune_runtime.meters.memory import MemoryReading
+
+SCHEMA = 2
+STAGES = ("preprocess", "tower", "select", "prefill", "decode")
+DECODE = "decode"
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Base of all report data: immutable, equal by value."""
+
+
+class BudgetRecord(Record, frozen=True):
+    """One way of choosing visual tokens that the bundle holds. `keep_ratio` 1.0 drops nothing; its `keep` is None.
+
+    weights_bytes   the bundle's one weights file, which all budgets share
+    cache_bytes     rows of the KV cache that the longest request writes
+    """
+
+    name: str
+    method: str
+    keep: int | None
+    keep_ratio: float
+    weights_bytes: int | None = None
+    cache_bytes: int | None = None
+
+    @property
+    def full(self) -> bool:
+        return self.keep_ratio == 1.0
+
+
+class RequestSample(Record, frozen=True):
+    """One request. Stage -> seconds of each time it ran, in order: one per tile for `tower`, one per token in `decode`.
+
+    wall_s   on the clock
+    cpu_s    processor seconds of all threads of the process
+    """
+
+    repetition: int
+    case: int
+    visual_tokens: int
+    generated_tokens: int
+    wall_s: dict[str, tuple[float, ...]]
+    cpu_s: dict[str, tuple[float, ...]]
+    energy_j: float | None = None
+
+    @property
+    def ttft_s(self) -> float:
+        """Time to first token: everything that is not decode, so preprocessing and the vision tower included."""
+        return sum(sum(times) for stage, times in self.wall_s.items() if stage != DECODE)
+
+    @property
+    def ttft_cpu_s(self) -> float:
+        """Processor seconds up to the first token."""
+        return sum(sum(times) for stage, times in self.cpu_s.items() if stage != DECODE)
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Time per output token after the first: mean of the decode steps. None when there was no step."""
+        steps = self.wall_s.get(DECODE, ())
+        return sum(steps) / len(steps) if steps else None
+
+
+class BudgetResult(Record, frozen=True):
+    """`power` holds one window for each piece of a request; none without --power, or without a sensor."""
+
+    budget: BudgetRecord
+    samples: tuple[RequestSample, ...]
+    memory: MemoryReading | None = None
+    power: tuple[PowerWindow, ...] = ()
+
+
+class BundleRef(Record, frozen=True):
+    """Which bundle: the folder's own name and the hash of its manifest."""
+
+    name: str
+    sha256: str
+
+
+class EnginesRef(Record, frozen=True):
+    """Which engines ran: their folder inside the bundle and the hash of its engines.json."""
+
+    folder: str
+    sha256: str
+
+
+class BackendUse(Record, frozen=True):
+    """What ran the graphs, and why no backend that is preferred to it. `device` is "cpu" or "gpu"."""
+
+    name: str
+    why: str
+    device: str
+    engines: EnginesRef | None = None
+
+
+class BudgetDifference(Record, frozen=True):
+    """Score minus the score at full budget, paired by question, with its 95 % interval."""
+
+    point: float
+    low: float
+    high: float
+    n: int
+    clusters: int
+    distinguishable: bool
+
+
+class AccuracyRow(Record, frozen=True):
+    """One selection on one data file. Scores are in 0..1 by metric name; `over` is the lead over each other method there."""
+
+    name: str
+    method: str
+    keep_ratio: float
+    questions: int
+    errors: int
+    scores: dict[str, float]
+    differences: dict[str, BudgetDifference]
+    keep: int | None = None
+    kinds: dict[str, float] = {}
+    over: dict[str, BudgetDifference] = {}
+
+
+class Accuracy(Record, frozen=True):
+    """What `edgeprune eval --out` writes. `headline` names the metric that is drawn, `settings` what decided the answers."""
+
+    data: str
+    images: int
+    questions: int
+    headline: str
+    rows: tuple[AccuracyRow, ...]
+    settings: dict[str, str] = {}
+
+
+class Report(Record, frozen=True):
+    """`notes` are sentences about the conditions; `threads` 0 means that the backend chose.
+
+    pictures_sha256   of each case, in their order
+    power_source      what the power windows read, or "unknown: ..." with the reason; None: nobody asked for power
+    """
+
+    schema: int
+    created: str
+    command: str
+    bundle: BundleRef
+    environment: Environment
+    cases: tuple[str, ...]
+    max_tokens: int
+    warmup_rounds: int
+    repetitions: int
+    seed: int
+    energy_source: str
+    memory_scope: str
+    budgets: tuple[BudgetResult, ...]
+    accuracy: Accuracy | None = None
+    question: str | None = None
+    threads: int = 0
+    notes: tuple[str, ...] = ()
+    backend: BackendUse | None = None
+    pictures_sha256: tuple[str, ...] = ()
+    power_source: str | None = None
+    soak: Soak | None = None
+
+
+class _Version(msgspec.Struct):
+    schema: int
+
+
+def load_report(path: Path) -> Report:
+    """Raises MeasurementError for a file that is missing, broken or of a newer edgeprune."""
+    content = _read(path)
+    try:
+        found = msgspec.json.decode(content, type=_Version).schema
+        if found > SCHEMA:
+            raise MeasurementError(
+                f"{path} is a report of schema {found}, this edgeprune reads up to {SCHEMA}; upgrade edgeprune"
+            )
+        return msgspec.json.decode(content, type=Report)
+    except msgspec.MsgspecError as error:
+        raise MeasurementError(f"{path} is not a usable report: {error}; run `edgeprune profile` again") from error
+
+
+def load_accuracy(path: Path) -> Accuracy:
+    """The result of an evaluation, to be put into a report. Raises MeasurementError as above."""
+    try:
+        return msgspec.json.decode(_read(path), type=Accuracy)
+    except msgspec.MsgspecError as error:
+        raise MeasurementError(f"{path} is not a usable evaluation: {error}; run `edgeprune eval` again") from error
+
+
+def with_accuracy(report: Report, accuracy: Accuracy) -> Report:
+    """The report with an evaluation in it. Raises MeasurementError when that is of another bundle."""
+    bundle = accuracy.settings.get("bundle", report.bundle.sha256)
+    if bundle != report.bundle.sha256:
+        raise MeasurementError(
+            f"the evaluation is of the bundle {bundle[:12]}, the profile of {report.bundle.sha256[:12]}; "
+            "evaluate the bundle that was profiled"
+        )
+    return msgspec.structs.replace(report, accuracy=accuracy)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MeasurementError(f"cannot read {path}: {error}") from error

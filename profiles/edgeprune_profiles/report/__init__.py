@@ -1,0 +1,1 @@
+"""Show records: text, tables, charts, one HTML page, comparisons."""

@@ -1,0 +1,157 @@
+"""What a report says, computed from its raw samples: percentiles, ratios to full budget, what pruning cannot touch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import mean, median
+
+from edgeprune_profiles.record.power_profile import REQUEST, UnitEnergy, doubts, unit_energies
+from edgeprune_profiles.record.profile import DECODE, STAGES, Accuracy, AccuracyRow, BudgetRecord, BudgetResult, Report
+from edgeprune_profiles.record.stats import Percentiles, Ratio, paired_ratio, percentiles
+from edgeprune_profiles.record.sustain import SoakSummary, soak_summary
+
+FIXED = ("preprocess", "tower")
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """Median per request. For `decode` per token, so that answers of different length compare."""
+
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSummary:
+    """Derived numbers of one budget. Ratios are full budget / this one: above 1 = this one is faster."""
+
+    result: BudgetResult
+    visual_tokens: int | None  # median over requests: they differ by picture at full budget
+    stages: dict[str, StageTime]
+    ttft_s: Percentiles | None
+    tpot_s: Percentiles | None
+    tokens_per_s: float | None  # decode only
+    energy_j: float | None  # median per request, of a counter that was read around each
+    power: Mapping[str, UnitEnergy]  # by piece, of power windows
+    ttft_gain: Ratio | None
+    ttft_cpu_gain: Ratio | None  # in processor time
+    tpot_gain: Ratio | None
+    untouched: (
+        float | None
+    )  # median share of preprocess and tower in TTFT, which pruning after the tower cannot shorten
+
+    @property
+    def name(self) -> str:
+        return self.result.budget.name
+
+    @property
+    def ttft_cpu_s(self) -> float | None:
+        """Median processor time up to the first token."""
+        samples = self.result.samples
+        return median(sample.ttft_cpu_s for sample in samples) if samples else None
+
+    @property
+    def full(self) -> bool:
+        return self.result.budget.full
+
+    @property
+    def answer_j(self) -> float | None:
+        """Joules of an answer: of its power window, or else of the counter."""
+        window = self.power.get(REQUEST)
+        return self.energy_j if window is None else window.gross_j
+
+    @property
+    def answer_doubtful(self) -> bool:
+        window = self.power.get(REQUEST)
+        return window is not None and bool(window.flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    report: Report
+    budgets: tuple[BudgetSummary, ...]
+    soak: SoakSummary | None = None
+
+    @property
+    def doubts(self) -> dict[str, list[str]]:
+        """What makes energies doubtful, and which."""
+        return doubts({b.name: b.power for b in self.budgets})
+
+    @property
+    def smallest(self) -> BudgetSummary | None:
+        """The budget that keeps least, if any keeps less than everything: the one to lead with."""
+        pruned = [b for b in self.budgets if not b.full]
+        return min(pruned, key=lambda b: b.result.budget.keep_ratio, default=None)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """All stages that ran, in order of time; ones this version does not know come last."""
+        seen = {stage for b in self.budgets for stage in b.stages}
+        return (*(s for s in STAGES if s in seen), *sorted(seen.difference(STAGES)))
+
+
+def summarise(report: Report) -> Summary:
+    full = next((result for result in report.budgets if result.budget.full), None)
+    soak = None if report.soak is None else soak_summary(report.soak, report.seed)
+    return Summary(report, tuple(_budget(result, full, report.seed) for result in report.budgets), soak)
+
+
+def accuracy_of(accuracy: Accuracy, budget: BudgetRecord) -> AccuracyRow | None:
+    """The row of this budget, by method and keep ratio; None when it was not evaluated."""
+    rows = [row for row in accuracy.rows if row.keep_ratio == budget.keep_ratio]
+    return next((row for row in rows if budget.full or row.method == budget.method), None)
+
+
+def controls_of(accuracy: Accuracy, budget: BudgetRecord) -> tuple[AccuracyRow, ...]:
+    """The other methods at the same keep ratio, best first."""
+    rows = [row for row in accuracy.rows if row.keep_ratio == budget.keep_ratio and row.method != budget.method]
+    return tuple(sorted(rows, key=lambda row: -row.scores[accuracy.headline]))
+
+
+def _budget(result: BudgetResult, full: BudgetResult | None, seed: int) -> BudgetSummary:
+    samples = result.samples
+    stages = {stage: _stage(result, stage) for stage in sorted({s for sample in samples for s in sample.wall_s})}
+    ttft = percentiles([sample.ttft_s for sample in samples])
+    tpot = percentiles([t for sample in samples if (t := sample.tpot_s) is not None])
+    joules = [sample.energy_j for sample in samples if sample.energy_j is not None]
+    gains = (None, None, None) if full is None or full is result else _gains(full, result, seed)
+    return BudgetSummary(
+        result=result,
+        visual_tokens=round(median(sample.visual_tokens for sample in samples)) if samples else None,
+        stages=stages,
+        ttft_s=ttft,
+        tpot_s=tpot,
+        tokens_per_s=1 / tpot.p50 if tpot and tpot.p50 > 0 else None,
+        energy_j=median(joules) if joules and len(joules) == len(samples) else None,
+        power=unit_energies(result.power),
+        ttft_gain=gains[0],
+        ttft_cpu_gain=gains[1],
+        tpot_gain=gains[2],
+        untouched=_untouched(result),
+    )
+
+
+def _untouched(result: BudgetResult) -> float | None:
+    shares = [sum(sum(s.wall_s.get(stage, ())) for stage in FIXED) / s.ttft_s for s in result.samples if s.ttft_s > 0]
+    return median(shares) if shares else None
+
+
+def _stage(result: BudgetResult, stage: str) -> StageTime:
+    runs = [(s.wall_s[stage], s.cpu_s.get(stage, ())) for s in result.samples if s.wall_s.get(stage)]
+    fold = mean if stage == DECODE else sum
+    return StageTime(median(fold(wall) for wall, _ in runs), median(fold(cpu) if cpu else 0.0 for _, cpu in runs))
+
+
+def _gains(full: BudgetResult, result: BudgetResult, seed: int) -> tuple[Ratio | None, ...]:
+    """Full budget / this budget, paired by round and case."""
+    mine = {(s.repetition, s.case): s for s in result.samples}
+    pairs = [(s, mine[s.repetition, s.case]) for s in full.samples if (s.repetition, s.case) in mine]
+    first = [(a.ttft_s, b.ttft_s) for a, b in pairs]
+    busy = [(a.ttft_cpu_s, b.ttft_cpu_s) for a, b in pairs if a.ttft_cpu_s > 0 and b.ttft_cpu_s > 0]
+    later = [(x, y) for a, b in pairs if (x := a.tpot_s) is not None and (y := b.tpot_s) is not None]
+    return tuple(_ratio(pairs_of, seed) for pairs_of in (first, busy, later))
+
+
+def _ratio(pairs: list[tuple[float, float]], seed: int) -> Ratio | None:
+    return paired_ratio([a for a, _ in pairs], [b for _, b in pairs], seed=seed) if pairs else None

@@ -1,0 +1,1 @@
+"""What one vendor's boards and drivers tell: Jetson files and rails, tegrastats lines, NVML."""

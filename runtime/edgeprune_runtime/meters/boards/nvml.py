@@ -1,0 +1,144 @@
+"""A discrete NVIDIA GPU through NVML: energy, power, clocks, throttling, temperature, memory by process.
+
+Needs the package nvidia-ml-py (module pynvml). Every call is probed on its own: on Jetson NVML starts and answers hardly
+anything, on older boards single calls are missing. What is not answered is None.
+Energy: the counter of the driver (millijoules since it was loaded; Volta and newer). Power: POWER_INSTANT through the
+field values, because nvmlDeviceGetPowerUsage is a mean over one second on most Ampere and newer boards. Some data-centre
+boards look at the power only part of the time (arXiv 2312.02741: a quarter on A100 and H100), so the energy of a short
+run is wrong whatever is read: use windows of 5 seconds and more. The watts are the whole graphics board's; the
+processor and its memory are not in it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.meters.power.base import Tick
+
+AVERAGED_S = 1.0  # nvmlDeviceGetPowerUsage, where it is all there is
+_CLOCKS = {"nvml sm": "NVML_CLOCK_SM", "nvml memory": "NVML_CLOCK_MEM"}
+#: Bits of nvmlClocksEventReasons that mean "slower than it could be"; idling and clocks set by the user are none.
+REASONS = {
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+    0x200: "board limit",
+    0x400: "reliability voltage",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """Memory of one process on the GPU; None = the driver does not say."""
+
+    pid: int
+    memory_bytes: int | None
+
+
+class NvmlGpu:
+    """One GPU by NVML's index, which may differ from CUDA's."""
+
+    covers: ClassVar[str] = "gpu"
+    parts: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, library: Any, handle: Any, index: int) -> None:
+        self._nvml = library
+        self._handle = handle
+        self._first_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        self._last_mj = self._first_mj
+        instant, usage = self._instant_mw(), self._ask("nvmlDeviceGetPowerUsage")
+        self._instant = instant is not None
+        counter = ["energy_counter"] if self._first_mj is not None else []
+        power = ["power_instant"] if self._instant else ["power_usage"] if usage is not None else []
+        self.averaging_s = AVERAGED_S if power == ["power_usage"] else None
+        self.readable = bool(counter or power)
+        board = self._ask("nvmlDeviceGetName") or "unnamed"
+        board = board.decode() if isinstance(board, bytes) else board
+        self.name = f"nvml:{'+'.join(counter + power) or 'nothing'} (GPU {index}, {board})"
+
+    def read(self) -> Tick:
+        """A counter that goes back means that the driver was loaded again: from then on it is unknown."""
+        milliwatts = self._instant_mw() if self._instant else self._ask("nvmlDeviceGetPowerUsage")
+        now = None if self._last_mj is None else self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        if now is not None and now < self._last_mj:
+            self._last_mj = now = None
+        if now is not None:
+            self._last_mj = now
+        return Tick(
+            power_w=None if milliwatts is None else milliwatts / 1e3,
+            energy_j=None if now is None else (now - self._first_mj) / 1e3,
+        )
+
+    def temperatures_c(self) -> dict[str, float]:
+        degrees = self._ask("nvmlDeviceGetTemperature", self._constant("NVML_TEMPERATURE_GPU"))
+        return {} if degrees is None else {"nvml gpu": float(degrees)}
+
+    def clocks_hz(self) -> dict[str, float]:
+        asked = {n: self._ask("nvmlDeviceGetClockInfo", self._constant(c)) for n, c in _CLOCKS.items()}
+        return {name: mhz * 1e6 for name, mhz in asked.items() if mhz is not None}
+
+    def throttle_reasons(self) -> tuple[str, ...] | None:
+        bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if bits is None:  # the name before driver 535
+            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        if bits is None:
+            return None
+        return tuple(f"nvml {reason}" for bit, reason in REASONS.items() if bits & bit)
+
+    def load(self) -> float | None:
+        rates = self._ask("nvmlDeviceGetUtilizationRates")
+        return None if rates is None else rates.gpu / 100
+
+    def memory_by_process(self) -> tuple[GpuProcess, ...] | None:
+        found = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        return None if found is None else tuple(GpuProcess(p.pid, p.usedGpuMemory) for p in found)
+
+    def _instant_mw(self) -> int | None:
+        field = self._constant("NVML_FI_DEV_POWER_INSTANT")
+        values = None if field is None else self._ask("nvmlDeviceGetFieldValues", [field])
+        if not values or values[0].nvmlReturn != 0:
+            return None
+        return int(values[0].value.uiVal)
+
+    def _constant(self, name: str) -> Any:
+        return getattr(self._nvml, name, None)
+
+    def _ask(self, function: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._nvml, function)(self._handle, *arguments)
+        except (self._nvml.NVMLError, AttributeError, TypeError):
+            return None
+
+
+def open_nvml(root: Path = Path("/"), index: int = 0, load: Callable[[str], Any] = importlib.import_module) -> NvmlGpu:
+    """Raises MeasurementError, with the reason and what to do, where no GPU gives energy or power.
+
+    `root` is not used: NVML does not read files of one's choice. It is here so that all sources open alike.
+    """
+    gpu = _find(index, load)
+    if not gpu.readable:
+        raise MeasurementError(
+            f"{gpu.name}: NVML starts here but gives neither energy nor power; on a Jetson the rails do (jetson_rails)"
+        )
+    return gpu
+
+
+def _find(index: int, load: Callable[[str], Any]) -> NvmlGpu:
+    try:
+        library = load("pynvml")
+    except ImportError as error:
+        raise MeasurementError(f"{error}: NVML needs its Python package; run `pip install nvidia-ml-py`") from error
+    try:
+        library.nvmlInit()
+        return NvmlGpu(library, library.nvmlDeviceGetHandleByIndex(index), index)
+    except library.NVMLError as error:
+        raise MeasurementError(
+            f"NVML: {error}; it needs an NVIDIA GPU and its driver (`nvidia-smi` must work)"
+        ) from error

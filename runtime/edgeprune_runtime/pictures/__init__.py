@@ -1,0 +1,1 @@
+"""Pictures: loaded, placed on tiles, packed as visual tokens, drawn with the tokens that were kept."""

@@ -1,0 +1,1 @@
+"""Rules by which a picture becomes tiles, one file per rule."""

@@ -1,0 +1,1 @@
+"""Questions: chat template, tokenizer, packing with visual tokens, and sampling of what comes back."""

@@ -1,0 +1,92 @@
+"""What the runtime returns: an encoded picture, a streamed token, an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edgeprune_runtime.pictures.packed import Layout
+from edgeprune_runtime.spec import SelectionSpec
+from edgeprune_runtime.timing import Span
+from edgeprune_runtime.vision import Encoded
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """An encoded picture under one budget: ask about it as often as you like without encoding it again.
+
+    visual [k, D]; kept [k] flat token indices; `notes` are sentences for the user about what happened.
+    encoded: there for a method that looks at the question, which keeps tokens anew for each one; `question` is the one these are for.
+    """
+
+    selection: SelectionSpec
+    layout: Layout
+    visual: np.ndarray
+    kept: np.ndarray
+    size: tuple[int, int]
+    notes: tuple[str, ...]
+    spans: tuple[Span, ...]
+    encoded: Encoded | None = None
+    question: str | None = None
+
+    @property
+    def triples(self) -> tuple[tuple[int, int, int], ...]:
+        """Kept tokens as (tile, row, column); tile 0 is the thumbnail."""
+        return self.layout.triples(self.kept.tolist())
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer.
+
+    `spans` holds every stage that ran for it, "decode" once per further token; a View that was made before brings none.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length", "capacity"]
+    prompt_tokens: int
+    visual_tokens: int
+    budget: str | None
+    method: str | None
+    kept: tuple[tuple[int, int, int], ...]
+    spans: tuple[Span, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A streamed token: its id, the text it completed, and after the last one the whole answer."""
+
+    token_id: int | None
+    text: str
+    answer: Answer | None = None
+
+
+def notes_of(selection: SelectionSpec, layout: Layout, kept: int) -> tuple[str, ...]:
+    """Sentences about a picture to which a budget means something else than usual."""
+    notes = []
+    if layout.grid != (0, 0) and 0 in layout.mosaic:
+        notes.append("the picture is so thin that unpadding leaves no token of its tiles: only the thumbnail is seen")
+    candidates = int((layout.slot >= 0).sum())
+    if kept < selection.keep and selection.method != "full":
+        if kept == candidates:
+            notes.append(
+                f"the picture has {kept} visual tokens after unpadding, fewer than the budget of {selection.keep}: all of them were kept, "
+                "so the budget did not bind"
+            )
+        else:
+            notes.append(
+                f"{selection.method} left {kept} of the picture's {candidates} visual tokens, fewer than the budget of {selection.keep}: "
+                "it drops tokens inside the tower, and a picture this thin has few in each tile"
+            )
+    return tuple(notes)
+
+
+def question_notes(tokens: int, rows: int) -> list[str]:
+    """Says when a question is longer than what the method can look at."""
+    if tokens <= rows:
+        return []
+    return [f"the question has {tokens} tokens of content; the method looked at the first {rows}"]

@@ -1,0 +1,145 @@
+"""Device profiles: every figure has a source, what is unknown is named when it is needed, and a broken file says what is wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgeprune_profiles.boards.device import Device, Figure, Source, board_of, in_mode, need_bandwidth, need_peak
+from edgeprune_profiles.boards.device_file import device_from_text, device_names, load_device, text_of, write_device
+from edgeprune_runtime.errors import MeasurementError
+
+WANTED = {
+    "jetson-nano", "orin-nano-4gb", "orin-nano-8gb", "orin-nano-4gb-super", "orin-nano-8gb-super", "orin-nx-8gb", "orin-nx-16gb",
+    "agx-orin-32gb", "agx-orin-64gb", "agx-thor", "rtx-3060", "rtx-4060-laptop", "rtx-4090", "rtx-5090", "t4", "l4", "p40",
+    "raspberry-pi-5", "intel-n100", "x86-server", "dgx-spark",
+}  # fmt: skip
+
+SMALL = """
+name = "made"
+title = "A made-up board"
+kind = "gpu"
+unified = false
+[peak_per_s]
+fp32 = { value = 1e12, source = "a" }
+[memory]
+size_bytes = { value = 1e9, source = "a" }
+[sources.a]
+title = "Nobody"
+url = ""
+date = "2026-01"
+"""
+
+
+def test_the_package_knows_these_boards() -> None:
+    assert set(device_names()) == WANTED
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_every_board_loads_and_every_source_has_a_title_and_a_date(name: str) -> None:
+    device = load_device(name)
+    assert device.name == name
+    assert list(device.figures())
+    for source in device.sources.values():
+        assert source.title
+        assert re.fullmatch(r"https?://\S+|", source.url)
+        assert re.fullmatch(r"20\d\d(-\d\d(-\d\d)?)?", source.date)
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_narrower_arithmetic_is_never_slower_where_a_board_has_units_for_it(name: str) -> None:
+    """The P40 has none for halves; a swapped or sparse figure would break the order elsewhere."""
+    rates = {
+        precision: figure.value for precision, figure in load_device(name).peak_per_s.items() if precision != "bf16"
+    }
+    order = [rates[p] for p in ("fp32", "fp16", "int8", "fp4") if p in rates and (name, p) != ("p40", "fp16")]
+    assert order == sorted(order)
+
+
+def test_a_device_file_is_written_as_it_was_read(tmp_path: Path) -> None:
+    for name in device_names():
+        device = load_device(name)
+        assert device_from_text(text_of(device), "copy") == device
+    write_device(load_device("t4"), tmp_path / "mine.toml")
+    assert load_device(str(tmp_path / "mine.toml")) == load_device("t4")
+
+
+def test_a_mode_has_only_the_figures_published_for_it() -> None:
+    board = load_device("agx-orin-64gb@15w")
+    assert (board.name, board.power_w) == ("agx-orin-64gb@15W", 15)
+    assert need_peak(board, "int8") == 7e12
+    with pytest.raises(MeasurementError, match="memory bandwidth is unknown"):
+        need_bandwidth(board)
+    with pytest.raises(MeasurementError, match="peak rate in fp32 is unknown"):
+        need_peak(board, "fp32")
+
+
+def test_the_mode_of_the_peaks_is_the_board_itself() -> None:
+    assert load_device("orin-nano-8gb@15W") == load_device("orin-nano-8gb")
+    with pytest.raises(MeasurementError, match="no power mode '99W'.*15W"):
+        in_mode(load_device("orin-nano-8gb"), "99W")
+
+
+def test_a_card_without_half_precision_computes_halves_as_singles() -> None:
+    assert need_peak(load_device("p40"), "fp16") == 11.76e12
+    assert need_peak(load_device("t4"), "fp16") == 65e12
+
+
+def test_what_is_unknown_is_named() -> None:
+    with pytest.raises(
+        MeasurementError, match="raspberry-pi-5 cannot be projected: its peak rate in fp32 is unknown.*measure-cpu"
+    ):
+        need_peak(load_device("raspberry-pi-5"), "fp32")
+    assert load_device("orin-nano-4gb").power_w is None
+    assert load_device("l4").price_usd is None
+
+
+def test_super_mode_and_power_modes_are_the_same_board() -> None:
+    assert {board_of(name) for name in ("orin-nano-8gb", "orin-nano-8gb-super", "orin-nano-8gb@7W")} == {
+        "orin-nano-8gb"
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('kind = "gpu"', 'kind = "toaster"', "not a device file"),
+        ("unified = false", "unified = false\ncolour = 3", "colour"),
+        ('source = "a" }\n[memory]', 'source = "b" }\n[memory]', "cites b"),
+        (
+            "[sources.a]",
+            '[sources.b]\ntitle = "x"\nurl = ""\ndate = "2026"\n[sources.a]',
+            "sources b, which no figure cites",
+        ),
+        ("1e12", "-1e12", "peak fp32 must be above 0"),
+        ("fp32", "fp31", "not a device file"),
+        ("name =", "name ==", "not a device file"),
+        (
+            "[memory]",
+            '[[power_modes]]\nname="a"\npower_w={value=1,source="a"}\nof_the_peaks=true\n' * 2 + "[memory]",
+            "several",
+        ),
+    ],
+)
+def test_a_broken_file_says_what_is_wrong(old: str, new: str, complaint: str) -> None:
+    assert old in SMALL
+    with pytest.raises(MeasurementError, match=complaint):
+        device_from_text(SMALL.replace(old, new, 1), "mine.toml")
+
+
+def test_an_unknown_name_lists_the_known_ones_and_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MeasurementError, match="no device 'orin'.*agx-thor"):
+        load_device("orin")
+    with pytest.raises(MeasurementError, match="cannot read the device file"):
+        load_device(str(tmp_path / "none.toml"))
+
+
+def test_unknown_stays_out_of_a_written_file() -> None:
+    device = Device("a", "A", "cpu", True, {"s": Source("S", "", "2026")}, launch_s=Figure(1e-6, "s"))
+    text = text_of(device)
+    assert "null" not in text
+    assert "price" not in text
+    assert msgspec.structs.replace(device_from_text(text, "a"), title="A") == device

@@ -1,0 +1,116 @@
+"""Rails of four boards, made from descriptions; the expected watts are mV * mA / 1e6 by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.meters.boards.jetson_rails import find_rails, open_rails
+from tools import fake_board
+
+ORIN_NANO = "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
+AGX_ORIN = "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
+
+
+@pytest.fixture
+def board(tmp_path: Path):
+    def make(name: str) -> Path:
+        fake_board.build(fake_board.describe(name), tmp_path)
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "covers", "watts", "averaging_s"),
+    [
+        ("nano", "ina3221x:POM_5V_IN", "module", 2.4, None),
+        ("orin_nano", "ina3221:VDD_IN", "module", 12.0, 0.43),
+        ("agx_orin", "ina3221:VDD_GPU_SOC+VDD_CPU_CV+VIN_SYS_5V0", "module", 5.7 + 1.9 + 5.0, 0.43),
+        ("thor", "ina238:VIN", "board", 25.1, None),
+    ],
+)
+def test_the_total_is_the_input_rail_or_the_named_sum(board, name, source, covers, watts, averaging_s):
+    opened = open_rails(board(name))
+    assert (opened.name, opened.covers, opened.averaging_s) == (source, covers, averaging_s)
+    assert opened.read().power_w == pytest.approx(watts)
+    assert opened.read().energy_j is None
+
+
+@pytest.mark.parametrize(
+    ("name", "rails"),
+    [
+        ("nano", {"POM_5V_IN": 2.4, "POM_5V_GPU": 0.0, "POM_5V_CPU": 0.5}),
+        ("orin_nano", {"VDD_IN": 12.0, "VDD_CPU_GPU_CV": 4.0, "VDD_SOC": 2.5}),
+        ("agx_orin", {"VDD_GPU_SOC": 5.7, "VDD_CPU_CV": 1.9, "VIN_SYS_5V0": 5.0, "VDDQ_VDD2_1V8AO": 1.0}),
+        ("thor", {"VDD_GPU": -0.392, "VDD_CPU_SOC_MSS": 6.0, "VIN_SYS_5V0": 6.0, "VIN": 25.1}),
+    ],
+)
+def test_every_rail_keeps_the_label_of_the_board_and_its_own_watts(board, name, rails):
+    opened = open_rails(board(name))
+    assert dict(zip(opened.parts, opened.read().parts_w, strict=True)) == pytest.approx(rails)
+
+
+def test_what_the_driver_averages_is_recorded(board):
+    rail = find_rails(board("orin_nano"))[0]
+    assert (rail.samples, rail.average_s) == (512, 0.43)
+
+
+def test_a_negative_rail_counts_as_it_reads_in_a_sum(board):
+    root = board("agx_orin")
+    (root / AGX_ORIN / "curr1_input").write_text("-20\n")  # 19000 mV * -20 mA = -0.38 W
+    assert open_rails(root).read().power_w == pytest.approx(-0.38 + 1.9 + 5.0)
+
+
+def test_a_rail_that_stops_answering_makes_the_sum_unknown_and_not_smaller(board):
+    root = board("agx_orin")
+    opened = open_rails(root)
+    (root / AGX_ORIN / "curr2_input").unlink()
+    tick = opened.read()
+    assert tick.power_w is None
+    assert tick.parts_w == (5.7, None, 5.0, 1.0)
+
+
+def test_a_rail_beside_the_input_may_be_missing(board):
+    root = board("orin_nano")
+    opened = open_rails(root)
+    (root / ORIN_NANO / "in3_input").write_text("\n")
+    assert (opened.read().power_w, opened.read().parts_w[2]) == (12.0, None)
+
+
+def test_the_memory_rail_of_agx_orin_counts_when_nothing_contains_it(board):
+    root = board("agx_orin")
+    for number in (1, 2, 3):
+        (root / AGX_ORIN / f"in{number}_label").write_text("NC\n")
+    assert open_rails(root).name == "ina3221:VDDQ_VDD2_1V8AO"
+
+
+def test_a_monitor_that_two_folders_lead_to_is_read_once(board):
+    root = board("agx_orin")
+    (root / "sys/class/hwmon").mkdir(parents=True)
+    (root / "sys/class/hwmon/hwmon3").symlink_to(root / AGX_ORIN)
+    assert len(find_rails(root)) == 4
+
+
+def test_other_monitors_of_a_machine_are_no_rails(board, tmp_path):
+    root = board("nano")
+    for name, text in {"name": "nct6775", "in1_label": "VIN", "in1_input": "12000", "curr1_input": "9000"}.items():
+        path = root / "sys/class/hwmon/hwmon9" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert [rail.label for rail in find_rails(root)] == ["POM_5V_IN", "POM_5V_GPU", "POM_5V_CPU"]
+
+
+def test_no_monitor_says_which_boards_have_one(tmp_path):
+    with pytest.raises(MeasurementError, match="only Jetson boards have them"):
+        open_rails(tmp_path)
+
+
+def test_an_input_rail_that_cannot_be_read_is_named(board):
+    root = board("orin_nano")
+    (root / ORIN_NANO / "in1_input").unlink()
+    (root / ORIN_NANO / "in1_input").mkdir()  # fails to read for root too, unlike a file without permission
+    with pytest.raises(MeasurementError, match="VDD_IN cannot be read"):
+        open_rails(root)
