@@ -28,9 +28,8 @@ def methods(
             )
         from edgeprune.tokens.methods import METHODS
         from edgeprune.tokens.registry.describe import facts, markdown_table
-        from edgeprune.tokens.registry.plugin import method_name
 
-        chosen = list(METHODS) if name is None else [method_name(name, METHODS)]
+        chosen = list(METHODS) if name is None else [METHODS.choose(name).name]
         if json:
             emit({one: facts(METHODS[one]) for one in chosen})
         elif markdown:

@@ -31,11 +31,10 @@ def calibrate(
         need("torch", "transformers", "accelerate")
         from edgeprune.plan import TokenPlan, settings_from_text
         from edgeprune.tokens.methods import METHODS
-        from edgeprune.tokens.registry.plugin import method_name
         from edgeprune_export.commands.calibrate import Calibrating
         from edgeprune_export.commands.calibrate import calibrate as measure
 
-        plan = TokenPlan(method=method_name(method, METHODS), settings=settings_from_text(set_ or []))
+        plan = TokenPlan(method=METHODS.choose(method).name, settings=settings_from_text(set_ or []))
         how = Calibrating(images, pictures, seed, shlex.join(["edgeprune", *sys.argv[1:]]))
         stored = measure(model, plan, how, to, track=track)
         if json:

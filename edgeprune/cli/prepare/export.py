@@ -129,12 +129,11 @@ def export(
             raise typer.BadParameter("give at least one --budget, a --fit, or a --recipe")
         from edgeprune.plan_file import read_plan
         from edgeprune.tokens.methods import METHODS
-        from edgeprune.tokens.registry.plugin import method_name
         from edgeprune_export.bundle.options import ExportOptions
         from edgeprune_export.commands.export import export as make
 
         stored = None if plan_file is None else read_plan(plan_file)
-        names = [method_name(text, METHODS) for text in method or ([stored.method] if stored else ["hired"])]
+        names = [METHODS.choose(text).name for text in method or ([stored.method] if stored else ["hired"])]
         settings = {**(stored.settings if stored else {}), **settings_from_text(set_ or [])}
         plan = TokenPlan(
             method=names[0],

@@ -5,7 +5,6 @@ Adding one is a file with its `Method` and one line here, or an entry point in t
 
 from __future__ import annotations
 
-from edgeprune.registry import Registry
 from edgeprune.tokens.methods.attention import DAMRO, FASTERVLM, VTC_CLS
 from edgeprune.tokens.methods.cdpruner import CDPRUNER
 from edgeprune.tokens.methods.controls import DOWNSAMPLE, FULL, RANDOM, UNIFORM
@@ -20,11 +19,12 @@ from edgeprune.tokens.methods.vflowopt import VFLOWOPT
 from edgeprune.tokens.methods.visionzip import VISIONZIP
 from edgeprune.tokens.methods.vispruner import VISPRUNER
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
+from edgeprune_runtime.registry import Registry
 
 __all__ = ["CONTROLS", "METHODS", "Calibration", "Method", "Setting"]
 
-METHODS: Registry[Method] = Registry("method", group="edgeprune.methods")
-for _method in (
+METHODS: Registry[Method] = Registry("method", group="edgeprune.methods", kind=Method)
+_BUILT_IN = (
     HIRED,
     FASTERVLM,
     VTC_CLS,
@@ -48,7 +48,8 @@ for _method in (
     UNIFORM,
     DOWNSAMPLE,
     FULL,
-):
+)
+for _method in sorted(_BUILT_IN, key=lambda method: method.name):
     METHODS.add(_method.name, _method)
 
 CONTROLS = ("random", "uniform", "downsample")

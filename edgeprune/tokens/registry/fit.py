@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import TokenPlan
-from edgeprune.registry import Registry
 from edgeprune.tokens.registry.method import Method, Setting
+from edgeprune_runtime.registry import Registry
 
 
 def require_fit(
