@@ -65,18 +65,23 @@ def parser() -> argparse.ArgumentParser:
     return line
 
 
-def main() -> None:
-    """Read the command line and write the checkpoint."""
+def read(arguments: list[str]) -> tuple[Path, Recipe]:
+    """The folder and the recipe; a size that is a published model's brings the rest along, unless told otherwise."""
     line = parser()
-    size = line.parse_args().size
-    line.set_defaults(**MODELS.get(size, {}))
-    given = vars(line.parse_args())
+    line.set_defaults(**MODELS.get(line.parse_args(arguments).size, {}))
+    given = vars(line.parse_args(arguments))
     folder: Path = given.pop("folder")
     if folder.exists() and any(folder.iterdir()):
         line.error(f"{folder} is not empty; name a new folder")
     recipe = Recipe(**given)
     if recipe.family == "llava_next" and recipe.tower == "deit":
         line.error("DeiT has two prefix tokens, which LLaVA-NeXT cannot hold; use --family llava")
+    return folder, recipe
+
+
+def main() -> None:
+    """Read the command line and write the checkpoint."""
+    folder, recipe = read(sys.argv[1:])
     make_checkpoint(folder, recipe)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {size / 1e6:.1f} MB, {dataclasses.asdict(recipe)}", file=sys.stderr)
