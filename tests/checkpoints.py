@@ -38,10 +38,55 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"tower": "siglip", "decoder": "mistral", "names": "new"},
 )
 
+_UP_TO_NINE = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (3, 1), (2, 3), (3, 2), (3, 3))
+#: The families beside LLaVA and LLaVA-NeXT, each variant with another trap: published layouts of the files, merges on
+#: odd grids, norms of every kind, silent configurations, line ends that join across a seam.
+FAMILY_VARIANTS: tuple[dict[str, Any], ...] = (
+    {"family": "internvl", "decoder": "qwen2", "names": "hub", "processor": "old"},
+    {
+        "family": "internvl",
+        "decoder": "qwen3",
+        "head_dim": 24,
+        "norm": "rms_norm",
+        "tower_bias": False,
+        "tied": True,
+        "silent_tie": True,
+        "max_patches": 6,
+    },
+    {
+        "family": "internvl",
+        "decoder": "llama",
+        "patches": 10,
+        "eps": 1e-2,
+        "rope": "llama3",
+        "names": "new",
+        "shards": 2,
+    },
+    {
+        "family": "internvl",
+        "decoder": "qwen2",
+        "tokenizer": "bytes",
+        "min_patches": 2,
+        "dtype": "float16",
+        "vocab": 400,
+    },
+    {"family": "smolvlm", "merge": 2, "processor": "old", "tied": True, "eps": 1e-2},
+    {"family": "smolvlm", "merge": 3, "spare_px": 5, "names": "hub", "multi_head": True},
+    {"family": "smolvlm", "merge": 4, "patches": 8, "longest_px": 100, "dtype": "bfloat16", "tokenizer": "bytes"},
+    {"family": "idefics3", "merge": 3, "bos": "tokenizer", "rope": "llama3", "attention_bias": True},
+    {"family": "idefics3", "merge": 2, "patches": 10, "processor": "old", "head_dim": 24, "longest_px": 160},
+    {"family": "llava_onevision", "tied": True, "silent_tie": True, "pinpoints": _UP_TO_NINE, "processor": "old"},
+    {"family": "llava_onevision", "names": "hub", "eps": 1e-2, "dtype": "float16", "rope": "yarn"},
+)
+
 
 def variant_name(variant: dict[str, Any]) -> str:
     """Readable test id of a variant."""
-    return "-".join(key if value is True else str(value) for key, value in variant.items())
+    words = {True: "{key}", False: "no_{key}"}
+    return "-".join(
+        f"{len(value)}_{key}" if isinstance(value, tuple) else words.get(value, str(value)).format(key=key)
+        for key, value in variant.items()
+    )
 
 
 @functools.cache

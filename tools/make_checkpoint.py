@@ -1,6 +1,7 @@
-"""Make a LLaVA checkpoint with seeded random weights, for tests and benchmarks (needs torch and transformers).
+"""Make a vision-language checkpoint with seeded random weights, for tests and benchmarks (needs torch, transformers).
 
 Example: python tools/make_checkpoint.py /tmp/half --size 0.5b --decoder qwen2 --tied --dtype float16
+Sizes that are one published model's bring its family along: --size smolvlm2-500m, --size internvl3-1b
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.checkpoints.recipe import SIZES, Recipe
+from tools.checkpoints.families import FAMILIES
+from tools.checkpoints.recipe import LLAVA, Recipe
+from tools.checkpoints.sizes import MODELS, SIZES
 from tools.checkpoints.write import make_checkpoint
 
 
@@ -21,9 +24,9 @@ def parser() -> argparse.ArgumentParser:
     default = Recipe()
     line = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     line.add_argument("folder", type=Path, help="where to write; created if missing, must be empty")
-    line.add_argument("--family", choices=("llava_next", "llava"), default=default.family)
+    line.add_argument("--family", choices=(*LLAVA, *FAMILIES), default=default.family)
     line.add_argument("--tower", choices=("clip", "vit", "dinov2", "deit", "siglip"), default=default.tower)
-    line.add_argument("--decoder", choices=("llama", "mistral", "qwen2"), default=default.decoder)
+    line.add_argument("--decoder", choices=("llama", "mistral", "qwen2", "qwen3"), default=default.decoder)
     line.add_argument("--size", choices=tuple(SIZES), default=default.size)
     line.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default=default.dtype)
     line.add_argument("--names", choices=("new", "old", "hub"), default=default.names, help="form of the weight names")
@@ -45,19 +48,40 @@ def parser() -> argparse.ArgumentParser:
     )
     line.add_argument("--vocab", type=int, help="rows of the embedding table")
     line.add_argument("--layers", type=int, help="layers of the decoder")
+    line.add_argument("--patches", type=int, help="patches per side of a tile")
+    line.add_argument("--spare-px", type=int, default=default.spare_px, help="pixels of a tile beyond its last patch")
+    line.add_argument("--eps", type=float, help="epsilon of the norms")
+    line.add_argument(
+        "--silent-tie",
+        action="store_true",
+        help="config.json leaves out tie_word_embeddings, the family's default holds",
+    )
+    line.add_argument("--merge", type=int, default=default.merge, help="patches per side of one visual token")
+    line.add_argument("--norm", choices=("layer_norm", "rms_norm"), default=default.norm, help="InternVL's tower")
+    line.add_argument("--no-tower-bias", dest="tower_bias", action="store_false", help="InternVL's q, k and v")
+    line.add_argument("--min-patches", type=int, default=default.min_patches, help="InternVL: fewest tiles")
+    line.add_argument("--max-patches", type=int, default=default.max_patches, help="InternVL: most tiles")
+    line.add_argument("--longest-px", type=int, help="Idefics3 and SmolVLM: a picture's longer side")
     return line
 
 
-def main() -> None:
-    """Read the command line and write the checkpoint."""
+def read(arguments: list[str]) -> tuple[Path, Recipe]:
+    """The folder and the recipe; a size that is a published model's brings the rest along, unless told otherwise."""
     line = parser()
-    given = vars(line.parse_args())
+    line.set_defaults(**MODELS.get(line.parse_args(arguments).size, {}))
+    given = vars(line.parse_args(arguments))
     folder: Path = given.pop("folder")
     if folder.exists() and any(folder.iterdir()):
         line.error(f"{folder} is not empty; name a new folder")
     recipe = Recipe(**given)
     if recipe.family == "llava_next" and recipe.tower == "deit":
         line.error("DeiT has two prefix tokens, which LLaVA-NeXT cannot hold; use --family llava")
+    return folder, recipe
+
+
+def main() -> None:
+    """Read the command line and write the checkpoint."""
+    folder, recipe = read(sys.argv[1:])
     make_checkpoint(folder, recipe)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {size / 1e6:.1f} MB, {dataclasses.asdict(recipe)}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from transformers import (
@@ -15,51 +15,31 @@ from transformers import (
     MistralConfig,
     PretrainedConfig,
     Qwen2Config,
+    Qwen3Config,
     SiglipVisionConfig,
     ViTConfig,
 )
 
+from .sizes import SIZES as SIZES
+from .sizes import Size as Size
+
 Names = Literal["new", "old", "hub"]
-_DECODERS: dict[str, Any] = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
-
-
-@dataclass(frozen=True)
-class Size:
-    """Widths and depths. `pinpoints` are grids (rows, columns) of tiles."""
-
-    patches: int
-    patch_px: int
-    vision_hidden: int
-    vision_heads: int
-    vision_mlp: int
-    vision_layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    mlp: int
-    layers: int
-    vocab: int | None  # None: exactly the tokenizer's
-    pinpoints: tuple[tuple[int, int], ...]
-
-    @property
-    def tile_px(self) -> int:
-        return self.patches * self.patch_px
-
-
-#: Grids of LLaVA-NeXT: at most 2 x 2 tiles and the thumbnail.
-NEXT_GRIDS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
-SIZES = {
-    "tiny": Size(6, 8, 48, 3, 96, 3, 64, 4, 2, 128, 2, None, ((1, 2), (2, 1), (2, 2))),
-    # Qwen2-0.5B's decoder behind a ViT-B tower with LLaVA-NeXT's 576 tokens per tile.
-    "0.5b": Size(24, 14, 768, 12, 3072, 12, 896, 14, 2, 4864, 24, 151936, NEXT_GRIDS),
-    # Over 2 GB in float16.
-    "2gb": Size(24, 14, 768, 12, 3072, 12, 1536, 12, 2, 8960, 20, 151936, NEXT_GRIDS),
+LLAVA = ("llava", "llava_next")
+_DECODERS: dict[str, Any] = {
+    "llama": LlamaConfig,
+    "mistral": MistralConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
 }
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One checkpoint. Everything not given is what the family usually has."""
+    """One checkpoint. Everything not given is what the family usually has.
+
+    InternVL has its own tower, Idefics3 and SmolVLM theirs and a Llama decoder, and LLaVA-OneVision has SigLIP, whatever
+    `tower` and `decoder` say.
+    """
 
     family: str = "llava_next"
     tower: str = "clip"
@@ -83,15 +63,27 @@ class Recipe:
     vocab: int | None = None
     layers: int | None = None
     vision_layers: int | None = None
+    patches: int | None = None  # per side of a tile; None: the size's own
+    spare_px: int = 0  # pixels of a tile beyond its last patch
+    eps: float | None = None  # of every norm whose epsilon config.json names; None: what the family has
+    silent_tie: bool = False  # config.json says nothing about tied heads at its root, which means `tied` in InternVL
+    merge: int = 2  # InternVL, Idefics3, SmolVLM: so many patches per side become one visual token
+    norm: str = "layer_norm"  # InternVL's tower: or "rms_norm"
+    tower_bias: bool = True  # InternVL's tower: biases on q, k and v
+    min_patches: int = 1  # InternVL: tiles of a picture, the thumbnail not counted
+    max_patches: int = 4
+    longest_px: int | None = None  # Idefics3, SmolVLM: a picture's longer side; None: four tiles
 
     @property
     def shape(self) -> Size:
-        return SIZES[self.size]
+        size = SIZES[self.size]
+        return size if self.patches is None else replace(size, patches=self.patches)
 
     @property
     def tile_px(self) -> int:
         """Half a patch more than whole patches for SigLIP, whose usual 384 pixels are no multiple of 14 either."""
-        return self.shape.tile_px + (self.shape.patch_px // 2 if self.tower == "siglip" else 0)
+        siglip = self.family == "llava_onevision" or (self.family in LLAVA and self.tower == "siglip")
+        return self.shape.tile_px + (self.shape.patch_px // 2 if siglip else 0) + self.spare_px
 
     @property
     def strategy(self) -> str:
@@ -104,7 +96,7 @@ class Recipe:
         return [[rows * tile, columns * tile] for rows, columns in self.pinpoints or self.shape.pinpoints]
 
 
-def rope_parameters(kind: str, longest: int) -> dict[str, Any]:
+def rope_parameters(kind: str, longest: int, theta: float = 10000.0) -> dict[str, Any]:
     """Plausible numbers for each scaling, with an original context short enough to matter in a tiny model."""
     extra: dict[str, dict[str, Any]] = {
         "default": {},
@@ -117,12 +109,12 @@ def rope_parameters(kind: str, longest: int) -> dict[str, Any]:
         },
         "yarn": {"factor": 4.0, "original_max_position_embeddings": longest // 4},
     }
-    return {"rope_type": kind, "rope_theta": 500000.0 if kind == "llama3" else 10000.0, **extra[kind]}
+    return {"rope_type": kind, "rope_theta": 500000.0 if kind == "llama3" else theta, **extra[kind]}
 
 
 def model_config(recipe: Recipe, vocab: int, ids: dict[str, int]) -> PretrainedConfig:
     """The whole model's configuration. `ids` holds the special token ids: bos, eos, pad, image."""
-    common: dict[str, Any] = {"vision_config": _vision_config(recipe), "text_config": _text_config(recipe, vocab, ids)}
+    common: dict[str, Any] = {"vision_config": _vision_config(recipe), "text_config": text_config(recipe, vocab, ids)}
     common |= {"image_token_index": ids["image"], "tie_word_embeddings": recipe.tied, "dtype": recipe.dtype}
     common["vision_feature_select_strategy"] = recipe.strategy
     if recipe.tower == "siglip":
@@ -154,7 +146,8 @@ def _vision_config(recipe: Recipe) -> PretrainedConfig:
     return config
 
 
-def _text_config(recipe: Recipe, vocab: int, ids: dict[str, int]) -> PretrainedConfig:
+def text_config(recipe: Recipe, vocab: int, ids: dict[str, int], theta: float = 10000.0) -> PretrainedConfig:
+    """The decoder's configuration."""
     size, longest = recipe.shape, 4096 if recipe.size == "tiny" else 32768
     values: dict[str, Any] = {
         "vocab_size": recipe.vocab or size.vocab or vocab,
@@ -164,7 +157,7 @@ def _text_config(recipe: Recipe, vocab: int, ids: dict[str, int]) -> PretrainedC
         "num_attention_heads": size.heads,
         "num_key_value_heads": size.heads if recipe.multi_head else size.kv_heads,
         "max_position_embeddings": longest,
-        "rope_parameters": rope_parameters(recipe.rope, longest),
+        "rope_parameters": rope_parameters(recipe.rope, longest, theta),
         "tie_word_embeddings": recipe.tied,
         "bos_token_id": ids["bos"],
         "eos_token_id": ids["eos"],
@@ -172,6 +165,10 @@ def _text_config(recipe: Recipe, vocab: int, ids: dict[str, int]) -> PretrainedC
     }
     if recipe.head_dim is not None:
         values["head_dim"] = recipe.head_dim
+    elif recipe.decoder == "qwen3":
+        values["head_dim"] = size.hidden // size.heads  # the class has 128, whatever the widths
+    if recipe.eps is not None:
+        values["rms_norm_eps"] = recipe.eps
     if recipe.decoder == "llama":
         values["attention_bias"] = recipe.attention_bias
     if recipe.decoder == "mistral":

@@ -11,14 +11,32 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import LlavaForConditionalGeneration, LlavaNextForConditionalGeneration, PretrainedConfig
+from transformers import (
+    Idefics3ForConditionalGeneration,
+    InternVLForConditionalGeneration,
+    LlavaForConditionalGeneration,
+    LlavaNextForConditionalGeneration,
+    LlavaOnevisionForConditionalGeneration,
+    PretrainedConfig,
+    SmolVLMForConditionalGeneration,
+)
 
 from .recipe import Names
 
+#: The class of each model type.
+CLASSES: dict[str, Any] = {
+    "llava": LlavaForConditionalGeneration,
+    "llava_next": LlavaNextForConditionalGeneration,
+    "llava_onevision": LlavaOnevisionForConditionalGeneration,
+    "internvl": InternVLForConditionalGeneration,
+    "idefics3": Idefics3ForConditionalGeneration,
+    "smolvlm": SmolVLMForConditionalGeneration,
+}
 _OLD = (
     (r"^model\.language_model\.", "language_model.model."),
     (r"^lm_head\.", "language_model.lm_head."),
@@ -32,6 +50,8 @@ _NESTED = (
     (r"\.attention\.o_proj\.", ".attention.output.dense."),
 )
 _CLIP_NAMES = ("clip_vision_model", "siglip_vision_model")
+_NESTED_TOWERS = ("vit", "deit", "dinov2")  # the others' modules have been called what they are from the start
+_ONE_FORM = ("idefics3_vision", "smolvlm_vision")  # towers of models whose files name tensors as the modules do
 _NESTED_MLP = ((r"\.mlp\.fc1\.", ".intermediate.dense."), (r"\.mlp\.fc2\.", ".output.dense."))
 _SWIGLU = ((r"\.mlp\.gate_proj\.", ".mlp.weights_in."), (r"\.mlp\.down_proj\.", ".mlp.weights_out."))
 
@@ -51,9 +71,8 @@ class Planned:
 
 def plan(config: PretrainedConfig, names: Names) -> list[Planned]:
     """Every tensor that save_pretrained would write, under the names of the wanted form."""
-    kinds = {"llava": LlavaForConditionalGeneration, "llava_next": LlavaNextForConditionalGeneration}
     with torch.device("meta"):
-        model = kinds[config.model_type](config)
+        model = CLASSES[config.model_type](config)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if config.tie_word_embeddings:
         del shapes["lm_head.weight"]
@@ -73,10 +92,10 @@ def _planned(shapes: dict[str, tuple[int, ...]], names: Names, tower: str) -> It
 
 def file_name(module_name: str, names: Names, tower: str) -> str:
     """The name in the file of a tensor that the module calls `module_name`."""
-    if names == "new":
+    if names == "new" or tower in _ONE_FORM:
         return module_name
     rules = [*_OLD]
-    if "vision_tower" in module_name and tower not in _CLIP_NAMES:
+    if "vision_tower" in module_name and tower in _NESTED_TOWERS:
         rules += [*_NESTED, *(_SWIGLU if tower == "dinov2" else _NESTED_MLP)]
     if names == "hub" and tower in _CLIP_NAMES:
         rules.append((r"^vision_tower\.", "vision_tower.vision_model."))
@@ -101,8 +120,10 @@ def _values(name: str, shape: tuple[int, ...], seed: int, depth: int) -> NDArray
 
 
 def _centre_and_spread(name: str, shape: tuple[int, ...], depth: int) -> tuple[float, float]:
-    if "lambda1" in name:
+    if re.search(r"lambda_?[12]", name):
         return 0.7, 0.1
+    if re.search(r"self_attn\.[qk]_norm", name):
+        return 1.5, 0.3  # normalised queries and keys would leave attention flat
     if re.search(r"norm\w*\.weight$", name):
         return 1.0, 0.1
     if name.endswith(".bias"):
@@ -118,6 +139,6 @@ def _centre_and_spread(name: str, shape: tuple[int, ...], depth: int) -> tuple[f
 def _gain(name: str, depth: int) -> float:
     if re.search(r"[qk]_proj\.weight$", name):
         return 1.5
-    if re.search(r"(o_proj|out_proj|down_proj|fc2)\.weight$", name):
+    if re.search(r"(o_proj|out_proj|projection_layer|down_proj|fc2)\.weight$", name):
         return 2 / math.sqrt(2 * depth)
     return 1.0

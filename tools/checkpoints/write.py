@@ -11,8 +11,11 @@ import torch
 from safetensors.torch import save_file
 from transformers import GenerationConfig
 
+from .byte_pairs import build_byte_pairs, family_ids
+from .families import FAMILIES
+from .families.family import write_processor
 from .recipe import Recipe, model_config
-from .tensors import Planned, plan, values
+from .tensors import CLASSES, Planned, plan, values
 from .text import build_processor, build_tokenizer, special_ids
 
 _WIDTH = {"float16": 2, "bfloat16": 2, "float32": 4}
@@ -22,20 +25,33 @@ _LARGEST_SHARD_BYTES = 1 << 30
 def make_checkpoint(folder: Path, recipe: Recipe) -> Path:
     """Write the folder that save_pretrained and the processor would write; returns it."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(recipe)
-    ids = special_ids(tokenizer)
-    config = model_config(recipe, len(tokenizer), ids)
+    family = FAMILIES.get(recipe.family)
+    tokenizer = build_byte_pairs(recipe, family.specials) if family else build_tokenizer(recipe)
+    ids = family_ids(tokenizer, family.specials) if family else special_ids(tokenizer)
+    config = (family.config if family else model_config)(recipe, len(tokenizer), ids)
     planned = plan(config, recipe.names)
     shards = _shards(planned, recipe)
     _write_shards(folder, shards, recipe, config.text_config.num_hidden_layers)
-    config.architectures = [
-        "LlavaForConditionalGeneration" if recipe.family == "llava" else "LlavaNextForConditionalGeneration"
-    ]
+    config.architectures = [CLASSES[config.model_type].__name__]
     config.save_pretrained(folder)
+    if recipe.silent_tie:
+        _leave_out_tie(folder / "config.json")
     generation: Any = GenerationConfig
-    generation(bos_token_id=ids["bos"], eos_token_id=ids["eos"], pad_token_id=ids["pad"]).save_pretrained(folder)
-    _write_processor(folder, recipe, build_processor(recipe, tokenizer))
+    stop = tokenizer.eos_token_id
+    generation(bos_token_id=ids["bos"], eos_token_id=stop, pad_token_id=ids["pad"]).save_pretrained(folder)
+    if family:
+        tokenizer._set_processor_class(family.processor_class)
+        tokenizer.save_pretrained(folder)
+        write_processor(folder, recipe, family)
+    else:
+        _write_processor(folder, recipe, build_processor(recipe, tokenizer))
     return folder
+
+
+def _leave_out_tie(path: Path) -> None:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    del values["tie_word_embeddings"]
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _shards(planned: list[Planned], recipe: Recipe) -> list[list[Planned]]:
