@@ -1,10 +1,10 @@
-"""Source models: what a LLaVA checkpoint or a plain classifier is, and its weights one tensor at a time."""
+"""Source models: what a vision-language checkpoint or a plain classifier is, and its weights one tensor at a time."""
 
 from edgeprune.models.checkpoint import Checkpoint, open_checkpoint
 from edgeprune.models.classifiers.open import Classifier, open_classifier
 from edgeprune.models.config.rope import inverse_frequencies
 from edgeprune.models.source import resolve_source
-from edgeprune.models.spec import ClassifierSpec, DecoderSpec, ModelSpec, ProjectorSpec, RopeSpec, TowerSpec
+from edgeprune.models.spec import ClassifierSpec, ConnectorSpec, DecoderSpec, ModelSpec, RopeSpec, TowerSpec
 from edgeprune.models.weights.tensors import Weights
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "ClassifierSpec",
     "DecoderSpec",
     "ModelSpec",
-    "ProjectorSpec",
+    "ConnectorSpec",
     "RopeSpec",
     "TowerSpec",
     "Weights",

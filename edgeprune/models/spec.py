@@ -1,7 +1,8 @@
 """What a checkpoint says about its model: frozen data, no tensors.
 
 The vocabulary is edgeprune's own, so that one description serves every family: a tower of pre-norm transformer blocks
-with or without a class token, a two-layer projector, a decoder with rotary positions. Nothing here reads a file.
+with or without a class token, a connector that merges patches, a decoder with rotary positions. What differs between kinds is a value
+here, so that nobody asks for a kind. Nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -10,11 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from edgeprune_runtime.spec import Preprocess
+from edgeprune_runtime.pictures.spec import PictureSpec
 
-Family = Literal["llava_next", "llava"]
-TowerKind = Literal["clip", "vit", "dinov2", "deit", "siglip"]
-DecoderKind = Literal["llama", "mistral", "qwen2"]
 RopeKind = Literal["default", "linear", "llama3", "yarn"]
 
 
@@ -28,9 +26,12 @@ class Width:
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """A vision tower. `layers` counts all blocks of the source; only those up to the feature layer are ever read."""
+    """A vision tower. `layers` counts all blocks of the source; only those up to the feature layer are ever read.
 
-    kind: TowerKind
+    kind  its name in messages
+    """
+
+    kind: str
     layers: int
     hidden: int
     heads: int
@@ -40,12 +41,14 @@ class TowerSpec:
     patch_px: int
     activation: str  # "quick_gelu", "gelu", "gelu_tanh", "relu" or "silu"; with swiglu always "silu"
     eps: float
-    pre_norm: bool  # a layer norm between the embeddings and block 0 (CLIP)
-    patch_bias: bool
-    qkv_bias: bool
-    layer_scale: bool
-    swiglu: bool
     prefix_tokens: int  # class token, and DeiT's distillation token; none in SigLIP
+    norm: Literal["layer", "rms"] = "layer"  # of every block
+    pre_norm: bool = False  # a norm between the embeddings and block 0 (CLIP)
+    final_norm: bool = False  # a norm between the feature layer and the connector
+    patch_bias: bool = True
+    qkv_bias: bool = True
+    layer_scale: bool = False
+    swiglu: bool = False
     widths: tuple[Width, ...] = ()  # per block, where blocks differ; heads and mlp are then those of the source
 
     def at(self, block: int) -> TowerSpec:
@@ -71,23 +74,36 @@ class TowerSpec:
 
     @property
     def class_tokens(self) -> int:
-        """1, or 0 for a tower without a class token. It comes first, and it is what LLaVA drops."""
+        """1, or 0 for a tower without a class token. It comes first, and never goes on."""
         return min(self.prefix_tokens, 1)
 
     @property
     def tokens(self) -> int:
-        """N, visual tokens per tile: everything but the class token."""
+        """Rows of a tile without the class token; the connector may merge several into one visual token."""
         return self.positions - self.class_tokens
 
 
 @dataclass(frozen=True)
-class ProjectorSpec:
-    """Linear, activation, linear: from tower width `inputs` to decoder width `outputs`."""
+class ConnectorSpec:
+    """From tower rows of `inputs` channels to visual tokens of `outputs`: merge, norm, one or two linear layers.
+
+    merge  patches along a side of a block that becomes one visual token, their channels side by side in raster order
+    norm   a layer norm over the channels of each patch ("before" merging) or of the block ("after"), or none
+    """
 
     inputs: int
     outputs: int
-    activation: str
-    bias: bool
+    activation: str = "gelu"
+    bias: bool = True
+    merge: int = 1
+    norm: Literal["before", "after"] | None = None
+    eps: float = 1e-5
+    layers: Literal[1, 2] = 2
+
+    @property
+    def merged(self) -> int:
+        """Channels of one visual token before the first linear layer."""
+        return self.inputs * self.merge**2
 
 
 @dataclass(frozen=True)
@@ -103,7 +119,7 @@ class RopeSpec:
 class DecoderSpec:
     """A pre-norm causal decoder with RMS norm, rotary positions, grouped-query attention and a gated MLP."""
 
-    kind: DecoderKind
+    kind: str
     layers: int
     hidden: int
     heads: int
@@ -113,13 +129,14 @@ class DecoderSpec:
     vocab: int
     eps: float
     activation: str
-    attention_bias: bool  # on q, k, v
-    output_bias: bool  # on o
-    mlp_bias: bool
     tied: bool  # the head is the embedding table
     rope: RopeSpec
-    sliding_window: int | None  # a query sees the last `sliding_window` positions, itself included; None: all
     max_positions: int
+    attention_bias: bool = False  # on q, k, v
+    output_bias: bool = False  # on o
+    mlp_bias: bool = False
+    qk_norm: bool = False  # an RMS norm on each query and key head, before the rotation
+    sliding_window: int | None = None  # a query sees the last `sliding_window` positions, itself included; None: all
     widths: tuple[
         Width, ...
     ] = ()  # per layer, where layers differ; heads, kv_heads and mlp are then those of the source
@@ -135,24 +152,19 @@ class DecoderSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One vision-language model. `feature_layer` is the 0-based tower block whose output feeds the projector."""
+    """One vision-language model. `feature_layer` is the 0-based tower block whose output feeds the connector."""
 
-    family: Family
+    family: str
     vision: TowerSpec
-    projector: ProjectorSpec
+    connector: ConnectorSpec
     language: DecoderSpec
     image_token_id: int
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
-    preprocess: Preprocess
+    picture: PictureSpec
     feature_layer: int
-    prefix_tokens: int
     source: str
-
-    @property
-    def kept_prefix_tokens(self) -> int:
-        """Prefix tokens that reach the projector: LLaVA drops the class token only, so DeiT's distillation token stays (1)."""
-        return self.prefix_tokens - self.vision.class_tokens
+    learned: str | None = None  # tensor of the learned row of packed pictures
 
 
 @dataclass(frozen=True)
@@ -161,16 +173,6 @@ class ClassifierSpec:
 
     vision: TowerSpec
     classes: int
-    preprocess: Preprocess  # one tile per picture (anyres False): resize_exact or resize_shortest, then a centre crop
+    picture: PictureSpec  # one tile per picture
     labels: tuple[str, ...] | None  # names of the classes, where the checkpoint has them
     source: str
-
-    @property
-    def mean(self) -> tuple[float, float, float]:
-        """Subtracted from pixels in 0..1; red, green, blue."""
-        return self.preprocess.mean
-
-    @property
-    def std(self) -> tuple[float, float, float]:
-        """What pixels are divided by after that."""
-        return self.preprocess.std

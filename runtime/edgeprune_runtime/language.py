@@ -14,6 +14,8 @@ import numpy as np
 from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import RequestError
+from edgeprune_runtime.prompting.pack import LEARNED, VISUAL
+from edgeprune_runtime.spec import LanguageSpec
 from edgeprune_runtime.units import bytes_of
 
 
@@ -24,6 +26,7 @@ class LanguageModel:
         spec = bundle.manifest.language
         self._spec, self._backend = spec, backend
         self._table = bundle.tensor(spec.embedding)
+        self._learned = None if spec.learned is None else np.asarray(bundle.tensor(spec.learned), np.float32)
         resident = bundle.manifest.precision == "int8"
         prefill, decode, head = (
             backend.open(bundle.root, bundle.graph(name), resident=resident) for name in ("prefill", "decode", "head")
@@ -34,8 +37,8 @@ class LanguageModel:
         self._cache = cache = [backend.zeros(shape, stored) for shape in shapes]
         hidden = backend.zeros((1, spec.hidden), "float32")
         self._logits = backend.zeros((1, spec.vocab), "float32")
-        self._prefill = _Block(backend, prefill, spec.chunk, spec.hidden, cache, hidden)
-        self._decode = _Block(backend, decode, 1, spec.hidden, cache, hidden)
+        self._prefill = _Block(backend, prefill, spec, spec.chunk, cache, hidden)
+        self._decode = _Block(backend, decode, spec, 1, cache, hidden)
         self._head = head
         self._head.bind({"hidden": hidden, "logits": self._logits})
         self.length = 0
@@ -44,27 +47,27 @@ class LanguageModel:
         """Rows of the embedding table: [len(ids), D] float32."""
         return np.asarray(self._table[np.asarray(ids, np.int64)], np.float32)
 
-    def compose(self, ids: np.ndarray, visual: np.ndarray | None, newline: np.ndarray | None) -> np.ndarray:
-        """Rows of a packed prompt [S, D] float32: text by id, `visual` [k, D] where ids is -1, `newline` [D] where it is -2."""
+    def compose(self, ids: np.ndarray, visual: np.ndarray | None) -> np.ndarray:
+        """Rows of a packed prompt [S, D] float32: text by id, `visual` [k, D] where ids is VISUAL, the learned row where it is LEARNED."""
         embeds = np.empty((len(ids), self._spec.hidden), np.float32)
         embeds[ids >= 0] = self.embed(ids[ids >= 0])
         if visual is not None:
-            embeds[ids == -1] = visual
-        if newline is not None:
-            embeds[ids == -2] = newline
+            embeds[ids == VISUAL] = visual
+        if self._learned is not None:
+            embeds[ids == LEARNED] = self._learned
         return embeds
 
     def prefill(self, embeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """Start a sequence. embeds [S, D] float32, positions [S]; returns the logits [V] of the last one (reused buffer)."""
+        """Start a sequence. embeds [S, D] float32, positions [axes, S]; returns the logits [V] of the last one (reused buffer)."""
         chunk, total = self._spec.chunk, len(embeds)
         for start in range(0, total, chunk):
-            self._prefill.run(embeds[start : start + chunk], positions[start : start + chunk], start)
+            self._prefill.run(embeds[start : start + chunk], positions[:, start : start + chunk], start)
         self.length = total
         return self._project()
 
     def step(self, token: int, position: int) -> np.ndarray:
         """Append one token; returns the logits [V] of the next (reused buffer)."""
-        self._decode.run(self.embed([token]), np.asarray([position]), self.length)
+        self._decode.run(self.embed([token]), np.full((self._spec.axes, 1), position), self.length)
         self.length += 1
         return self._project()
 
@@ -87,12 +90,12 @@ class _Block:
     """A prefill or decode graph with its own small inputs and the shared cache."""
 
     def __init__(
-        self, backend: Backend, session: Session, rows: int, width: int, cache: list[Buffer], hidden: Buffer
+        self, backend: Backend, session: Session, spec: LanguageSpec, rows: int, cache: list[Buffer], hidden: Buffer
     ) -> None:
         self._backend, self._session, self._rows = backend, session, rows
-        self._embeds = backend.zeros((rows, width), "float32")
-        self._positions = backend.zeros((1, rows), "int64")
-        self._numbers = np.zeros((1, rows), np.int64)
+        self._embeds = backend.zeros((rows, spec.hidden), "float32")
+        self._positions = backend.zeros((spec.axes, rows), "int64")
+        self._numbers = np.zeros((spec.axes, rows), np.int64)
         self._row = backend.zeros((1,), "int64")
         self._last_index, self._total = (backend.zeros((1,), "int32") for _ in range(2))
         buffers = {
@@ -116,7 +119,7 @@ class _Block:
         """Queue the rows embeds [<= rows, D] at cache index `start`."""
         write, used = self._backend.write, len(embeds)
         write(self._embeds, embeds)
-        self._numbers[0, :used] = positions
+        self._numbers[:, :used] = positions
         write(self._positions, self._numbers)
         write(self._row, np.asarray([used - 1], np.int64))
         write(self._last_index, np.asarray([start + self._rows - 1], np.int32))

@@ -23,9 +23,10 @@ from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import PromptError, RequestError
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.load import load_image
-from edgeprune_runtime.pictures.packed import Layout, layout_from_size
-from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
-from edgeprune_runtime.prompting.prompt import Packed, Prompter, pack
+from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
+from edgeprune_runtime.pictures.pixels import tiles_from_image
+from edgeprune_runtime.prompting.pack import Packed, Positions, Separators, pack
+from edgeprune_runtime.prompting.prompt import Prompter, Rendered
 from edgeprune_runtime.prompting.sampling import Sampler, Sampling
 from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.spec import SelectionSpec
@@ -47,9 +48,8 @@ class Model:
         self._prompter = Prompter(bundle)
         self.vision = Vision(bundle, engine)
         self.language = LanguageModel(bundle, engine)
-        newline = self._manifest.language.newline
-        self._newline = None if newline is None else np.asarray(bundle.tensor(newline), np.float32)
-        self._positions, self._breaks = self._manifest.plan.position_ids, self._manifest.plan.newline
+        self._positions: Positions = self._manifest.plan.position_ids
+        self._separators: Separators = self._manifest.plan.newline
         self._request = 0
         self._open = True
 
@@ -71,11 +71,9 @@ class Model:
         del self.vision, self.language
         self._open = False
 
-    def set_policies(
-        self, *, position_ids: Literal["keep", "renumber"], newline: Literal["all", "rows", "none"]
-    ) -> None:
-        """Replace the bundle's position and newline policies, to compare them on the same bundle."""
-        self._positions, self._breaks = position_ids, newline
+    def set_policies(self, *, positions: Positions, separators: Separators) -> None:
+        """Replace the bundle's policies of positions and separators, to compare them on the same bundle."""
+        self._positions, self._separators = positions, separators
 
     @property
     def budgets(self) -> tuple[str, ...]:
@@ -96,39 +94,44 @@ class Model:
         *,
         budget: str | float | int | None = None,
         method: str | None = None,
+        tiles: int | None = None,
         question: str | None = None,
     ) -> View:
         """Encode a picture (path, bytes, PIL image or uint8 array) and keep K tokens of it.
 
-        question: what will be asked, for methods that look at it; `ask` keeps tokens anew for any other question.
+        tiles     at most so many tiles beside the overview, 0: one view of the whole picture; None: as many as the model takes
+        question  what will be asked, for methods that look at it; `ask` keeps tokens anew for any other question
         """
-        return self.see_each(image, [(budget, method)], question=question)[0]
+        return self.see_each(image, [(budget, method)], tiles=tiles, question=question)[0]
 
     def see_each(
         self,
         image: Any,
         choices: Sequence[tuple[str | float | int | None, str | None]],
         *,
+        tiles: int | None = None,
         question: str | None = None,
     ) -> tuple[View, ...]:
         """Encode a picture once and keep tokens of it under each (budget, method); all views share the first two spans."""
         self._require_open()
         watch = Stopwatch()
         with watch.span("preprocess"):
-            picture = load_image(image)
-            height, width = picture.height, picture.width
-            layout = layout_from_size(height, width, self._manifest.preprocess)
-            chosen = [budgets.selection(self._manifest, budget, method, layout.tiles) for budget, method in choices]
-            tiles = tiles_from_image(picture, self._manifest.preprocess)
+            pixels, spec = load_image(image), self._manifest.picture
+            if tiles is not None and tiles < 0:
+                raise RequestError(f"tiles is {tiles}; expected 0 (one view of the whole picture) or more")
+            limited = spec.limited(tiles)
+            place = limited.place(pixels.height, pixels.width)
+            picture = pack_picture(place, spec)
+            chosen = [budgets.selection(self._manifest, budget, method, picture.tiles) for budget, method in choices]
+            views = tiles_from_image(pixels, limited, place)
         with watch.span("tower"):
-            self.vision.encode(tiles, layout, [s.tower for s in chosen])
-        return tuple(self._view(s, layout, (height, width), watch.spans, question) for s in chosen)
+            self.vision.encode(views, picture, [s.tower for s in chosen])
+        return tuple(self._view(s, picture, watch.spans, question) for s in chosen)
 
     def _view(
         self,
         selection: SelectionSpec,
-        layout: Layout,
-        size: tuple[int, int],
+        picture: PackedPicture,
         earlier: tuple[Span, ...],
         question: str | None,
     ) -> View:
@@ -143,9 +146,11 @@ class Model:
                 notes = question_notes(0 if words is None else len(words), self.vision.question_rows)
             selected = self.vision.select(selection)
         encoded = self.vision.encoded(selection) if asks else None
-        said = (*notes_of(selection, layout, len(selected.kept)), *notes)
+        said = (*notes_of(selection, picture, len(selected.kept)), *notes)
         spans, about = earlier + watch.spans, question if asks else None
-        return View(selection, layout, selected.visual, selected.kept, size, said, spans, encoded, about)
+        return View(
+            selection, picture, self._manifest.picture.tile, selected.visual, selected.kept, said, spans, encoded, about
+        )
 
     def _view_for(self, view: View, question: str) -> View:
         """The view itself, or what its method keeps of the same encoded picture for this question."""
@@ -156,7 +161,7 @@ class Model:
                 "this View was made by another bundle, which holds other selections; see the picture again"
             )
         self.vision.restore(view.selection, view.encoded)
-        return self._view(view.selection, view.layout, view.size, (), question)
+        return self._view(view.selection, view.picture, (), question)
 
     def ask(
         self,
@@ -165,6 +170,7 @@ class Model:
         image: Any = None,
         budget: str | float | int | None = None,
         method: str | None = None,
+        tiles: int | None = None,
         max_tokens: int = 128,
         sampling: Sampling = _GREEDY,
         template: bool = True,
@@ -176,6 +182,7 @@ class Model:
             image=image,
             budget=budget,
             method=method,
+            tiles=tiles,
             max_tokens=max_tokens,
             sampling=sampling,
             template=template,
@@ -191,6 +198,7 @@ class Model:
         image: Any = None,
         budget: str | float | int | None = None,
         method: str | None = None,
+        tiles: int | None = None,
         max_tokens: int = 128,
         sampling: Sampling = _GREEDY,
         template: bool = True,
@@ -202,17 +210,15 @@ class Model:
         self._require_open()
         watch = Stopwatch()
         with watch.span("preprocess"):
-            ids = self._prompter.ids(prompt, images=0 if image is None else 1, template=template)
-        if not ids:
-            raise PromptError("the prompt is empty; ask something")
+            asked = self._prompter.render(prompt, images=0 if image is None else 1, template=template)
         if isinstance(image, View):
             view: View | None = self._view_for(image, prompt)
         elif image is None:
             view = None
         else:
-            view = self.see(image, budget=budget, method=method, question=prompt)
+            view = self.see(image, budget=budget, method=method, tiles=tiles, question=prompt)
         with watch.span("prefill"):
-            packed, embeds = self._compose(ids, view)
+            packed, embeds = self._compose(asked, view)
             room = self._manifest.language.capacity - len(packed.ids)
             logits = self.language.prefill(embeds, packed.positions)
         ends: frozenset[int] = frozenset(self._manifest.language.eos_token_ids if stop else ())
@@ -268,17 +274,12 @@ class Model:
         )
         yield Piece(None, text[len(shown) :], answer)
 
-    def _compose(self, ids: list[int], view: View | None) -> tuple[Packed, np.ndarray]:
+    def _compose(self, asked: Rendered, view: View | None) -> tuple[Packed, np.ndarray]:
         """Rows of the prompt in packed order: [S, D] float32."""
         full = view is not None and view.selection.method == "full"
-        packed = pack(
-            ids,
-            self._manifest.language.image_token_id,
-            None if view is None else view.layout,
-            np.zeros(0, np.int64) if view is None else view.kept,
-            "all" if full else self._breaks,
-            self._positions,
-        )
+        tokens = self._prompter.tokens(asked, () if view is None else (view.picture,))
+        pictures = () if view is None else ((view.picture, view.kept),)
+        packed = pack(tokens, pictures, "all" if full else self._separators, self._positions)
         capacity = self._manifest.language.capacity
         if len(packed.ids) > capacity:
             raise PromptError(
@@ -291,7 +292,7 @@ class Model:
                 f"this View was made by another model ({view.visual.shape[1]} channels, expected {hidden}); see the picture again"
             )
         visual = None if view is None else view.visual
-        return packed, self.language.compose(packed.ids, visual, self._newline)
+        return packed, self.language.compose(packed.ids, visual)
 
     def _require_open(self) -> None:
         if not self._open:

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from edgeprune_runtime.pictures.packed import Layout
+from edgeprune_runtime.pictures.packed import PackedPicture
+from edgeprune_runtime.pictures.tiling import TileSpec
 from edgeprune_runtime.spec import SelectionSpec
 from edgeprune_runtime.timing import Span
 from edgeprune_runtime.vision import Encoded
@@ -22,10 +23,10 @@ class View:
     """
 
     selection: SelectionSpec
-    layout: Layout
+    picture: PackedPicture
+    tile: TileSpec
     visual: np.ndarray
     kept: np.ndarray
-    size: tuple[int, int]
     notes: tuple[str, ...]
     spans: tuple[Span, ...]
     encoded: Encoded | None = None
@@ -33,8 +34,8 @@ class View:
 
     @property
     def triples(self) -> tuple[tuple[int, int, int], ...]:
-        """Kept tokens as (tile, row, column); tile 0 is the thumbnail."""
-        return self.layout.triples(self.kept.tolist())
+        """Kept tokens as (tile, row, column); tile 0 is the overview, or the only tile."""
+        return self.picture.triples(self.kept.tolist(), self.tile)
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,16 @@ class Piece:
     answer: Answer | None = None
 
 
-def notes_of(selection: SelectionSpec, layout: Layout, kept: int) -> tuple[str, ...]:
+def notes_of(selection: SelectionSpec, picture: PackedPicture, kept: int) -> tuple[str, ...]:
     """Sentences about a picture to which a budget means something else than usual."""
     notes = []
-    if layout.grid != (0, 0) and 0 in layout.mosaic:
+    if picture.place.overview and 0 in picture.canvas:
         notes.append("the picture is so thin that unpadding leaves no token of its tiles: only the thumbnail is seen")
-    candidates = int((layout.slot >= 0).sum())
+    candidates = picture.candidates
     if kept < selection.keep and selection.method != "full":
         if kept == candidates:
             notes.append(
-                f"the picture has {kept} visual tokens after unpadding, fewer than the budget of {selection.keep}: all of them were kept, "
+                f"the picture has {kept} visual tokens in all, fewer than the budget of {selection.keep}: all of them were kept, "
                 "so the budget did not bind"
             )
         else:

@@ -7,51 +7,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
+from edgeprune_runtime.frozen import Spec
+from edgeprune_runtime.pictures.spec import PictureSpec
 
-SCHEMA = 3  # 2: readings of the tower are its graph's outputs; plans carry settings. 3: key/value heads per layer
-
-
-class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of all manifest data: immutable, equal by value, unknown fields refused."""
-
-
-class Preprocess(Spec, frozen=True):
-    """From a picture to tiles. Mirrors the checkpoint's own preprocessor_config.json.
-
-    anyres=True is LLaVA-NeXT (thumbnail + tiles on the best pinpoint, padded); anyres=False is LLaVA-1.5 (one tile).
-    """
-
-    anyres: bool
-    tile_px: int
-    patches: int  # per side of a tile; N = patches * patches tokens, and extra_tokens; what tile_px has beyond them is unseen
-    pinpoints: tuple[tuple[int, int], ...]  # (height, width) candidates; () when anyres is False
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    rescale: float = 1 / 255
-    resample: int = 3  # Pillow's number: 3 = bicubic
-    resize_shortest: int | None = None  # LLaVA-1.5: resize the shortest edge to this, then centre crop to tile_px
-    resize_exact: tuple[int, int] | None = None  # LLaVA-1.5 variants that squash to (height, width)
-    extra_tokens: int = 0  # visual tokens before the patches that are no patch: DeiT's distillation token in LLaVA-1.5
-    pad_to_square: bool = False  # LLaVA-1.5 original: pad to a square with the mean colour first
-
-    @property
-    def patch_px(self) -> int:
-        """Side of a patch: tiles have fewer pixels beyond the last whole patch than patches on a side."""
-        return self.tile_px // self.patches
-
-    @property
-    def tokens_per_tile(self) -> int:
-        return self.extra_tokens + self.patches * self.patches
-
-    @property
-    def tiles_max(self) -> int:
-        """Largest number of tiles of any picture, thumbnail included."""
-        return 1 + max((h // self.tile_px) * (w // self.tile_px) for h, w in self.pinpoints) if self.anyres else 1
-
-    @property
-    def candidates_max(self) -> int:
-        return self.tiles_max * self.tokens_per_tile
+#: 2: readings of the tower are its graph's outputs; plans carry settings. 3: key/value heads per layer. 4: pictures as tilings and
+#: sequences, learned rows, stages of the language model.
+SCHEMA = 4
 
 
 class TensorSpec(Spec, frozen=True):
@@ -89,7 +50,8 @@ class LanguageSpec(Spec, frozen=True):
     image_token_id: int
     eos_token_ids: tuple[int, ...]
     embedding: TensorRef  # [V, D]
-    newline: TensorRef | None  # [D]
+    learned: TensorRef | None = None  # [D], the learned row of a packed picture
+    axes: int = 1  # rows of position ids
 
 
 class PlanSpec(Spec, frozen=True):
@@ -161,7 +123,7 @@ class Manifest(Spec, frozen=True):
     name: str
     family: str
     precision: Literal["fp32", "int8"]
-    preprocess: Preprocess
+    picture: PictureSpec
     language: LanguageSpec
     plan: PlanSpec
     selections: tuple[SelectionSpec, ...]

@@ -15,13 +15,13 @@ import numpy as np
 from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import BundleError, RequestError
-from edgeprune_runtime.pictures.entropy import patch_entropy
-from edgeprune_runtime.pictures.packed import Layout
+from edgeprune_runtime.pictures.entropy import unit_entropy
+from edgeprune_runtime.pictures.packed import PackedPicture
 from edgeprune_runtime.spec import SelectionSpec
 
 TOWER = "tower"
-#: Inputs of select graphs that come from the layout, the question and the pixels instead of the tower.
-_HOST = {"slot", "region", "mosaic", "question", "question_weight", "entropy"}
+#: Inputs of select graphs that come from the packed picture, the question and the pixels instead of the tower.
+_HOST = {"slot", "region", "where", "question", "question_weight", "entropy"}
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Vision:
     """The vision graphs of a bundle and their buffers. One picture at a time."""
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        preprocess = bundle.manifest.preprocess
-        self._bundle, self._backend, self._preprocess = bundle, backend, preprocess
-        self._pixels = backend.zeros((1, 3, preprocess.tile_px, preprocess.tile_px), "float32")
+        tile = bundle.manifest.picture.tile
+        self._bundle, self._backend, self._tile = bundle, backend, tile
+        self._pixels = backend.zeros((1, 3, tile.px, tile.px), "float32")
         self._towers = {TOWER: _Tower(bundle, backend, TOWER, self._pixels)}
         host = {
             spec.name: spec
@@ -67,17 +67,17 @@ class Vision:
         """Whether this selection depends on the question."""
         return any(spec.name == "question" for spec in self._bundle.graph(selection.graph).inputs)
 
-    def encode(self, tiles: Iterable[np.ndarray], layout: Layout, towers: Iterable[str] = (TOWER,)) -> None:
+    def encode(self, tiles: Iterable[np.ndarray], picture: PackedPicture, towers: Iterable[str] = (TOWER,)) -> None:
         """Run towers over tiles [3, P, P] float32; what they saw stays in the buffers until the next picture."""
         used = [self._tower(name) for name in dict.fromkeys(towers)]
         for t, pixels in enumerate(tiles):
             self._backend.write(self._pixels, pixels[None])
             for tower in used:
-                tower.run(t, layout)
+                tower.run(t, picture)
             if t < len(self._entropy):
-                self._entropy[t] = patch_entropy(pixels, self._preprocess)
+                self._entropy[t] = unit_entropy(pixels, self._tile)
         self._backend.wait()
-        given = {"slot": layout.slot, "region": layout.region, "mosaic": layout.mosaic, "entropy": self._entropy}
+        given = {"slot": picture.slot, "region": picture.region, "where": picture.where, "entropy": self._entropy}
         for name, value in given.items():
             if name in self._host:
                 self._backend.write(self._host[name], np.asarray(value))
@@ -152,7 +152,7 @@ class _Tower:
 
     def __init__(self, bundle: Bundle, backend: Backend, name: str, pixels: Buffer) -> None:
         graph = bundle.graph(name)
-        tiles = bundle.manifest.preprocess.tiles_max
+        tiles = bundle.manifest.picture.tiles_max
         self._backend = backend
         self.outputs = {spec.name: backend.zeros((tiles, *spec.shape[1:]), spec.dtype) for spec in graph.outputs}
         inputs = {"pixels": pixels}
@@ -163,9 +163,9 @@ class _Tower:
         self._session = backend.open(bundle.root, graph, resident=bundle.manifest.precision == "int8")
         self._session.bind(inputs)
 
-    def run(self, tile: int, layout: Layout) -> None:
+    def run(self, tile: int, picture: PackedPicture) -> None:
         if self._valid is not None:
-            self._backend.write(self._valid, (layout.slot[tile] >= 0)[None].astype(np.float32))
+            self._backend.write(self._valid, (picture.slot[tile] >= 0)[None].astype(np.float32))
         self._session.bind({name: self._backend.part(buffer, tile) for name, buffer in self.outputs.items()})
         self._session.run()
 

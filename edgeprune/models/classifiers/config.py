@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeprune.models.config.structure_key import structure_entry
 from edgeprune.models.spec import ClassifierSpec
+from edgeprune_runtime.pictures.tiling import Single
 
 #: Classes of transformers with one head on the class token, by model type.
 ARCHITECTURES = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}
@@ -40,10 +41,11 @@ def saved_config(spec: ClassifierSpec) -> dict[str, Any]:
 
 def saved_processor(spec: ClassifierSpec) -> dict[str, Any]:
     """preprocessor_config.json of this classifier."""
-    rule = spec.preprocess
+    view, rule = spec.picture.tile, spec.picture.tiling
+    assert isinstance(rule, Single)  # a classifier looks at one tile
     exact = rule.resize_exact
     size = {"height": exact[0], "width": exact[1]} if exact else {"shortest_edge": rule.resize_shortest}
-    tile = {"height": rule.tile_px, "width": rule.tile_px}
+    tile = {"height": view.px, "width": view.px}
     return {
         # DeiT's processor crops, CLIP's also knows a shortest edge, ViT's only squashes.
         "image_processor_type": f"{'CLIP' if not exact else 'ViT' if size == tile else 'DeiT'}ImageProcessor",
@@ -51,10 +53,10 @@ def saved_processor(spec: ClassifierSpec) -> dict[str, Any]:
         "size": size,
         "do_center_crop": size != tile,
         "crop_size": tile,
-        "resample": rule.resample,
+        "resample": view.resample,
         "do_rescale": True,
-        "rescale_factor": rule.rescale,
+        "rescale_factor": view.rescale,
         "do_normalize": True,
-        "image_mean": list(rule.mean),
-        "image_std": list(rule.std),
+        "image_mean": list(view.mean),
+        "image_std": list(view.std),
     }

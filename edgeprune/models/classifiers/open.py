@@ -14,12 +14,12 @@ from typing import Any
 from edgeprune.models.classifiers.config import ARCHITECTURES
 from edgeprune.models.classifiers.names import huggingface_parts, timm_parts
 from edgeprune.models.classifiers.timm import bare_classifier, timm_classifier
-from edgeprune.models.config.preprocess import classifier_preprocess
+from edgeprune.models.config.processor import classifier_picture
 from edgeprune.models.config.section import Section, config_of_folder, refuse_quantised
 from edgeprune.models.config.structure_key import widths_from_config
 from edgeprune.models.source import resolve_source
 from edgeprune.models.spec import ClassifierSpec, Width
-from edgeprune.models.towers.read import tower_from_config
+from edgeprune.models.towers import tower_from_config
 from edgeprune.models.weights.shapes import classifier_tensors
 from edgeprune.models.weights.shards import tensors_of_folder
 from edgeprune.models.weights.stored import DOWNLOAD_AGAIN, stored_tensors
@@ -76,11 +76,11 @@ def _timm(folder: Path, config: Section, source: str) -> Classifier:
 
 def _huggingface(folder: Path, config: Section, source: str) -> Classifier:
     _require_plain(config)
-    tower = tower_from_config(config, "llava")
+    tower = tower_from_config(config, tuple(ARCHITECTURES))
     most = Width(tower.heads, tower.mlp)
     tower = replace(tower, widths=widths_from_config(config, "tower", tower.layers, most))
     labels, classes = _labels(config)
-    spec = ClassifierSpec(tower, classes, classifier_preprocess(folder, tower), labels, source)
+    spec = ClassifierSpec(tower, classes, classifier_picture(folder, tower), labels, source)
     parts = huggingface_parts(tensors_of_folder(folder))
     return Classifier(folder, spec, checked_weights(classifier_tensors(spec), parts), config.values)
 

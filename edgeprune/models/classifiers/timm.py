@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
-from edgeprune.models.config.preprocess import colour
+from edgeprune.models.config.processor import colour
 from edgeprune.models.config.section import Section
 from edgeprune.models.spec import ClassifierSpec, TowerSpec, Width
 from edgeprune.models.weights.stored import DOWNLOAD_AGAIN
 from edgeprune.models.weights.tensors import Parts
 from edgeprune_runtime.errors import CheckpointError
-from edgeprune_runtime.spec import Preprocess
+from edgeprune_runtime.pictures.spec import PictureSpec
+from edgeprune_runtime.pictures.tiling import Single, TileSpec
 
 _HEADS = {"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16, "giant": 16, "gigantic": 16}
 _PLAIN = re.compile(rf"^(?:vit|deit)_({'|'.join(_HEADS)})_patch\d+_\d+$")
@@ -39,8 +39,8 @@ def bare_classifier(parts: Mapping[str, Parts], source: str) -> ClassifierSpec:
         )
     tower = _tower(parts, hidden // _HEAD_DIM)
     half, px = (0.5, 0.5, 0.5), tower.image_px
-    preprocess = Preprocess(False, px, tower.patches, (), mean=half, std=half, resize_exact=(px, px))
-    return ClassifierSpec(tower, _shape(parts, "classifier.weight", 2)[0], preprocess, None, source)
+    picture = PictureSpec(TileSpec(px, tower.patches, half, half), Single(resize_exact=(px, px)))
+    return ClassifierSpec(tower, _shape(parts, "classifier.weight", 2)[0], picture, None, source)
 
 
 def timm_classifier(parts: Mapping[str, Parts], config: Section, source: str) -> ClassifierSpec:
@@ -57,7 +57,7 @@ def timm_classifier(parts: Mapping[str, Parts], config: Section, source: str) ->
     for section in (config, settings):
         if section.integer("num_classes", classes, least=0) != classes:
             raise section.refuse("num_classes", f"{classes}, the rows of head.weight")
-    return ClassifierSpec(tower, classes, _preprocess(settings, tower), _labels(config, settings, classes), source)
+    return ClassifierSpec(tower, classes, _picture(settings, tower), _labels(config, settings, classes), source)
 
 
 def _heads(config: Section, arguments: Section) -> int:
@@ -97,11 +97,7 @@ def _tower(parts: Mapping[str, Parts], heads: int) -> TowerSpec:
         patch_px=patch_px,
         activation="gelu",
         eps=_EPS,
-        pre_norm=False,
-        patch_bias=True,
         qkv_bias="tower.0.q.bias" in parts,
-        layer_scale=False,
-        swiglu=False,
         prefix_tokens=1,
         widths=widths if any(width != Width(heads, mlp) for width in widths) else (),
     )
@@ -121,7 +117,7 @@ def _widths(parts: Mapping[str, Parts], head_dim: int) -> tuple[Width, ...]:
     return tuple(widths)
 
 
-def _preprocess(settings: Section, tower: TowerSpec) -> Preprocess:
+def _picture(settings: Section, tower: TowerSpec) -> PictureSpec:
     """timm's evaluation transform: the short side, or both, to P / crop_pct, then the centre.
 
     The crop starts at a whole pixel, rounded down as in transformers; timm rounds to even, which is one pixel more at times.
@@ -133,25 +129,14 @@ def _preprocess(settings: Section, tower: TowerSpec) -> Preprocess:
     if crop > 1:
         raise settings.refuse("crop_pct", "a share of at most 1")
     resized = math.floor(px / crop)
-    ways: dict[str, dict[str, Any]] = {
-        "center": {"resize_shortest": resized},
-        "squash": {"resize_exact": (resized, resized)},
-    }
+    ways = {"center": Single(resize_shortest=resized), "squash": Single(resize_exact=(resized, resized))}
     way, filtered = settings.text("crop_mode", "center"), settings.text("interpolation", "bicubic")
     if way not in ways:
         raise settings.refuse("crop_mode", f"one of {', '.join(ways)}")
     if filtered not in _FILTERS:
         raise settings.refuse("interpolation", f"one of {', '.join(_FILTERS)}")
-    return Preprocess(
-        anyres=False,
-        tile_px=px,
-        patches=tower.patches,
-        pinpoints=(),
-        mean=colour(settings, "mean"),
-        std=colour(settings, "std"),
-        resample=_FILTERS[filtered],
-        **ways[way],
-    )
+    tile = TileSpec(px, tower.patches, colour(settings, "mean"), colour(settings, "std"), resample=_FILTERS[filtered])
+    return PictureSpec(tile, ways[way])
 
 
 def _labels(config: Section, settings: Section, classes: int) -> tuple[str, ...] | None:

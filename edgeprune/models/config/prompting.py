@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from tokenizers import Tokenizer
+
 from edgeprune.models.config.section import REPAIR, Section, json_object
-from edgeprune.models.decoders.read import default_special_ids
+from edgeprune.models.decoders import default_special_ids
 from edgeprune_runtime.errors import CheckpointError
+from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
+from edgeprune_runtime.pictures.spec import PictureSpec
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,25 @@ def prompting_from_folder(folder: Path, config: Section, text: Section, image_to
         )
     bos, eos = _special_ids(folder, config, text)
     return Prompting(_chat_template(folder), _special_tokens(folder), tokens[image_token_id], bos, eos)
+
+
+def with_text_tokens(picture: PictureSpec, folder: Path, image_token: str) -> PictureSpec:
+    """The same with the most token ids that the texts of one picture become."""
+    if not any(segment.text for segment in _widest(picture).segments):
+        return picture
+    text = "".join(segment.text or image_token for segment in _widest(picture).segments)
+    runs = sum(not segment.text for segment in _widest(picture).segments)
+    try:
+        ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
+    except Exception as error:  # tokenizers raises plain Exception
+        raise CheckpointError(f"tokenizer.json cannot be read ({error}); {REPAIR}") from error
+    sequence = msgspec.structs.replace(picture.sequence, text_tokens=len(ids) - runs)
+    return msgspec.structs.replace(picture, sequence=sequence)
+
+
+def _widest(picture: PictureSpec) -> PackedPicture:
+    """A picture with the most tiles."""
+    return pack_picture(picture.place(*picture.largest), picture)
 
 
 def _tokens(folder: Path) -> dict[int, str]:

@@ -1,22 +1,26 @@
 """Weight names: from the spellings in circulation to edgeprune's own.
 
-Three forms exist for the whole model: module names ("model.vision_tower...", "lm_head.weight"), what save_pretrained
-writes ("vision_tower...", "language_model.model...", "language_model.lm_head.weight"), and older hub files, which add
-"vision_tower.vision_model...".
-Inside ViT, DINOv2 and DeiT towers there are two more (nested "attention.attention.query", flat "attention.q_proj").
+A family's `renames` bring its tensors to three prefixes: "vision_tower.", "language_model." and "multi_modal_projector.". Behind those,
+three forms exist: module names ("model.vision_tower...", "lm_head.weight"), what save_pretrained writes ("vision_tower...",
+"language_model.model...", "language_model.lm_head.weight"), and older hub files, which add "vision_tower.vision_model...". What the parts
+of a tower's block are called is the tower kind's to say.
 
 Our names
-  tower.class_token, .distillation_token, .position, .patch.weight/bias, .pre_norm.weight/bias
+  tower.class_token, .distillation_token, .position, .patch.weight/bias, .pre_norm.weight/bias, .norm.weight/bias
   tower.{i}.norm1|q|k|v|o|norm2|fc1|fc2.weight/bias, tower.{i}.scale1, .scale2
   tower.{i}.fc_in|fc_out.weight/bias in place of fc1 and fc2 where the MLP is gated; fc_in: gate rows, then up rows
-  projector.1|2.weight/bias, newline
-  tower.norm.weight/bias, classifier.weight/bias (plain classifiers only; see classifier_names.py)
-  embed.weight, layers.{i}.norm1|q|k|v|o|norm2|gate|up|down.weight/bias, norm.weight, head.weight
+  connector.norm|1|2.weight/bias, newline
+  classifier.weight/bias (plain classifiers only; see classifiers/names.py)
+  embed.weight, layers.{i}.norm1|q|q_norm|k|k_norm|v|o|norm2|gate|up|down.weight/bias, norm.weight, head.weight
 """
 
 from __future__ import annotations
 
+import functools
 import re
+
+from edgeprune.models.families import FAMILIES
+from edgeprune.models.towers import TOWERS
 
 _WRAPPERS = (
     (re.compile(r"^model\.(?=(vision_tower|language_model|multi_modal_projector)\.|image_newline$)"), ""),
@@ -41,44 +45,32 @@ _WHOLE = {
     "vision_tower.pre_layrnorm.weight": "tower.pre_norm.weight",  # spelt so in CLIP
     "vision_tower.pre_layrnorm.bias": "tower.pre_norm.bias",
     **{
-        f"multi_modal_projector.linear_{i}.{part}": f"projector.{i}.{part}"
-        for i in (1, 2)
+        f"multi_modal_projector.{theirs}.{part}": f"connector.{ours}.{part}"
+        for theirs, ours in (("layer_norm", "norm"), ("linear_1", "1"), ("linear_2", "2"))
         for part in ("weight", "bias")
     },
+    "vision_tower.post_layernorm.weight": "tower.norm.weight",
+    "vision_tower.post_layernorm.bias": "tower.norm.bias",
 }
 _LAYER = re.compile(r"^language_model\.layers\.(\d+)\.(.+)\.(weight|bias)$")
 _LAYER_PARTS = {
     "input_layernorm": "norm1",
     "post_attention_layernorm": "norm2",
     **{f"self_attn.{part}_proj": part for part in "qkvo"},
+    **{f"self_attn.{part}_norm": f"{part}_norm" for part in "qk"},
     **{f"mlp.{part}_proj": part for part in ("gate", "up", "down")},
 }
 _BLOCK = re.compile(r"^vision_tower\.(?:encoder\.)?layers?\.(\d+)\.(.+)$")
-_BLOCK_PARTS = {
-    **dict.fromkeys(("layer_norm1", "layernorm_before", "norm1"), "norm1"),
-    **dict.fromkeys(("layer_norm2", "layernorm_after", "norm2"), "norm2"),
-    **dict.fromkeys(("self_attn.q_proj", "attention.q_proj", "attention.attention.query"), "q"),
-    **dict.fromkeys(("self_attn.k_proj", "attention.k_proj", "attention.attention.key"), "k"),
-    **dict.fromkeys(("self_attn.v_proj", "attention.v_proj", "attention.attention.value"), "v"),
-    **dict.fromkeys(("self_attn.out_proj", "attention.o_proj", "attention.output.dense"), "o"),
-    **dict.fromkeys(("mlp.fc1", "intermediate.dense"), "fc1"),
-    **dict.fromkeys(("mlp.fc2", "output.dense"), "fc2"),
-    "mlp.weights_in": "fc_in",
-    "mlp.gate_proj": "fc_gate",
-    "mlp.up_proj": "fc_up",
-    **dict.fromkeys(("mlp.weights_out", "mlp.down_proj"), "fc_out"),
-}
-_SCALES = {"layer_scale1.lambda1": "scale1", "layer_scale2.lambda1": "scale2"}
 #: Parts that never reach the answer: buffers that transformers recomputes, and what follows the feature layer.
 _UNUSED = re.compile(
-    r"(\.rotary_emb\.inv_freq|\.position_ids)$|^vision_tower\.(post_layernorm|layernorm|pooler|head)\.|^vision_tower\.embeddings\.mask_token$"
+    r"(\.rotary_emb\.inv_freq|\.position_ids)$|^vision_tower\.(layernorm|pooler|head)\.|^vision_tower\.embeddings\.mask_token$"
 )
 
 
 def canonical_name(source: str) -> str | None:
     """Our name of a tensor of a checkpoint; "" if it is never needed; None if it is not known."""
     name = source
-    for pattern, replacement in _WRAPPERS:
+    for pattern, replacement in (*_renames(), *_WRAPPERS):
         name = pattern.sub(replacement, name)
     if _UNUSED.search(name):
         return ""
@@ -92,11 +84,26 @@ def canonical_name(source: str) -> str | None:
     return None
 
 
+@functools.cache
+def _renames() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Those of all families: each begins with a prefix that no other family uses, which a test holds."""
+    pairs = dict.fromkeys(pair for name in FAMILIES for pair in FAMILIES.get(name).renames)
+    return tuple((re.compile(pattern), replacement) for pattern, replacement in pairs)
+
+
+@functools.cache
+def _block_parts() -> dict[str, str]:
+    """What a part of a block is called by any kind of tower."""
+    return {theirs: ours for name in TOWERS for theirs, ours in TOWERS.get(name).names.items()}
+
+
 def _block_name(index: int, rest: str) -> str | None:
-    if rest in _SCALES:
-        return f"tower.{index}.{_SCALES[rest]}"
-    part, _, kind = rest.rpartition(".")
-    return f"tower.{index}.{_BLOCK_PARTS[part]}.{kind}" if part in _BLOCK_PARTS and kind in ("weight", "bias") else None
+    if rest.endswith(".lambda1") or rest in ("lambda_1", "lambda_2"):  # a scale is a bare vector
+        part = _block_parts().get(rest.removesuffix(".lambda1"))
+        return f"tower.{index}.{part}" if part else None
+    part_name, _, kind = rest.rpartition(".")
+    part = _block_parts().get(part_name)
+    return f"tower.{index}.{part}.{kind}" if part and kind in ("weight", "bias") else None
 
 
 def is_later_block(name: str, block: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprune.models.spec import ClassifierSpec, DecoderSpec, Family, ProjectorSpec, TowerSpec
+from edgeprune.models.spec import ClassifierSpec, ConnectorSpec, DecoderSpec, TowerSpec
 
 TensorShape = tuple[int, ...]
 #: Tokens in front of the patches; a tower has the first `prefix_tokens` of them.
@@ -10,14 +10,14 @@ PREFIX = ("tower.class_token", "tower.distillation_token")
 
 
 def needed_tensors(
-    family: Family, vision: TowerSpec, projector: ProjectorSpec, language: DecoderSpec, feature_layer: int
+    vision: TowerSpec, connector: ConnectorSpec, language: DecoderSpec, feature_layer: int, learned: str | None
 ) -> dict[str, TensorShape]:
-    """Name -> shape of every tensor up to the logits; the tower ends with the feature layer."""
+    """Name -> shape of every tensor up to the logits; the tower ends with the feature layer. learned: a learned row [D]."""
     return {
         **_tower(vision, feature_layer + 1),
-        **_linear("projector.1", projector.outputs, projector.inputs, projector.bias),
-        **_linear("projector.2", projector.outputs, projector.outputs, projector.bias),
-        **({"newline": (language.hidden,)} if family == "llava_next" else {}),
+        **(_norm("tower.norm", vision.hidden, vision.norm) if vision.final_norm else {}),
+        **_connector(connector),
+        **({learned: (language.hidden,)} if learned else {}),
         **_language(language),
     }
 
@@ -26,7 +26,7 @@ def classifier_tensors(spec: ClassifierSpec) -> dict[str, TensorShape]:
     """Name -> shape of every tensor of a classifier: the whole tower, its final norm and the head."""
     return {
         **_tower(spec.vision, spec.vision.layers),
-        **_norm("tower.norm", spec.vision.hidden),
+        **_norm("tower.norm", spec.vision.hidden, spec.vision.norm),
         **_linear("classifier", spec.classes, spec.vision.hidden, True),
     }
 
@@ -42,8 +42,18 @@ def _linear(name: str, outputs: int, inputs: int, bias: bool) -> dict[str, Tenso
     return {**weight, f"{name}.bias": (outputs,)} if bias else weight
 
 
-def _norm(name: str, width: int) -> dict[str, TensorShape]:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+def _norm(name: str, width: int, kind: str = "layer") -> dict[str, TensorShape]:
+    """A layer norm has a bias, an RMS norm has none."""
+    weight: dict[str, TensorShape] = {f"{name}.weight": (width,)}
+    return {**weight, f"{name}.bias": (width,)} if kind == "layer" else weight
+
+
+def _connector(spec: ConnectorSpec) -> dict[str, TensorShape]:
+    shapes: dict[str, TensorShape] = {}
+    if spec.norm is not None:
+        shapes |= _norm("connector.norm", spec.merged if spec.norm == "after" else spec.inputs)
+    shapes |= _linear("connector.1", spec.outputs, spec.merged, spec.bias)
+    return shapes | (_linear("connector.2", spec.outputs, spec.outputs, spec.bias) if spec.layers == 2 else {})
 
 
 def _tower(spec: TowerSpec, blocks: int) -> dict[str, TensorShape]:
@@ -54,7 +64,7 @@ def _tower(spec: TowerSpec, blocks: int) -> dict[str, TensorShape]:
     if spec.patch_bias:
         shapes["tower.patch.bias"] = (width,)
     if spec.pre_norm:
-        shapes |= _norm("tower.pre_norm", width)
+        shapes |= _norm("tower.pre_norm", width, spec.norm)
     for i in range(blocks):
         shapes |= tower_block(f"tower.{i}", spec.at(i))
     return shapes
@@ -63,13 +73,13 @@ def _tower(spec: TowerSpec, blocks: int) -> dict[str, TensorShape]:
 def tower_block(name: str, spec: TowerSpec) -> dict[str, TensorShape]:
     """Tensors of one block, `spec` being the tower as that block sees it."""
     width, inner = spec.hidden, spec.inner
-    shapes = _norm(f"{name}.norm1", width)
+    shapes = _norm(f"{name}.norm1", width, spec.norm)
     for part in "qkv":
         shapes |= _linear(f"{name}.{part}", inner, width, spec.qkv_bias)
     shapes |= _linear(f"{name}.o", width, inner, True)
     if spec.layer_scale:
         shapes[f"{name}.scale1"] = (width,)
-    shapes |= _norm(f"{name}.norm2", width)
+    shapes |= _norm(f"{name}.norm2", width, spec.norm)
     if spec.swiglu:
         shapes |= _linear(f"{name}.fc_in", 2 * spec.mlp, width, True)  # gate rows, then up rows
         shapes |= _linear(f"{name}.fc_out", width, spec.mlp, True)
@@ -98,6 +108,7 @@ def language_layer(name: str, spec: DecoderSpec) -> dict[str, TensorShape]:
         f"{name}.norm1.weight": (width,),
         **_linear(f"{name}.q", queries, width, spec.attention_bias),
         **_linear(f"{name}.k", keys, width, spec.attention_bias),
+        **({f"{name}.{part}_norm.weight": (spec.head_dim,) for part in "qk"} if spec.qk_norm else {}),
         **_linear(f"{name}.v", keys, width, spec.attention_bias),
         **_linear(f"{name}.o", width, queries, spec.output_bias),
         f"{name}.norm2.weight": (width,),

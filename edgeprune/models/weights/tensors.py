@@ -94,14 +94,14 @@ class Weights:
             offset += part.size
 
 
-def named_parts(tensors: Mapping[str, StoredTensor]) -> dict[str, Parts]:
-    """Tensors of the files under our names; what is never needed is left out, what is not known is refused."""
+def named_parts(tensors: Mapping[str, StoredTensor], title: str) -> dict[str, Parts]:
+    """Tensors of the files of a model called `title` under our names; what is never needed is left out, what is not known is refused."""
     found: dict[str, StoredTensor] = {}
     for source, tensor in tensors.items():
         name = canonical_name(source)
         if name is None:
             raise CheckpointError(
-                f"the weights hold {source}, which is no part of a LLaVA model as edgeprune knows it; "
+                f"the weights hold {source}, which is no part of {title} as edgeprune knows it; "
                 "expected a plain checkpoint; merge adapters and remove quantisation first"
             )
         if not name:

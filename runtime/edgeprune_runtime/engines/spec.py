@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgeprune_runtime.spec import FileSpec, ParityCheck, Spec
+from edgeprune_runtime.frozen import Spec
+from edgeprune_runtime.spec import FileSpec, ParityCheck
 
 ENGINE_SCHEMA = 1
 ENGINES = "engines"  # folder inside a bundle; one folder per target in it

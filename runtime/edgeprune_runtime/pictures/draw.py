@@ -1,4 +1,4 @@
-"""Show which visual tokens were kept: the picture with dropped patches dimmed, and the thumbnail beside it."""
+"""Show which visual tokens were kept: the picture with dropped tokens dimmed, and the overview beside it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from edgeprune_runtime.errors import RequestError
-from edgeprune_runtime.pictures.packed import Layout
-from edgeprune_runtime.pictures.tiling.anyres import Placement, best_grid, placement_from_size
-from edgeprune_runtime.spec import Preprocess
+from edgeprune_runtime.pictures.packed import PackedPicture
+from edgeprune_runtime.pictures.spec import PictureSpec
+from edgeprune_runtime.pictures.tiling import Placement, TileSpec
 
 _SHEET_WIDTH_PX = 960
-_BESIDE_PX = (600, 640)  # box (width, height) of the picture when the thumbnail stands beside it
-_BELOW_PX = (1200, 700)  # and when the thumbnail stands below it
-_THUMBNAIL_PX = 480
-_WIDE = 1.6  # from this aspect ratio on, the thumbnail goes below
+_BESIDE_PX = (600, 640)  # box (width, height) of the picture when the overview stands beside it
+_BELOW_PX = (1200, 700)  # and when the overview stands below it
+_OVERVIEW_PX = 480
+_WIDE = 1.6  # from this aspect ratio on, the overview goes below
 _MARGIN_PX = 16
 _CAPTION_PX = 32
 _FONT_PX = 20
@@ -28,56 +28,49 @@ _DIM, _HAZE = (
 )  # a dropped patch becomes grey: this share of its brightness, lifted a little so that dark ones show
 
 
-def draw_kept(image: Image.Image, layout: Layout, preprocess: Preprocess, kept: Sequence[int]) -> Image.Image:
-    """One RGB sheet, at least 960 pixels wide: kept patches clear and outlined, dropped ones dark grey, tile borders blue.
+def draw_kept(image: Image.Image, picture: PackedPicture, spec: PictureSpec, kept: Sequence[int]) -> Image.Image:
+    """One RGB sheet, at least 960 pixels wide: kept tokens clear and outlined, dropped ones dark grey, tile borders blue.
 
-    image  the upright RGB picture that `layout` was made for
-    kept   flat indices t*N+n; -1 entries are skipped
+    image    the upright RGB picture that was packed
+    picture  how it was packed
+    kept     flat indices t*N+n; -1 entries are skipped
 
-    LLaVA-1.5 has one tile, so one panel; what its centre crop cuts off is shown as dropped.
-    Raises RequestError when the indices or the layout do not belong to this picture and model.
+    A picture of one tile has one panel; what a centre crop cuts off is shown as dropped.
+    Raises RequestError when the indices or the packing do not belong to this picture and model.
     """
-    if layout.grid != best_grid(image.height, image.width, preprocess):
+    place, tile = picture.place, spec.tile
+    if place.size != (image.height, image.width) or picture.slot.shape != (spec.tiles_max, tile.units):
         raise RequestError(
-            f"the layout has a grid of {layout.grid} tiles, the {image.width}x{image.height} picture another; "
-            "expected the layout of this picture; make it with layout_from_size"
+            f"the tokens are of a picture of {place.size[1]}x{place.size[0]} pixels or of another model, this picture has "
+            f"{image.width}x{image.height}; expected the picture that was looked at"
         )
-    side = preprocess.patches
-    marks = np.zeros((preprocess.tiles_max, side * side), dtype=np.bool_)
-    for tile, row, col in layout.triples(kept):
-        marks[tile, row * side + col] = True
-    whole = Placement(1, 1, 0, 0, preprocess.tile_px, preprocess.tile_px)  # the thumbnail shows all of the picture
-    place = placement_from_size(image.height, image.width, preprocess)
-    if not preprocess.anyres:
-        panel = _panel(_scaled(image, _BELOW_PX), _raster(marks, place, side), place, preprocess)
-        return _sheet([(panel, _caption("picture", marks, layout))], below=True)
-    below = image.width / image.height >= _WIDE
-    picture = _scaled(image, _BELOW_PX if below else _BESIDE_PX)
-    tiles, thumbnail = slice(1, None), slice(0, 1)
-    shrunk = image.resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BICUBIC)
-    return _sheet(
-        [
-            (
-                _panel(picture, _raster(marks[tiles], place, side), place, preprocess),
-                _caption("tiles", marks[tiles], layout, first_tile=1),
-            ),
-            (
-                _panel(shrunk, _raster(marks[thumbnail], whole, side), whole, preprocess),
-                _caption("thumbnail", marks[thumbnail], layout),
-            ),
-        ],
-        below=below,
-    )
+    marks = np.zeros((spec.tiles_max, tile.side, tile.side), dtype=np.bool_)
+    for number, row, col in picture.triples(kept, tile):
+        marks[number, row, col] = True
+    canvas = slice(place.first, place.tiles)
+    below = not place.overview or image.width / image.height >= _WIDE
+    whole = _panel(_scaled(image, _BELOW_PX if below else _BESIDE_PX), _raster(marks[canvas], place), place, tile)
+    if not place.overview:
+        return _sheet([(whole, _caption("picture", marks[canvas], picture, canvas))], below=True)
+    one = Placement((tile.px, tile.px), 1, 1, 0, 0, tile.px, tile.px)  # the overview shows all of the picture
+    shrunk = image.resize((_OVERVIEW_PX, _OVERVIEW_PX), Image.Resampling.BICUBIC)
+    first = slice(0, 1)
+    overview = _panel(shrunk, _raster(marks[first], one), one, tile)
+    panels = [
+        (whole, _caption("tiles", marks[canvas], picture, canvas)),
+        (overview, _caption("overview", marks[first], picture, first)),
+    ]
+    return _sheet(panels, below=below)
 
 
-def _caption(name: str, marks: NDArray[np.bool_], layout: Layout, first_tile: int = 0) -> str:
-    candidates = int((layout.slot[first_tile : first_tile + len(marks)] >= 0).sum())
-    return f"{name}: {int(marks.sum())} of {candidates} kept"
+def _caption(name: str, marks: NDArray[np.bool_], picture: PackedPicture, tiles: slice) -> str:
+    return f"{name}: {int(marks.sum())} of {int((picture.slot[tiles] >= 0).sum())} kept"
 
 
-def _raster(marks: NDArray[np.bool_], place: Placement, side: int) -> NDArray[np.bool_]:
-    """[tiles, N] -> [rows*side, cols*side]: the marks as they lie on the canvas of tiles."""
-    present = marks[: place.rows * place.cols].reshape(place.rows, place.cols, side, side)
+def _raster(marks: NDArray[np.bool_], place: Placement) -> NDArray[np.bool_]:
+    """[tiles, side, side] -> [rows*side, cols*side]: the marks as they lie on the canvas of tiles."""
+    side = marks.shape[1]
+    present = marks.reshape(place.rows, place.cols, side, side)
     raster: NDArray[np.bool_] = present.transpose(0, 2, 1, 3).reshape(place.rows * side, place.cols * side)
     return raster
 
@@ -88,10 +81,10 @@ def _scaled(image: Image.Image, box: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _panel(picture: Image.Image, raster: NDArray[np.bool_], place: Placement, preprocess: Preprocess) -> Image.Image:
+def _panel(picture: Image.Image, raster: NDArray[np.bool_], place: Placement, tile: TileSpec) -> Image.Image:
     """The picture with everything outside the marked patches dimmed."""
-    rows = _cells(picture.height, place.top, place.height, preprocess)
-    cols = _cells(picture.width, place.left, place.width, preprocess)
+    rows = _cells(picture.height, place.top, place.height, tile)
+    cols = _cells(picture.width, place.left, place.width, tile)
     # A frame of unmarked cells stands for what lies outside the canvas.
     framed = np.pad(raster, 1)
     row_index = np.clip(rows + 1, 0, framed.shape[0] - 1)
@@ -101,20 +94,20 @@ def _panel(picture: Image.Image, raster: NDArray[np.bool_], place: Placement, pr
     grey = (np.asarray(picture.convert("L")) * _DIM + _HAZE).astype(np.uint8)
     pixels[~clear] = grey[~clear][:, None]
     pixels[_outline(clear)] = _OUTLINE
-    for lines, axis in ((_borders(rows, preprocess), 0), (_borders(cols, preprocess), 1)):
+    for lines, axis in ((_borders(rows, tile.side), 0), (_borders(cols, tile.side), 1)):
         pixels[(slice(None),) * axis + (lines,)] = _TILE_BORDER
     return Image.fromarray(pixels)
 
 
-def _cells(shown: int, start: int, extent: int, preprocess: Preprocess) -> NDArray[np.int64]:
-    """[shown]: patch row (or column) of the canvas under each displayed pixel; negative or too large outside it.
+def _cells(shown: int, start: int, extent: int, tile: TileSpec) -> NDArray[np.int64]:
+    """[shown]: row (or column) of units of the canvas under each displayed pixel; negative or too large outside it.
 
-    Pixels of a tile beyond its last whole patch count as that patch.
+    Pixels of a tile beyond its last whole patch count as the last unit.
     """
     position = start + (np.arange(shown) + 0.5) * extent / shown
-    tile, within = np.divmod(position, preprocess.tile_px)
-    patch = np.minimum(within // preprocess.patch_px, preprocess.patches - 1)
-    cells: NDArray[np.int64] = (tile * preprocess.patches + patch).astype(np.int64)
+    number, within = np.divmod(position, tile.px)
+    unit = np.minimum(within // tile.unit_px, tile.side - 1)
+    cells: NDArray[np.int64] = (number * tile.side + unit).astype(np.int64)
     return cells
 
 
@@ -128,10 +121,9 @@ def _outline(clear: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return near & ~clear
 
 
-def _borders(cells: NDArray[np.int64], preprocess: Preprocess) -> NDArray[np.int64]:
+def _borders(cells: NDArray[np.int64], side: int) -> NDArray[np.int64]:
     """Displayed pixels at which a new tile begins."""
-    tile = cells // preprocess.patches
-    starts: NDArray[np.int64] = np.flatnonzero(np.diff(tile)) + 1
+    starts: NDArray[np.int64] = np.flatnonzero(np.diff(cells // side)) + 1
     return starts
 
 

@@ -1,12 +1,13 @@
-"""From a question to token ids: the checkpoint's own chat template and tokenizer, and the packing of visual tokens.
+"""From a question to token ids: the checkpoint's own chat template and tokenizer, with pictures in their places.
 
-Templates are rendered by jinja2 in its sandbox. The sequence that reaches the language model is described by `Sequence`: which rows
-are text, which are visual, which are newlines, and the position of each.
+Templates are rendered by jinja2 in its sandbox. Texts between the tiles of a picture are tokenised together with the prompt around
+them, one placeholder for each run of rows, because neighbouring texts may become one token.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,20 +18,17 @@ from tokenizers import Tokenizer
 
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import BundleError, PromptError
-from edgeprune_runtime.pictures.packed import Layout
+from edgeprune_runtime.pictures.packed import ALWAYS, Group, PackedPicture
 from edgeprune_runtime.prompting.content_words import content_words
+from edgeprune_runtime.prompting.pack import Tokens
 
 
 @dataclass(frozen=True)
-class Packed:
-    """A prompt in packed order. Lengths S; `ids` is -1 for visual rows and -2 for newlines.
+class Rendered:
+    """A prompt as text, one placeholder per picture. spells_bos: its first token is written out."""
 
-    positions [S] are what the rotary embedding sees; `next_position` belongs to the first generated token.
-    """
-
-    ids: np.ndarray
-    positions: np.ndarray
-    next_position: int
+    text: str
+    spells_bos: bool
 
 
 class Prompter:
@@ -53,34 +51,53 @@ class Prompter:
                 _compile(self._template)
         self._image_token: str = self._tokenizer.id_to_token(self._image_id) or ""
 
-    def ids(self, prompt: str, *, images: int, template: bool = True) -> list[int]:
-        """Token ids of a prompt with one placeholder per image. template=False: `prompt` is used as it stands."""
+    def render(self, prompt: str, *, images: int, template: bool = True) -> Rendered:
+        """The prompt as text, one placeholder per picture. template=False: `prompt` is used as it stands."""
         if not isinstance(prompt, str):
             raise PromptError(f"the prompt is {type(prompt).__name__}, expected text")
-        text = self.rendered(prompt, images=images) if template else prompt
+        text = prompt if not template else self._in_template(prompt, images)
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise PromptError(
                 f"the prompt holds a character that is not Unicode text ({error.reason}); give valid UTF-8"
             ) from error
+        found = text.count(self._image_token) if self._image_token else 0
+        if found != images:
+            raise self._wrong_placeholders(found, images)
         # As transformers does: a template that spells its own BOS must not get a second one, any other leaves it to the tokenizer.
         bos = self._special.get("bos_token")
-        spelled = template and bool(bos) and text.startswith(str(bos))
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not spelled).ids
-        found = ids.count(self._image_id)
-        if found != images:
-            raise PromptError(
-                f"the prompt holds {found} image placeholder(s) {self._image_token!r} for {images} picture(s); "
-                "give one picture per placeholder, and no placeholder in a question without a picture"
-            )
-        return ids
+        return Rendered(text, template and bool(bos) and text.startswith(str(bos)))
 
-    def rendered(self, prompt: str, *, images: int) -> str:
-        """The prompt as text, placeholders included, before tokenization."""
+    def tokens(self, asked: Rendered, pictures: Sequence[PackedPicture] = ()) -> Tokens:
+        """Token ids of a rendered prompt, one placeholder for each run of rows of its pictures."""
+        around = asked.text.split(self._image_token) if self._image_token else [asked.text]
+        expanded, texts = _expanded(around, pictures, self._image_token)
+        encoding = self._tokenizer.encode(expanded, add_special_tokens=not asked.spells_bos)
+        ids: list[int] = encoding.ids
+        if not ids:
+            raise PromptError("the prompt is empty; ask something")
+        if ids.count(self._image_id) != sum(not segment.text for picture in pictures for segment in picture.segments):
+            raise self._wrong_placeholders(ids.count(self._image_id), len(pictures))
+        group = np.full((len(ids), 2), ALWAYS, np.int64)
+        picture = np.full(len(ids), -1, np.int64)
+        if texts:
+            _give_groups(encoding.offsets, texts, group, picture)
+        return Tokens(np.asarray(ids, np.int64), self._image_id, group, picture)
+
+    def _in_template(self, prompt: str, images: int) -> str:
         if self._template is None:
             return f"{self._image_token}\n" * images + prompt
         return self._render(prompt, images)
+
+    def expanded(self, asked: Rendered, pictures: Sequence[PackedPicture]) -> str:
+        """A rendered prompt as transformers takes it: a placeholder for every row of every picture."""
+        around = asked.text.split(self._image_token)
+        parts = [around[0]]
+        for picture, after in zip(pictures, around[1:], strict=True):
+            parts += [s.text or self._image_token * (s.stop - s.start) for s in picture.segments]
+            parts.append(after)
+        return "".join(parts)
 
     def content_ids(self, question: str) -> list[int]:
         """Token ids of the words of a question that say what to look for: no placeholder, no function words, no special tokens."""
@@ -90,6 +107,12 @@ class Prompter:
 
     def text(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _wrong_placeholders(self, found: int, pictures: int) -> PromptError:
+        return PromptError(
+            f"the prompt holds {found} image placeholder(s) {self._image_token!r} for {pictures} picture(s); "
+            "give one picture per placeholder, and no placeholder in a question without a picture"
+        )
 
     def _render(self, prompt: str, images: int) -> str:
         if self._image_token in prompt:
@@ -109,41 +132,35 @@ class Prompter:
         return str(rendered)
 
 
-def pack(
-    ids: list[int], image_id: int, layout: Layout | None, kept: np.ndarray, newlines: str, positions: str
-) -> Packed:
-    """Put K visual tokens and the newlines in the place of the image placeholder.
-
-    kept [K] flat indices ascending by slot; newlines "all" | "rows" | "none"; positions "keep" | "renumber": kept positions are those
-    of the unpruned sequence, so text after the picture starts where it would have started.
-    """
-    if layout is None:
-        row = np.asarray(ids, np.int64)
-        return Packed(row, np.arange(len(row)), len(row))
-    place = ids.index(image_id)
-    before, after = np.asarray(ids[:place], np.int64), np.asarray(ids[place + 1 :], np.int64)
-    slots = layout.slot.reshape(-1)[kept]
-    breaks = _newlines(layout, slots, newlines)
-    inside = np.concatenate([slots, breaks])
-    kinds = np.concatenate([np.full(len(slots), -1), np.full(len(breaks), -2)])
-    order = np.argsort(inside, kind="stable")
-    packed = np.concatenate([before, kinds[order], after])
-    if positions == "renumber":
-        return Packed(packed, np.arange(len(packed)), len(packed))
-    start = place + layout.length
-    where = np.concatenate([np.arange(place), place + inside[order], start + np.arange(len(after))])
-    return Packed(packed, where, start + len(after))
+#: Characters start .. stop - 1 of a prompt that belong to rows of a picture: (start, stop, picture, group).
+Marked = tuple[int, int, int, Group]
 
 
-def _newlines(layout: Layout, slots: np.ndarray, policy: str) -> np.ndarray:
-    breaks = layout.newline_slots
-    if policy == "none":
-        return breaks[:0]
-    if policy == "all" or not len(breaks):
-        return breaks
-    row = np.searchsorted(breaks, slots[slots > layout.newline_slots[0] - layout.mosaic[1] - 1])
-    kept: np.ndarray = breaks[np.unique(row)]
-    return kept
+def _expanded(around: Sequence[str], pictures: Sequence[PackedPicture], placeholder: str) -> tuple[str, list[Marked]]:
+    """The text with each picture's own texts and one placeholder per run of rows, and where texts are that may leave with rows."""
+    parts, marked, length = [around[0]], [], len(around[0])
+    for number, (picture, after) in enumerate(zip(pictures, around[1:], strict=True)):
+        for segment in picture.segments:
+            part = segment.text or placeholder
+            if segment.text and segment.group != ALWAYS:
+                marked.append((length, length + len(part), number, segment.group))
+            parts.append(part)
+            length += len(part)
+        parts.append(after)
+        length += len(after)
+    return "".join(parts), marked
+
+
+def _give_groups(
+    offsets: Sequence[tuple[int, int]], texts: Sequence[Marked], group: np.ndarray, picture: np.ndarray
+) -> None:
+    """Fill in what each token belongs to. A token of two neighbouring texts belongs to the rows of both; one that reaches beyond them
+    always stays."""
+    for token, (start, stop) in enumerate(offsets):
+        touched = [text for text in texts if text[0] < stop and start < text[1]]
+        if touched and touched[0][0] <= start and stop <= touched[-1][1]:
+            group[token] = min(text[3][0] for text in touched), max(text[3][1] for text in touched)
+            picture[token] = touched[0][2]
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,1 +1,14 @@
-"""Rules by which a picture becomes tiles, one file per rule."""
+"""Rules by which a picture becomes tiles, one file per rule: each the data of a manifest and pure functions of it.
+
+A rule of your own is a `Spec` with the methods of `TilingRule` and one more name in `TilingSpec`.
+"""
+
+from edgeprune_runtime.pictures.tiling.anyres import Anyres
+from edgeprune_runtime.pictures.tiling.base import Grid, Placement, TileSpec, TilingRule
+from edgeprune_runtime.pictures.tiling.ratio import Ratio
+from edgeprune_runtime.pictures.tiling.single import Single
+from edgeprune_runtime.pictures.tiling.split import Split
+
+TilingSpec = Single | Anyres | Ratio | Split
+
+__all__ = ["Anyres", "Grid", "Placement", "Ratio", "Single", "Split", "TileSpec", "TilingRule", "TilingSpec"]

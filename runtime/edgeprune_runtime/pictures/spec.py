@@ -1,0 +1,80 @@
+"""What a manifest says about pictures: one tile, the rule that makes tiles, and how tiles stand in a prompt."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from edgeprune_runtime.frozen import Spec
+from edgeprune_runtime.pictures.tiling import Placement, TileSpec, TilingSpec
+
+
+class SequenceSpec(Spec, frozen=True):
+    """How the tiles of one picture stand in the prompt. Texts are tokenised together with the prompt around them.
+
+    order     "tiles": tile after tile, each in raster order; "mosaic": the canvas row by row over all tiles
+    overview  where the overview stands, beside the canvas
+    unpad     mosaic: rows and columns that show padding only leave the sequence
+    row_end   name of a learned row behind each row of the mosaic
+    before, after      texts around the whole picture
+    tile, row, whole   texts before each tile ("{row}" and "{col}" count from 1), behind each row of tiles, and before the overview
+    alone     text before the only tile of a picture
+    text_tokens  most token ids that all these texts become for one picture
+    """
+
+    order: Literal["tiles", "mosaic"] = "tiles"
+    overview: Literal["first", "last"] = "first"
+    unpad: bool = False
+    row_end: str | None = None
+    before: str = ""
+    after: str = ""
+    tile: str = ""
+    row: str = ""
+    whole: str = ""
+    alone: str = ""
+    text_tokens: int = 0
+
+
+class PictureSpec(Spec, frozen=True):
+    """From a picture to visual tokens; mirrors the checkpoint's own image processor and prompt."""
+
+    tile: TileSpec
+    tiling: TilingSpec
+    sequence: SequenceSpec = SequenceSpec()
+
+    @property
+    def tiles_max(self) -> int:
+        """Largest number of tiles of any picture, overview included."""
+        return max(grid.tiles for grid in self.tiling.grids(self.tile))
+
+    @property
+    def tile_counts(self) -> tuple[int, ...]:
+        """Every number of tiles a picture can have, ascending."""
+        return tuple(sorted({grid.tiles for grid in self.tiling.grids(self.tile)}))
+
+    @property
+    def candidates_max(self) -> int:
+        """Most visual tokens of a picture."""
+        return self.tiles_max * self.tile.units
+
+    @property
+    def separators_max(self) -> int:
+        """Most rows beside visual tokens that a picture takes in a prompt."""
+        rows = max(grid.rows for grid in self.tiling.grids(self.tile)) * self.tile.side
+        return self.sequence.text_tokens + (rows if self.sequence.row_end else 0)
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """(height, width) in pixels of a picture with the most tiles, which it fills."""
+        return self.tiling.largest(self.tile)
+
+    def place(self, height: int, width: int) -> Placement:
+        """Where a picture of this size in pixels lands on its tiles. Raises ImageError for one without pixels."""
+        return self.tiling.place(height, width, self.tile)
+
+    def limited(self, tiles: int | None) -> PictureSpec:
+        """The same with at most `tiles` tiles beside the overview; 0: one view of the whole picture; None: as it is."""
+        if tiles is None:
+            return self
+        return msgspec.structs.replace(self, tiling=self.tiling.limited(tiles, self.tile))
