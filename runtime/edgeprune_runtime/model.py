@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from edgeprune_runtime import budgets
@@ -28,7 +29,7 @@ from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
 from edgeprune_runtime.prompting.prompt import Packed, Prompter, pack
 from edgeprune_runtime.prompting.sampling import Sampler, Sampling
 from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
-from edgeprune_runtime.spec import SelectionSpec
+from edgeprune_runtime.spec import Positions, SelectionSpec, Separators
 from edgeprune_runtime.timing import Span, Stopwatch
 from edgeprune_runtime.vision import Vision
 
@@ -49,7 +50,7 @@ class Model:
         self.language = LanguageModel(bundle, engine)
         newline = self._manifest.language.newline
         self._newline = None if newline is None else np.asarray(bundle.tensor(newline), np.float32)
-        self._positions, self._breaks = self._manifest.plan.position_ids, self._manifest.plan.newline
+        self._plan = self._manifest.plan
         self._request = 0
         self._open = True
 
@@ -71,11 +72,9 @@ class Model:
         del self.vision, self.language
         self._open = False
 
-    def set_policies(
-        self, *, position_ids: Literal["keep", "renumber"], newline: Literal["all", "rows", "none"]
-    ) -> None:
-        """Replace the bundle's position and newline policies, to compare them on the same bundle."""
-        self._positions, self._breaks = position_ids, newline
+    def set_policies(self, *, positions: Positions, separators: Separators) -> None:
+        """Replace the bundle's policies of positions and separators, to compare them on the same bundle."""
+        self._plan = msgspec.structs.replace(self._plan, positions=positions, separators=separators)
 
     @property
     def budgets(self) -> tuple[str, ...]:
@@ -270,14 +269,13 @@ class Model:
 
     def _compose(self, ids: list[int], view: View | None) -> tuple[Packed, np.ndarray]:
         """Rows of the prompt in packed order: [S, D] float32."""
-        full = view is not None and view.selection.method == "full"
         packed = pack(
             ids,
             self._manifest.language.image_token_id,
             None if view is None else view.layout,
             np.zeros(0, np.int64) if view is None else view.kept,
-            "all" if full else self._breaks,
-            self._positions,
+            self._plan.separators if view is None else self._plan.separators_for(view.selection),
+            self._plan.positions,
         )
         capacity = self._manifest.language.capacity
         if len(packed.ids) > capacity:

@@ -71,7 +71,7 @@ def notes_of(selection: SelectionSpec, layout: Layout, kept: int) -> tuple[str, 
     if layout.grid != (0, 0) and 0 in layout.mosaic:
         notes.append("the picture is so thin that unpadding leaves no token of its tiles: only the thumbnail is seen")
     candidates = int((layout.slot >= 0).sum())
-    if kept < selection.keep and selection.method != "full":
+    if kept < selection.keep and not selection.whole:
         if kept == candidates:
             notes.append(
                 f"the picture has {kept} visual tokens after unpadding, fewer than the budget of {selection.keep}: all of them were kept, "

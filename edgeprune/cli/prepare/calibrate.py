@@ -29,11 +29,12 @@ def calibrate(
         from edgeprune.cli.prepare.export import need
 
         need("torch", "transformers", "accelerate")
-        from edgeprune.plan import TokenPlan, settings_from_text
+        from edgeprune.plan import settings_from_text
         from edgeprune.tokens.methods import METHODS
         from edgeprune.tokens.registry.plugin import method_name
         from edgeprune_export.commands.calibrate import Calibrating
         from edgeprune_export.commands.calibrate import calibrate as measure
+        from edgeprune_runtime.spec import TokenPlan
 
         plan = TokenPlan(method=method_name(method, METHODS), settings=settings_from_text(set_ or []))
         how = Calibrating(images, pictures, seed, shlex.join(["edgeprune", *sys.argv[1:]]))
