@@ -1,4 +1,4 @@
-"""What to keep, as data: budgets and the token plan.
+"""What to keep, as data: budgets, and what a method is told of a token plan (`edgeprune_runtime.spec.TokenPlan`).
 
 A budget is a keep ratio (0.2) or a count (576). Either way it becomes one integer K, the number of visual tokens the language model
 sees for every picture that has that many.
@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from edgeprune.errors import PlanError
-
-PositionPolicy = Literal["keep", "renumber"]
-NewlinePolicy = Literal["all", "rows", "none"]
-BudgetBase = Literal["largest", "picture"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +26,13 @@ class Budget:
             return min(self.count, candidates)
         assert self.ratio is not None
         return min(candidates, max(1, round(self.ratio * candidates)))
+
+    def keep_ratio(self, candidates: int) -> float:
+        """The share that it keeps of this many candidates, not rounded to whole tokens."""
+        if self.ratio is not None:
+            return self.ratio
+        assert self.count is not None
+        return self.count / candidates
 
     @property
     def is_full(self) -> bool:
@@ -65,36 +67,14 @@ def settings_from_text(pairs: Sequence[str]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class TokenPlan:
-    """How K tokens are chosen and handed to the language model.
+class MethodPlan:
+    """What a method is told: its settings, and the vision layers of the model that it works on.
 
-    method       a name in `edgeprune.tokens.methods.METHODS`
-    alpha        HiRED's share of the budget for the thumbnail
-    early_layer  vision layer whose class-token attention shares the budget over tiles
-    feature_layer  vision layer whose output is used and whose class-token attention ranks tokens (set from the checkpoint)
-    last_layer   last layer of the tower (set from the checkpoint)
-    seed         of the random control
-    position_ids "keep": a kept token keeps the position it had in the unpruned sequence; "renumber": positions are contiguous
-    newline      "all": every mosaic row keeps its newline token; "rows": rows with a kept token do; "none": no newlines below budget 1.0
-    budget_of    "largest": a ratio counts from the largest tile grid, so K is one number; "picture": from each picture's own tiles
-    settings     numbers of the method by name, as `edgeprune methods NAME` lists them; what is absent has its default
+    feature_layer  the layer whose output is used and whose class-token attention ranks tokens
+    last_layer     the last layer of the tower
+    settings       numbers by name; what is absent has its default
     """
 
-    method: str = "hired"
-    alpha: float = 0.5
-    early_layer: int = 0
     feature_layer: int = 0
     last_layer: int = 0
-    seed: int = 0
-    position_ids: PositionPolicy = "keep"
-    newline: NewlinePolicy = "all"
-    budget_of: BudgetBase = "largest"
     settings: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise PlanError(f"alpha is {self.alpha}; expected a share between 0 and 1")
-        if not 0 <= self.early_layer <= self.feature_layer:
-            raise PlanError(
-                f"early layer {self.early_layer} is not available; choose one from 0 to {self.feature_layer}, the feature layer"
-            )

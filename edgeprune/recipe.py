@@ -28,9 +28,10 @@ from typing import Any, Literal
 import msgspec
 
 from edgeprune.errors import PlanError
-from edgeprune.plan import Budget, TokenPlan, budget_from_text
+from edgeprune.plan import Budget, budget_from_text
 from edgeprune.structure.targets import target_from_text
 from edgeprune.structure.wish import StructureRequest
+from edgeprune_runtime.spec import TokenPlan
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,19 +43,11 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
     pass
 
 
-class Tokens(_Part, frozen=True):
-    """The token plan; fields are those of `edgeprune.plan.TokenPlan`. `methods`: beside `method`, for comparison."""
+class Tokens(TokenPlan, frozen=True, rename="kebab"):
+    """The token plan, its budgets, and `methods` beside its own, for comparison."""
 
     budgets: tuple[float, ...] = (1.0,)
-    method: str = "hired"
     methods: tuple[str, ...] = ()
-    alpha: float = 0.5
-    early_layer: int = 0
-    seed: int = 0
-    position_ids: Literal["keep", "renumber"] = "keep"
-    newline: Literal["all", "rows", "none"] = "all"
-    budget_of: Literal["largest", "picture"] = "largest"
-    settings: dict[str, float] = {}
 
 
 class RecipePart(_Part, frozen=True):
@@ -112,18 +105,7 @@ class Recipe(_Part, frozen=True):
     export: Export = Export()
 
     def token_plan(self) -> TokenPlan:
-        t = self.tokens
-        return TokenPlan(
-            method=t.method,
-            alpha=t.alpha,
-            early_layer=t.early_layer,
-            feature_layer=t.early_layer,
-            seed=t.seed,
-            position_ids=t.position_ids,
-            newline=t.newline,
-            budget_of=t.budget_of,
-            settings=t.settings,
-        )
+        return TokenPlan(**{name: getattr(self.tokens, name) for name in TokenPlan.__struct_fields__})
 
     def budgets(self) -> tuple[Budget, ...]:
         return tuple(budget_from_text(f"{budget:g}") for budget in self.tokens.budgets)

@@ -17,13 +17,13 @@ from typing import Any
 
 import msgspec
 
-from edgeprune.plan import TokenPlan, budget_from_text
+from edgeprune.plan import budget_from_text
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.bundle.seal import write_manifest
 from edgeprune_export.commands.export import export
 from edgeprune_runtime.bundle import MANIFEST
-from edgeprune_runtime.spec import Manifest
+from edgeprune_runtime.spec import Manifest, TokenPlan
 from tests.checkpoints import tiny_checkpoint
 
 BUDGETS = ("0.2", "0.5", "40", "1.0")
@@ -40,15 +40,15 @@ GATED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     ),
     (
         {"tower": "clip", "decoder": "mistral", "rope": "default", "names": "hub", "shards": 2, "bos": "tokenizer"},
-        {"alpha": 0.25, "early_layer": 1},
+        {"settings": {"alpha": 0.25, "early_layer": 1}},
     ),
     (
         {"tower": "vit", "decoder": "llama", "rope": "linear", "names": "new", "multi_head": True},
-        {"position_ids": "renumber", "newline": "rows"},
+        {"positions": "renumber", "separators": "rows"},
     ),
     (
         {"tower": "vit", "decoder": "mistral", "rope": "yarn", "names": "old", "head_dim": 24},
-        {"newline": "none"},
+        {"separators": "none"},
     ),
     (
         {"tower": "dinov2", "decoder": "qwen2", "rope": "default", "names": "hub", "tied": True, "dtype": "float16"},
@@ -65,7 +65,7 @@ GATED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     ),
     (
         {"family": "llava", "tower": "vit", "decoder": "qwen2", "names": "old", "bos": "none"},
-        {"method": "uniform", "position_ids": "renumber"},
+        {"method": "uniform", "positions": "renumber"},
     ),
     (
         {"family": "llava", "tower": "deit", "decoder": "llama", "names": "new"},
@@ -99,12 +99,10 @@ def options(
     **more: Any,
 ) -> ExportOptions:
     """Options for a small bundle. `plan`: fields of TokenPlan."""
-    fields = dict(plan or {})
-    token_plan = TokenPlan(**({"feature_layer": fields.get("early_layer", 0)} | fields))
     return ExportOptions(
         tuple(budget_from_text(text) for text in budgets),
         **({"chunk": CHUNK, "text_tokens": 64} | more | {"more_methods": tuple(more.get("more_methods", ()))}),
-        plan=token_plan,
+        plan=TokenPlan(**(plan or {})),
         parity=parity,
         controls=controls,
         precision=precision,

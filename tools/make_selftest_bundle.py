@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edgeprune.plan import TokenPlan, budget_from_text
+from edgeprune.plan import budget_from_text
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.commands.export import export
 from tools.checkpoints.recipe import Recipe
@@ -34,7 +34,6 @@ def main() -> None:
             options.out,
             ExportOptions(
                 tuple(budget_from_text(text) for text in ("0.2", "1.0")),
-                plan=TokenPlan(),
                 chunk=32,
                 text_tokens=64,
                 controls=False,

@@ -22,6 +22,7 @@ from edgeprune.evaluate import Question, load_questions
 from edgeprune.evaluate.metrics import METRICS
 from edgeprune.evaluate.paired import PairedDifference, paired_difference
 from edgeprune.tokens.methods import METHODS
+from edgeprune.tokens.methods.controls import FULL
 from edgeprune.tokens.registry.describe import costs
 
 CHECKPOINT = ROOT / "tools" / "reference_vlm" / "checkpoint"
@@ -52,7 +53,7 @@ def scores_of(work: Path, method: str, questions: tuple[Question, ...]) -> dict[
         found.setdefault(answer["selection"], {})[answer["number"]] = answer["answer"]
     metric = METRICS[METRIC]
     by_budget = {name.rpartition("@")[2]: answers for name, answers in found.items()}
-    by_budget |= {"1.0": by_budget.pop("full")} if "full" in by_budget else {}
+    by_budget |= {"1.0": by_budget.pop(FULL.name)} if FULL.name in by_budget else {}
     return {budget: [metric(answers[q.number], q.answers) for q in questions] for budget, answers in by_budget.items()}
 
 
@@ -143,7 +144,7 @@ def main() -> None:
         subprocess.run(
             [sys.executable, str(maker), "--out", str(work / "heldout"), "--scenes", str(options.scenes)], check=True
         )
-    text = page(work, options.scenes, options.method or [name for name in METHODS if name != "full"])
+    text = page(work, options.scenes, options.method or [name for name in METHODS if name != FULL.name])
     options.out.write_text(text, encoding="utf-8")
     print(text)
 

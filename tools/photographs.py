@@ -28,9 +28,10 @@ sys.path.insert(0, str(ROOT))
 
 from edgeprune.evaluate.paired import paired_difference
 from edgeprune.models import open_classifier
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import METHODS, Method
+from edgeprune.tokens.methods.controls import FULL
 from edgeprune.tokens.seen import outputs_from
 from edgeprune_export.gate.eager_classifier import classifier_module
 from edgeprune_export.gate.eager_tower import after_blocks, read_tile
@@ -52,9 +53,9 @@ def photographs(archive: Path, size: int, limit: int | None) -> Iterator[torch.T
             yield torch.from_numpy(np.asarray(picture, np.float32) / 127.5 - 1).permute(2, 0, 1)
 
 
-def usable(method: Method, plan: TokenPlan) -> bool:
+def usable(method: Method, plan: MethodPlan) -> bool:
     reads = method.reads(plan)
-    return not (reads.question or reads.flow) and method.name != "full"
+    return not (reads.question or reads.flow) and method is not FULL
 
 
 @torch.inference_mode()
@@ -65,7 +66,7 @@ def agreement(
     config = model.config
     patches = config.image_size // config.patch_size
     spec: Any = SimpleNamespace(feature_layer=layer, vision=SimpleNamespace(hidden=config.hidden_size, class_tokens=1))
-    plan = TokenPlan(feature_layer=layer, last_layer=layer + 1)
+    plan = MethodPlan(feature_layer=layer, last_layer=layer + 1)
     layout = {
         "slot": torch.arange(patches**2)[None],
         "region": torch.zeros(1, patches**2),
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only the first N photographs")
     options = parser.parse_args()
     model = classifier(options.weights)
-    plan = TokenPlan(feature_layer=options.layer, last_layer=options.layer + 1)
+    plan = MethodPlan(feature_layer=options.layer, last_layer=options.layer + 1)
     names = [name for name in METHODS if usable(METHODS[name], plan)]
     pictures = list(photographs(options.photographs, model.config.image_size, options.limit))
     keeps = options.keep or [98, 49]

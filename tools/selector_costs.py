@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 import onnx
 
 from edgeprune.tokens.methods import CONTROLS, METHODS
+from edgeprune.tokens.methods.controls import FULL
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.language import LanguageModel
@@ -47,7 +48,7 @@ def exported(work: Path, tokens: int) -> Bundle:
         made = ["--size", "0.5b", "--family", family, *(("--layers", "1") if family == "llava" else ())]
         subprocess.run([*call, str(ROOT / "tools" / "make_checkpoint.py"), str(checkpoint), *made], check=True)
     if not bundle.is_dir():
-        methods = [part for name in METHODS if name not in ("full", *CONTROLS) for part in ("--method", name)]
+        methods = [part for name in METHODS if name not in (FULL.name, *CONTROLS) for part in ("--method", name)]
         words = ["export", str(checkpoint), "--budget", "0.2", "--budget", "1.0", *methods, "--no-parity"]
         command = "from edgeprune.cli import main; main()"
         subprocess.run([*call, "-c", command, *words, "--out", str(bundle)], check=True)
@@ -69,7 +70,7 @@ def selectors(bundle: Bundle, size: tuple[int, int], rounds: int) -> dict[str, d
     vision = Vision(bundle, backend(threads=1))
     layout = layout_from_size(*size, bundle.manifest.preprocess)
     rng = np.random.default_rng(0)
-    chosen = [s for s in bundle.manifest.selections if s.method != "full"]
+    chosen = [s for s in bundle.manifest.selections if not s.whole]
     vision.encode((), layout, [s.tower for s in chosen])
     for tower in dict.fromkeys(s.tower for s in chosen):
         fill(vision.seen(tower), rng)
@@ -99,7 +100,7 @@ def _nodes(graph: onnx.GraphProto) -> int:
 def prefill(bundle: Bundle, rounds: int) -> tuple[float, int]:
     """Processor time of a full prefill in ms, and its positions."""
     language = LanguageModel(bundle, backend(threads=1))
-    positions = max(s.keep for s in bundle.manifest.selections if s.method == "full") + 48 + 32
+    positions = max(s.keep for s in bundle.manifest.selections if s.whole) + 48 + 32
     embeds = np.random.default_rng(1).normal(size=(positions, bundle.manifest.language.hidden)).astype(np.float32)
     taken = []
     for number in range(rounds + 1):

@@ -66,8 +66,8 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         out.print(f"[bold]{manifest.name}[/]  {manifest.family}, {manifest.precision}, schema {manifest.schema}")
         plan = manifest.plan
         out.print(
-            f"plan: {plan.method}, alpha {plan.alpha}, early layer {plan.early_layer}, feature layer {plan.feature_layer}, "
-            f"position ids {plan.position_ids}, newline {plan.newline}, budget of the {plan.budget_of}"
+            f"plan: {plan.method}{''.join(f', {name} {value:g}' for name, value in plan.settings.items())}, "
+            f"positions {plan.positions}, separators {plan.separators}, budget of the {plan.budget_of}"
         )
         if "structure.json" in manifest.files:  # the source was a pruned checkpoint
             for part, done in msgspec.json.decode(opened.text("structure.json"))["parts"].items():

@@ -1,4 +1,4 @@
-"""Options with a fixed set of values, shared by commands. The meaning of each is in `edgeprune.plan.TokenPlan`."""
+"""Options with a fixed set of values, shared by commands. Those of a token plan are in `edgeprune_runtime.spec`."""
 
 from __future__ import annotations
 
@@ -19,22 +19,6 @@ class EnginePrecisionName(str, Enum):
     fp16 = "fp16"
     bf16 = "bf16"
     fp32 = "fp32"
-
-
-class Positions(str, Enum):
-    keep = "keep"
-    renumber = "renumber"
-
-
-class Newlines(str, Enum):
-    all = "all"
-    rows = "rows"
-    none = "none"
-
-
-class BudgetOf(str, Enum):
-    largest = "largest"
-    picture = "picture"
 
 
 def given(context: typer.Context, name: str) -> bool:

@@ -34,30 +34,20 @@ def selections_of(model: Model, budgets: Sequence[str] = (), methods: Sequence[s
     Raises BudgetError for a budget or method that the bundle does not hold.
     """
     wanted = [model.budget_label(text) for text in budgets] or list(model.budgets)
-    order = sorted(dict.fromkeys([*(b for b in model.budgets if b == "1.0"), *wanted]), key=lambda b: -_ratio(model, b))
-    held = {method for budget in model.budgets for method in model.methods(budget)}
-    unknown = sorted(set(methods) - held)
-    if unknown:
-        raise BudgetError(f"this bundle has no method {unknown[0]!r}; it has {', '.join(sorted(held))}")
-    found = []
-    for budget in order:
-        for method in model.methods(budget):
-            if method == "full":
-                found.append(Selection(budget, method, 1.0))
-            elif not methods or method in methods:
-                found.append(Selection(f"{method}@{budget}", method, _ratio(model, budget), _keep(model, budget)))
-    return tuple(found)
+    held = model.bundle.manifest.selections
+    names = sorted({one.method for one in held})
+    if unknown := sorted(set(methods) - set(names)):
+        raise BudgetError(f"this bundle has no method {unknown[0]!r}; it has {', '.join(names)}")
+    found: dict[str, Selection] = {}
+    for one in sorted(held, key=lambda one: -one.keep_ratio):
+        if one.whole:
+            found[one.budget] = Selection(one.budget, one.method, 1.0)
+        elif one.budget in wanted and (not methods or one.method in methods):
+            name = f"{one.method}@{one.budget}"
+            by_picture = name in found and found[name].keep != one.keep
+            found[name] = Selection(name, one.method, one.keep_ratio, None if by_picture else one.keep)
+    return tuple(found.values())
 
 
 def _budget(name: str) -> str:
     return name.rpartition("@")[2]
-
-
-def _ratio(model: Model, budget: str) -> float:
-    value = float(budget)
-    return value if value <= 1 else value / model.bundle.manifest.preprocess.candidates_max
-
-
-def _keep(model: Model, budget: str) -> int | None:
-    kept = {s.keep for s in model.bundle.manifest.selections if s.budget == budget}
-    return kept.pop() if len(kept) == 1 else None

@@ -8,8 +8,7 @@ from edgeprune_runtime.spec import Manifest, SelectionSpec
 
 def budgets(manifest: Manifest) -> tuple[str, ...]:
     """Budgets of the bundle's own method, as the user wrote them at export."""
-    own = (s.budget for s in manifest.selections if s.method in (manifest.plan.method, "full"))
-    return tuple(dict.fromkeys(own))
+    return tuple(dict.fromkeys(s.budget for s in manifest.selections if s.own))
 
 
 def methods(manifest: Manifest, budget: str) -> tuple[str, ...]:
@@ -28,9 +27,9 @@ def budget_label(manifest: Manifest, budget: str | float | int) -> str:
 def selection(manifest: Manifest, budget: str | float | int | None, method: str | None, tiles: int) -> SelectionSpec:
     """The selection for a picture of this many tiles; None means the first budget, the bundle's own method."""
     label = budgets(manifest)[0] if budget is None else budget_label(manifest, budget)
-    wanted = (method,) if method else (manifest.plan.method, "full")
     for candidate in manifest.selections:
-        if candidate.budget == label and candidate.method in wanted and candidate.tiles in (None, tiles):
+        wanted = candidate.method == method if method else candidate.own
+        if wanted and candidate.budget == label and candidate.tiles in (None, tiles):
             return candidate
     raise BudgetError(
         f"this bundle has no method {method!r} at budget {label}; it has {', '.join(methods(manifest, label))}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from edgeprune_runtime import budgets
@@ -25,11 +26,11 @@ from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
-from edgeprune_runtime.prompting.pack import Packed, Positions, Separators, pack
+from edgeprune_runtime.prompting.pack import Packed, pack
 from edgeprune_runtime.prompting.prompt import Prompter, Rendered
 from edgeprune_runtime.prompting.sampling import Sampler, Sampling
 from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
-from edgeprune_runtime.spec import SelectionSpec
+from edgeprune_runtime.spec import Positions, SelectionSpec, Separators
 from edgeprune_runtime.timing import Span, Stopwatch
 from edgeprune_runtime.vision import Vision
 
@@ -48,8 +49,7 @@ class Model:
         self._prompter = Prompter(bundle)
         self.vision = Vision(bundle, engine)
         self.language = LanguageModel(bundle, engine)
-        self._positions: Positions = self._manifest.plan.position_ids
-        self._separators: Separators = self._manifest.plan.newline
+        self._plan = self._manifest.plan
         self._request = 0
         self._open = True
 
@@ -73,7 +73,7 @@ class Model:
 
     def set_policies(self, *, positions: Positions, separators: Separators) -> None:
         """Replace the bundle's policies of positions and separators, to compare them on the same bundle."""
-        self._positions, self._separators = positions, separators
+        self._plan = msgspec.structs.replace(self._plan, positions=positions, separators=separators)
 
     @property
     def budgets(self) -> tuple[str, ...]:
@@ -276,10 +276,10 @@ class Model:
 
     def _compose(self, asked: Rendered, view: View | None) -> tuple[Packed, np.ndarray]:
         """Rows of the prompt in packed order: [S, D] float32."""
-        full = view is not None and view.selection.method == "full"
         tokens = self._prompter.tokens(asked, () if view is None else (view.picture,))
         pictures = () if view is None else ((view.picture, view.kept),)
-        packed = pack(tokens, pictures, "all" if full else self._separators, self._positions)
+        separators = self._plan.separators if view is None else self._plan.separators_for(view.selection)
+        packed = pack(tokens, pictures, separators, self._plan.positions)
         capacity = self._manifest.language.capacity
         if len(packed.ids) > capacity:
             raise PromptError(

@@ -72,7 +72,7 @@ def notes_of(selection: SelectionSpec, picture: PackedPicture, kept: int) -> tup
     if picture.place.overview and 0 in picture.canvas:
         notes.append("the picture is so thin that unpadding leaves no token of its tiles: only the thumbnail is seen")
     candidates = picture.candidates
-    if kept < selection.keep and selection.method != "full":
+    if kept < selection.keep and not selection.whole:
         if kept == candidates:
             notes.append(
                 f"the picture has {kept} visual tokens in all, fewer than the budget of {selection.keep}: all of them were kept, "

@@ -10,9 +10,13 @@ from typing import Literal
 from edgeprune_runtime.frozen import Spec
 from edgeprune_runtime.pictures.spec import PictureSpec
 
-#: 2: readings of the tower are its graph's outputs; plans carry settings. 3: key/value heads per layer. 4: pictures as tilings and
-#: sequences, learned rows, stages of the language model.
+#: 2: readings of the tower are its graph's outputs. 3: key/value heads per layer. 4: pictures as tilings and sequences, one token plan,
+#: keep ratios, learned rows.
 SCHEMA = 4
+
+Positions = Literal["keep", "renumber"]
+Separators = Literal["all", "rows", "none"]
+BudgetBase = Literal["largest", "picture"]
 
 
 class TensorSpec(Spec, frozen=True):
@@ -54,33 +58,47 @@ class LanguageSpec(Spec, frozen=True):
     axes: int = 1  # rows of position ids
 
 
-class PlanSpec(Spec, frozen=True):
-    """The token plan the bundle was made with; the meaning of each field is in `edgeprune.plan.TokenPlan`."""
-
-    method: str
-    alpha: float
-    early_layer: int
-    feature_layer: int
-    last_layer: int
-    seed: int
-    position_ids: Literal["keep", "renumber"]
-    newline: Literal["all", "rows", "none"]
-    budget_of: Literal["largest", "picture"]
-    settings: dict[str, float]
-
-
 class SelectionSpec(Spec, frozen=True):
-    """One select graph: `budget` as the user wrote it, exactly `keep` tokens, for pictures of `tiles` tiles (None: any).
+    """One select graph: exactly `keep` tokens, for pictures of `tiles` tiles (None: any).
 
-    tower: the graph whose outputs it reads; a method that drops tokens inside the tower has one of its own.
+    budget      as the user wrote it, the label under which it is asked for
+    keep_ratio  the same as a share of the candidates of the largest picture, above 0 up to 1
+    tower       the graph whose outputs it reads; a method that drops tokens inside the tower has one of its own
+    whole       nothing is dropped
+    own         of the plan's method or whole: what a request without a method means; others are there to be compared
     """
 
     budget: str
+    keep_ratio: float
     method: str
     keep: int
     tiles: int | None
     graph: str
     tower: str = "tower"
+    whole: bool = False
+    own: bool = True
+
+
+class TokenPlan(Spec, frozen=True):
+    """How K visual tokens are chosen and handed to the language model: in a recipe, on the command line and in a manifest.
+
+    method      a name in `edgeprune.tokens.methods.METHODS`
+    settings    numbers of the method by name, as `edgeprune methods NAME` lists them; what is absent has its default
+    positions   "keep": a kept token keeps the position it had in the unpruned sequence; "renumber": positions are contiguous
+    separators  what stands between groups of visual tokens (newlines of mosaic rows) below budget 1.0. "all": stays where a group lost
+                all its tokens; "rows": leaves with them; "none": leaves altogether
+    budget_of   "largest": a ratio counts from the largest tile grid, so K is one number; "picture": from each picture's own tiles
+    """
+
+    method: str = "hired"
+    settings: dict[str, float] = {}
+    positions: Positions = "keep"
+    separators: Separators = "all"
+    budget_of: BudgetBase = "largest"
+
+    def separators_for(self, selection: SelectionSpec) -> Separators:
+        """The policy for a picture under this selection: a whole picture loses none."""
+        return "all" if selection.whole else self.separators
 
 
 class FileSpec(Spec, frozen=True):
@@ -125,7 +143,7 @@ class Manifest(Spec, frozen=True):
     precision: Literal["fp32", "int8"]
     picture: PictureSpec
     language: LanguageSpec
-    plan: PlanSpec
+    plan: TokenPlan
     selections: tuple[SelectionSpec, ...]
     graphs: tuple[GraphSpec, ...]
     weights_file: str

@@ -29,8 +29,8 @@ def test_differences_are_paired_with_full_budget_by_picture(evaluated):
 
 def test_what_decided_the_answers_is_recorded(evaluated):
     path, found = evaluated
-    assert found["settings"]["position_ids"] == "keep"
-    assert found["settings"]["newline"] == "all"
+    assert found["settings"]["positions"] == "keep"
+    assert found["settings"]["separators"] == "all"
     assert load_accuracy(path).settings == found["settings"]
 
 
@@ -59,15 +59,15 @@ def test_answers_under_another_policy_are_not_mixed(tiny_bundle, questions, tmp_
     log = tmp_path / "log.jsonl"
     found = answer("eval", tiny_bundle, "--data", questions, *QUICK, "--limit", 1, "--answers", log)
     assert found["questions"] == 1
-    options = ["--position-ids", "renumber", "--newline", "none", "--answers", log]
+    options = ["--positions", "renumber", "--separators", "none", "--answers", log]
     line = complaint("eval", tiny_bundle, "--data", questions, *QUICK, *options)
-    assert "newline, position_ids differ" in line
+    assert "positions, separators differ" in line
 
 
 def test_the_policies_can_be_chosen_for_a_comparison(tiny_bundle, questions):
-    options = ["--position-ids", "renumber", "--newline", "rows", "--method", "hired", "--limit", 2]
+    options = ["--positions", "renumber", "--separators", "rows", "--method", "hired", "--limit", 2]
     found = answer("eval", tiny_bundle, "--data", questions, *QUICK, *options, "--metric", "anls")
-    assert (found["settings"]["position_ids"], found["settings"]["newline"]) == ("renumber", "rows")
+    assert (found["settings"]["positions"], found["settings"]["separators"]) == ("renumber", "rows")
     assert [row["name"] for row in found["rows"]] == ["1.0", "hired@0.2"]
     assert found["headline"] == "anls"
 

@@ -9,10 +9,10 @@ import pytest
 
 from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import ModelSpec
-from edgeprune.plan import TokenPlan
 from edgeprune_export.bundle.options import capacity, packed_max, selections, tile_counts
 from edgeprune_export.commands.export import export
 from edgeprune_runtime.errors import CheckpointError, EdgepruneError, PlanError
+from edgeprune_runtime.spec import TokenPlan
 from tests.checkpoints import own_copy, tiny_checkpoint
 from tests.exports import options
 
@@ -24,7 +24,7 @@ def model() -> ModelSpec:
 
 def chosen(model: ModelSpec, *budgets: str, **asked: Any) -> list[tuple[str, str, int, int | None]]:
     made = options(budgets, **asked)
-    return [(s.budget, s.method, s.keep, s.tiles) for s in selections(made, made.plan, model.preprocess)]
+    return [(s.budget, s.method, s.keep, s.tiles) for s in selections(made, model.preprocess)]
 
 
 def test_a_ratio_counts_from_the_largest_grid(model: ModelSpec) -> None:
@@ -63,12 +63,12 @@ def test_capacity_holds_the_longest_prompt_and_is_a_multiple_of_the_chunk(model:
     assert packed_max(model.preprocess, 180) == 192
     for budget, text, size in (("1.0", 64, 256), ("1.0", 65, 288), ("0.2", 16, 64), ("0.2", 17, 96)):
         made = options((budget,), text_tokens=text)
-        assert capacity(made, selections(made, made.plan, model.preprocess), model) == size
+        assert capacity(made, selections(made, model.preprocess), model) == size
 
 
 def test_a_capacity_without_room_for_text_is_refused_with_one_that_works(model: ModelSpec) -> None:
     made = options(("0.5",), capacity=100)
-    picked = selections(made, made.plan, model.preprocess)
+    picked = selections(made, model.preprocess)
     with pytest.raises(PlanError, match="at least 134"):
         capacity(made, picked, model)
     assert capacity(options(("0.5",), capacity=134), picked, model) == 160
@@ -88,14 +88,14 @@ def test_a_sliding_window_shorter_than_the_cache_is_refused(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
     fits = options(("0.2",), capacity=128)
     spec = open_checkpoint(folder).spec
-    assert capacity(fits, selections(fits, fits.plan, spec.preprocess), spec) == 128
+    assert capacity(fits, selections(fits, spec.preprocess), spec) == 128
 
 
 @pytest.mark.parametrize(
     "asked",
     [
         {"plan": {"method": "magic"}},
-        {"plan": {"early_layer": 2}},
+        {"plan": {"settings": {"early_layer": 2}}},
         {"budgets": ("9999",)},
         {"capacity": 10},
         {"budgets": ()},
@@ -137,8 +137,7 @@ def test_the_plan_of_the_bundle_is_the_plan_that_was_asked_for(tiny_bundle: Path
     from edgeprune_runtime import Bundle
 
     manifest = Bundle.open(tiny_bundle, verify=False).manifest
-    default = TokenPlan(feature_layer=1, last_layer=2)
-    assert {name: getattr(manifest.plan, name) for name in TokenPlan.__dataclass_fields__} == vars(default)
+    assert manifest.plan == TokenPlan("hired", {}, "keep", "all", "largest") == TokenPlan()
     tower = next(graph for graph in manifest.graphs if graph.name == "tower")
     assert [spec.name for spec in tower.outputs] == ["attention_0", "attention_1", "features"]
     assert manifest.provenance.versions["onnxruntime"] and manifest.provenance.command

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeprune.models import open_checkpoint
-from edgeprune.plan import TokenPlan
+from edgeprune.models import Checkpoint, open_checkpoint
+from edgeprune.plan import MethodPlan
+from edgeprune.tokens.registry.fit import method_plan
 from edgeprune_export.commands.export import export
 from edgeprune_export.gate import checks
 from edgeprune_export.gate.parity import cases, check_parity
@@ -48,8 +49,8 @@ def test_between_them_the_gated_exports_cover_every_family() -> None:
     assert values("names") == {"old", "new", "hub"} and values("family", "llava_next") == {"llava_next", "llava"}
     for flag in ("tied", "multi_head", "attention_bias", "swiglu"):
         assert values(flag, False) == {False, True}
-    assert {plan.get("position_ids", "keep") for _, plan in GATED} == {"keep", "renumber"}
-    assert {plan.get("newline", "all") for _, plan in GATED} == {"all", "rows", "none"}
+    assert {plan.get("positions", "keep") for _, plan in GATED} == {"keep", "renumber"}
+    assert {plan.get("separators", "all") for _, plan in GATED} == {"all", "rows", "none"}
     assert {plan.get("budget_of", "largest") for _, plan in GATED} == {"largest", "picture"}
 
 
@@ -62,7 +63,7 @@ def test_deit_is_answered_as_transformers_does_or_refused(tmp_path: Path) -> Non
         assert "deit" in str(error).lower()
         assert list(tmp_path.iterdir()) == []
     else:
-        full = [s.keep for s in bundle.manifest.selections if s.method == "full"]
+        full = [s.keep for s in bundle.manifest.selections if s.whole]
         assert full == [bundle.manifest.preprocess.patches**2 + 1]
 
 
@@ -74,16 +75,16 @@ def test_a_gate_that_did_not_run_is_recorded(tiny_bundle: Path) -> None:
 def test_steps_are_announced_as_they_are_taken() -> None:
     bundle = Bundle.open(exported(GATED[0][0], plan=GATED[0][1]), verify=False)
     taken: list[None] = []
-    check_parity(bundle, open_checkpoint(tiny_checkpoint(**GATED[0][0])), plan_of(bundle), lambda: taken.append(None))
+    checkpoint = open_checkpoint(tiny_checkpoint(**GATED[0][0]))
+    check_parity(bundle, checkpoint, plan_of(bundle, checkpoint), lambda: taken.append(None))
     assert len(taken) == cases(bundle.manifest.selections)
 
 
 # ------------------------------------------------------------------------------------------------- what the gate finds
 
 
-def plan_of(bundle: Bundle) -> TokenPlan:
-    plan = bundle.manifest.plan
-    return TokenPlan(**{name: getattr(plan, name) for name in TokenPlan.__dataclass_fields__})
+def plan_of(bundle: Bundle, checkpoint: Checkpoint) -> MethodPlan:
+    return method_plan(bundle.manifest.plan, checkpoint.spec)
 
 
 def place_of(bundle: Path, tensor: str) -> tuple[int, int]:
@@ -123,7 +124,8 @@ def test_a_changed_weight_is_found_and_its_graph_named(tensor: str, where: str, 
     spoil(bundle, tensor)
     with pytest.raises(ParityError) as caught:
         opened = Bundle(bundle, Bundle.open(bundle, verify=False).manifest)
-        check_parity(opened, open_checkpoint(tiny_checkpoint(**variant)), plan_of(opened), lambda: None)
+        checkpoint = open_checkpoint(tiny_checkpoint(**variant))
+        check_parity(opened, checkpoint, plan_of(opened, checkpoint), lambda: None)
     assert f"differ in {where}" in str(caught.value)
     assert "nothing was sealed" in str(caught.value)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeprune.errors import PlanError
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.seen import union
 from edgeprune_export.commands import export as exporting
@@ -18,7 +18,7 @@ from tests.checkpoints import tiny_checkpoint
 from tests.commands import complaint
 from tests.exports import exported, options
 
-LAYERS = TokenPlan(feature_layer=2, last_layer=2)
+LAYERS = MethodPlan(feature_layer=2, last_layer=2)
 NEEDING = [name for name in METHODS if METHODS[name].reads(LAYERS).class_token]
 FITTING = [name for name in METHODS if name not in NEEDING]
 SIGLIP = {"family": "llava", "tower": "siglip"}

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from edgeprune.models import open_checkpoint, open_classifier
 from edgeprune.models.spec import DecoderSpec
-from edgeprune.plan import TokenPlan, budget_from_text
+from edgeprune.plan import budget_from_text
 from edgeprune.structure import cost
 from edgeprune.structure.plan import widths
 from edgeprune.structure.targets import target_from_text
@@ -20,6 +20,7 @@ from edgeprune_export.commands.export import export
 from edgeprune_export.commands.export_classifier import export_classifier
 from edgeprune_export.onnx_pruning.count import count
 from edgeprune_export.pruning.prune import PruneOptions, prune
+from edgeprune_runtime.spec import TokenPlan
 from tests.checkpoints import tiny_checkpoint
 from tests.classifiers import huggingface_folder, made_model
 

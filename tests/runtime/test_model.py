@@ -156,19 +156,19 @@ def test_kept_tokens_are_named_by_tile_row_and_column(opened: Model) -> None:
     assert answer.kept == layout.triples(order[: answer.visual_tokens].tolist())
 
 
-def test_policies_change_positions_and_newlines(opened: Model) -> None:
+def test_policies_change_positions_and_separators(opened: Model) -> None:
     plan = opened.bundle.manifest.plan
     try:
         counts = {}
-        for newline in ("all", "rows", "none"):
-            opened.set_policies(position_ids="renumber", newline=newline)  # type: ignore[arg-type]
-            counts[newline] = opened.ask(QUESTION, image=picture(), max_tokens=1).prompt_tokens
+        for separators in ("all", "rows", "none"):
+            opened.set_policies(positions="renumber", separators=separators)  # type: ignore[arg-type]
+            counts[separators] = opened.ask(QUESTION, image=picture(), max_tokens=1).prompt_tokens
         whole = set()
-        for newline in ("all", "none"):
-            opened.set_policies(position_ids="keep", newline=newline)  # type: ignore[arg-type]
+        for separators in ("all", "none"):
+            opened.set_policies(positions="keep", separators=separators)  # type: ignore[arg-type]
             whole.add(opened.ask(QUESTION, image=picture(), budget="1.0", max_tokens=1).prompt_tokens)
     finally:
-        opened.set_policies(position_ids=plan.position_ids, newline=plan.newline)
+        opened.set_policies(positions=plan.positions, separators=plan.separators)
     rows = layout_from_size(120, 170, opened.bundle.manifest.preprocess).mosaic[0]
     assert counts["all"] == counts["none"] + rows
     assert counts["none"] <= counts["rows"] <= counts["all"]

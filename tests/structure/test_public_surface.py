@@ -38,7 +38,7 @@ MODEL = {
     "see_each": "(self, image, choices, *, question=None)",
     "ask": _ASK,
     "stream": _ASK,
-    "set_policies": "(self, *, position_ids, newline)",
+    "set_policies": "(self, *, positions, separators)",
     "methods": "(self, budget)",
 }
 ANSWER = ["text", "token_ids", "finish_reason", "prompt_tokens", "visual_tokens", "budget", "method", "kept"]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
 from tests.tokens.pictures import FEATURE, LAST, full_case
 
-PLAN = TokenPlan(feature_layer=FEATURE, last_layer=LAST)
+PLAN = MethodPlan(feature_layer=FEATURE, last_layer=LAST)
 
 
 @pytest.mark.parametrize("method", ["fopru", "fopru-row", "vflowopt"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgeprune.errors import PlanError
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, greedy, places, select, similar, weigh
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.seen import Reduction, TowerOutputs
@@ -24,11 +24,11 @@ UNSCALED = ("visionzip", "prumerge", "prumerge+")
 PLACELESS = ("fastervlm", "divprune", "todre", "todre-kcenter", "mmtok", "cdpruner", "vispruner")
 
 
-def plan_of(name: str) -> TokenPlan:
+def plan_of(name: str) -> MethodPlan:
     small = {"outliers": 3, "alpha_anchor": 1.0, "cell": 2, "contextual": 0.4, "neighbours": 3}
     known = {setting.name for setting in METHODS[name].settings}
     settings = {key: value for key, value in small.items() if key in known}
-    return TokenPlan(name, feature_layer=FEATURE, last_layer=LAST, settings=settings)
+    return MethodPlan(feature_layer=FEATURE, last_layer=LAST, settings=settings)
 
 
 def reduced(name: str, seen: TowerOutputs, keep: int) -> Reduction:
@@ -163,24 +163,24 @@ def test_every_method_says_what_a_user_must_know() -> None:
         assert method.summary[0].islower() or method.summary.startswith("PruMerge")
         assert (method.evidence == "control") == (name in (*CONTROLS, "full"))
         for setting in method.settings:
-            assert setting.help and setting(TokenPlan()) == setting.default
-            assert setting(TokenPlan(settings={setting.name: 7})) == 7
+            assert setting.help and setting(MethodPlan()) == setting.default
+            assert setting(MethodPlan(settings={setting.name: 7})) == 7
 
 
 def test_layers_that_are_read_follow_the_plan() -> None:
-    plan = TokenPlan(feature_layer=22, last_layer=23)
+    plan = MethodPlan(feature_layer=22, last_layer=23)
     assert METHODS["vtc-cls"].reads(plan).attention == (20, 21, 22)
-    assert METHODS["vtc-cls"].reads(TokenPlan(feature_layer=1, settings={"window": 5})).attention == (0, 1)
+    assert METHODS["vtc-cls"].reads(MethodPlan(feature_layer=1, settings={"window": 5})).attention == (0, 1)
     assert METHODS["hiprune"].reads(plan).map == (8, 22)
-    assert METHODS["hiprune"].reads(TokenPlan(feature_layer=10, settings={"object_layer": 10})).map == (10,)
+    assert METHODS["hiprune"].reads(MethodPlan(feature_layer=10, settings={"object_layer": 10})).map == (10,)
     assert METHODS["damro"].reads(plan).wide == METHODS["prumerge"].reads(plan).keys == (23,)
     assert not METHODS["vflowopt"].reads(plan).entropy
-    assert METHODS["vflowopt"].reads(TokenPlan(settings={"entropy_weight": -1})).entropy
+    assert METHODS["vflowopt"].reads(MethodPlan(settings={"entropy_weight": -1})).entropy
 
 
 def test_shares_of_recoverable_are_refused_when_they_exceed_everything() -> None:
     case = cases(6, 1)[0]
-    plan = TokenPlan(feature_layer=FEATURE, last_layer=LAST, settings={"visual_share": 0.8})
+    plan = MethodPlan(feature_layer=FEATURE, last_layer=LAST, settings={"visual_share": 0.8})
     with pytest.raises(PlanError, match="lower one"):
         METHODS["recoverable"].reduce(case.seen, 10, plan)
 
@@ -245,13 +245,13 @@ def test_order_among_is_the_order_of_cosines_and_exact_in_any_order_of_sums() ->
 def measured(name: str, seen: TowerOutputs, **settings: float) -> dict[str, float]:
     calibration = METHODS[name].calibration
     assert calibration is not None
-    return calibration.measure(seen, TokenPlan(name, feature_layer=FEATURE, last_layer=LAST, settings=settings))
+    return calibration.measure(seen, MethodPlan(feature_layer=FEATURE, last_layer=LAST, settings=settings))
 
 
 def settled(name: str, statistics: list[dict[str, float]]) -> dict[str, float]:
     calibration = METHODS[name].calibration
     assert calibration is not None
-    return calibration.settle(statistics, TokenPlan(name))
+    return calibration.settle(statistics, MethodPlan())
 
 
 @pytest.mark.parametrize("name", ["fopru", "fopru-row", "vflowopt", "prumerge", "prumerge+"])

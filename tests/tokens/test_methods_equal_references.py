@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.seen import Reads, Reduction
@@ -20,7 +20,7 @@ CASES = 105  # per seed; ten seeds
 
 
 def reduced(name: str, case: Case, **fields: float) -> Reduction:
-    plan = TokenPlan(method=name, early_layer=EARLY, feature_layer=LATE, **fields)  # type: ignore[arg-type]
+    plan = MethodPlan(feature_layer=LATE, settings={"early_layer": EARLY, **fields})
     return METHODS[name].reduce(case.seen, case.keep, plan)
 
 
@@ -130,6 +130,6 @@ def test_hired_ignores_what_lies_in_padding() -> None:
 
 def test_the_registry_knows_hired_its_controls_and_the_whole() -> None:
     assert {*CONTROLS, "hired", "full"} <= set(METHODS)
-    assert METHODS["hired"].reads(TokenPlan(early_layer=2, feature_layer=5)) == Reads(attention=(2, 5))
-    assert all(METHODS[name].reads(TokenPlan()) == Reads() for name in CONTROLS)
+    assert METHODS["hired"].reads(MethodPlan(feature_layer=5, settings={"early_layer": 2})) == Reads(attention=(2, 5))
+    assert all(METHODS[name].reads(MethodPlan()) == Reads() for name in CONTROLS)
     assert all(METHODS[name].summary and METHODS[name].source for name in METHODS)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgeprune.models import open_checkpoint
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.seen import outputs_from
@@ -80,9 +80,8 @@ def session_of(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def plan_of(bundle: Bundle) -> TokenPlan:
-    plan = bundle.manifest.plan
-    return TokenPlan(**{name: getattr(plan, name) for name in TokenPlan.__dataclass_fields__})
+def plan_of(bundle: Bundle) -> MethodPlan:
+    return MethodPlan(1, 2, bundle.manifest.plan.settings)
 
 
 def agree(bundle: Bundle, session: ort.InferenceSession, s: SelectionSpec, named: Named, projector: Projector) -> bool:

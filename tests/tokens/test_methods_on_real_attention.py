@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from edgeprune.models import open_checkpoint
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.seen import outputs_from, union
 from edgeprune_export.gate.eager import EagerReference
@@ -26,11 +26,11 @@ SIZES = ((112, 224), (80, 224))
 
 
 @pytest.fixture(scope="module")
-def seen() -> list[tuple[dict[str, torch.Tensor], TokenPlan, int]]:
+def seen() -> list[tuple[dict[str, torch.Tensor], MethodPlan, int]]:
     """Readings of the picture at each size, from transformers' own modules."""
     checkpoint = open_checkpoint(ROOT / "tools" / "reference_vlm" / "checkpoint")
     spec = checkpoint.spec
-    plan = TokenPlan(feature_layer=spec.feature_layer, last_layer=spec.vision.layers - 1)
+    plan = MethodPlan(feature_layer=spec.feature_layer, last_layer=spec.vision.layers - 1)
     reference = EagerReference(checkpoint, union(METHODS[name].reads(plan) for name in REFERENCES))
     found = []
     for height, width in SIZES:
@@ -50,7 +50,7 @@ def seen() -> list[tuple[dict[str, torch.Tensor], TokenPlan, int]]:
 
 @pytest.mark.parametrize("name", [*REFERENCES])
 def test_a_method_keeps_what_its_reference_keeps(
-    name: str, seen: list[tuple[dict[str, torch.Tensor], TokenPlan, int]]
+    name: str, seen: list[tuple[dict[str, torch.Tensor], MethodPlan, int]]
 ) -> None:
     for named, plan, heads in seen:
         one = outputs_from(named)

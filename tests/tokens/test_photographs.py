@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
 from edgeprune_profiles.measure.picture import draw_picture
 from tests.exports import SHIPPED
@@ -43,7 +43,7 @@ def test_every_usable_method_runs_and_keeping_everything_changes_nothing(tmp_pat
             draw_picture(40, 50, seed=seed).save(tmp_path / "a.png")
             archive.write(tmp_path / "a.png", f"{seed}.png")
     pictures = list(photographs(tmp_path / "a.zip", model.config.image_size, None))
-    names = [n for n in SHIPPED if usable(METHODS[n], TokenPlan(feature_layer=1, last_layer=2))]
+    names = [n for n in SHIPPED if usable(METHODS[n], MethodPlan(feature_layer=1, last_layer=2))]
     found = agreement(model, pictures, names, 1, [16, 4])
     assert len(pictures) == 4 and len(names) >= 15
     assert all(found[name, 16] == [1.0] * 4 for name in names)
@@ -58,7 +58,7 @@ def test_every_usable_method_runs_and_keeping_everything_changes_nothing(tmp_pat
 def test_class_attention_keeps_what_the_classifier_needs() -> None:
     model = classifier(Path(str(WEIGHTS)))
     pictures = list(photographs(Path(str(ARCHIVE)), model.config.image_size, 10))
-    names = [n for n in METHODS if usable(METHODS[n], TokenPlan(feature_layer=LAYER, last_layer=LAYER + 1))]
+    names = [n for n in METHODS if usable(METHODS[n], MethodPlan(feature_layer=LAYER, last_layer=LAYER + 1))]
     patches = (model.config.image_size // model.config.patch_size) ** 2
     found = agreement(model, pictures, names, LAYER, [patches, patches // 2])
     for name in names:

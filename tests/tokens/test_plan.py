@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.plan import TokenPlan, budget_from_text
+from edgeprune.plan import budget_from_text
 from edgeprune_runtime.errors import PlanError
 
 
@@ -42,15 +42,3 @@ def test_a_ratio_keeps_at_least_one_and_never_more_than_there_are(ratio: float, 
     keep = budget_from_text(repr(ratio)).keep(candidates)
     assert 1 <= keep <= candidates
     assert abs(keep - ratio * candidates) <= 1
-
-
-@pytest.mark.parametrize("fields", [{"alpha": -0.1}, {"alpha": 1.1}, {"alpha": float("nan")}])
-def test_a_share_for_the_thumbnail_lies_between_none_and_all(fields: dict[str, float]) -> None:
-    with pytest.raises(PlanError, match="between 0 and 1"):
-        TokenPlan(**fields)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("early", "feature"), [(-1, 3), (4, 3)])
-def test_the_early_layer_comes_no_later_than_the_feature_layer(early: int, feature: int) -> None:
-    with pytest.raises(PlanError, match=f"from 0 to {feature}"):
-        TokenPlan(early_layer=early, feature_layer=feature)

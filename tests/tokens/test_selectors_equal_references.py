@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.seen import Reduction
 from tests.references import attention, diverse, merging, received
@@ -59,7 +59,7 @@ def by_reference(name: str, case: Case, settings: dict[str, Any]) -> list[Row]:
 
 def by_method(name: str, case: Case, settings: dict[str, Any]) -> Reduction:
     return METHODS[name].reduce(
-        case.seen, case.keep, TokenPlan(name, feature_layer=FEATURE, last_layer=LAST, settings=settings)
+        case.seen, case.keep, MethodPlan(feature_layer=FEATURE, last_layer=LAST, settings=settings)
     )
 
 

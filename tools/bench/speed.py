@@ -63,8 +63,8 @@ def _lengths(folder: Path, image: Path) -> dict[str, list[int]]:
         ids = Prompter(model.bundle).ids(QUESTION, images=1)
         found = {}
         for budget, view in zip(BUDGETS, model.see_each(image, _CHOICES), strict=True):
-            newlines = "all" if view.selection.method == "full" else plan.newline
-            packed = pack(ids, language.image_token_id, view.layout, view.kept, newlines, plan.position_ids)
+            separators = plan.separators_for(view.selection)
+            packed = pack(ids, language.image_token_id, view.layout, view.kept, separators, plan.positions)
             found[budget] = [len(view.kept), len(packed.ids)]
         return found
 

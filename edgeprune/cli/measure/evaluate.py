@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.choices import Newlines, Positions
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, track
 from edgeprune.cli.open_bundle import BackendOption, Build, open_model
+from edgeprune_runtime.spec import Positions, Separators
 
 if TYPE_CHECKING:
     from edgeprune.evaluate import Comparison, Question
@@ -49,10 +49,10 @@ def evaluate(
         ),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 16,
-    position_ids: Annotated[
+    positions: Annotated[
         Positions | None, typer.Option(help="Instead of the bundle's own policy, to compare them.")
     ] = None,
-    newline: Annotated[Newlines | None, typer.Option(help="Instead of the bundle's own policy.")] = None,
+    separators: Annotated[Separators | None, typer.Option(help="Instead of the bundle's own policy.")] = None,
     threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
     backend: BackendOption = "auto",
     build: Build = True,
@@ -71,15 +71,14 @@ def evaluate(
         questions = load_questions(data)[:limit]
         with open_model(bundle, backend, threads=threads, build=build) as model:
             plan = model.bundle.manifest.plan
-            positions = position_ids.value if position_ids else plan.position_ids
-            breaks = newline.value if newline else plan.newline
-            model.set_policies(position_ids=positions, newline=breaks)
+            positions, separators = positions or plan.positions, separators or plan.separators
+            model.set_policies(positions=positions, separators=separators)
             settings = {
                 "bundle": model.bundle.sha256,
                 "precision": model.bundle.manifest.precision,
                 "backend": model.backend,
-                "position_ids": positions,
-                "newline": breaks,
+                "positions": positions,
+                "separators": separators,
                 "max_tokens": str(max_tokens),
             }
             comparison = _compare(

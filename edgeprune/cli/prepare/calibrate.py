@@ -29,10 +29,11 @@ def calibrate(
         from edgeprune.cli.prepare.export import need
 
         need("torch", "transformers", "accelerate")
-        from edgeprune.plan import TokenPlan, settings_from_text
+        from edgeprune.plan import settings_from_text
         from edgeprune.tokens.methods import METHODS
         from edgeprune_export.commands.calibrate import Calibrating
         from edgeprune_export.commands.calibrate import calibrate as measure
+        from edgeprune_runtime.spec import TokenPlan
 
         plan = TokenPlan(method=METHODS.choose(method).name, settings=settings_from_text(set_ or []))
         how = Calibrating(images, pictures, seed, shlex.join(["edgeprune", *sys.argv[1:]]))

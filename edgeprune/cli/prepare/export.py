@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.choices import BudgetOf, Newlines, Positions, Precision, alone
+from edgeprune.cli.choices import Precision, alone
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
+from edgeprune_runtime.spec import BudgetBase, Positions, Separators, TokenPlan
 
 if TYPE_CHECKING:
     from edgeprune_runtime.bundle import Bundle
@@ -67,21 +68,21 @@ def export(
     precision: Annotated[
         Precision, typer.Option(help="int8: dynamic, for tower and language model; measure its quality.")
     ] = Precision.fp32,
-    alpha: Annotated[float, typer.Option(help="Share of the budget for the thumbnail.")] = 0.5,
-    early_layer: Annotated[int, typer.Option(help="Vision layer whose attention shares the budget over tiles.")] = 0,
-    position_ids: Annotated[
+    positions: Annotated[
         Positions, typer.Option(help="Positions of kept tokens: as in the whole picture, or contiguous.")
-    ] = Positions.keep,
-    newline: Annotated[
-        Newlines, typer.Option(help="Newline tokens below budget 1.0: all, of rows with a kept token, or none.")
-    ] = Newlines.all,
+    ] = "keep",
+    separators: Annotated[
+        Separators,
+        typer.Option(
+            help="Separators (newlines of mosaic rows) below budget 1.0: all, of rows with a kept token, none."
+        ),
+    ] = "all",
     budget_of: Annotated[
-        BudgetOf,
+        BudgetBase,
         typer.Option(
             help="A ratio counts from the largest tile grid (one K for all pictures) or from each picture's own."
         ),
-    ] = BudgetOf.largest,
-    seed: Annotated[int, typer.Option(help="Seed of the random control.")] = 0,
+    ] = "largest",
     chunk: Annotated[int, typer.Option(min=1, help="Positions per run of the prefill graph.")] = 128,
     capacity: Annotated[
         int | None, typer.Option(help="Positions of the KV cache. [default: the largest prompt + --text-tokens]")
@@ -101,7 +102,7 @@ def export(
     """Export MODEL to a sealed bundle of static-shape ONNX graphs under one or more token budgets."""
     with errors_as_one_line():
         need("torch", "transformers", "onnx", "onnxscript", "accelerate")
-        from edgeprune.plan import TokenPlan, budget_from_text, settings_from_text
+        from edgeprune.plan import budget_from_text, settings_from_text
 
         target = to or Path(f"{Path(model).name}.bundle")
         command = shlex.join(["edgeprune", *sys.argv[1:]])
@@ -135,17 +136,7 @@ def export(
         stored = None if plan_file is None else read_plan(plan_file)
         names = [METHODS.choose(text).name for text in method or ([stored.method] if stored else ["hired"])]
         settings = {**(stored.settings if stored else {}), **settings_from_text(set_ or [])}
-        plan = TokenPlan(
-            method=names[0],
-            alpha=alpha,
-            early_layer=early_layer,
-            feature_layer=early_layer,
-            seed=seed,
-            position_ids=position_ids.value,
-            newline=newline.value,
-            budget_of=budget_of.value,
-            settings=settings,
-        )
+        plan = TokenPlan(names[0], settings, positions, separators, budget_of)
         options = ExportOptions(
             budgets=budgets,
             plan=plan,

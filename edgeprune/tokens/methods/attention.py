@@ -5,33 +5,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select, weigh
 from edgeprune.tokens.registry.method import Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 
-_WINDOW = Setting("window", 3, "how many layers up to the feature layer are summed", least=1)
-_OUTLIERS = Setting("outliers", 10, "how many tokens of each tile with the highest attention are distrusted")
+_WINDOW = Setting("window", 3, "how many layers up to the feature layer are summed", least=1, whole=True)
+_OUTLIERS = Setting(
+    "outliers", 10, "how many tokens of each tile with the highest attention are distrusted", whole=True
+)
 
 
 def _best(scores: Tensor, seen: TowerOutputs, keep: int) -> Reduction:
     return combine.drop(select.by_priority(scores, weigh.equal(seen), seen.slot, keep))
 
 
-def _fastervlm(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _fastervlm(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     return _best(score.cls_mean(seen, plan.feature_layer), seen, keep)
 
 
-def _window(plan: TokenPlan) -> tuple[int, ...]:
+def _window(plan: MethodPlan) -> tuple[int, ...]:
     return tuple(range(max(0, plan.feature_layer - int(_WINDOW(plan)) + 1), plan.feature_layer + 1))
 
 
-def _vtc_cls(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _vtc_cls(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     layers = torch.stack([score.cls_mean(seen, layer) for layer in _window(plan)])
     return _best(layers.sum(dim=0), seen, keep)
 
 
-def _damro(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _damro(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     rank = select.ranks(seen.wide[plan.last_layer], seen.slot)
     behind = torch.where(rank < int(_OUTLIERS(plan)), rank + rank.shape[1], rank)
     return _best(-behind.to(torch.float32), seen, keep)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, greedy, score, select, weigh
 from edgeprune.tokens.registry.method import Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
@@ -25,7 +25,7 @@ def _quality(seen: TowerOutputs, sign: float) -> Tensor:
     return torch.where(real, scaled, 0.0)
 
 
-def _cdpruner(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _cdpruner(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     real, quality = score.candidates(seen), _quality(seen, _SIGN(plan))
     kernel = quality[:, :, None] * among(seen.projected) * quality[:, None, :]
     # A token's likeness to itself is 1, and not what rounding makes of it: without a question all tokens begin as equals.

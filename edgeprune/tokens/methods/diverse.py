@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, greedy, score, select
 from edgeprune.tokens.registry.method import Method
 from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
@@ -21,7 +21,7 @@ def _chosen(
     return combine.drop(select.exactly(chosen.view(seen.slot.shape), seen.slot, keep))
 
 
-def _divprune(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _divprune(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     cosine, real = among(seen.projected.flatten(0, 1)), score.candidates(seen).flatten()
     # Two tokens that are nearest to each other are a true tie, which the products of a and b, b and a may round apart.
     cosine = torch.maximum(cosine, cosine.T)
@@ -31,22 +31,22 @@ def _divprune(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return _chosen(seen, keep, cosine, torch.argmin(torch.where(real, nearest, 2.0)[None], dim=1)[0], torch.maximum)
 
 
-def _pivot(seen: TowerOutputs, plan: TokenPlan) -> Tensor:
+def _pivot(seen: TowerOutputs, plan: MethodPlan) -> Tensor:
     """The thumbnail's token with the highest class attention, []; another tile's where the thumbnail has none."""
     attention = score.cls_mean(seen, plan.feature_layer)
     elsewhere = 2.0 * (torch.arange(attention.shape[0]) > 0)[:, None]  # more than any attention
     return torch.argmax(torch.where(score.candidates(seen), attention - elsewhere, -4.0).flatten()[None], dim=1)[0]
 
 
-def _todre(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _todre(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     return _chosen(seen, keep, among(seen.projected.flatten(0, 1)), _pivot(seen, plan), torch.add)
 
 
-def _todre_kcenter(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _todre_kcenter(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     return _chosen(seen, keep, among(seen.projected.flatten(0, 1)), _pivot(seen, plan), torch.maximum)
 
 
-def _todre_reads(plan: TokenPlan) -> Reads:
+def _todre_reads(plan: MethodPlan) -> Reads:
     return Reads(attention=(plan.feature_layer,), projected=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, flow, select
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
@@ -16,19 +16,19 @@ _RATIO = Setting(
 )
 
 
-def _reduce(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _reduce(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     left = torch.where(seen.flow >= 0, seen.slot, -1)  # a token that has left the tower cannot be kept
     return combine.drop(select.by_score(seen.flow, left, keep))
 
 
-def _cuts(plan: TokenPlan, keep: int, tiles: int, tokens: int) -> dict[int, int]:
+def _cuts(plan: MethodPlan, keep: int, tiles: int, tokens: int) -> dict[int, int]:
     """One tile is cut to K; each of several to half of it, as in the source."""
     target = keep if tiles == 1 else -(-keep // 2)
     ratios = {i: plan.settings.get(f"entropy_ratio_{i}", _RATIO(plan)) for i in range(plan.feature_layer)}
     return flow.counts(ratios, plan.feature_layer, tokens, target)
 
 
-def _measure(seen: TowerOutputs, plan: TokenPlan) -> dict[str, float]:
+def _measure(seen: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
     """Entropy ratio at every cut, mean over tiles; the tower is not cut for it."""
     ratios = {}
     for block in range(plan.feature_layer - 1, -1, -2):
@@ -39,7 +39,7 @@ def _measure(seen: TowerOutputs, plan: TokenPlan) -> dict[str, float]:
     return ratios
 
 
-def _settle(measured: Sequence[Mapping[str, float]], plan: TokenPlan) -> dict[str, float]:
+def _settle(measured: Sequence[Mapping[str, float]], plan: MethodPlan) -> dict[str, float]:
     return {name: sum(one[name] for one in measured) / len(measured) for name in measured[0]}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, greedy, score, select, weigh
 from edgeprune.tokens.registry.method import Method
 from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
@@ -23,7 +23,7 @@ def _coverage(seen: TowerOutputs) -> Tensor:
     return torch.cat([text * seen.question_weight, vision * row[:, None]], dim=2)
 
 
-def _mmtok(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _mmtok(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     rounds = min(seen.slot.shape[1], keep)
     turn = greedy.covering(_coverage(seen), score.candidates(seen), rounds)
     return combine.drop(select.by_priority(-turn.to(torch.float32), weigh.equal(seen), seen.slot, keep))

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select, weigh
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import among
 
-_NEIGHBOURS = Setting("neighbours", 32, "how many of the nearest tokens a kept one takes in", least=1)
+_NEIGHBOURS = Setting("neighbours", 32, "how many of the nearest tokens a kept one takes in", least=1, whole=True)
 _SPREAD = Setting("spread", 0.75, "share of a tile's tokens that are evenly spaced", most=1)
 
 
@@ -40,7 +40,7 @@ def _takes_in(seen: TowerOutputs, index: Tensor, layer: int, count: int) -> Tens
     return torch.where(itself, 1.0, torch.where(nearest, seen.wide[layer].index_select(0, tile), 0.0))
 
 
-def _reduced(seen: TowerOutputs, keep: int, plan: TokenPlan, spread: float) -> Reduction:
+def _reduced(seen: TowerOutputs, keep: int, plan: MethodPlan, spread: float) -> Reduction:
     real, attention, tiles = score.candidates(seen), seen.wide[plan.last_layer], seen.slot.shape[0]
     tokens, available = real.shape[1], real.sum(dim=1)
     counts = select.shares(weigh.equal(seen), available, tokens, keep)
@@ -62,19 +62,19 @@ def _reduced(seen: TowerOutputs, keep: int, plan: TokenPlan, spread: float) -> R
     return combine.merge(index, combine.inside(row, rows, tiles), seen.slot)
 
 
-def _prumerge(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _prumerge(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     return _reduced(seen, keep, plan, 0.0)
 
 
-def _prumerge_plus(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _prumerge_plus(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     return _reduced(seen, keep, plan, _SPREAD(plan))
 
 
-def _reads(plan: TokenPlan) -> Reads:
+def _reads(plan: MethodPlan) -> Reads:
     return Reads(wide=(plan.last_layer,), keys=(plan.last_layer,))
 
 
-def _measure(seen: TowerOutputs, plan: TokenPlan) -> dict[str, float]:
+def _measure(seen: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
     """What the source would keep: the share of outliers (above Q3 + 1.5 IQR), and how many tokens of a tile by rank and by stride."""
     real = score.candidates(seen)
     tiles = [seen.wide[plan.last_layer][t][real[t]] for t in range(real.shape[0]) if bool(real[t].any())]
@@ -95,7 +95,7 @@ def _outliers(attention: Tensor) -> tuple[float, float, float]:
     return share, float(ranked), float(len(spaced))
 
 
-def _settle_spread(measured: Sequence[Mapping[str, float]], plan: TokenPlan) -> dict[str, float]:
+def _settle_spread(measured: Sequence[Mapping[str, float]], plan: MethodPlan) -> dict[str, float]:
     ranked, spaced = (sum(one[name] for one in measured) for name in ("ranked", "spaced"))
     return {"spread": round(spaced / (ranked + spaced), 4)} if ranked else {}
 

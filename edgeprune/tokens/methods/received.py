@@ -8,21 +8,25 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, places, score, select, weigh
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 
 _SIDE = Setting(
-    "side", 0, "1: attention received is significant; 2: attention cast; 0: what varies more in the tile", most=2
+    "side",
+    0,
+    "1: attention received is significant; 2: attention cast; 0: what varies more in the tile",
+    most=2,
+    whole=True,
 )
 _OBJECT = Setting(
-    "object_layer", -1, "layer that shows objects; -1: layer 8 of 24, or what corresponds to it", least=-1
+    "object_layer", -1, "layer that shows objects; -1: layer 8 of 24, or what corresponds to it", least=-1, whole=True
 )
 _ANCHORS = Setting("alpha_anchor", 0.1, "share of the budget for anchors and their four neighbours", most=1)
 
 
-def _sides(seen: TowerOutputs, plan: TokenPlan) -> tuple[Tensor, Tensor, Tensor]:
+def _sides(seen: TowerOutputs, plan: MethodPlan) -> tuple[Tensor, Tensor, Tensor]:
     """Attention received and cast by every token, [T, N] each, and whether received varies at least as much, [T, 1]."""
     real, attention = score.candidates(seen), score.between(seen, plan.feature_layer)
     received = score.mean(attention, real[:, :, None], 1)[:, 0]
@@ -30,17 +34,17 @@ def _sides(seen: TowerOutputs, plan: TokenPlan) -> tuple[Tensor, Tensor, Tensor]
     return received, cast, score.variance(received, real) >= score.variance(cast, real)
 
 
-def _significance(seen: TowerOutputs, plan: TokenPlan) -> Tensor:
+def _significance(seen: TowerOutputs, plan: MethodPlan) -> Tensor:
     received, cast, wider = _sides(seen, plan)
     side = int(_SIDE(plan))
     return torch.where(wider, received, cast) if side == 0 else (received, cast)[side - 1]
 
 
-def _fopru(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _fopru(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     return combine.drop(select.by_priority(_significance(seen, plan), weigh.equal(seen), seen.slot, keep))
 
 
-def _fopru_row(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _fopru_row(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     row, _, side = places.in_tile(seen.slot.shape[1])
     significance = _significance(seen, plan)
     in_row = score.candidates(seen)[:, None] & (row == torch.arange(side)[:, None])  # [T, side, N]
@@ -52,12 +56,12 @@ def _fopru_row(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return combine.drop(select.by_order(ranked, weigh.equal(seen), seen.slot, keep))
 
 
-def _object_layer(plan: TokenPlan) -> int:
+def _object_layer(plan: MethodPlan) -> int:
     chosen = int(_OBJECT(plan))
     return chosen if chosen >= 0 else max(0, round((plan.feature_layer + 1) * 9 / 23) - 1)
 
 
-def _hiprune(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _hiprune(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     real, tokens = score.candidates(seen), seen.slot.shape[1]
     counts = select.shares(weigh.equal(seen), real.sum(dim=1), tokens, keep)
     share = Fraction(str(_ANCHORS(plan)))
@@ -69,13 +73,13 @@ def _hiprune(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return combine.drop(select.by_priority(scores, weigh.equal(seen), seen.slot, keep))
 
 
-def _measure_sides(seen: TowerOutputs, plan: TokenPlan) -> dict[str, float]:
+def _measure_sides(seen: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
     """In how many tiles attention received varies at least as much as attention cast."""
     wider, real = _sides(seen, plan)[2][:, 0], score.candidates(seen).any(dim=1)
     return {"tiles": float(real.sum()), "received_wider": float((wider & real).sum())}
 
 
-def _settle_side(measured: Sequence[Mapping[str, float]], plan: TokenPlan) -> dict[str, float]:
+def _settle_side(measured: Sequence[Mapping[str, float]], plan: MethodPlan) -> dict[str, float]:
     received = sum(one["received_wider"] for one in measured)
     return {"side": 1 if 2 * received >= sum(one["tiles"] for one in measured) else 2}
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from edgeprune.errors import PlanError
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select, weigh
 from edgeprune.tokens.registry.method import Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
@@ -42,7 +42,7 @@ def _joins(seen: TowerOutputs, left: Tensor, count: int) -> Tensor:
     return torch.where(left.flatten(), target, -2)
 
 
-def _recoverable(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _recoverable(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     visual, text = select.part(keep, _VISUAL(plan)), select.part(keep, _TEXT(plan))
     if visual + text > keep:
         raise PlanError("visual_share and text_share exceed 1 together; lower one of them")

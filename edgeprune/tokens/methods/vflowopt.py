@@ -9,12 +9,14 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, places, score, select
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 
-_SINKS = Setting("sinks", 4, "how many tokens of each tile that receive the most attention judge the others", least=1)
+_SINKS = Setting(
+    "sinks", 4, "how many tokens of each tile that receive the most attention judge the others", least=1, whole=True
+)
 _CELL = Setting("cell", 12, "side of a cell in tokens", least=1)
 _ENTROPY = Setting("entropy_weight", 0, "weight of the patches' grey-value entropy", least=-1, most=1)
 _THRESHOLD = Setting(
@@ -25,12 +27,12 @@ _THRESHOLD = Setting(
 _NOWHERE = torch.iinfo(torch.int32).max
 
 
-def _received(seen: TowerOutputs, plan: TokenPlan) -> Tensor:
+def _received(seen: TowerOutputs, plan: MethodPlan) -> Tensor:
     """Attention that every token receives from the candidates of its tile, mean over them: [T, N]."""
     return score.mean(score.between(seen, plan.feature_layer), score.candidates(seen)[:, :, None], 1)[:, 0]
 
 
-def _importance(seen: TowerOutputs, plan: TokenPlan) -> Tensor:
+def _importance(seen: TowerOutputs, plan: MethodPlan) -> Tensor:
     """Attention that every token receives from the sinks, and its entropy: [T, N]."""
     real = score.candidates(seen)
     sink = real & (select.ranks(_received(seen, plan), seen.slot) < int(_SINKS(plan)))
@@ -48,7 +50,7 @@ def _heads(ranked: Tensor, cell: Tensor) -> Tensor:
     return torch.gather(starts & (along < _NOWHERE), 1, select.inverse(by_cell))
 
 
-def _vflowopt(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _vflowopt(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     size, slot = Fraction(str(_CELL(plan))), seen.slot.view(1, -1)  # one list of all tiles' tokens
     importance, cell = _importance(seen, plan).view(1, -1), places.cells(seen, size).view(1, -1)
     real = slot >= 0
@@ -67,14 +69,14 @@ def _vflowopt(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
     return combine.merge(index, combine.mean_or_itself(member * importance, index), slot)
 
 
-def _measure(seen: TowerOutputs, plan: TokenPlan) -> dict[str, float]:
+def _measure(seen: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
     """How many tokens of a tile the source would call sinks: those that receive more than `threshold` times the mean."""
     real, received = score.candidates(seen), _received(seen, plan)
     sinks = real & (received > _THRESHOLD(plan) * score.mean(received, real, 1))
     return {"sinks": float(sinks.sum()) / max(1, int(real.any(dim=1).sum()))}
 
 
-def _settle(measured: Sequence[Mapping[str, float]], plan: TokenPlan) -> dict[str, float]:
+def _settle(measured: Sequence[Mapping[str, float]], plan: MethodPlan) -> dict[str, float]:
     return {"sinks": max(1, round(sum(one["sinks"] for one in measured) / len(measured)))}
 
 

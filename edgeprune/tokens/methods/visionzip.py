@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select, weigh
 from edgeprune.tokens.registry.method import Method, Setting
 from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
@@ -29,7 +29,7 @@ def _targets(left: Tensor, keep: int, seen: TowerOutputs) -> Tensor:
     return left & (number % stride == 0) & (torch.div(number, stride, rounding_mode="floor") < count)
 
 
-def _visionzip(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _visionzip(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     tiles, tokens = seen.slot.shape
     real, contextual = score.candidates(seen), select.part(keep, _CONTEXTUAL(plan))
     counts = select.shares(weigh.equal(seen), real.sum(dim=1), tokens, keep - contextual)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select, weigh
 from edgeprune.tokens.duplicates import distinct
 from edgeprune.tokens.registry.method import Method, Setting
@@ -10,10 +10,10 @@ from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import order_among
 
 _IMPORTANT = Setting("important", 0.5, "share of the budget that attention fills", most=1)
-_STEP = Setting("step", 8, "most tokens removed in one round", least=1)
+_STEP = Setting("step", 8, "most tokens removed in one round", least=1, whole=True)
 
 
-def _vispruner(seen: TowerOutputs, keep: int, plan: TokenPlan) -> Reduction:
+def _vispruner(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     real, tokens = score.candidates(seen), seen.slot.shape[1]
     counts = select.shares(weigh.equal(seen), real.sum(dim=1), tokens, keep)
     share = _IMPORTANT(plan)

@@ -8,11 +8,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens.registry.method import Method
 
 #: A tower to describe methods on: 24 layers, features from the last but one, as LLaVA uses CLIP-L.
-TYPICAL = TokenPlan(feature_layer=22, last_layer=23)
+TYPICAL = MethodPlan(feature_layer=22, last_layer=23)
 
 
 def facts(method: Method) -> dict[str, Any]:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import ModelSpec
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens.registry.method import Method, Setting
 from edgeprune_runtime.registry import Registry
+from edgeprune_runtime.spec import TokenPlan
+
+
+def method_plan(plan: TokenPlan, model: ModelSpec) -> MethodPlan:
+    """What methods of `plan` are told when they work on `model`."""
+    return MethodPlan(model.feature_layer, model.vision.layers - 1, plan.settings)
 
 
 def require_fit(
-    methods: Iterable[str], plan: TokenPlan, model: ModelSpec, weights: Container[str], registry: Registry[Method]
+    methods: Iterable[str], plan: MethodPlan, model: ModelSpec, weights: Container[str], registry: Registry[Method]
 ) -> None:
     """Raise PlanError, naming methods that fit, for one that cannot work on this model, or for settings nobody reads.
 
     weights: names of the tensors that the checkpoint holds.
     """
     chosen = [registry[name] for name in methods]
+    _require_settings(chosen, plan, model)
     for method in chosen:
         reason = why_unfit(method, plan, model, weights)
         if reason is not None:
@@ -27,23 +35,28 @@ def require_fit(
                 f"method {method.name} does not fit this model: {reason}; methods that fit: {', '.join(fitting)}; "
                 "choose one with --method"
             )
-    _require_settings(chosen, plan, model)
 
 
-def _require_settings(chosen: Sequence[Method], plan: TokenPlan, model: ModelSpec) -> None:
+def _require_settings(chosen: Sequence[Method], plan: MethodPlan, model: ModelSpec) -> None:
     settings = {setting.name: setting for method in chosen for setting in method.settings}
     for name, value in sorted(plan.settings.items()):
         setting = settings.get(name) or _of_a_layer(name, settings, model)
         if setting is None:
-            has = f"it has {', '.join(sorted(settings))}" if settings else "it has none"
-            raise PlanError(f"{' and '.join(m.name for m in chosen)} has no setting {name!r}; {has}")
-        if not setting.least <= value <= setting.most:
-            raise PlanError(
-                f"setting {name} is {value:g}; expected {setting.least:g} to {setting.most:g} ({setting.help})"
-            )
+            raise PlanError(f"{_nobody(chosen)} {name!r}; {', '.join(sorted(settings)) or 'none'} can be set")
+        most = model.feature_layer if setting.is_layer else setting.most
+        if not setting.least <= value <= most or (setting.whole and value % 1 != 0):
+            kind = "a whole number, " if setting.whole else ""
+            bounds = f"{setting.least:g} to {most:g}" if math.isfinite(most) else f"at least {setting.least:g}"
+            raise PlanError(f"setting {name} is {value:g}; expected {kind}{bounds} ({setting.help})")
 
 
-def why_unfit(method: Method, plan: TokenPlan, model: ModelSpec, weights: Container[str]) -> str | None:
+def _nobody(chosen: Sequence[Method]) -> str:
+    if len(chosen) == 1:
+        return f"{chosen[0].name} has no setting"
+    return f"none of {', '.join(method.name for method in chosen)} has a setting"
+
+
+def why_unfit(method: Method, plan: MethodPlan, model: ModelSpec, weights: Container[str]) -> str | None:
     """What the model lacks, or None."""
     reads = method.reads(plan)
     tower = model.vision

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 
 Evidence = Literal["code read", "paper", "reconstruction", "control", "own"]
@@ -15,16 +15,23 @@ Evidence = Literal["code read", "paper", "reconstruction", "control", "own"]
 
 @dataclass(frozen=True)
 class Setting:
-    """A number that tunes a method: `setting(plan)` is the plan's value or the default."""
+    """A number that tunes a method: `setting(plan)` is the plan's value or the default.
+
+    per_layer  also as name_<layer>, for one layer
+    whole      no fraction
+    is_layer   a vision layer no later than the feature layer
+    """
 
     name: str
     default: float
     help: str
     least: float = 0
     most: float = math.inf
-    per_layer: bool = False  # also as name_<layer>, for one layer
+    per_layer: bool = False
+    whole: bool = False
+    is_layer: bool = False
 
-    def __call__(self, plan: TokenPlan) -> float:
+    def __call__(self, plan: MethodPlan) -> float:
         return plan.settings.get(self.name, self.default)
 
 
@@ -37,9 +44,9 @@ class Calibration:
     """
 
     help: str
-    measure: Callable[[TowerOutputs, TokenPlan], dict[str, float]]
-    settle: Callable[[Sequence[Mapping[str, float]], TokenPlan], dict[str, float]]
-    reads: Callable[[TokenPlan], Reads] | None = None
+    measure: Callable[[TowerOutputs, MethodPlan], dict[str, float]]
+    settle: Callable[[Sequence[Mapping[str, float]], MethodPlan], dict[str, float]]
+    reads: Callable[[MethodPlan], Reads] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,15 +66,15 @@ class Method:
     name: str
     summary: str
     source: str
-    reduce: Callable[[TowerOutputs, int, TokenPlan], Reduction]
-    reads: Callable[[TokenPlan], Reads] = lambda plan: Reads()
+    reduce: Callable[[TowerOutputs, int, MethodPlan], Reduction]
+    reads: Callable[[MethodPlan], Reads] = lambda plan: Reads()
     evidence: Evidence = "own"
     differs: str = ""
     cost: str = "N log N"
     steady: float = 1.0
     settings: tuple[Setting, ...] = ()
     calibration: Calibration | None = None
-    cuts: Callable[[TokenPlan, int, int, int], Mapping[int, int]] | None = None
+    cuts: Callable[[MethodPlan, int, int, int], Mapping[int, int]] | None = None
 
     @property
     def acts(self) -> str:

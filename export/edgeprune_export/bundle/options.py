@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import ModelSpec
-from edgeprune.plan import Budget, TokenPlan
+from edgeprune.plan import Budget
 from edgeprune.tokens.methods import CONTROLS, METHODS
+from edgeprune.tokens.methods.controls import FULL
 from edgeprune_export.graphs.linear import WeightPrecision
-from edgeprune_runtime.spec import Preprocess, SelectionSpec
+from edgeprune_runtime.spec import Preprocess, SelectionSpec, TokenPlan
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ExportOptions:
     """
 
     budgets: tuple[Budget, ...]
-    plan: TokenPlan = field(default_factory=TokenPlan)
+    plan: TokenPlan = TokenPlan()
     more_methods: tuple[str, ...] = ()
     precision: WeightPrecision = "fp32"
     chunk: int = 128
@@ -41,6 +42,11 @@ class ExportOptions:
                 "give at least one of each"
             )
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Of every budget below 1.0, the plan's own first."""
+        return tuple(dict.fromkeys((self.plan.method, *self.more_methods, *(CONTROLS if self.controls else ()))))
+
 
 def tile_counts(preprocess: Preprocess) -> tuple[int, ...]:
     """Every number of tiles a picture can have, thumbnail included, ascending."""
@@ -49,7 +55,7 @@ def tile_counts(preprocess: Preprocess) -> tuple[int, ...]:
     return tuple(sorted({1 + (h // preprocess.tile_px) * (w // preprocess.tile_px) for h, w in preprocess.pinpoints}))
 
 
-def selections(options: ExportOptions, plan: TokenPlan, preprocess: Preprocess) -> tuple[SelectionSpec, ...]:
+def selections(options: ExportOptions, preprocess: Preprocess) -> tuple[SelectionSpec, ...]:
     """One entry per budget, method and, where K depends on the picture's grid, tile count."""
     found: list[SelectionSpec] = []
     largest = preprocess.candidates_max
@@ -58,22 +64,25 @@ def selections(options: ExportOptions, plan: TokenPlan, preprocess: Preprocess) 
             raise PlanError(
                 f"budget {budget.label} does not bind: a picture has at most {largest} visual tokens; use 1.0 or fewer than {largest}"
             )
-        methods = (
-            ("full",)
-            if budget.is_full
-            else tuple(dict.fromkeys((plan.method, *options.more_methods, *(CONTROLS if options.controls else ()))))
-        )
-        by_picture = budget.is_full or (plan.budget_of == "picture" and budget.ratio is not None)
+        by_picture = budget.is_full or (options.plan.budget_of == "picture" and budget.ratio is not None)
         for tiles in tile_counts(preprocess) if by_picture else (None,):
             candidates = largest if tiles is None else tiles * preprocess.tokens_per_tile
-            keep = budget.keep(candidates)
-            found += [_selection(budget.label, method, keep, tiles) for method in methods]
+            for method in (FULL.name,) if budget.is_full else options.methods:
+                keep = budget.keep(candidates)
+                found.append(
+                    SelectionSpec(
+                        budget=budget.label,
+                        keep_ratio=budget.keep_ratio(largest),
+                        method=method,
+                        keep=keep,
+                        tiles=tiles,
+                        graph=f"select-{method}-k{keep}",
+                        tower=f"tower-{method}-k{keep}" if METHODS[method].cuts else "tower",
+                        whole=budget.is_full,
+                        own=budget.is_full or method == options.plan.method,
+                    )
+                )
     return tuple(found)
-
-
-def _selection(label: str, method: str, keep: int, tiles: int | None) -> SelectionSpec:
-    tower = f"tower-{method}-k{keep}" if METHODS[method].cuts else "tower"
-    return SelectionSpec(label, method, keep, tiles, f"select-{method}-k{keep}", tower)
 
 
 def packed_max(preprocess: Preprocess, keep: int) -> int:

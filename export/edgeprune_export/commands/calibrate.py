@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -17,10 +17,10 @@ import torch
 
 from edgeprune.errors import PlanError
 from edgeprune.models import Checkpoint, open_checkpoint
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.plan_file import SCHEMA, StoredPlan, write_plan
 from edgeprune.tokens.methods import METHODS, Method
-from edgeprune.tokens.registry.fit import require_fit
+from edgeprune.tokens.registry.fit import method_plan, require_fit
 from edgeprune.tokens.seen import outputs_from
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.commands.image_files import PICTURES, drawn, pictures_in
@@ -30,6 +30,7 @@ from edgeprune_runtime.pictures.entropy import patch_entropy
 from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import layout_from_size
 from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
+from edgeprune_runtime.spec import TokenPlan
 
 MethodStatistics = Mapping[str, float]
 
@@ -56,16 +57,18 @@ class _Header(msgspec.Struct, frozen=True):
     source: dict[str, int]
 
 
-def calibrate(source: str | Path, plan: TokenPlan, how: Calibrating, out: Path, *, track: Track = silent) -> StoredPlan:
+def calibrate(
+    source: str | Path, asked: TokenPlan, how: Calibrating, out: Path, *, track: Track = silent
+) -> StoredPlan:
     """Measure, settle and write `out`. Raises PlanError when there is nothing to calibrate or nothing to calibrate on."""
-    method = METHODS[plan.method]
+    method = METHODS[asked.method]
     if method.calibration is None:
         some = ", ".join(name for name in METHODS if METHODS[name].calibration is not None)
         raise PlanError(f"method {method.name} has nothing to calibrate; methods that have: {some}")
     checkpoint = open_checkpoint(source)
     model = checkpoint.spec
-    plan = replace(plan, feature_layer=model.feature_layer, last_layer=model.vision.layers - 1)
-    require_fit([plan.method], plan, model, checkpoint.weights.shapes, METHODS)
+    plan = method_plan(asked, model)
+    require_fit([method.name], plan, model, checkpoint.weights.shapes, METHODS)
     pictures = _drawn(how)
     sizes = {path.name: path.stat().st_size for path in sorted(checkpoint.path.glob("*.safetensors"))}
     header = _Header(method.name, dict(plan.settings), how.seed, sizes)
@@ -119,7 +122,7 @@ def _resumed(log: Path, header: _Header) -> dict[str, MethodStatistics]:
 
 
 def _measured(
-    checkpoint: Checkpoint, reference: EagerReference, method: Method, plan: TokenPlan, path: Path
+    checkpoint: Checkpoint, reference: EagerReference, method: Method, plan: MethodPlan, path: Path
 ) -> MethodStatistics:
     assert method.calibration is not None
     preprocess = checkpoint.spec.preprocess

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -15,9 +14,9 @@ import onnx
 
 from edgeprune.errors import CheckpointError
 from edgeprune.models import Checkpoint, ModelSpec, inverse_frequencies, open_checkpoint
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
-from edgeprune.tokens.registry.fit import require_fit
+from edgeprune.tokens.registry.fit import method_plan, require_fit
 from edgeprune.tokens.seen import Reads, union
 from edgeprune_export.bundle.memory import return_freed_memory
 from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections
@@ -38,7 +37,6 @@ from edgeprune_runtime.spec import (
     LanguageSpec,
     Manifest,
     ParityReport,
-    PlanSpec,
     Provenance,
     SelectionSpec,
     TensorRef,
@@ -74,10 +72,9 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
     return_freed_memory()
     checkpoint = open_checkpoint(source)
     model = checkpoint.spec
-    plan = replace(options.plan, feature_layer=model.feature_layer, last_layer=model.vision.layers - 1)
-    methods = (plan.method, *options.more_methods)
-    require_fit(methods, plan, model, checkpoint.weights.shapes, METHODS)
-    chosen = selections(options, plan, model.preprocess)
+    plan = method_plan(options.plan, model)
+    require_fit(options.methods, plan, model, checkpoint.weights.shapes, METHODS)
+    chosen = selections(options, model.preprocess)
     room = capacity(options, chosen, model)
     if model.language.activation != "silu":
         raise CheckpointError(
@@ -104,7 +101,7 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
             precision=options.precision,
             preprocess=model.preprocess,
             language=_language(model, writer, room, options.chunk),
-            plan=msgspec.convert(asdict(plan), PlanSpec),
+            plan=options.plan,
             selections=chosen,
             graphs=graphs,
             weights_file=WEIGHTS,
@@ -149,7 +146,7 @@ def _write_graphs(
     folder: Path,
     writer: WeightsWriter,
     model: ModelSpec,
-    plan: TokenPlan,
+    plan: MethodPlan,
     chosen: tuple[SelectionSpec, ...],
     reads: Reads,
     chunk: int,

@@ -63,7 +63,7 @@ def forecast(
 ) -> list[Forecast]:
     """One entry per budget and part. Raises PlanError for a target that cannot be reached."""
     model = checkpoint.spec
-    chosen = selections(options, options.plan, model.preprocess)
+    chosen = selections(options, model.preprocess)
     room = capacity(options, chosen, model)
     whole = terms_of(checkpoint, options.precision)
     found = []

@@ -123,10 +123,10 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
         _towers(ours, theirs, gated, tiles, checks, limits)
         for selection in gated:
             visual, kept = _selection(bundle, ours, theirs, selection, checks, limits)
-            if selection.method not in (manifest.plan.method, "full"):
+            if not selection.own:
                 continue  # the language model does not know who chose
-            policy = "all" if selection.method == "full" else manifest.plan.newline
-            packed = pack(ids, manifest.language.image_token_id, layout, kept, policy, manifest.plan.position_ids)
+            separators = manifest.plan.separators_for(selection)
+            packed = pack(ids, manifest.language.image_token_id, layout, kept, separators, manifest.plan.positions)
             embeds = languages[1].compose(packed.ids, visual, between)
             prompt = embeds, packed.positions, packed.next_position
             _language(bundle, languages, prompt, selection.budget, checks, limits)

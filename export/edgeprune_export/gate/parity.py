@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgeprune.models.checkpoint import Checkpoint
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.seen import union
 from edgeprune_export.gate.checks import LIMITS, Checks, relative, typical
@@ -31,7 +31,7 @@ _PROMPT = "What is in the picture?"
 _NEW_TOKENS = 8
 
 
-def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: TokenPlan, advance: Callable[[], None]) -> ParityReport:
+def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: MethodPlan, advance: Callable[[], None]) -> ParityReport:
     """Run the gate; raises ParityError with the first failing graph named. `advance` is called once per case and half."""
     reads = union(METHODS[s.method].reads(plan) for s in bundle.manifest.selections if s.tower == TOWER)
     reference = EagerReference(checkpoint, reads)
@@ -71,16 +71,15 @@ def _language_case(
 ) -> None:
     manifest, limits = bundle.manifest, checks.limits
     newline = manifest.language.newline
-    full = case.selection.method == "full"
-    policy = "all" if full else manifest.plan.newline
+    separators = manifest.plan.separators_for(case.selection)
     packed = pack(
-        ids, manifest.language.image_token_id, case.layout, case.selected.kept, policy, manifest.plan.position_ids
+        ids, manifest.language.image_token_id, case.layout, case.selected.kept, separators, manifest.plan.positions
     )
     between = None if newline is None else np.asarray(bundle.tensor(newline), np.float32)
     embeds = language.compose(packed.ids, case.selected.visual, between)
     image_id = manifest.language.image_token_id
     chosen, rows = greedy(language, embeds, packed.positions, packed.next_position, image_id, _NEW_TOKENS)
-    if full:
+    if case.selection.whole:
         eager = reference.full_logits(case.inputs, chosen)
     else:
         embeds[packed.ids == -1] = case.eager

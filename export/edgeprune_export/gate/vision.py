@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.seen import outputs_from
@@ -46,7 +46,7 @@ class VisionGate:
     bundle: Bundle
     vision: Vision
     reference: EagerReference
-    plan: TokenPlan
+    plan: MethodPlan
     checks: Checks
 
     def cases(self, picture: Image.Image, prompt: str) -> Iterator[GateCase]:
@@ -60,14 +60,14 @@ class VisionGate:
         gated = [
             s
             for s in self.bundle.manifest.selections
-            if s.tiles in (None, layout.tiles) and (s.method not in CONTROLS or s.method == self.plan.method)
+            if s.tiles in (None, layout.tiles) and (s.own or s.method not in CONTROLS)
         ]
         towers = {TOWER: None, **{s.tower: s for s in gated if s.tower != TOWER}}
         self.vision.encode(tiles, layout, towers)
         eager = {name: self._tower(name, cutting, tiles, layout) for name, cutting in towers.items()}
         for selection in gated:
             selected, rows = self._selected(selection, eager[selection.tower])
-            if selection.method in (self.plan.method, "full"):
+            if selection.own:
                 yield GateCase(selection, layout, selected, rows, inputs)
 
     def _tower(self, name: str, cutting: SelectionSpec | None, tiles: np.ndarray, layout: Layout) -> Named:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from edgeprune.models.spec import ModelSpec
-from edgeprune.plan import TokenPlan
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import Method
 from edgeprune.tokens.seen import Reads, outputs_from
@@ -27,7 +27,7 @@ def select_graph(
     name: str,
     method: Method,
     keep: int,
-    plan: TokenPlan,
+    plan: MethodPlan,
     model: ModelSpec,
     tower: GraphSpec,
     writer: WeightsWriter,
@@ -74,7 +74,7 @@ def select_inputs(reads: Reads, model: ModelSpec, tower: GraphSpec) -> tuple[Ten
 class _Reduce(torch.nn.Module):
     """A method as a module over plain tensors, the form that torch.onnx traces."""
 
-    def __init__(self, method: Method, keep: int, plan: TokenPlan, names: tuple[str, ...]) -> None:
+    def __init__(self, method: Method, keep: int, plan: MethodPlan, names: tuple[str, ...]) -> None:
         super().__init__()
         self._method, self._keep, self._plan, self._names = method, keep, plan, names
 

@@ -78,12 +78,10 @@ def budgets_of(model: Model, chosen: Sequence[str] = ()) -> tuple[BudgetRecord, 
     weights_bytes = manifest.files[manifest.weights_file].bytes
     budgets = []
     for name in dict.fromkeys(model.budget_label(text) for text in chosen) or model.budgets:
-        method = model.methods(name)[0]
-        kept = {s.keep for s in manifest.selections if (s.budget, s.method) == (name, method)}
-        keep = kept.pop() if method != "full" and len(kept) == 1 else None
-        value = float(name)
-        ratio = value if value <= 1 else value / manifest.preprocess.candidates_max
-        budgets.append(BudgetRecord(name, method, keep, ratio, weights_bytes))
+        own = [s for s in manifest.selections if s.own and s.budget == name]
+        one, kept = own[0], {s.keep for s in own}
+        keep = kept.pop() if not one.whole and len(kept) == 1 else None
+        budgets.append(BudgetRecord(name, one.method, keep, one.keep_ratio, weights_bytes))
     return tuple(budgets)
 
 

@@ -73,20 +73,17 @@ def request_shape(
     height, width = size or largest_size(manifest.preprocess)
     layout = layout_from_size(height, width, manifest.preprocess)
     chosen = budgets.selection(manifest, budget, None, layout.tiles)
-    full = chosen.method == "full"
     kept = np.flatnonzero(layout.slot.reshape(-1) >= 0)
-    kept = kept if full else kept[: chosen.keep]
+    kept = kept if chosen.whole else kept[: chosen.keep]
     ids = Prompter(bundle).ids(question, images=1)
-    newlines = "all" if full else manifest.plan.newline
-    packed = pack(ids, manifest.language.image_token_id, layout, kept, newlines, manifest.plan.position_ids)
-    value = float(chosen.budget)
-    ratio = value if value <= 1 else value / manifest.preprocess.candidates_max
+    separators = manifest.plan.separators_for(chosen)
+    packed = pack(ids, manifest.language.image_token_id, layout, kept, separators, manifest.plan.positions)
     return RequestShape(
         budget=chosen.budget,
         method=chosen.method,
         select=chosen.graph,
         tower=chosen.tower,
-        keep_ratio=ratio,
+        keep_ratio=chosen.keep_ratio,
         tiles=layout.tiles,
         visual=len(kept),
         positions=len(packed.ids),

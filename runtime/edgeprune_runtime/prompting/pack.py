@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from edgeprune_runtime.pictures.packed import PackedPicture
+from edgeprune_runtime.spec import Positions, Separators
 
 #: What `Packed.ids` holds where a row is no text.
 VISUAL, LEARNED = -1, -2
@@ -38,10 +38,6 @@ class Packed:
     ids: np.ndarray
     positions: np.ndarray
     next_position: int
-
-
-Separators = Literal["all", "rows", "none"]
-Positions = Literal["keep", "renumber"]
 
 
 def pack(

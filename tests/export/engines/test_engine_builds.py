@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from edgeprune.errors import ExportError, PlanError
-from edgeprune.plan import TokenPlan, budget_from_text
+from edgeprune.plan import budget_from_text
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.commands.export import export
 from edgeprune_export.engines.build import BuildOptions, build
@@ -45,7 +45,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("reference") / "reference.bundle"
     budgets = tuple(budget_from_text(text) for text in ("0.2", "1.0"))
     return export(
-        ROOT / "tools/reference_vlm/checkpoint", out, ExportOptions(budgets, TokenPlan(), controls=False, parity=False)
+        ROOT / "tools/reference_vlm/checkpoint", out, ExportOptions(budgets, controls=False, parity=False)
     ).root
 
 
