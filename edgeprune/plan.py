@@ -73,8 +73,10 @@ class MethodPlan:
     feature_layer  the layer whose output is used and whose class-token attention ranks tokens
     last_layer     the last layer of the tower
     settings       numbers by name; what is absent has its default
+    class_token    whether the tower has one
     """
 
     feature_layer: int = 0
     last_layer: int = 0
     settings: Mapping[str, float] = field(default_factory=dict)
+    class_token: bool = True

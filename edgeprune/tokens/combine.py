@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgeprune.tokens.seen import Reduction, TowerOutputs
+from edgeprune.tokens.readings import Reduction, TowerOutputs
 
 
 def drop(index: Tensor) -> Reduction:
@@ -51,9 +51,9 @@ def inside(index: Tensor, rows: Tensor, tiles: int) -> Tensor:
     return torch.where((tile[:, None] == torch.arange(tiles))[:, :, None], rows[:, None], 0.0).flatten(1)
 
 
-def apply(seen: TowerOutputs, reduction: Reduction) -> Tensor:
+def apply(outputs: TowerOutputs, reduction: Reduction) -> Tensor:
     """The reduced features [K, C]; rows without a token hold token 0 (drop) or zeros (merge) and are never read."""
-    flat = seen.features.flatten(0, 1)
+    flat = outputs.features.flatten(0, 1)
     if reduction.transform is None:
         return flat[torch.clamp(reduction.index, min=0)]
     return reduction.transform @ flat

@@ -1,4 +1,4 @@
-"""Where tokens lie: rows and columns in their tile and in the mosaic, neighbours, and cells of a coarse grid.
+"""Where tokens lie: rows and columns in their tile and on the canvas, neighbours, and cells of a coarse grid.
 
 A token that is no patch (DeiT's distillation token) lies where the first patch lies.
 """
@@ -11,55 +11,61 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from edgeprune.tokens.seen import TowerOutputs
+from edgeprune.tokens.readings import Geometry, TowerOutputs
 
 
-def patch(tokens: int) -> tuple[Tensor, int]:
-    """Patch number of every token of a tile [N], negative for a token that is no patch, and how many patches make a side."""
-    side = math.isqrt(tokens)
-    return torch.arange(tokens) - (tokens - side * side), side
+def patch(geometry: Geometry) -> Tensor:
+    """Number of every token of a tile in raster order [N], negative for a token that is no patch."""
+    return torch.arange(geometry.extra + geometry.side**2) - geometry.extra
 
 
-def in_tile(tokens: int) -> tuple[Tensor, Tensor, int]:
-    """Row and column of every token in its tile ([N] each), and the side."""
-    number, side = patch(tokens)
-    place = torch.clamp(number, min=0)
-    return torch.div(place, side, rounding_mode="floor"), place % side, side
+def in_tile(geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Row and column of every token in its tile, [N] each."""
+    place = torch.clamp(patch(geometry), min=0)
+    return torch.div(place, geometry.side, rounding_mode="floor"), place % geometry.side
 
 
-def in_mosaic(seen: TowerOutputs) -> tuple[Tensor, Tensor]:
-    """Row and column of every token in the unpadded mosaic, [T, N] each; nothing of meaning for thumbnail and padding.
-
-    Slots go on after the thumbnail, row by row, with one place for the newline at the end of each row.
-    """
-    within = torch.clamp(seen.slot - seen.slot.shape[1], min=0)
-    width = torch.clamp(seen.mosaic[1], min=1) + 1
-    return torch.div(within, width, rounding_mode="floor"), within % width
+def on_canvas(outputs: TowerOutputs) -> tuple[Tensor, Tensor]:
+    """Row and column of every token on the unpadded canvas, [T, N] each; nothing of meaning for the overview and padding."""
+    where = torch.clamp(outputs.where, min=0)
+    return where[:, :, 0], where[:, :, 1]
 
 
-def beside(marked: Tensor) -> Tensor:
+def canvas_size(outputs: TowerOutputs) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the unpadded canvas, [] each; 0 for a picture that has an overview only."""
+    size = outputs.where[int(outputs.geometry.overview) :].flatten(0, 1).amax(dim=0) + 1
+    return size[0], size[1]
+
+
+def in_overview(outputs: TowerOutputs) -> Tensor:
+    """[T, 1] bool: whether a tile is the overview."""
+    first = torch.arange(outputs.slot.shape[0])[:, None] == 0
+    return first if outputs.geometry.overview else first & False
+
+
+def beside(marked: Tensor, geometry: Geometry) -> Tensor:
     """Patches that are a neighbour (p - 1, p + 1, p - side, p + side) of a marked token: [T, N] bool.
 
     Numbers are clamped to the tile and wrap at row ends, as in HiPrune's code.
     """
-    number, side = patch(marked.shape[1])
+    number, side = patch(geometry), geometry.side
     steps = torch.tensor([-1, 1, -side, side])
     reached = torch.clamp(torch.clamp(number, min=0)[:, None] + steps, 0, side * side - 1)  # [N, 4]
     reaches = (reached[:, :, None] == number).any(dim=1)  # [N, N]: from, to
     return (marked[:, :, None] & reaches).any(dim=1)
 
 
-def cells(seen: TowerOutputs, size: Fraction) -> Tensor:
-    """Cell of every token when thumbnail and mosaic are cut into size x size cells: [T, N], numbers not contiguous.
+def cells(outputs: TowerOutputs, size: Fraction) -> Tensor:
+    """Cell of every token when overview and canvas are cut into size x size cells: [T, N], numbers not contiguous.
 
     Row r is in row floor(r / size) of cells; VFlowOpt's sizes are no whole numbers.
     """
-    tiles, tokens = seen.slot.shape
-    row, column, side = in_tile(tokens)
-    longest = tiles * side  # no mosaic is longer than all tiles in a line
+    tiles, side = outputs.slot.shape[0], outputs.geometry.side
+    longest = tiles * side  # no canvas is longer than all tiles in a line
     start = torch.tensor([math.floor(i / size) for i in range(longest + 1)])
     across = longest + 1
-    thumbnail = (start[row] * across + start[column]).expand(tiles, tokens)
-    row, column = (torch.clamp(place, max=longest) for place in in_mosaic(seen))
-    mosaic = across * across + start[row] * across + start[column]
-    return torch.where(torch.arange(tiles)[:, None] == 0, thumbnail, mosaic)
+    row, column = in_tile(outputs.geometry)
+    overview = (start[row] * across + start[column]).expand(outputs.slot.shape)
+    row, column = on_canvas(outputs)
+    canvas = across * across + start[row] * across + start[column]
+    return torch.where(in_overview(outputs), overview, canvas)

@@ -1,4 +1,4 @@
-"""Down-sampling: thumbnail and mosaic averaged into exactly K rectangular cells."""
+"""Down-sampling: overview and canvas averaged into exactly K rectangular cells."""
 
 from __future__ import annotations
 
@@ -6,45 +6,55 @@ import torch
 from torch import Tensor
 
 from edgeprune.tokens import combine, places
-from edgeprune.tokens.seen import Reduction, TowerOutputs
+from edgeprune.tokens.readings import Reduction, TowerOutputs
 from edgeprune.tokens.select import ascending, inverse
 
 _LAST = torch.iinfo(torch.int32).max
 _MANY = 1 << 24  # above every slot, and all integers below it are exact in float32
 
 
-def pool(seen: TowerOutputs, keep: int) -> Reduction:
-    """Down-sample thumbnail and mosaic into exactly `keep` rectangular cells of nearly equal size.
+def pool(outputs: TowerOutputs, keep: int) -> Reduction:
+    """Down-sample overview and canvas into exactly `keep` rectangular cells of nearly equal size.
 
-    Thumbnail and mosaic share `keep` by their token counts. An h x w grid is cut into R bands of rows, band r into
+    Overview and canvas share `keep` by their token counts. An h x w grid is cut into R bands of rows, band r into
     floor((r+1)k/R) - floor(rk/R) cells; R is the rounded square root of k*h/w, clamped so that every cell holds a token.
     `index` is the first token of each cell. With fewer candidates than `keep` each token is its own cell.
     """
-    tiles, tokens = seen.slot.shape
-    slot = seen.slot.flatten()
-    height, width = seen.mosaic[0], torch.clamp(seen.mosaic[1], min=1)
-    in_mosaic = height * seen.mosaic[1]
-    k_thumbnail, k_mosaic = _split(keep, tokens, in_mosaic)
+    tiles, tokens = outputs.slot.shape
+    slot, side = outputs.slot.flatten(), outputs.geometry.side
+    height, wide = places.canvas_size(outputs)
+    on_canvas, width = height * wide, torch.clamp(wide, min=1)
+    in_overview = tokens if outputs.geometry.overview else 0
+    k_overview, k_canvas = _split(keep, in_overview, on_canvas)
 
-    row, column, side = places.in_tile(tokens)
-    thumbnail_cell = _cell(row, column, torch.tensor(side), torch.tensor(side), k_thumbnail, side)
-    row, column = (place.flatten() for place in places.in_mosaic(seen))
-    mosaic_cell = k_thumbnail + _cell(row, column, height, width, k_mosaic, tiles * side)
-    pooled = torch.where(torch.arange(tiles * tokens) < tokens, thumbnail_cell.repeat(tiles), mosaic_cell)
+    row, column = places.in_tile(outputs.geometry)
+    overview_cell = _cell(row, column, torch.tensor(side), torch.tensor(side), k_overview, side)
+    row, column = (place.flatten() for place in places.on_canvas(outputs))
+    canvas_cell = k_overview + _cell(row, column, height, width, k_canvas, tiles * side)
+    pooled = torch.where(torch.arange(tiles * tokens) < in_overview, overview_cell.repeat(tiles), canvas_cell)
     sequence = inverse(ascending(torch.where(slot >= 0, slot, _LAST)))
-    cell = torch.where(keep >= tokens + in_mosaic, sequence, pooled)
+    cell = torch.where(keep >= in_overview + on_canvas, sequence, pooled)
 
     member = combine.joined(torch.arange(keep), torch.where(slot >= 0, cell, -2))  # [K, T * N]
     first = torch.argmax(member * (_MANY - slot), dim=1)
-    return Reduction(torch.where(member.sum(dim=1) > 0, first, -1), combine.mean(member))
+    index = torch.where(member.sum(dim=1) > 0, first, -1)
+    return _in_order(index, combine.mean(member), slot)
 
 
-def _split(keep: int, tokens: int, in_mosaic: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells for thumbnail and mosaic, in proportion to their tokens: [] int64 each."""
-    total = tokens + in_mosaic
-    share = torch.clamp(_div(2 * keep * tokens + total, 2 * total), min=min(keep, 1), max=min(tokens, keep))
-    mosaic = torch.minimum(keep - share, in_mosaic)
-    return torch.clamp(keep - mosaic, max=tokens), mosaic
+def _in_order(index: Tensor, transform: Tensor, slot: Tensor) -> Reduction:
+    """Rows in the order of the prompt: the overview may stand last."""
+    order = ascending(torch.where(index >= 0, slot[torch.clamp(index, min=0)], _LAST))
+    return Reduction(index[order], transform[order])
+
+
+def _split(keep: int, in_overview: int, on_canvas: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells for overview and canvas, in proportion to their tokens: [] int64 each."""
+    if not in_overview:
+        return torch.tensor(0), torch.clamp(on_canvas, max=keep)
+    total = in_overview + on_canvas
+    share = torch.clamp(_div(2 * keep * in_overview + total, 2 * total), min=min(keep, 1), max=min(in_overview, keep))
+    canvas = torch.minimum(keep - share, on_canvas)
+    return torch.clamp(keep - canvas, max=in_overview), canvas
 
 
 def _cell(y: Tensor, x: Tensor, height: Tensor, width: Tensor, cells: Tensor, tallest: int) -> Tensor:

@@ -8,34 +8,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgeprune.tokens.seen import TowerOutputs
+from edgeprune.plan import MethodPlan
+from edgeprune.tokens.readings import Reads, TowerOutputs, reads
 from edgeprune.tokens.similar import unit
 
 _NEVER = -1e30  # far below every logit, and finite: a tile without candidates must not become NaN
 
 
-def candidates(seen: TowerOutputs) -> Tensor:
+def candidates(outputs: TowerOutputs) -> Tensor:
     """Which tokens have a slot: [T, N] bool."""
-    return seen.slot >= 0
+    return outputs.slot >= 0
 
 
-def cls_attention(seen: TowerOutputs, layer: int) -> Tensor:
+def cls_attention(outputs: TowerOutputs, layer: int) -> Tensor:
     """Attention of the class token in `layer`, summed over heads (HiRED, arXiv 2408.10945: f_ij).
 
     One head after the other: a graph adds in the same order, so that it ranks as torch does to the last bit.
     """
-    return reduce(torch.add, seen.attention[layer].unbind(dim=1))
+    return reduce(torch.add, outputs["attention", layer].unbind(dim=1))
 
 
-def cls_mean(seen: TowerOutputs, layer: int) -> Tensor:
+def cls_mean(outputs: TowerOutputs, layer: int) -> Tensor:
     """Attention of the class token in `layer`, mean over heads."""
-    return cls_attention(seen, layer) / seen.attention[layer].shape[1]
+    return cls_attention(outputs, layer) / outputs["attention", layer].shape[1]
 
 
-def between(seen: TowerOutputs, layer: int) -> Tensor:
+def salience(outputs: TowerOutputs, plan: MethodPlan) -> Tensor:
+    """How much attention each token gets in the feature layer: of the class token, mean over heads, or where the tower has none, of the
+    tile's other tokens."""
+    layer = plan.feature_layer
+    return cls_mean(outputs, layer) if plan.class_token else outputs["received", layer]
+
+
+def salience_reads(plan: MethodPlan) -> Reads:
+    """What `salience` looks at."""
+    return reads(**{"attention" if plan.class_token else "received": (plan.feature_layer,)})
+
+
+def between(outputs: TowerOutputs, layer: int) -> Tensor:
     """Attention of patch i to patch j in `layer`, zero where either is padding: [T, N, N]."""
-    real = candidates(seen)
-    return torch.where(real[:, :, None] & real[:, None, :], seen.maps[layer][:, -real.shape[1] :], 0.0)
+    real = candidates(outputs)
+    return torch.where(real[:, :, None] & real[:, None, :], outputs["map", layer][:, -real.shape[1] :], 0.0)
 
 
 def mean(values: Tensor, among: Tensor, dim: int) -> Tensor:
@@ -54,15 +67,15 @@ def softmax(logits: Tensor, among: Tensor, dim: int) -> Tensor:
     return torch.softmax(torch.where(among, logits, _NEVER), dim=dim) * among.to(logits.dtype)
 
 
-def relevance(seen: TowerOutputs) -> Tensor:
+def relevance(outputs: TowerOutputs) -> Tensor:
     """Weighted sum over question rows of cos(question, projected): [T, N]; 0 without a question.
 
     A sum of cosines with unit rows is one product with the sum of the unit rows.
     """
-    return unit(seen.projected) @ (seen.question_weight[:, None] * unit(seen.question)).sum(dim=0)
+    return unit(outputs["projected"]) @ (outputs["question_weight"][:, None] * unit(outputs["question"])).sum(dim=0)
 
 
-def noise(seen: TowerOutputs, seed: int) -> Tensor:
+def noise(outputs: TowerOutputs, seed: int) -> Tensor:
     """Seeded uniform scores in [0, 1); the same for every picture, so a run can be repeated."""
-    values = np.random.default_rng(seed).random(tuple(seen.slot.shape), dtype=np.float32)
+    values = np.random.default_rng(seed).random(tuple(outputs.slot.shape), dtype=np.float32)
     return torch.from_numpy(values)

@@ -121,6 +121,10 @@ def inverse(permutation: Tensor) -> Tensor:
     return ascending(permutation)
 
 
+def ascending_values(values: Tensor) -> Tensor:
+    return torch.sort(values, dim=-1, stable=True).values
+
+
 def descending(values: Tensor) -> Tensor:
     return torch.sort(values, dim=-1, descending=True, stable=True).indices
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from edgeprune.tokens.methods.attention import DAMRO, FASTERVLM, VTC_CLS
 from edgeprune.tokens.methods.cdpruner import CDPRUNER
 from edgeprune.tokens.methods.controls import DOWNSAMPLE, FULL, RANDOM, UNIFORM
+from edgeprune.tokens.methods.dart import DART
 from edgeprune.tokens.methods.diverse import DIVPRUNE, TODRE, TODRE_KCENTER
 from edgeprune.tokens.methods.flowcut import FLOWCUT
 from edgeprune.tokens.methods.hired import HIRED
 from edgeprune.tokens.methods.mmtok import MMTOK
 from edgeprune.tokens.methods.prumerge import PRUMERGE, PRUMERGE_PLUS
-from edgeprune.tokens.methods.received import FOPRU, FOPRU_ROW, HIPRUNE
+from edgeprune.tokens.methods.received import FOPRU, FOPRU_ROW, HIPRUNE, RECEIVED
 from edgeprune.tokens.methods.recoverable import RECOVERABLE
 from edgeprune.tokens.methods.vflowopt import VFLOWOPT
 from edgeprune.tokens.methods.visionzip import VISIONZIP
@@ -29,6 +30,7 @@ _BUILT_IN = (
     FASTERVLM,
     VTC_CLS,
     DAMRO,
+    RECEIVED,
     FOPRU,
     FOPRU_ROW,
     HIPRUNE,
@@ -38,6 +40,7 @@ _BUILT_IN = (
     TODRE,
     TODRE_KCENTER,
     MMTOK,
+    DART,
     CDPRUNER,
     VISPRUNER,
     VISIONZIP,

@@ -5,22 +5,22 @@ from __future__ import annotations
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select
 from edgeprune.tokens.pool import pool
+from edgeprune.tokens.readings import Reduction, TowerOutputs
 from edgeprune.tokens.registry.method import Method, Setting
-from edgeprune.tokens.seen import Reduction, TowerOutputs
 
 _SEED = Setting("seed", 0, "of the draw", whole=True)
 
 
-def _random(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    return combine.drop(select.by_score(score.noise(seen, int(_SEED(plan))), seen.slot, keep))
+def _random(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    return combine.drop(select.by_score(score.noise(outputs, int(_SEED(plan))), outputs.slot, keep))
 
 
-def _uniform(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    return combine.drop(select.by_stride(seen.slot, keep))
+def _uniform(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    return combine.drop(select.by_stride(outputs.slot, keep))
 
 
-def _downsample(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    return pool(seen, keep)
+def _downsample(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    return pool(outputs, keep)
 
 
 RANDOM = Method("random", "seeded random tokens", "control", _random, evidence="control", settings=(_SEED,))

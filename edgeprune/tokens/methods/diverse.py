@@ -9,45 +9,45 @@ from torch import Tensor
 
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, greedy, score, select
+from edgeprune.tokens.readings import Reads, Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Method
-from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import among
 
 
 def _chosen(
-    seen: TowerOutputs, keep: int, cosine: Tensor, first: Tensor, join: Callable[[Tensor, Tensor], Tensor]
+    outputs: TowerOutputs, keep: int, cosine: Tensor, first: Tensor, join: Callable[[Tensor, Tensor], Tensor]
 ) -> Reduction:
-    chosen = greedy.least_alike(cosine, first, score.candidates(seen).flatten(), keep, join)
-    return combine.drop(select.exactly(chosen.view(seen.slot.shape), seen.slot, keep))
+    chosen = greedy.least_alike(cosine, first, score.candidates(outputs).flatten(), keep, join)
+    return combine.drop(select.exactly(chosen.view(outputs.slot.shape), outputs.slot, keep))
 
 
-def _divprune(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    cosine, real = among(seen.projected.flatten(0, 1)), score.candidates(seen).flatten()
+def _divprune(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    cosine, real = among(outputs["projected"].flatten(0, 1)), score.candidates(outputs).flatten()
     # Two tokens that are nearest to each other are a true tie, which the products of a and b, b and a may round apart.
     cosine = torch.maximum(cosine, cosine.T)
     place = torch.arange(real.shape[0])
     other = real & (place != place[:, None])
     nearest = torch.where(other, cosine, -2.0).amax(dim=1)
-    return _chosen(seen, keep, cosine, torch.argmin(torch.where(real, nearest, 2.0)[None], dim=1)[0], torch.maximum)
+    return _chosen(outputs, keep, cosine, torch.argmin(torch.where(real, nearest, 2.0)[None], dim=1)[0], torch.maximum)
 
 
-def _pivot(seen: TowerOutputs, plan: MethodPlan) -> Tensor:
-    """The thumbnail's token with the highest class attention, []; another tile's where the thumbnail has none."""
-    attention = score.cls_mean(seen, plan.feature_layer)
+def _pivot(outputs: TowerOutputs, plan: MethodPlan) -> Tensor:
+    """The overview's token with the highest class attention, []; another tile's where the overview has none."""
+    attention = score.cls_mean(outputs, plan.feature_layer)
     elsewhere = 2.0 * (torch.arange(attention.shape[0]) > 0)[:, None]  # more than any attention
-    return torch.argmax(torch.where(score.candidates(seen), attention - elsewhere, -4.0).flatten()[None], dim=1)[0]
+    return torch.argmax(torch.where(score.candidates(outputs), attention - elsewhere, -4.0).flatten()[None], dim=1)[0]
 
 
-def _todre(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    return _chosen(seen, keep, among(seen.projected.flatten(0, 1)), _pivot(seen, plan), torch.add)
+def _todre(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    return _chosen(outputs, keep, among(outputs["projected"].flatten(0, 1)), _pivot(outputs, plan), torch.add)
 
 
-def _todre_kcenter(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    return _chosen(seen, keep, among(seen.projected.flatten(0, 1)), _pivot(seen, plan), torch.maximum)
+def _todre_kcenter(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    return _chosen(outputs, keep, among(outputs["projected"].flatten(0, 1)), _pivot(outputs, plan), torch.maximum)
 
 
 def _todre_reads(plan: MethodPlan) -> Reads:
-    return Reads(attention=(plan.feature_layer,), projected=True)
+    return reads("projected", "overview", attention=(plan.feature_layer,))
 
 
 DIVPRUNE = Method(
@@ -55,7 +55,7 @@ DIVPRUNE = Method(
     "each token as far as possible from its nearest chosen one",
     "DivPrune, github.com/vbdi/divprune",
     _divprune,
-    reads=lambda plan: Reads(projected=True),
+    reads=lambda plan: reads("projected"),
     evidence="code read",
     differs="newline tokens take no part; nothing is chosen twice",
     cost="N^2 D + K N",

@@ -5,36 +5,93 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from edgeprune.plan import MethodPlan
-from edgeprune.tokens import combine, flow, select
+from edgeprune.tokens import combine, select
+from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
+from edgeprune.tokens.sites import BlockRows, Inside, Site, Step
 
 _RATIO = Setting(
     "entropy_ratio", 0.75, "entropy ratio of class attention where it was not calibrated", most=1, per_layer=True
 )
 
 
-def _reduce(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    left = torch.where(seen.flow >= 0, seen.slot, -1)  # a token that has left the tower cannot be kept
-    return combine.drop(select.by_score(seen.flow, left, keep))
+def block_score(rows: BlockRows) -> Tensor:
+    """How much information flows to and from each token in one block: [n], -1 for padding.
+
+    (a + b) * |mean over heads of v_j|_1, where a is the class token's attention and b the softmax of v_class . v_j (unscaled), both means
+    over heads with sum 1 over the tokens that are no padding.
+    """
+    count = rows.q.shape[0]
+    queries, keys, values = (x.reshape(count, rows.heads, -1).transpose(0, 1) for x in rows[:3])  # [H, n + 1, d]
+    attention = (queries[:, :1] @ keys.transpose(1, 2)) * keys.shape[2] ** -0.5
+    a = torch.softmax(attention, dim=-1)[:, 0, 1:].mean(dim=0)
+    similar = (values[:, :1] @ values[:, 1:].transpose(1, 2))[:, 0]  # [H, n]
+    valid = rows.valid
+    b = torch.softmax(torch.where(valid > 0, similar, -1e9), dim=-1).mean(dim=0)
+    size = values[:, 1:].mean(dim=0).abs().sum(dim=-1)
+    return torch.where(valid > 0, (_shares(a * valid) + _shares(b * valid)) * size, -1.0)
 
 
-def _cuts(plan: MethodPlan, keep: int, tiles: int, tokens: int) -> dict[int, int]:
+def counts(ratios: dict[int, float], blocks: int, tokens: int, target: int) -> dict[int, int]:
+    """Tokens left after each step: {block: count}, for features from block number `blocks` and entropy ratios e by block.
+
+    n - round((n - target) / sqrt(r) * (1 - e^2)) after blocks with an even number r of blocks to go; the last one leaves the target.
+    """
+    left_after, n = {}, tokens
+    for block in range(blocks):
+        left = blocks - 1 - block
+        if left % 2 == 0 and n > target:
+            n = target if left == 0 else n - round((n - target) / left**0.5 * (1 - ratios[block] ** 2))
+            left_after[block] = max(n, target)
+    return left_after
+
+
+def entropy_ratio(attention: Tensor, valid: Tensor) -> Tensor:
+    """H(a) / log n of class attention over the n tokens that are no padding. attention [n], valid [n] 0/1 -> []."""
+    a = _shares(attention * valid)
+    entropy = -(a * torch.log(torch.clamp(a, min=1e-12))).sum()
+    return entropy / torch.log(torch.clamp(valid.sum(), min=2.0))
+
+
+def _shares(values: Tensor) -> Tensor:
+    return values / torch.clamp(values.sum(), min=1e-12)
+
+
+def _carry(rows: BlockRows, before: Tensor | None) -> Tensor:
+    """The score, smoothed over blocks."""
+    score = block_score(rows)
+    return score if before is None else 0.5 * before + 0.5 * score
+
+
+def _survivors(carried: Tensor, keep: int) -> Reduction:
+    """The tokens with the highest score; equal scores fall to the lower index."""
+    return combine.drop(select.ascending_values(select.descending(carried)[:keep]))
+
+
+def _steps(plan: MethodPlan, keep: int, tiles: int, tokens: int) -> tuple[Step, ...]:
     """One tile is cut to K; each of several to half of it, as in the source."""
     target = keep if tiles == 1 else -(-keep // 2)
     ratios = {i: plan.settings.get(f"entropy_ratio_{i}", _RATIO(plan)) for i in range(plan.feature_layer)}
-    return flow.counts(ratios, plan.feature_layer, tokens, target)
+    left = counts(ratios, plan.feature_layer, tokens, target)
+    return tuple(Step(Site("tower", block), count) for block, count in left.items())
 
 
-def _measure(seen: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
-    """Entropy ratio at every cut, mean over tiles; the tower is not cut for it."""
+def _reduce(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    carried = outputs["carried"]
+    left = torch.where(carried >= 0, outputs.slot, -1)  # a token that has left the tower cannot be kept
+    return combine.drop(select.by_score(carried, left, keep))
+
+
+def _measure(outputs: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
+    """Entropy ratio at every step, mean over tiles; no token leaves for it."""
     ratios = {}
     for block in range(plan.feature_layer - 1, -1, -2):
-        rows = seen.attention[block].mean(dim=1)
-        valid = (seen.slot >= 0).to(rows.dtype)
-        tiles = [flow.entropy_ratio(rows[t], valid[t]) for t in range(rows.shape[0]) if valid[t].sum() > 1]
+        rows = outputs["attention", block].mean(dim=1)
+        valid = (outputs.slot >= 0).to(rows.dtype)
+        tiles = [entropy_ratio(rows[t], valid[t]) for t in range(rows.shape[0]) if valid[t].sum() > 1]
         ratios[f"entropy_ratio_{block}"] = float(torch.stack(tiles).mean())
     return ratios
 
@@ -48,7 +105,7 @@ FLOWCUT = Method(
     "tokens leave inside the tower, by the flow of information through them",
     "FlowCut, repository TungChintao/FlowCut",
     _reduce,
-    reads=lambda plan: Reads(flow=True),
+    reads=lambda plan: reads("carried"),
     evidence="code read",
     differs="counts are frozen instead of drawn from each picture; several tiles: the last step, which the source does inside the "
     "language model, is the K best scores of the picture; thin pictures may have fewer than K survivors",
@@ -58,7 +115,7 @@ FLOWCUT = Method(
         "entropy ratio of class attention at every cut",
         _measure,
         _settle,
-        reads=lambda plan: Reads(attention=tuple(range(plan.feature_layer - 1, -1, -2))),
+        reads=lambda plan: reads(attention=tuple(range(plan.feature_layer - 1, -1, -2))),
     ),
-    cuts=_cuts,
+    inside=Inside(_steps, _carry, _survivors),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select, weigh
+from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 
 _ALPHA = Setting("alpha", 0.5, "share of the budget for the thumbnail", most=1)
 _EARLY = Setting(
@@ -13,10 +13,10 @@ _EARLY = Setting(
 )
 
 
-def _hired(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    weights = weigh.region_mass(seen, int(_EARLY(plan)), _ALPHA(plan))
-    scores = score.cls_attention(seen, plan.feature_layer)
-    return combine.drop(select.by_priority(scores, weights, seen.slot, keep))
+def _hired(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    weights = weigh.region_mass(outputs, int(_EARLY(plan)), _ALPHA(plan))
+    scores = score.cls_attention(outputs, plan.feature_layer)
+    return combine.drop(select.by_priority(scores, weights, outputs.slot, keep))
 
 
 HIRED = Method(
@@ -24,7 +24,7 @@ HIRED = Method(
     "class-token attention ranks tokens; an early layer's attention shares the budget over tiles",
     "HiRED, arXiv 2408.10945",
     _hired,
-    reads=lambda plan: Reads(attention=(int(_EARLY(plan)), plan.feature_layer)),
+    reads=lambda plan: reads("overview", attention=(int(_EARLY(plan)), plan.feature_layer)),
     evidence="code read",
     differs="paper mode: rectangular regions and attention mass; exact apportionment instead of floors",
     settings=(_ALPHA, _EARLY),

@@ -7,26 +7,26 @@ from torch import Tensor
 
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, greedy, score, select, weigh
+from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Method
-from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import among, cosine
 
 _TEXT_TEMPERATURE, _VISION_TEMPERATURE, _VISION_WEIGHT = 0.02, 0.2, 0.5
 
 
-def _coverage(seen: TowerOutputs) -> Tensor:
+def _coverage(outputs: TowerOutputs) -> Tensor:
     """[T, N, M + N]: how well each token covers each question row and each token of its tile (C of docs/methods.md, transposed)."""
-    real = score.candidates(seen)
-    text = score.softmax(cosine(seen.projected, seen.question) / _TEXT_TEMPERATURE, real[:, :, None], 1)
-    vision = score.softmax(among(seen.features) / _VISION_TEMPERATURE, real[:, :, None], 1)
+    real = score.candidates(outputs)
+    text = score.softmax(cosine(outputs["projected"], outputs["question"]) / _TEXT_TEMPERATURE, real[:, :, None], 1)
+    vision = score.softmax(among(outputs.features) / _VISION_TEMPERATURE, real[:, :, None], 1)
     row = torch.where(real, _VISION_WEIGHT / torch.clamp(real.sum(dim=1, keepdim=True), min=1), 0.0)
-    return torch.cat([text * seen.question_weight, vision * row[:, None]], dim=2)
+    return torch.cat([text * outputs["question_weight"], vision * row[:, None]], dim=2)
 
 
-def _mmtok(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    rounds = min(seen.slot.shape[1], keep)
-    turn = greedy.covering(_coverage(seen), score.candidates(seen), rounds)
-    return combine.drop(select.by_priority(-turn.to(torch.float32), weigh.equal(seen), seen.slot, keep))
+def _mmtok(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    rounds = min(outputs.slot.shape[1], keep)
+    turn = greedy.covering(_coverage(outputs), score.candidates(outputs), rounds)
+    return combine.drop(select.by_priority(-turn.to(torch.float32), weigh.equal(outputs), outputs.slot, keep))
 
 
 MMTOK = Method(
@@ -34,7 +34,7 @@ MMTOK = Method(
     "tokens that together cover the question's words and the picture",
     "MMTok, github.com/Ironieser/MMTok",
     _mmtok,
-    reads=lambda plan: Reads(projected=True, question=True),
+    reads=lambda plan: reads("question", "projected"),
     evidence="code read",
     differs="the source also drops stop words and boiler-plate from the question",
     cost="N^2 C + K N^2",

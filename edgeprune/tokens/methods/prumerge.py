@@ -9,8 +9,8 @@ from torch import Tensor
 
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select, weigh
+from edgeprune.tokens.readings import Reads, Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import among
 
 _NEIGHBOURS = Setting("neighbours", 32, "how many of the nearest tokens a kept one takes in", least=1, whole=True)
@@ -28,25 +28,25 @@ def _spaced(real: Tensor, count: Tensor) -> Tensor:
     return real & (i < u) & (reached == p)
 
 
-def _takes_in(seen: TowerOutputs, index: Tensor, layer: int, count: int) -> Tensor:
+def _takes_in(outputs: TowerOutputs, index: Tensor, layer: int, count: int) -> Tensor:
     """For every kept token 1 at itself and the attention of its `count` nearest other candidates of the tile by keys: [K, N]."""
-    tokens = seen.slot.shape[1]
+    tokens = outputs.slot.shape[1]
     tile, token = torch.div(index, tokens, rounding_mode="floor"), index % tokens
     itself = torch.arange(tokens) == token[:, None]
-    other = score.candidates(seen).index_select(0, tile) & ~itself
-    alike = among(seen.keys[layer]).flatten(0, 1).index_select(0, index)
+    other = score.candidates(outputs).index_select(0, tile) & ~itself
+    alike = among(outputs["keys", layer].flatten(2)).flatten(0, 1).index_select(0, index)
     near = select.descending(torch.where(other, alike, -2.0))[:, :count]
     nearest = torch.zeros_like(other).scatter(1, near, torch.ones_like(near, dtype=torch.bool)) & other
-    return torch.where(itself, 1.0, torch.where(nearest, seen.wide[layer].index_select(0, tile), 0.0))
+    return torch.where(itself, 1.0, torch.where(nearest, outputs["wide", layer].index_select(0, tile), 0.0))
 
 
-def _reduced(seen: TowerOutputs, keep: int, plan: MethodPlan, spread: float) -> Reduction:
-    real, attention, tiles = score.candidates(seen), seen.wide[plan.last_layer], seen.slot.shape[0]
+def _reduced(outputs: TowerOutputs, keep: int, plan: MethodPlan, spread: float) -> Reduction:
+    real, attention, tiles = score.candidates(outputs), outputs["wide", plan.last_layer], outputs.slot.shape[0]
     tokens, available = real.shape[1], real.sum(dim=1)
-    counts = select.shares(weigh.equal(seen), available, tokens, keep)
+    counts = select.shares(weigh.equal(outputs), available, tokens, keep)
     even = _spaced(real, select.looked_up(counts, tokens, lambda k: select.part(max(k - 1, 0), spread)))
-    ranked = select.regrouped(select.order(attention, seen.slot), torch.where(even, 0, 1))
-    index = select.by_order(ranked, weigh.equal(seen), seen.slot, keep)
+    ranked = select.regrouped(select.order(attention, outputs.slot), torch.where(even, 0, 1))
+    index = select.by_order(ranked, weigh.equal(outputs), outputs.slot, keep)
 
     row = torch.clamp(index, min=0)
     tile = torch.div(row, tokens, rounding_mode="floor")
@@ -56,28 +56,28 @@ def _reduced(seen: TowerOutputs, keep: int, plan: MethodPlan, spread: float) -> 
     pruned = torch.where(real & (rank >= last), attention, 0.0)
     rest = (rank == last).flatten()[row][:, None]
     itself = torch.arange(tokens) == (row % tokens)[:, None]
-    takes = _takes_in(seen, row, plan.last_layer, int(_NEIGHBOURS(plan)))
+    takes = _takes_in(outputs, row, plan.last_layer, int(_NEIGHBOURS(plan)))
     rows = torch.where(rest, pruned.index_select(0, tile), takes)
     rows = torch.where((counts < available)[tile][:, None], rows, itself.to(torch.float32))
-    return combine.merge(index, combine.inside(row, rows, tiles), seen.slot)
+    return combine.merge(index, combine.inside(row, rows, tiles), outputs.slot)
 
 
-def _prumerge(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    return _reduced(seen, keep, plan, 0.0)
+def _prumerge(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    return _reduced(outputs, keep, plan, 0.0)
 
 
-def _prumerge_plus(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    return _reduced(seen, keep, plan, _SPREAD(plan))
+def _prumerge_plus(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    return _reduced(outputs, keep, plan, _SPREAD(plan))
 
 
 def _reads(plan: MethodPlan) -> Reads:
-    return Reads(wide=(plan.last_layer,), keys=(plan.last_layer,))
+    return reads(wide=(plan.last_layer,), keys=(plan.last_layer,))
 
 
-def _measure(seen: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
+def _measure(outputs: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
     """What the source would keep: the share of outliers (above Q3 + 1.5 IQR), and how many tokens of a tile by rank and by stride."""
-    real = score.candidates(seen)
-    tiles = [seen.wide[plan.last_layer][t][real[t]] for t in range(real.shape[0]) if bool(real[t].any())]
+    real = score.candidates(outputs)
+    tiles = [outputs["wide", plan.last_layer][t][real[t]] for t in range(real.shape[0]) if bool(real[t].any())]
     found = [_outliers(attention) for attention in tiles]
     means = [sum(values) / max(1, len(tiles)) for values in zip(*found, strict=True)]
     return dict(zip(("outlier_share", "ranked", "spaced"), means, strict=True))

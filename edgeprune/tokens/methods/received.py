@@ -10,8 +10,8 @@ from torch import Tensor
 
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, places, score, select, weigh
+from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 
 _SIDE = Setting(
     "side",
@@ -26,34 +26,34 @@ _OBJECT = Setting(
 _ANCHORS = Setting("alpha_anchor", 0.1, "share of the budget for anchors and their four neighbours", most=1)
 
 
-def _sides(seen: TowerOutputs, plan: MethodPlan) -> tuple[Tensor, Tensor, Tensor]:
+def _sides(outputs: TowerOutputs, plan: MethodPlan) -> tuple[Tensor, Tensor, Tensor]:
     """Attention received and cast by every token, [T, N] each, and whether received varies at least as much, [T, 1]."""
-    real, attention = score.candidates(seen), score.between(seen, plan.feature_layer)
+    real, attention = score.candidates(outputs), score.between(outputs, plan.feature_layer)
     received = score.mean(attention, real[:, :, None], 1)[:, 0]
     cast = score.mean(attention, real[:, None, :], 2)[:, :, 0]
     return received, cast, score.variance(received, real) >= score.variance(cast, real)
 
 
-def _significance(seen: TowerOutputs, plan: MethodPlan) -> Tensor:
-    received, cast, wider = _sides(seen, plan)
+def _significance(outputs: TowerOutputs, plan: MethodPlan) -> Tensor:
+    received, cast, wider = _sides(outputs, plan)
     side = int(_SIDE(plan))
     return torch.where(wider, received, cast) if side == 0 else (received, cast)[side - 1]
 
 
-def _fopru(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    return combine.drop(select.by_priority(_significance(seen, plan), weigh.equal(seen), seen.slot, keep))
+def _fopru(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    return combine.drop(select.by_priority(_significance(outputs, plan), weigh.equal(outputs), outputs.slot, keep))
 
 
-def _fopru_row(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    row, _, side = places.in_tile(seen.slot.shape[1])
-    significance = _significance(seen, plan)
-    in_row = score.candidates(seen)[:, None] & (row == torch.arange(side)[:, None])  # [T, side, N]
+def _fopru_row(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    row, side = places.in_tile(outputs.geometry)[0], outputs.geometry.side
+    significance = _significance(outputs, plan)
+    in_row = score.candidates(outputs)[:, None] & (row == torch.arange(side)[:, None])  # [T, side, N]
     rows = score.mean(significance[:, None], in_row, 2)[:, :, 0]
     rows = torch.where(in_row.any(dim=2), rows, float("-inf"))
     row_rank = select.inverse(select.descending(rows))[:, row]  # [T, N]
-    group = torch.where(seen.slot >= 0, row_rank, side)
-    ranked = select.regrouped(select.order(significance, seen.slot), group)
-    return combine.drop(select.by_order(ranked, weigh.equal(seen), seen.slot, keep))
+    group = torch.where(outputs.slot >= 0, row_rank, side)
+    ranked = select.regrouped(select.order(significance, outputs.slot), group)
+    return combine.drop(select.by_order(ranked, weigh.equal(outputs), outputs.slot, keep))
 
 
 def _object_layer(plan: MethodPlan) -> int:
@@ -61,21 +61,21 @@ def _object_layer(plan: MethodPlan) -> int:
     return chosen if chosen >= 0 else max(0, round((plan.feature_layer + 1) * 9 / 23) - 1)
 
 
-def _hiprune(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    real, tokens = score.candidates(seen), seen.slot.shape[1]
-    counts = select.shares(weigh.equal(seen), real.sum(dim=1), tokens, keep)
+def _hiprune(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    real, tokens = score.candidates(outputs), outputs.slot.shape[1]
+    counts = select.shares(weigh.equal(outputs), real.sum(dim=1), tokens, keep)
     share = Fraction(str(_ANCHORS(plan)))
     anchors = select.looked_up(counts, tokens, lambda k: min(k, round(k * share / 5)))
     # As in the source, the means run over all queries: what padding attends to was computed with the rest.
-    anchor = select.best(seen.maps[_object_layer(plan)].mean(dim=1), seen.slot, anchors)
-    first = anchor | places.beside(anchor)
-    scores = seen.maps[plan.feature_layer].mean(dim=1) + torch.where(first, 2.0, 0.0)
-    return combine.drop(select.by_priority(scores, weigh.equal(seen), seen.slot, keep))
+    anchor = select.best(outputs["map", _object_layer(plan)].mean(dim=1), outputs.slot, anchors)
+    first = anchor | places.beside(anchor, outputs.geometry)
+    scores = outputs["map", plan.feature_layer].mean(dim=1) + torch.where(first, 2.0, 0.0)
+    return combine.drop(select.by_priority(scores, weigh.equal(outputs), outputs.slot, keep))
 
 
-def _measure_sides(seen: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
+def _measure_sides(outputs: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
     """In how many tiles attention received varies at least as much as attention cast."""
-    wider, real = _sides(seen, plan)[2][:, 0], score.candidates(seen).any(dim=1)
+    wider, real = _sides(outputs, plan)[2][:, 0], score.candidates(outputs).any(dim=1)
     return {"tiles": float(real.sum()), "received_wider": float((wider & real).sum())}
 
 
@@ -89,12 +89,27 @@ _CALIBRATION = Calibration(
 )
 
 
+def _received(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    scores = outputs["received", plan.feature_layer]
+    return combine.drop(select.by_priority(scores, weigh.equal(outputs), outputs.slot, keep))
+
+
+RECEIVED = Method(
+    "received",
+    "attention received from the tile's tokens ranks them; needs no class token",
+    "what VisPruner's and VisionZip's authors use where there is no class token",
+    _received,
+    reads=lambda plan: reads(received=(plan.feature_layer,)),
+    evidence="own",
+    differs="padding asks like any other token",
+    steady=0.8,
+)
 FOPRU = Method(
     "fopru",
     "attention received from (or cast on) the other patches ranks tokens",
     "FoPru",
     _fopru,
-    reads=lambda plan: Reads(map=(plan.feature_layer,)),
+    reads=lambda plan: reads(map=(plan.feature_layer,)),
     evidence="reconstruction",
     differs="known from the abstract and a review only",
     cost="N^2",
@@ -107,7 +122,7 @@ FOPRU_ROW = Method(
     "whole patch rows with the highest attention received (or cast)",
     "FoPru",
     _fopru_row,
-    reads=lambda plan: Reads(map=(plan.feature_layer,)),
+    reads=lambda plan: reads(map=(plan.feature_layer,)),
     evidence="reconstruction",
     differs="known from the abstract and a review only; the last row of a tile is cut to keep exactly K",
     cost="N^2",
@@ -120,7 +135,7 @@ HIPRUNE = Method(
     "anchors of a middle layer with their neighbours, then attention received in the feature layer",
     "HiPrune, github.com/Danielement321/HiPrune",
     _hiprune,
-    reads=lambda plan: Reads(map=tuple(sorted({_object_layer(plan), plan.feature_layer}))),
+    reads=lambda plan: reads(map=tuple(sorted({_object_layer(plan), plan.feature_layer}))),
     evidence="code read",
     differs="padding gets nothing",
     cost="N^2",

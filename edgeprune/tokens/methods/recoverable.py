@@ -8,20 +8,20 @@ from torch import Tensor
 from edgeprune.errors import PlanError
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select, weigh
+from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 from edgeprune.tokens.similar import cosine
 
 _VISUAL = Setting("visual_share", 0.5, "share of the budget for tokens like the class token", most=1)
 _TEXT = Setting("text_share", 0.3, "share of the budget for tokens like the question", most=1)
 
 
-def _taken(scores: Tensor, seen: TowerOutputs, left: Tensor, keep: int) -> Tensor:
+def _taken(scores: Tensor, outputs: TowerOutputs, left: Tensor, keep: int) -> Tensor:
     """The best of what is left, `keep` in equal shares: [T, N] bool."""
     if keep == 0:
         return torch.zeros_like(left)
-    counts = select.shares(weigh.equal(seen), left.sum(dim=1), left.shape[1], keep)
-    return select.best(scores, torch.where(left, seen.slot, -1), counts)
+    counts = select.shares(weigh.equal(outputs), left.sum(dim=1), left.shape[1], keep)
+    return select.best(scores, torch.where(left, outputs.slot, -1), counts)
 
 
 def _anchors(left: Tensor, slot: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -32,30 +32,30 @@ def _anchors(left: Tensor, slot: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return torch.clamp(anchors, min=0), anchors >= 0
 
 
-def _joins(seen: TowerOutputs, left: Tensor, count: int) -> Tensor:
+def _joins(outputs: TowerOutputs, left: Tensor, count: int) -> Tensor:
     """The anchor that each left token joins, its own for an anchor: flat [T * N], -2 for all others."""
-    anchors, exists = _anchors(left, seen.slot, count)
-    features, place = seen.features.flatten(0, 1), torch.arange(left.numel())
+    anchors, exists = _anchors(left, outputs.slot, count)
+    features, place = outputs.features.flatten(0, 1), torch.arange(left.numel())
     alike = torch.where(exists, cosine(features, features.index_select(0, anchors)), -2.0)  # [T * N, count]
     is_anchor = ((place[:, None] == anchors) & exists).any(dim=1)
     target = torch.where(is_anchor, place, anchors[torch.argmax(alike, dim=1)])
     return torch.where(left.flatten(), target, -2)
 
 
-def _recoverable(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+def _recoverable(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     visual, text = select.part(keep, _VISUAL(plan)), select.part(keep, _TEXT(plan))
     if visual + text > keep:
         raise PlanError("visual_share and text_share exceed 1 together; lower one of them")
-    left = score.candidates(seen)
-    alike = cosine(seen.features, seen.class_feature[:, None])[:, :, 0]
-    chosen = _taken(alike, seen, left, visual)
-    chosen = chosen | _taken(score.relevance(seen), seen, left & ~chosen, text)
+    left = score.candidates(outputs)
+    alike = cosine(outputs.features, outputs["class_feature"][:, None])[:, :, 0]
+    chosen = _taken(alike, outputs, left, visual)
+    chosen = chosen | _taken(score.relevance(outputs), outputs, left & ~chosen, text)
     if visual + text == keep:
-        return combine.drop(select.exactly(chosen, seen.slot, keep))
-    target = _joins(seen, left & ~chosen, keep - visual - text)
+        return combine.drop(select.exactly(chosen, outputs.slot, keep))
+    target = _joins(outputs, left & ~chosen, keep - visual - text)
     anchor = (target == torch.arange(target.shape[0])).view(left.shape)
-    index = select.exactly(chosen | anchor, seen.slot, keep)
-    return combine.merge(index, combine.mean_or_itself(combine.joined(index, target), index), seen.slot)
+    index = select.exactly(chosen | anchor, outputs.slot, keep)
+    return combine.merge(index, combine.mean_or_itself(combine.joined(index, target), index), outputs.slot)
 
 
 RECOVERABLE = Method(
@@ -63,7 +63,7 @@ RECOVERABLE = Method(
     "tokens like the class token, tokens like the question, and means of the rest",
     "Recoverable Compression, github.com/banjiuyufen/Recoverable-Compression",
     _recoverable,
-    reads=lambda plan: Reads(class_feature=True, projected=True, question=True),
+    reads=lambda plan: reads("question", "projected", "class_feature"),
     evidence="reconstruction",
     differs="fixed shares instead of outlier thresholds; evenly spaced anchors instead of clusters; no CLIP text tower",
     cost="K N C",

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, places, score, select
+from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
-from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
 
 _SINKS = Setting(
     "sinks", 4, "how many tokens of each tile that receive the most attention judge the others", least=1, whole=True
@@ -27,19 +27,19 @@ _THRESHOLD = Setting(
 _NOWHERE = torch.iinfo(torch.int32).max
 
 
-def _received(seen: TowerOutputs, plan: MethodPlan) -> Tensor:
+def _received(outputs: TowerOutputs, plan: MethodPlan) -> Tensor:
     """Attention that every token receives from the candidates of its tile, mean over them: [T, N]."""
-    return score.mean(score.between(seen, plan.feature_layer), score.candidates(seen)[:, :, None], 1)[:, 0]
+    return score.mean(score.between(outputs, plan.feature_layer), score.candidates(outputs)[:, :, None], 1)[:, 0]
 
 
-def _importance(seen: TowerOutputs, plan: MethodPlan) -> Tensor:
+def _importance(outputs: TowerOutputs, plan: MethodPlan) -> Tensor:
     """Attention that every token receives from the sinks, and its entropy: [T, N]."""
-    real = score.candidates(seen)
-    sink = real & (select.ranks(_received(seen, plan), seen.slot) < int(_SINKS(plan)))
-    importance = score.mean(score.between(seen, plan.feature_layer), sink[:, :, None], 1)[:, 0]
+    real = score.candidates(outputs)
+    sink = real & (select.ranks(_received(outputs, plan), outputs.slot) < int(_SINKS(plan)))
+    importance = score.mean(score.between(outputs, plan.feature_layer), sink[:, :, None], 1)[:, 0]
     if _ENTROPY(plan) == 0:
         return importance
-    return importance + _ENTROPY(plan) * score.softmax(seen.entropy, real, 1)
+    return importance + _ENTROPY(plan) * score.softmax(outputs["entropy"], real, 1)
 
 
 def _heads(ranked: Tensor, cell: Tensor) -> Tensor:
@@ -50,9 +50,9 @@ def _heads(ranked: Tensor, cell: Tensor) -> Tensor:
     return torch.gather(starts & (along < _NOWHERE), 1, select.inverse(by_cell))
 
 
-def _vflowopt(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    size, slot = Fraction(str(_CELL(plan))), seen.slot.view(1, -1)  # one list of all tiles' tokens
-    importance, cell = _importance(seen, plan).view(1, -1), places.cells(seen, size).view(1, -1)
+def _vflowopt(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
+    size, slot = Fraction(str(_CELL(plan))), outputs.slot.view(1, -1)  # one list of all tiles' tokens
+    importance, cell = _importance(outputs, plan).view(1, -1), places.cells(outputs, size).view(1, -1)
     real = slot >= 0
     recycled = select.looked_up(real.sum(), slot.numel(), lambda a: min(math.floor(a / size**2), keep))
     ranked = select.order(importance, slot)
@@ -69,9 +69,9 @@ def _vflowopt(seen: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     return combine.merge(index, combine.mean_or_itself(member * importance, index), slot)
 
 
-def _measure(seen: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
+def _measure(outputs: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
     """How many tokens of a tile the source would call sinks: those that receive more than `threshold` times the mean."""
-    real, received = score.candidates(seen), _received(seen, plan)
+    real, received = score.candidates(outputs), _received(outputs, plan)
     sinks = real & (received > _THRESHOLD(plan) * score.mean(received, real, 1))
     return {"sinks": float(sinks.sum()) / max(1, int(real.any(dim=1).sum()))}
 
@@ -85,7 +85,7 @@ VFLOWOPT = Method(
     "attention cast by sink tokens ranks; pruned tokens are averaged into one per cell of a coarse grid",
     "VFlowOpt, github.com/sihany077/VFlowOpt",
     _vflowopt,
-    reads=lambda plan: Reads(map=(plan.feature_layer,), entropy=_ENTROPY(plan) != 0),
+    reads=lambda plan: reads(*(("entropy",) if _ENTROPY(plan) else ()), map=(plan.feature_layer,)),
     evidence="code read",
     differs="the first stage only; sinks are counted, not thresholded; cells share exactly what is left",
     cost="N^2 + K N C",

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from edgeprune.plan import MethodPlan
+from edgeprune.tokens.readings import READINGS
 from edgeprune.tokens.registry.method import Method
 
 #: A tower to describe methods on: 24 layers, features from the last but one, as LLaVA uses CLIP-L.
@@ -24,10 +25,10 @@ def facts(method: Method) -> dict[str, Any]:
         "source": method.source,
         "evidence": method.evidence,
         "differs": method.differs,
-        "reads": list(reads.names) or ["layout only" if method.evidence == "control" else "features"],
+        "reads": [*reads.tower, *reads.host] or ["layout only" if method.evidence == "control" else "features"],
         "acts": method.acts,
-        "class_token": reads.class_token,
-        "question": reads.question,
+        "class_token": "class token" in reads.needs,
+        "question": "question" in reads,
         "calibration": method.calibration.help if method.calibration else None,
         "settings": {s.name: {"default": s.default, "help": s.help} for s in method.settings},
         "growth": method.cost,
@@ -44,25 +45,11 @@ def costs() -> Mapping[str, Any]:
 
 def reads_in_words(method: Method) -> str:
     """ "class attention of layers 0, 22; question"."""
-    reads = method.reads(TYPICAL)
-    words = {"attention": "class attention", "wide": "wide attention", "map": "map", "keys": "keys"}
-    parts = [
-        f"{words[kind]} {', '.join(str(layer) for layer in getattr(reads, kind))}"
-        for kind in words
-        if getattr(reads, kind)
-    ]
-    parts += [
-        text
-        for flag, text in (
-            (reads.class_feature, "class feature"),
-            (reads.projected, "projected"),
-            (reads.question, "question"),
-            (reads.entropy, "entropy"),
-            (reads.flow, "queries, keys and values of all layers"),
-        )
-        if flag
-    ]
-    return "; ".join(parts) or "-"
+    kinds: dict[str, list[str]] = {}
+    for read in method.reads(TYPICAL):
+        if words := READINGS[read.kind].words:
+            kinds.setdefault(words, []).extend([] if read.layer is None else [str(read.layer)])
+    return "; ".join(" ".join((words, ", ".join(layers))).strip() for words, layers in kinds.items()) or "-"
 
 
 def milliseconds(method: Method, tokens: int) -> str:

@@ -15,7 +15,7 @@ from edgeprune_runtime.spec import TokenPlan
 
 def method_plan(plan: TokenPlan, model: ModelSpec) -> MethodPlan:
     """What methods of `plan` are told when they work on `model`."""
-    return MethodPlan(model.feature_layer, model.vision.layers - 1, plan.settings)
+    return MethodPlan(model.feature_layer, model.vision.layers - 1, plan.settings, model.vision.class_tokens > 0)
 
 
 def require_fit(
@@ -59,9 +59,13 @@ def _nobody(chosen: Sequence[Method]) -> str:
 def why_unfit(method: Method, plan: MethodPlan, model: ModelSpec, weights: Container[str]) -> str | None:
     """What the model lacks, or None."""
     reads = method.reads(plan)
-    tower = model.vision
-    if reads.class_token and not tower.prefix_tokens:
+    tower, merge = model.vision, model.connector.merge
+    if "class token" in reads.needs and not tower.class_tokens:
         return f"it reads the class token, and the {tower.kind} tower has none"
+    if "overview" in reads.needs and not model.picture.tiling.overview:
+        return "it reads the overview, and this model's pictures have none"
+    if "single patches" in reads.needs and merge > 1:
+        return f"tokens leave one by one inside the tower, and this model's connector merges {merge} x {merge} patches into one"
     for layer in reads.layers:
         if not 0 <= layer < tower.layers:
             return f"it reads vision layer {layer}, and the tower has layers 0 to {tower.layers - 1}"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeprune.plan import MethodPlan
-from edgeprune.tokens.seen import Reads, Reduction, TowerOutputs
+from edgeprune.tokens.readings import Reads, Reduction, TowerOutputs
+from edgeprune.tokens.sites import Inside
 
 Evidence = Literal["code read", "paper", "reconstruction", "control", "own"]
 
@@ -39,7 +40,7 @@ class Setting:
 class Calibration:
     """How numbers that a source draws from each picture are frozen: measured over pictures, then settled.
 
-    measure(seen, plan): statistics of one picture by name.  settle(all of them, plan): settings for the plan.
+    measure(outputs, plan): statistics of one picture by name.  settle(all of them, plan): settings for the plan.
     reads(plan): what measuring looks at; None: the same as the method.
     """
 
@@ -53,12 +54,12 @@ class Calibration:
 class Method:
     """A token-reduction method.
 
-    reduce     (seen, keep, plan) -> Reduction of exactly `keep` rows; torch code whose shapes follow from `keep` and the shapes of `seen`
+    reduce     (outputs, keep, plan) -> Reduction of exactly `keep` rows; torch code whose shapes follow from `keep` and the shapes of `outputs`
     reads      what it looks at, given the plan (whose layers are then known)
     evidence   what the implementation rests on: released code that was read, the paper's text, or a reconstruction from less
     differs    where it departs from its source on purpose
     cost       growth with N tokens, K kept and C channels
-    cuts       (plan, keep, tiles, tokens per tile) -> {block: tokens of a tile that stay after it}, for methods inside the tower
+    inside     how tokens leave inside the tower before that, for methods that have a tower of their own
     steady     least share of the kept tokens that another rounding of what it reads leaves as they are; below 1 for methods that compare
                sums of many products or choose one token after the other, where a near tie may fall either way
     """
@@ -74,9 +75,9 @@ class Method:
     steady: float = 1.0
     settings: tuple[Setting, ...] = ()
     calibration: Calibration | None = None
-    cuts: Callable[[MethodPlan, int, int, int], Mapping[int, int]] | None = None
+    inside: Inside | None = None
 
     @property
     def acts(self) -> str:
         """Where tokens leave."""
-        return "inside the tower" if self.cuts else "at the encoder output"
+        return "inside the tower" if self.inside else "at the encoder output"
