@@ -112,11 +112,13 @@ def _counts(spec: TowerSpec | DecoderSpec) -> tuple[_Count, _Count, _Count]:
     if isinstance(spec, TowerSpec):
         share, inner = 1, 2 if spec.swiglu else 1
         qkv_bias, mlp_bias = spec.qkv_bias, True
-        fixed = 4 * width + 2 * width + (2 * width if spec.layer_scale else 0)  # two norms, two out biases, two scales
+        norms = 4 * width if spec.norm == "layer" else 2 * width
+        fixed = norms + 2 * width + (2 * width if spec.layer_scale else 0)  # norms, out biases, scales
     else:
         share, inner = spec.heads // spec.kv_heads, 2
         qkv_bias, mlp_bias = spec.attention_bias, spec.mlp_bias
         fixed = 2 * width + (width if spec.output_bias else 0) + (width if spec.mlp_bias else 0)
+        fixed += 2 * spec.head_dim if spec.qk_norm else 0
     lanes = (share + 2) * spec.head_dim
     group = _Count(width * (lanes + share * spec.head_dim), lanes, lanes if qkv_bias else 0)
     channel = _Count(width * (inner + 1), inner, inner if mlp_bias else 0)
@@ -130,8 +132,9 @@ def _head(spec: TowerSpec | DecoderSpec, classes: int) -> _Count:
 
 def _tower_fixed(spec: TowerSpec) -> int:
     patch = spec.hidden * 3 * spec.patch_px**2 + (spec.hidden if spec.patch_bias else 0)
-    norm = 2 * spec.hidden if spec.pre_norm else 0
-    return patch + norm + (spec.positions + spec.prefix_tokens) * spec.hidden
+    norm = 2 * spec.hidden if spec.norm == "layer" else spec.hidden
+    norms = norm * (int(spec.pre_norm) + int(spec.final_norm))
+    return patch + norms + (spec.positions + spec.prefix_tokens) * spec.hidden
 
 
 def _language_fixed(spec: DecoderSpec) -> int:

@@ -20,7 +20,7 @@ from edgeprune_runtime.units import bytes_of
 
 
 class LanguageModel:
-    """The three language-model graphs of a bundle and their state. One sequence at a time."""
+    """The language-model graphs of a bundle, stage by stage, and their state. One sequence at a time."""
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         spec = bundle.manifest.language
@@ -28,18 +28,19 @@ class LanguageModel:
         self._table = bundle.tensor(spec.embedding)
         self._learned = None if spec.learned is None else np.asarray(bundle.tensor(spec.learned), np.float32)
         resident = bundle.manifest.precision == "int8"
-        prefill, decode, head = (
-            backend.open(bundle.root, bundle.graph(name), resident=resident) for name in ("prefill", "decode", "head")
-        )
-        stored = prefill.dtype("past_key_0")
-        shapes = [(1, groups, spec.capacity, spec.head_dim) for groups in spec.kv_heads for _ in ("key", "value")]
-        self.cache_bytes = sum(bytes_of(shape, stored) for shape in shapes)
-        self._cache = cache = [backend.zeros(shape, stored) for shape in shapes]
+
+        def opened(name: str) -> Session:
+            return backend.open(bundle.root, bundle.graph(name), resident=resident)
+
+        sessions = [(opened(stage.prefill), opened(stage.decode)) for stage in spec.stages]
+        stored = sessions[0][0].dtype("past_key_0")
+        self._cache = [backend.zeros(shape, stored) for shape in spec.cache_shapes for _ in ("key", "value")]
+        self.cache_bytes = 2 * sum(bytes_of(shape, stored) for shape in spec.cache_shapes)
         hidden = backend.zeros((1, spec.hidden), "float32")
         self._logits = backend.zeros((1, spec.vocab), "float32")
-        self._prefill = _Block(backend, prefill, spec, spec.chunk, cache, hidden)
-        self._decode = _Block(backend, decode, spec, 1, cache, hidden)
-        self._head = head
+        self._prefill = _Chain(backend, spec, [pair[0] for pair in sessions], spec.chunk, self._cache, hidden)
+        self._decode = _Chain(backend, spec, [pair[1] for pair in sessions], 1, self._cache, hidden)
+        self._head = opened(spec.head)
         self._head.bind({"hidden": hidden, "logits": self._logits})
         self.length = 0
 
@@ -86,37 +87,48 @@ class LanguageModel:
         return logits
 
 
-class _Block:
-    """A prefill or decode graph with its own small inputs and the shared cache."""
+class _Chain:
+    """The prefill or the decode graphs of all stages, with their own small inputs and the shared cache.
+
+    Rows go from stage to stage through buffers of the backend's own; the last stage writes the one row that the head reads.
+    """
 
     def __init__(
-        self, backend: Backend, session: Session, spec: LanguageSpec, rows: int, cache: list[Buffer], hidden: Buffer
+        self,
+        backend: Backend,
+        spec: LanguageSpec,
+        sessions: Sequence[Session],
+        rows: int,
+        cache: Sequence[Buffer],
+        hidden: Buffer,
     ) -> None:
-        self._backend, self._session, self._rows = backend, session, rows
+        self._backend, self._sessions, self._rows = backend, sessions, rows
         self._embeds = backend.zeros((rows, spec.hidden), "float32")
         self._positions = backend.zeros((spec.axes, rows), "int64")
         self._numbers = np.zeros((spec.axes, rows), np.int64)
         self._row = backend.zeros((1,), "int64")
         self._last_index, self._total = (backend.zeros((1,), "int32") for _ in range(2))
-        buffers = {
-            "embeds": self._embeds,
-            "position_ids": self._positions,
-            "row": self._row,
-            "last_index": self._last_index,
-            "total": self._total,
-            "hidden": hidden,
-        }
-        for i, (key, value) in enumerate(zip(cache[::2], cache[1::2], strict=True)):
-            buffers |= {
-                f"past_key_{i}": key,
-                f"present_key_{i}": key,
-                f"past_value_{i}": value,
-                f"present_value_{i}": value,
+        given = self._embeds
+        for stage, session in zip(spec.stages, sessions, strict=True):
+            last = stage is spec.stages[-1]
+            made = hidden if last else backend.zeros((rows, spec.hidden), "float32")
+            buffers = {
+                "embeds": given,
+                "position_ids": self._positions,
+                **({"row": self._row} if last else {}),
+                "last_index": self._last_index,
+                "total": self._total,
+                "hidden": made,
             }
-        session.bind(buffers)
+            for layer in range(stage.first, stage.behind):
+                for number, kind in enumerate(("key", "value")):
+                    both = cache[2 * layer + number]
+                    buffers |= {f"past_{kind}_{layer}": both, f"present_{kind}_{layer}": both}
+            session.bind(buffers)
+            given = made
 
     def run(self, embeds: np.ndarray, positions: np.ndarray, start: int) -> None:
-        """Queue the rows embeds [<= rows, D] at cache index `start`."""
+        """Queue the rows embeds [<= rows, D] at positions [axes, <= rows], cache index `start`."""
         write, used = self._backend.write, len(embeds)
         write(self._embeds, embeds)
         self._numbers[:, :used] = positions
@@ -124,4 +136,5 @@ class _Block:
         write(self._row, np.asarray([used - 1], np.int64))
         write(self._last_index, np.asarray([start + self._rows - 1], np.int32))
         write(self._total, np.asarray([start + self._rows], np.int32))
-        self._session.run()
+        for session in self._sessions:
+            session.run()

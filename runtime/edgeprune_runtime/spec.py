@@ -41,21 +41,54 @@ class TensorRef(Spec, frozen=True):
     offset: int
 
 
+class StageSpec(Spec, frozen=True):
+    """Layers first .. behind - 1 of the language model over one list of rows; names of their graphs, which nobody else knows.
+
+    capacity  positions of their KV cache, a multiple of the chunk
+    """
+
+    first: int
+    behind: int
+    capacity: int
+    prefill: str = "prefill"
+    decode: str = "decode"
+
+
 class LanguageSpec(Spec, frozen=True):
-    """What the host must know to drive the language-model graphs."""
+    """What the host must know to drive the language-model graphs. All stages but the last hand on all their rows."""
 
     hidden: int
     layers: int
     kv_heads: tuple[int, ...]  # per layer: structured pruning removes whole groups
     head_dim: int
     vocab: int
-    capacity: int  # positions of the KV cache, a multiple of chunk
-    chunk: int  # positions per run of the prefill graph
+    stages: tuple[StageSpec, ...]
+    chunk: int  # positions per run of a prefill graph
     image_token_id: int
     eos_token_ids: tuple[int, ...]
     embedding: TensorRef  # [V, D]
     learned: TensorRef | None = None  # [D], the learned row of a packed picture
     axes: int = 1  # rows of position ids
+    head: str = "head"
+
+    @property
+    def capacity(self) -> int:
+        """Positions that a request can have."""
+        return min(stage.capacity for stage in self.stages)
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Names of all graphs of the language model."""
+        return (*(name for stage in self.stages for name in (stage.prefill, stage.decode)), self.head)
+
+    @property
+    def cache_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Shape of the keys, and of the values, of every layer."""
+        return tuple(
+            (1, self.kv_heads[layer], stage.capacity, self.head_dim)
+            for stage in self.stages
+            for layer in range(stage.first, stage.behind)
+        )
 
 
 class SelectionSpec(Spec, frozen=True):

@@ -68,7 +68,7 @@ class Vision:
         return any(spec.name == "question" for spec in self._bundle.graph(selection.graph).inputs)
 
     def encode(self, tiles: Iterable[np.ndarray], picture: PackedPicture, towers: Iterable[str] = (TOWER,)) -> None:
-        """Run towers over tiles [3, P, P] float32; what they saw stays in the buffers until the next picture."""
+        """Run towers over tiles [3, P, P] float32; what they gave stays in the buffers until the next picture."""
         used = [self._tower(name) for name in dict.fromkeys(towers)]
         for t, pixels in enumerate(tiles):
             self._backend.write(self._pixels, pixels[None])
@@ -95,7 +95,7 @@ class Vision:
         self._backend.write(self._host["question"], rows)
         self._backend.write(self._host["question_weight"], weight)
 
-    def seen(self, tower: str = TOWER) -> dict[str, np.ndarray]:
+    def outputs(self, tower: str = TOWER) -> dict[str, np.ndarray]:
         """What this tower gave for all tiles and what the host adds, by name; valid until the next picture."""
         return {name: self._backend.read(buffer) for name, buffer in self._buffers(tower).items()}
 

@@ -1,7 +1,7 @@
 """What the graphs of a checkpoint would do, before any is made: counts as `roofline_counts` reads them from the files.
 
 From edgeprune's own cost formulas, for one budget of K tokens. Element-wise values are not counted, which are little beside the
-products of any model worth projecting; the select graph is taken to be its projector, which is nearly all of it.
+products of any model worth projecting; the select graph is taken to be its connector, which is nearly all of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NODES_OF_A_BLOCK, NODES_OF_SELECT = 15, 50
 
 def count_spec(spec: ModelSpec, precision: cost.CostPrecision, chunk: int, keep: int) -> dict[str, GraphCount]:
     """Counts of tower, select, prefill (one chunk), decode and head for a bundle of `spec` that keeps `keep` tokens."""
-    vision, language, projector = spec.vision, spec.language, spec.projector
+    vision, language, connector = spec.vision, spec.language, spec.connector
     tower = _widths(vision, spec.feature_layer + 1)
     blocks = _widths(language, language.layers)
     groups = sum(width.groups for width in blocks)
@@ -26,7 +26,7 @@ def count_spec(spec: ModelSpec, precision: cost.CostPrecision, chunk: int, keep:
     rows = cost.macs_of_language(language, 1)
     per_row = round(rows.of(blocks) - rows.fixed) - pairs
     head = language.vocab * language.hidden
-    joined = projector.inputs * projector.outputs + projector.outputs**2
+    joined = connector.outputs * (connector.merged + (connector.outputs if connector.layers == 2 else 0))
     stored = cost.bytes_of_language(language, precision, 0, 4)
     block_bytes, width = stored.of(blocks) - stored.fixed, 1 if precision == "int8" else 4
     kind = "linear_int8" if precision == "int8" else "linear"

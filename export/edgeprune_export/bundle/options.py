@@ -11,7 +11,8 @@ from edgeprune.plan import Budget
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.methods.controls import FULL
 from edgeprune_export.graphs.linear import WeightPrecision
-from edgeprune_runtime.spec import Preprocess, SelectionSpec, TokenPlan
+from edgeprune_runtime.pictures.spec import PictureSpec
+from edgeprune_runtime.spec import SelectionSpec, TokenPlan
 
 
 @dataclass(frozen=True)
@@ -48,25 +49,18 @@ class ExportOptions:
         return tuple(dict.fromkeys((self.plan.method, *self.more_methods, *(CONTROLS if self.controls else ()))))
 
 
-def tile_counts(preprocess: Preprocess) -> tuple[int, ...]:
-    """Every number of tiles a picture can have, thumbnail included, ascending."""
-    if not preprocess.anyres:
-        return (1,)
-    return tuple(sorted({1 + (h // preprocess.tile_px) * (w // preprocess.tile_px) for h, w in preprocess.pinpoints}))
-
-
-def selections(options: ExportOptions, preprocess: Preprocess) -> tuple[SelectionSpec, ...]:
+def selections(options: ExportOptions, picture: PictureSpec) -> tuple[SelectionSpec, ...]:
     """One entry per budget, method and, where K depends on the picture's grid, tile count."""
     found: list[SelectionSpec] = []
-    largest = preprocess.candidates_max
+    largest = picture.candidates_max
     for budget in dict.fromkeys(options.budgets):
         if budget.count is not None and budget.count >= largest:
             raise PlanError(
                 f"budget {budget.label} does not bind: a picture has at most {largest} visual tokens; use 1.0 or fewer than {largest}"
             )
         by_picture = budget.is_full or (options.plan.budget_of == "picture" and budget.ratio is not None)
-        for tiles in tile_counts(preprocess) if by_picture else (None,):
-            candidates = largest if tiles is None else tiles * preprocess.tokens_per_tile
+        for tiles in picture.tile_counts if by_picture else (None,):
+            candidates = largest if tiles is None else tiles * picture.tile.units
             for method in (FULL.name,) if budget.is_full else options.methods:
                 keep = budget.keep(candidates)
                 found.append(
@@ -77,7 +71,7 @@ def selections(options: ExportOptions, preprocess: Preprocess) -> tuple[Selectio
                         keep=keep,
                         tiles=tiles,
                         graph=f"select-{method}-k{keep}",
-                        tower=f"tower-{method}-k{keep}" if METHODS[method].cuts else "tower",
+                        tower=f"tower-{method}-k{keep}" if METHODS[method].inside else "tower",
                         whole=budget.is_full,
                         own=budget.is_full or method == options.plan.method,
                     )
@@ -85,17 +79,14 @@ def selections(options: ExportOptions, preprocess: Preprocess) -> tuple[Selectio
     return tuple(found)
 
 
-def packed_max(preprocess: Preprocess, keep: int) -> int:
-    """Longest packed picture when at most `keep` tokens of it are kept, all newlines included."""
-    if not preprocess.anyres:
-        return min(keep, preprocess.tokens_per_tile)
-    tallest = max(h // preprocess.tile_px for h, _ in preprocess.pinpoints) * preprocess.patches
-    return keep + tallest
+def packed_max(picture: PictureSpec, keep: int) -> int:
+    """Longest packed picture when at most `keep` tokens of it are kept, all that separates them included."""
+    return min(keep, picture.candidates_max) + picture.separators_max
 
 
 def capacity(options: ExportOptions, chosen: Sequence[SelectionSpec], model: ModelSpec) -> int:
     """Positions of the KV cache: a multiple of the chunk. Raises PlanError when the model cannot have that many."""
-    longest = max(packed_max(model.preprocess, s.keep) for s in chosen)
+    longest = max(packed_max(model.picture, s.keep) for s in chosen)
     wanted = options.capacity or longest + options.text_tokens
     size = -(-wanted // options.chunk) * options.chunk
     if size < longest + options.chunk and options.capacity is not None:

@@ -21,15 +21,15 @@ from edgeprune.plan import MethodPlan
 from edgeprune.plan_file import SCHEMA, StoredPlan, write_plan
 from edgeprune.tokens.methods import METHODS, Method
 from edgeprune.tokens.registry.fit import method_plan, require_fit
-from edgeprune.tokens.seen import outputs_from
+from edgeprune.tokens.readings import outputs_from
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.commands.image_files import PICTURES, drawn, pictures_in
 from edgeprune_export.gate.eager import EagerReference
-from edgeprune_export.graphs.select import QUESTION_ROWS
-from edgeprune_runtime.pictures.entropy import patch_entropy
+from edgeprune_export.graphs.select import QUESTION_ROWS, geometry_of
+from edgeprune_runtime.pictures.entropy import unit_entropy
 from edgeprune_runtime.pictures.load import load_image
-from edgeprune_runtime.pictures.packed import layout_from_size
-from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
+from edgeprune_runtime.pictures.packed import pack_picture
+from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.spec import TokenPlan
 
 MethodStatistics = Mapping[str, float]
@@ -125,20 +125,20 @@ def _measured(
     checkpoint: Checkpoint, reference: EagerReference, method: Method, plan: MethodPlan, path: Path
 ) -> MethodStatistics:
     assert method.calibration is not None
-    preprocess = checkpoint.spec.preprocess
-    picture = load_image(path)
-    layout = layout_from_size(picture.height, picture.width, preprocess)
-    tiles = tiles_from_image(picture, preprocess)
-    entropy = np.zeros((preprocess.tiles_max, preprocess.tokens_per_tile), np.float32)
+    spec = checkpoint.spec.picture
+    image = load_image(path)
+    picture = pack_picture(spec.place(image.height, image.width), spec)
+    tiles = tiles_from_image(image, spec, picture.place)
+    entropy = np.zeros((spec.tiles_max, spec.tile.units), np.float32)
     for t, tile in enumerate(tiles):
-        entropy[t] = patch_entropy(tile, preprocess)
+        entropy[t] = unit_entropy(tile, spec.tile)
     host = {
-        "question": torch.zeros(QUESTION_ROWS, checkpoint.spec.projector.outputs),
+        "question": torch.zeros(QUESTION_ROWS, checkpoint.spec.connector.outputs),
         "question_weight": torch.zeros(QUESTION_ROWS),
         "entropy": torch.from_numpy(entropy),
     }
-    seen = outputs_from(reference.seen(torch.from_numpy(tiles), layout, host))
-    return method.calibration.measure(seen, plan)
+    named = reference.outputs(torch.from_numpy(tiles), picture, host)
+    return method.calibration.measure(outputs_from(named, geometry_of(checkpoint.spec)), plan)
 
 
 def _means(measured: Sequence[MethodStatistics]) -> dict[str, float]:

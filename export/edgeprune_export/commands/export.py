@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,18 +13,18 @@ import msgspec
 import onnx
 
 from edgeprune.errors import CheckpointError
-from edgeprune.models import Checkpoint, ModelSpec, inverse_frequencies, open_checkpoint
+from edgeprune.models import Checkpoint, DecoderSpec, ModelSpec, inverse_frequencies, open_checkpoint
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.registry.fit import method_plan, require_fit
-from edgeprune.tokens.seen import Reads, union
+from edgeprune.tokens.readings import Reads, union
 from edgeprune_export.bundle.memory import return_freed_memory
 from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.seal import hashes, publish, staging, write_manifest
 from edgeprune_export.gate.parity import cases, check_parity
-from edgeprune_export.graphs.connector import store_projector
-from edgeprune_export.graphs.cutting import cut_tower_graph
+from edgeprune_export.graphs.connector import store_connector
+from edgeprune_export.graphs.stepped_tower import stepped_tower_graph
 from edgeprune_export.graphs.decoder import block_graph, head_graph, rotary_tables, store_decoder
 from edgeprune_export.graphs.select import select_graph
 from edgeprune_export.graphs.tower import store_tower, tower_blocks, tower_graph
@@ -39,6 +39,7 @@ from edgeprune_runtime.spec import (
     ParityReport,
     Provenance,
     SelectionSpec,
+    StageSpec,
     TensorRef,
 )
 
@@ -74,7 +75,7 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
     model = checkpoint.spec
     plan = method_plan(options.plan, model)
     require_fit(options.methods, plan, model, checkpoint.weights.shapes, METHODS)
-    chosen = selections(options, model.preprocess)
+    chosen = selections(options, model.picture)
     room = capacity(options, chosen, model)
     if model.language.activation != "silu":
         raise CheckpointError(
@@ -99,7 +100,7 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
             name=Path(str(source)).name,
             family=model.family,
             precision=options.precision,
-            preprocess=model.preprocess,
+            picture=model.picture,
             language=_language(model, writer, room, options.chunk),
             plan=options.plan,
             selections=chosen,
@@ -129,14 +130,14 @@ def _write_weights(
     with track("weights", blocks + language.layers + 4) as advance:
         for _ in store_tower(writer, read, model, reads, options.precision):
             advance()
-        store_projector(writer, read, model.projector, options.precision)
+        store_connector(writer, read, model.connector, options.precision)
         advance()
         for _ in store_decoder(writer, read, language, options.precision, "float16" if half else "float32"):
             advance()
-    if model.family == "llava_next":
-        writer.add("newline", read("newline"))
+    if model.learned is not None:
+        writer.add(model.learned, read(model.learned))
     # Kept positions reach as far as the unpruned sequence would, plus whatever text follows.
-    positions = packed_max(model.preprocess, model.preprocess.candidates_max) + room
+    positions = packed_max(model.picture, model.picture.candidates_max) + room
     cos, sin = rotary_tables(*inverse_frequencies(language.rope, language.head_dim), positions)
     writer.add("rotary.cos", [cos])
     writer.add("rotary.sin", [sin])
@@ -156,14 +157,13 @@ def _write_graphs(
     language = model.language
     towers = {"tower": tower_graph(model, reads, writer, WEIGHTS)}
     for s in chosen:
-        cuts = METHODS[s.method].cuts
-        if cuts is not None and s.tower not in towers:
-            sizes = model.preprocess.tiles_max, model.preprocess.tokens_per_tile
-            towers[s.tower] = cut_tower_graph(s.tower, model, cuts(plan, s.keep, *sizes), writer, WEIGHTS)
+        inside = METHODS[s.method].inside
+        if inside is not None and s.tower not in towers:
+            steps = inside.steps(plan, s.keep, model.picture.tiles_max, model.picture.tile.units)
+            towers[s.tower] = stepped_tower_graph(s.tower, model, inside, steps, writer, WEIGHTS)
     build: dict[str, Callable[[], Graph]] = {
         **{name: partial(towers.__getitem__, name) for name in towers},
-        "prefill": lambda: block_graph("prefill", language, writer, WEIGHTS, rows=chunk, capacity=room),
-        "decode": lambda: block_graph("decode", language, writer, WEIGHTS, rows=1, capacity=room),
+        **_language_graphs(language, stages(language, room), writer, chunk),
         "head": lambda: head_graph(language, writer, WEIGHTS),
     }
     for s in chosen:
@@ -180,6 +180,30 @@ def _write_graphs(
     return tuple(specs)
 
 
+def stages(language: DecoderSpec, room: int) -> tuple[StageSpec, ...]:
+    """All layers over one list of rows: one stage."""
+    return (StageSpec(0, language.layers, room),)
+
+
+def _language_graphs(
+    language: DecoderSpec, of: Sequence[StageSpec], writer: WeightsWriter, chunk: int
+) -> dict[str, Callable[[], Graph]]:
+    return {
+        name: partial(
+            block_graph,
+            name,
+            language,
+            writer,
+            WEIGHTS,
+            rows=rows,
+            capacity=stage.capacity,
+            layers=(stage.first, stage.behind),
+        )
+        for stage in of
+        for name, rows in ((stage.prefill, chunk), (stage.decode, 1))
+    }
+
+
 def _language(model: ModelSpec, writer: WeightsWriter, room: int, chunk: int) -> LanguageSpec:
     language = model.language
     return LanguageSpec(
@@ -188,12 +212,12 @@ def _language(model: ModelSpec, writer: WeightsWriter, room: int, chunk: int) ->
         kv_heads=tuple(language.at(i).kv_heads for i in range(language.layers)),
         head_dim=language.head_dim,
         vocab=language.vocab,
-        capacity=room,
+        stages=stages(language, room),
         chunk=chunk,
         image_token_id=model.image_token_id,
         eos_token_ids=model.eos_token_ids,
         embedding=_reference(writer, "embed.weight"),
-        newline=_reference(writer, "newline") if "newline" in writer else None,
+        learned=_reference(writer, model.learned) if model.learned is not None else None,
     )
 
 

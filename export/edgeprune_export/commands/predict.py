@@ -63,7 +63,7 @@ def forecast(
 ) -> list[Forecast]:
     """One entry per budget and part. Raises PlanError for a target that cannot be reached."""
     model = checkpoint.spec
-    chosen = selections(options, model.preprocess)
+    chosen = selections(options, model.picture)
     room = capacity(options, chosen, model)
     whole = terms_of(checkpoint, options.precision)
     found = []
@@ -74,8 +74,8 @@ def forecast(
             tower_seconds = price_of("latency", spec, whole, track)
         planned = spread(part, spec, full, wishes[part], whole, track) if part in wishes else full
         for budget, keep in _keeps(chosen).items():
-            request = PricedRequest(packed_max(model.preprocess, keep) + TEXT, TOKENS, options.chunk, room)
-            terms, times = replace(whole, request=request), model.preprocess.tiles_max if part == "tower" else 1
+            request = PricedRequest(packed_max(model.picture, keep) + TEXT, TOKENS, options.chunk, room)
+            terms, times = replace(whole, request=request), model.picture.tiles_max if part == "tower" else 1
             seconds = tower_seconds
             if timed and seconds is None:
                 seconds = price_of("latency", spec, terms, track)

@@ -25,9 +25,10 @@ from edgeprune_runtime.backends.tensorrt import TensorRtBackend
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.engines.spec import EngineSet, GateReport
 from edgeprune_runtime.language import LanguageModel
-from edgeprune_runtime.pictures.packed import layout_from_size
-from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
-from edgeprune_runtime.prompting.prompt import Prompter, pack
+from edgeprune_runtime.pictures.packed import pack_picture
+from edgeprune_runtime.pictures.pixels import tiles_from_image
+from edgeprune_runtime.prompting.pack import pack
+from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.spec import ParityCheck, SelectionSpec
 from edgeprune_runtime.vision import Vision
 
@@ -110,15 +111,14 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
     ours, theirs = (Vision(bundle, one) for one in (device, host))
     languages = LanguageModel(bundle, device), LanguageModel(bundle, host)
     words = languages[1].embed(prompter.content_ids(_PROMPT))
-    ids = prompter.ids(_PROMPT, images=1)
-    newline = manifest.language.newline
-    between = None if newline is None else np.asarray(bundle.tensor(newline), np.float32)
-    for picture in fixed_pictures():
-        layout = layout_from_size(picture.height, picture.width, manifest.preprocess)
-        tiles = tiles_from_image(picture, manifest.preprocess)
-        gated = [s for s in manifest.selections if s.tiles in (None, layout.tiles)]
+    asked = prompter.render(_PROMPT, images=1)
+    for image in fixed_pictures():
+        picture = pack_picture(manifest.picture.place(image.height, image.width), manifest.picture)
+        tiles = tiles_from_image(image, manifest.picture, picture.place)
+        tokens = prompter.tokens(asked, (picture,))
+        gated = [s for s in manifest.selections if s.tiles in (None, picture.tiles)]
         for vision in (ours, theirs):
-            vision.encode(tiles, layout, [s.tower for s in gated])
+            vision.encode(tiles, picture, [s.tower for s in gated])
             vision.ask(words)
         _towers(ours, theirs, gated, tiles, checks, limits)
         for selection in gated:
@@ -126,21 +126,21 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
             if not selection.own:
                 continue  # the language model does not know who chose
             separators = manifest.plan.separators_for(selection)
-            packed = pack(ids, manifest.language.image_token_id, layout, kept, separators, manifest.plan.positions)
-            embeds = languages[1].compose(packed.ids, visual, between)
+            packed = pack(tokens, ((picture, kept),), separators, manifest.plan.positions)
+            embeds = languages[1].compose(packed.ids, visual)
             prompt = embeds, packed.positions, packed.next_position
             _language(bundle, languages, prompt, selection.budget, checks, limits)
         yield
     room = manifest.language.capacity - _TOKENS
     full = np.resize(embeds, (room, embeds.shape[1]))  # every place of the cache is read
-    _language(bundle, languages, (full, np.arange(room), room), "a full cache", checks, limits)
+    _language(bundle, languages, (full, np.broadcast_to(np.arange(room), (manifest.language.axes, room)), room), "a full cache", checks, limits)
 
 
 def _towers(
     ours: Vision, theirs: Vision, gated: list[SelectionSpec], tiles: np.ndarray, checks: _Checks, limits: EngineLimits
 ) -> None:
     for tower in dict.fromkeys(s.tower for s in gated):
-        mine, reference = ours.seen(tower), theirs.seen(tower)
+        mine, reference = ours.outputs(tower), theirs.outputs(tower)
         for name in mine:
             if mine[name].dtype == np.float32 and name in ours.tower_outputs(tower):
                 value = relative(mine[name][: len(tiles)], reference[name][: len(tiles)], typical)
@@ -158,7 +158,7 @@ def _selection(
     ours.restore(selection, readings)
     same = ours.select(selection)
     ours.restore(selection, mine)
-    asked = {name: value.copy() for name, value in theirs.seen(selection.tower).items() if name.startswith("question")}
+    asked = {name: value.copy() for name, value in theirs.outputs(selection.tower).items() if name.startswith("question")}
     inputs = {**readings.readings, **asked}
     checks.add(graph, "kept indices", at, _share(reference.kept, same.kept), 0.999, inputs, least=True)
     checks.add(graph, "kept indices, own tower", at, _share(reference.kept, own.kept), limits.kept, {}, least=True)
@@ -182,7 +182,7 @@ def _language(
     chosen, rows = greedy(ours, embeds, positions, following, bundle.manifest.language.image_token_id, _TOKENS)
     reference = [theirs.prefill(embeds, positions).copy()]
     reference += [theirs.step(token, following + step).copy() for step, token in enumerate(chosen[:-1])]
-    inputs = {"embeds": embeds[:chunk], "position_ids": positions[:chunk]}
+    inputs = {"embeds": embeds[:chunk], "position_ids": positions[:, :chunk]}
     worst = max(relative(mine, other, typical) for mine, other in zip(rows, reference, strict=True))
     checks.add(LANGUAGE, f"logits of {len(chosen)} tokens", at, worst, limits.logits, inputs)
     gap = max((row.max() - row[token]) / (typical(row) or 1.0) for row, token in zip(reference, chosen, strict=True))

@@ -33,8 +33,14 @@ class Prepared:
 
 def sources(bundle: Bundle) -> dict[str, tuple[str, ...]]:
     """Engine -> the graphs of the bundle that it stands for: prefill and decode share one, everything else has its own."""
-    own = [g.name for g in bundle.manifest.graphs if g.name not in ("prefill", "decode")]
-    return {**{name: (name,) for name in own}, LANGUAGE: ("prefill", "decode")}
+    stages = bundle.manifest.language.stages
+    shared = {name for stage in stages for name in (stage.prefill, stage.decode)}
+    own = [g.name for g in bundle.manifest.graphs if g.name not in shared]
+    pairs = {
+        LANGUAGE if len(stages) == 1 else f"{LANGUAGE}-{number}": (stage.prefill, stage.decode)
+        for number, stage in enumerate(stages)
+    }
+    return {**{name: (name,) for name in own}, **pairs}
 
 
 def source_model(bundle: Bundle, name: str) -> onnx.ModelProto:
@@ -56,7 +62,7 @@ def prepare(
             model = lower(source_model(bundle, name), dialect, KINDS[precision], weights)
             path = folder / f"{name}.onnx"
             onnx.save(model, path)
-            yield Prepared(name, path, graphs, (language.chunk, 1) if name == LANGUAGE else ())
+            yield Prepared(name, path, graphs, (language.chunk, 1) if len(graphs) == 2 else ())
             advance()
 
 

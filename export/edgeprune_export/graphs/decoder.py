@@ -38,7 +38,8 @@ def store_decoder(
 
 def store_layer(writer: WeightsWriter, read: Reader, spec: DecoderSpec, p: str, precision: WeightPrecision) -> None:
     """One decoder layer."""
-    store_vectors(writer, read, [f"{p}.norm1.weight", f"{p}.norm2.weight"])
+    norms = ("norm1", "norm2", *(("q_norm", "k_norm") if spec.qk_norm else ()))
+    store_vectors(writer, read, [f"{p}.{name}.weight" for name in norms])
     store_linear(
         writer, f"{p}.qkv", read, [f"{p}.q", f"{p}.k", f"{p}.v"], bias=spec.attention_bias, precision=precision
     )
@@ -48,27 +49,38 @@ def store_layer(writer: WeightsWriter, read: Reader, spec: DecoderSpec, p: str, 
 
 
 def block_graph(
-    name: str, spec: DecoderSpec, writer: WeightsWriter, weights_file: str, *, rows: int, capacity: int
+    name: str,
+    spec: DecoderSpec,
+    writer: WeightsWriter,
+    weights_file: str,
+    *,
+    rows: int,
+    capacity: int,
+    layers: tuple[int, int] | None = None,
 ) -> Graph:
-    """All decoder layers over `rows` new positions and a cache of `capacity` positions.
+    """Decoder layers first .. behind - 1 (None: all) over `rows` new positions and a cache of `capacity` positions.
 
     Inputs: embeds [rows, D]; position_ids [1, rows]; row [1], the row whose hidden state is returned; last_index [1], the cache
     index of the last new position; total [1], that plus one; past_key_i / past_value_i [1, G_i, capacity, d].
-    Outputs: hidden [1, D] after the final norm; present_key_i / present_value_i, to be bound to the same buffers as the past.
+    Outputs: hidden, of the model's last layer [1, D] after the final norm, of any other [rows, D] as it is, without an input row;
+    present_key_i / present_value_i, to be bound to the same buffers as the past.
     """
+    first, behind = layers or (0, spec.layers)
+    last = spec.layers - 1
     g = Graph(name, weights_file=weights_file)
     x = g.input("embeds", "float32", (rows, spec.hidden))
     positions = g.input("position_ids", "int64", (1, rows))
-    row = g.input("row", "int64", (1,))
+    row = g.input("row", "int64", (1,)) if behind > last else ""
     last_index = g.input("last_index", "int32", (1,))
     total = g.input("total", "int32", (1,))
     cos, sin = g.weight(writer["rotary.cos"]), g.weight(writer["rotary.sin"])
-    for i in range(spec.layers):
+    for i in range(first, behind):
         p, at = f"layers.{i}", spec.at(i)
         cache_shape = (1, at.kv_heads, capacity, at.head_dim)
         past = [g.input(f"past_{kind}_{i}", "float32", cache_shape) for kind in ("key", "value")]
         h = _rms(g, writer, x, f"{p}.norm1.weight", spec.eps)
-        query, key, value = _rotated(g, at, linear(g, writer, f"{p}.qkv", h, rows), positions, (cos, sin), rows)
+        joined = linear(g, writer, f"{p}.qkv", h, rows)
+        query, key, value = _rotated(g, writer, at, p, joined, positions, (cos, sin), rows)
         attended = f"attention_{i}"
         g.named_outputs(
             "GroupQueryAttention",
@@ -80,16 +92,19 @@ def block_graph(
         )
         g.declare(attended, (1, rows, at.heads * at.head_dim))
         flat = g.node("Reshape", [attended, g.integers(rows, at.heads * at.head_dim)])
-        if i == spec.layers - 1:  # only one row goes on: the last layer's MLP sees a single position
+        if i == last:  # only one row goes on: the last layer's MLP sees a single position
             flat, x = (g.node("Gather", [value, row], axis=0) for value in (flat, x))
-        x = g.node("Add", [x, linear(g, writer, f"{p}.o", flat, 1 if i == spec.layers - 1 else rows)])
+        x = g.node("Add", [x, linear(g, writer, f"{p}.o", flat, 1 if i == last else rows)])
         h = _rms(g, writer, x, f"{p}.norm2.weight", spec.eps)
-        x = g.node("Add", [x, _swiglu(g, writer, p, h, 1 if i == spec.layers - 1 else rows, at.mlp)])
-    for i in range(spec.layers):
+        x = g.node("Add", [x, _swiglu(g, writer, p, h, 1 if i == last else rows, at.mlp)])
+    for i in range(first, behind):
         for kind in ("key", "value"):
             cache_shape = (1, spec.at(i).kv_heads, capacity, spec.head_dim)
             g.output(f"present_{kind}_{i}", f"present_{kind}_{i}", "float32", cache_shape)
-    g.output(_rms(g, writer, x, "norm.weight", spec.eps), "hidden", "float32", (1, spec.hidden))
+    if behind <= last:
+        g.output(x, "hidden", "float32", (rows, spec.hidden))
+    else:
+        g.output(_rms(g, writer, x, "norm.weight", spec.eps), "hidden", "float32", (1, spec.hidden))
     return g
 
 
@@ -111,18 +126,41 @@ def rotary_tables(inverse: np.ndarray, scaling: float, positions: int) -> tuple[
 
 
 def _rotated(
-    g: Graph, spec: DecoderSpec, qkv: str, positions: str, tables: tuple[str, str], rows: int
+    g: Graph,
+    writer: WeightsWriter,
+    spec: DecoderSpec,
+    p: str,
+    qkv: str,
+    positions: str,
+    tables: tuple[str, str],
+    rows: int,
 ) -> tuple[str, str, str]:
-    """Query, key and value [1, rows, heads * d] from their joint projection, query and key turned by their positions.
+    """Query, key and value [1, rows, heads * d] from their joint projection, query and key normed by head where the model does that,
+    and turned by their positions.
 
     GroupQueryAttention can rotate by itself, but on the CPU it ignores position ids and counts rows (onnxruntime 1.31).
     """
     query, shared = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     wide = g.node("Reshape", [qkv, g.integers(1, rows, query + 2 * shared)])
     turning = g.node("Split", [wide, g.integers(query + shared, shared)], axis=2, outputs=2)
+    value = f"{turning}_1"
+    if spec.qk_norm:
+        turning = _normed_heads(g, writer, spec, p, turning, rows)
     turned = g.node("RotaryEmbedding", [turning, *tables, positions], num_heads=spec.heads + spec.kv_heads)
     parts = g.node("Split", [turned, g.integers(query, shared)], axis=2, outputs=2)
-    return parts, f"{parts}_1", f"{turning}_1"
+    return parts, f"{parts}_1", value
+
+
+def _normed_heads(g: Graph, writer: WeightsWriter, spec: DecoderSpec, p: str, joined: str, rows: int) -> str:
+    """Queries and keys [1, rows, (H + G) d], each head with an RMS norm of its own weights."""
+    widths = [spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim]
+    parts = g.node("Split", [joined, g.integers(*widths)], axis=2, outputs=2)
+    normed = []
+    for value, name, width in zip((parts, f"{parts}_1"), ("q_norm", "k_norm"), widths, strict=True):
+        heads = g.node("Reshape", [value, g.integers(rows, width // spec.head_dim, spec.head_dim)])
+        heads = _rms(g, writer, heads, f"{p}.{name}.weight", spec.eps)
+        normed.append(g.node("Reshape", [heads, g.integers(1, rows, width)]))
+    return g.node("Concat", normed, axis=2)
 
 
 def _rms(g: Graph, writer: WeightsWriter, x: str, weight: str, eps: float) -> str:

@@ -1,41 +1,106 @@
-"""What methods read of a block's attention, as side branches of its queries and keys [R, heads * d]. `spec` is the tower as the block sees it.
+"""What methods read of a block's attention, as side branches of its queries and keys [R, heads * d].
 
-R rows: the class token, if the tower has one, and N visual tokens. What begins with the class token's query needs one.
+R rows: the class token, if the tower has one, and the patches. What begins with the class token's query needs one. Whatever is per patch is
+averaged over the patches of each visual token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
 import numpy as np
 
 from edgeprune.models.spec import TowerSpec
+from edgeprune_export.graphs.units import pooled
 from edgeprune_export.onnx.graph import Graph
 
 
-def class_rows(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
+class Branch(NamedTuple):
+    """A value of a graph and its shape."""
+
+    value: str
+    shape: tuple[int, ...]
+
+
+class Attention(NamedTuple):
+    """A block's queries and keys [R, heads * d], the tower as that block sees it, and the patches per side of a visual token."""
+
+    spec: TowerSpec
+    merge: int
+    q: str
+    k: str
+
+    @property
+    def units(self) -> int:
+        """N, visual tokens of a tile."""
+        return self.spec.tokens // self.merge**2
+
+
+def class_rows(g: Graph, at: Attention) -> Branch:
     """softmax(q_class K^T / sqrt(d)) per head, over all keys, the class column removed: [1, H, N]."""
-    rows, heads, width = spec.positions, spec.heads, spec.head_dim
-    query = g.node("Reshape", [_class(g, q), g.integers(heads, 1, width)])
-    keys = g.node("Transpose", [g.node("Reshape", [k, g.integers(rows, heads, width)])], perm=[1, 2, 0])
-    return g.node("Reshape", [_attention(g, spec, query, keys, width, 2), g.integers(1, heads, spec.tokens)])
+    rows, heads, width = at.spec.positions, at.spec.heads, at.spec.head_dim
+    query = g.node("Reshape", [_class(g, at.q), g.integers(heads, 1, width)])
+    keys = g.node("Transpose", [g.node("Reshape", [at.k, g.integers(rows, heads, width)])], perm=[1, 2, 0])
+    weights = _attention(g, at.spec, query, keys, width, 2)
+    shape = (1, heads, at.units)
+    if at.merge == 1:
+        return Branch(g.node("Reshape", [weights, g.integers(*shape)]), shape)
+    flat = g.node("Reshape", [weights, g.integers(1, heads, at.spec.tokens)])
+    return Branch(_pooled(g, at, flat, (1, heads)), shape)
 
 
-def wide_row(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
+def wide_row(g: Graph, at: Attention) -> Branch:
     """softmax(q_class K^T / sqrt(heads * d)) with one head over the full width, the class column removed: [1, N]."""
-    return _attention(g, spec, _class(g, q), g.node("Transpose", [k], perm=[1, 0]), spec.inner, 1)
+    weights = _attention(
+        g, at.spec, _class(g, at.q), g.node("Transpose", [at.k], perm=[1, 0]), at.spec.inner, 1
+    )
+    return Branch(_pooled(g, at, weights, (1,)), (1, at.units))
 
 
-def mean_map(g: Graph, spec: TowerSpec, q: str, k: str) -> str:
-    """Attention of every query, mean over heads, the class column removed: [1, R, N]."""
-    rows, heads, width = spec.positions, spec.heads, spec.head_dim
-    shape = g.integers(rows, heads, width)
-    queries = g.node("Transpose", [g.node("Reshape", [q, shape])], perm=[1, 0, 2])
-    keys = g.node("Transpose", [g.node("Reshape", [k, shape])], perm=[1, 2, 0])
-    return g.node("ReduceMean", [_attention(g, spec, queries, keys, width, 2), g.integers(0)], keepdims=1)
+def mean_map(g: Graph, at: Attention) -> Branch:
+    """Attention of every query, mean over heads, the class column removed: [1, R, N], R visual tokens behind the class token's row."""
+    rows, spec = at.spec.positions, at.spec
+    mean = g.node("ReduceMean", [_all_attention(g, at), g.integers(0)], keepdims=1)  # [1, R, patches]
+    if at.merge == 1:
+        return Branch(mean, (1, rows, spec.tokens))
+    columns = _pooled(g, at, mean, (1, rows))
+    patches = without_class(g, spec, columns, 1)
+    asking = g.node("Transpose", [patches], perm=[0, 2, 1])
+    units = g.node("Transpose", [_pooled(g, at, asking, (1, at.units))], perm=[0, 2, 1])
+    if spec.class_tokens:
+        first = g.node("Slice", [columns, g.integers(0), g.integers(1), g.integers(1)])
+        units = g.node("Concat", [first, units], axis=1)
+    return Branch(units, (1, spec.class_tokens + at.units, at.units))
 
 
-def keys(g: Graph, spec: TowerSpec, k: str) -> str:
-    """Key projections without the class token, heads side by side: [1, N, heads * d]."""
-    return g.node("Unsqueeze", [without_class(g, spec, k, 0), g.integers(0)])
+def received(g: Graph, at: Attention) -> Branch:
+    """Attention that each token receives, mean over heads and over the tokens that ask: [1, N]."""
+    asking = without_class(g, at.spec, _all_attention(g, at), 1)
+    mean = g.node("ReduceMean", [asking, g.integers(0, 1)], keepdims=0)
+    row = g.node("Reshape", [mean, g.integers(1, at.spec.tokens)])
+    return Branch(_pooled(g, at, row, (1,)), (1, at.units))
+
+
+def keys(g: Graph, at: Attention) -> Branch:
+    """Key projections without the class token: [1, N, H, d]."""
+    spec, units = at.spec, at.units
+    rows = without_class(g, spec, at.k, 0)
+    if at.merge > 1:
+        turned = g.node("Transpose", [rows], perm=[1, 0])
+        rows = g.node("Transpose", [_pooled(g, at, turned, (spec.inner,))], perm=[1, 0])
+    shape = (1, units, spec.heads, spec.head_dim)
+    return Branch(g.node("Reshape", [rows, g.integers(*shape)]), shape)
+
+
+#: One row per reading that is made in a block, by its name in `edgeprune.tokens.readings.READINGS`.
+GRAPH_READINGS: Mapping[str, Callable[[Graph, Attention], Branch]] = {
+    "attention": class_rows,
+    "wide": wide_row,
+    "map": mean_map,
+    "received": received,
+    "keys": keys,
+}
 
 
 def without_class(g: Graph, spec: TowerSpec, x: str, axis: int) -> str:
@@ -45,8 +110,21 @@ def without_class(g: Graph, spec: TowerSpec, x: str, axis: int) -> str:
     return g.node("Slice", [x, g.integers(1), g.integers(spec.positions), g.integers(axis)])
 
 
+def _pooled(g: Graph, at: Attention, x: str, leading: tuple[int, ...]) -> str:
+    return pooled(g, x, leading, at.spec.patches, at.merge)
+
+
 def _class(g: Graph, q: str) -> str:
     return g.node("Slice", [q, g.integers(0), g.integers(1), g.integers(0)])
+
+
+def _all_attention(g: Graph, at: Attention) -> str:
+    """Attention of every query in every head, the class column removed: [H, R, patches]."""
+    rows, heads, width = at.spec.positions, at.spec.heads, at.spec.head_dim
+    shape = g.integers(rows, heads, width)
+    queries = g.node("Transpose", [g.node("Reshape", [at.q, shape])], perm=[1, 0, 2])
+    keys = g.node("Transpose", [g.node("Reshape", [at.k, shape])], perm=[1, 2, 0])
+    return _attention(g, at.spec, queries, keys, width, 2)
 
 
 def _attention(g: Graph, spec: TowerSpec, queries: str, keys: str, width: int, axis: int) -> str:

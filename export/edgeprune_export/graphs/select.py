@@ -1,6 +1,6 @@
-"""Selection and projector as one static graph per (method, K).
+"""Selection and connector as one static graph per (method, K).
 
-The method is written once, in torch (edgeprune.tokens), and traced here; the projector follows by hand over the shared weights, so
+The method is written once, in torch (edgeprune.tokens), and traced here; the connector follows by hand over the shared weights, so
 only kept tokens are projected.
 """
 
@@ -12,7 +12,7 @@ from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import Method
-from edgeprune.tokens.seen import Reads, outputs_from
+from edgeprune.tokens.readings import Geometry, Reads, outputs_from
 from edgeprune_export.graphs.connector import project
 from edgeprune_export.onnx.graph import Graph, values_read
 from edgeprune_export.onnx.trace import trace
@@ -33,12 +33,12 @@ def select_graph(
     writer: WeightsWriter,
     weights_file: str,
 ) -> Graph:
-    """features [T, N, C], readings of the tower, slot, region, mosaic and host readings -> visual [K, D] and kept [K].
+    """features [T, N, C], readings of the tower, slot, region, where and host readings -> visual [K, D] and kept [K].
 
     Only the inputs that the method uses are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left.
     """
     inputs = select_inputs(method.reads(plan), model, tower)
-    module = _Reduce(method, keep, plan, tuple(spec.name for spec in inputs))
+    module = _Reduce(method, keep, plan, geometry_of(model), tuple(spec.name for spec in inputs))
     traced = trace(f"method {method.name}", module, inputs, ("rows", "kept"))
     traced.graph.name = "reduce"
     used = values_read(traced.graph)
@@ -47,18 +47,18 @@ def select_graph(
         if spec.name in used:
             g.input(spec.name, spec.dtype, spec.shape)
     g.splice(traced, {spec.name: spec.name for spec in inputs} | {"rows": "rows", "kept": "kept"})
-    visual = project(g, writer, model.projector, "rows", keep)
-    g.output(visual, "visual", "float32", (keep, model.projector.outputs))
+    visual = project(g, writer, model.connector, "rows", keep)
+    g.output(visual, "visual", "float32", (keep, model.connector.outputs))
     g.output("kept", "kept", "int64", (keep,))
     return g
 
 
 def select_inputs(reads: Reads, model: ModelSpec, tower: GraphSpec) -> tuple[TensorSpec, ...]:
-    """Everything that a method with these `reads` may take, under the names of `edgeprune.tokens.seen`."""
-    tiles, tokens = model.preprocess.tiles_max, model.preprocess.tokens_per_tile
+    """Everything that a method with these `reads` may take, under the names of `edgeprune.tokens.readings`."""
+    tiles, tokens = model.picture.tiles_max, model.picture.tile.units
     per_tile = {spec.name: spec.shape[1:] for spec in tower.outputs}
     host = {
-        "question": (QUESTION_ROWS, model.projector.outputs),
+        "question": (QUESTION_ROWS, model.connector.outputs),
         "question_weight": (QUESTION_ROWS,),
         "entropy": (tiles, tokens),
     }
@@ -67,18 +67,26 @@ def select_inputs(reads: Reads, model: ModelSpec, tower: GraphSpec) -> tuple[Ten
         *(TensorSpec(name, "float32", host[name]) for name in reads.host),
         TensorSpec("slot", "int64", (tiles, tokens)),
         TensorSpec("region", "float32", (tiles, tokens)),
-        TensorSpec("mosaic", "int64", (2,)),
+        TensorSpec("where", "int64", (tiles, tokens, 2)),
     )
+
+
+def geometry_of(model: ModelSpec) -> Geometry:
+    """What is the same for every picture of this model."""
+    tile = model.picture.tile
+    return Geometry(tile.side, tile.extra, model.picture.tiling.overview)
 
 
 class _Reduce(torch.nn.Module):
     """A method as a module over plain tensors, the form that torch.onnx traces."""
 
-    def __init__(self, method: Method, keep: int, plan: MethodPlan, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, method: Method, keep: int, plan: MethodPlan, geometry: Geometry, names: tuple[str, ...]
+    ) -> None:
         super().__init__()
-        self._method, self._keep, self._plan, self._names = method, keep, plan, names
+        self._method, self._keep, self._plan, self._geometry, self._names = method, keep, plan, geometry, names
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        seen = outputs_from(dict(zip(self._names, inputs, strict=True)))
-        reduction = self._method.reduce(seen, self._keep, self._plan)
-        return combine.apply(seen, reduction), reduction.index
+        outputs = outputs_from(dict(zip(self._names, inputs, strict=True)), self._geometry)
+        reduction = self._method.reduce(outputs, self._keep, self._plan)
+        return combine.apply(outputs, reduction), reduction.index

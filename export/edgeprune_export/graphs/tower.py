@@ -1,7 +1,7 @@
 """The vision tower as one static graph over one tile.
 
 A picture's tiles are run one after the other through the same graph, so every tile grid, including the thumbnail alone, shares it.
-All tokens but the class token go on, as in LLaVA; SigLIP has none, so all of its R rows are visual tokens. What methods read besides
+All rows but the class token's go on, merged where the connector merges patches. What methods read besides
 the features are side branches of the blocks' queries and keys: the main attention stays fused, and an N x N map exists only where a
 method asks for one. Blocks after the feature layer are built only as far as a method reads them, the last of them without its attention
 and MLP.
@@ -13,11 +13,13 @@ from collections.abc import Iterator
 
 from edgeprune.models.spec import ModelSpec, TowerSpec
 from edgeprune.models.weights.shapes import PREFIX
-from edgeprune.tokens.seen import Reads
+from edgeprune.tokens.readings import Reads
 from edgeprune_export.graphs.activation import activation
 from edgeprune_export.graphs.connector import project
 from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear, store_vectors
-from edgeprune_export.graphs.readings import class_rows, keys, mean_map, wide_row, without_class
+from edgeprune_export.graphs.norm import norm, store_norm
+from edgeprune_export.graphs.readings import GRAPH_READINGS, Attention, without_class
+from edgeprune_export.graphs.units import merged
 from edgeprune_export.onnx.graph import CONTRIB, Graph
 from edgeprune_export.onnx.weights import WeightsWriter
 
@@ -40,14 +42,16 @@ def store_tower(
 
 
 def store_embeddings(writer: WeightsWriter, read: Reader, spec: TowerSpec) -> None:
-    """Write what stands before block 0."""
+    """Write what stands before block 0 and, where there is one, the norm behind the feature layer."""
     store_vectors(writer, read, ["tower.patch.weight", "tower.position"])
     if prefix := PREFIX[: spec.prefix_tokens]:
         writer.add("tower.prefix", (row.reshape(1, spec.hidden) for name in prefix for row in read(name)))
     if spec.patch_bias:
         store_vectors(writer, read, ["tower.patch.bias"])
     if spec.pre_norm:
-        store_vectors(writer, read, ["tower.pre_norm.weight", "tower.pre_norm.bias"])
+        store_norm(writer, read, "tower.pre_norm", spec.norm)
+    if spec.final_norm:
+        store_norm(writer, read, "tower.norm", spec.norm)
 
 
 def store_block(
@@ -55,8 +59,8 @@ def store_block(
 ) -> str:
     """Write one block, or only what its queries and keys need; returns its name."""
     p = f"tower.{block}"
-    norms = ("norm1", "norm2") if whole else ("norm1",)
-    store_vectors(writer, read, [f"{p}.{one}.{part}" for one in norms for part in ("weight", "bias")])
+    for name in ("norm1", "norm2") if whole else ("norm1",):
+        store_norm(writer, read, f"{p}.{name}", spec.norm)
     store_linear(writer, f"{p}.qkv", read, [f"{p}.q", f"{p}.k", f"{p}.v"], bias=spec.qkv_bias, precision=precision)
     if whole:
         if spec.layer_scale:
@@ -70,20 +74,17 @@ def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_f
     """pixels [1, 3, P, P] -> features [1, N, C] of the feature layer, and one output [1, ...] per reading of `reads.tower`."""
     spec = model.vision
     g = Graph("tower", weights_file=weights_file)
-    rows, tokens = spec.positions, spec.tokens
+    rows = spec.positions
     x = embed(g, writer, spec, g.input("pixels", "float32", (1, 3, spec.image_px, spec.image_px)))
     whole, begun = tower_blocks(model, reads)
     for i in range(begun):
         at = spec.at(i)
         q, k, v = queries_keys_values(g, writer, at, f"tower.{i}", x, rows)
-        if i in reads.attention:
-            g.output(class_rows(g, at, q, k), f"attention_{i}", "float32", (1, at.heads, tokens))
-        if i in reads.wide:
-            g.output(wide_row(g, at, q, k), f"wide_{i}", "float32", (1, tokens))
-        if i in reads.map:
-            g.output(mean_map(g, at, q, k), f"map_{i}", "float32", (1, rows, tokens))
-        if i in reads.keys:
-            g.output(keys(g, at, k), f"keys_{i}", "float32", (1, tokens, at.inner))
+        attention_of = Attention(at, model.connector.merge, q, k)
+        for read in reads.of("block"):
+            if read.layer == i:
+                branch = GRAPH_READINGS[read.kind](g, attention_of)
+                g.output(branch.value, read.name, "float32", branch.shape)
         if i < whole:
             x = block(g, writer, at, f"tower.{i}", x, (q, k, v), rows)
         if i == model.feature_layer:
@@ -93,23 +94,27 @@ def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_f
 
 def _features(g: Graph, writer: WeightsWriter, model: ModelSpec, reads: Reads, x: str) -> None:
     """Outputs at the feature layer, of x [R, C]."""
-    tokens, width = model.vision.tokens, model.vision.hidden
-    patches = without_class(g, model.vision, x, 0)
-    g.output(g.node("Unsqueeze", [patches, g.integers(0)]), "features", "float32", (1, tokens, width))
-    if reads.class_feature:
+    spec, connector = model.vision, model.connector
+    tokens, width = model.picture.tile.units, connector.merged
+    if spec.final_norm:
+        x = norm(g, writer, x, "tower.norm", spec.eps, spec.norm)
+    units = merged(g, without_class(g, spec, x, 0), spec.patches, spec.hidden, connector.merge)
+    g.output(g.node("Unsqueeze", [units, g.integers(0)]), "features", "float32", (1, tokens, width))
+    if "class_feature" in reads:
         row = g.node("Slice", [x, g.integers(0), g.integers(1), g.integers(0)])
+        if connector.merge > 1:
+            row = g.node("Tile", [row, g.integers(1, connector.merge**2)])
         g.output(row, "class_feature", "float32", (1, width))
-    if reads.projected:
-        projected = project(g, writer, model.projector, patches, tokens)
-        out = g.node("Unsqueeze", [projected, g.integers(0)])
-        g.output(out, "projected", "float32", (1, tokens, model.projector.outputs))
+    if "projected" in reads:
+        out = g.node("Unsqueeze", [project(g, writer, connector, units, tokens), g.integers(0)])
+        g.output(out, "projected", "float32", (1, tokens, connector.outputs))
 
 
 def queries_keys_values(
     g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, rows: int
 ) -> tuple[str, str, str]:
     """Projections of the normed x [rows, C]: three of [rows, heads * d]."""
-    joined = linear(g, writer, f"{p}.qkv", norm(g, writer, x, f"{p}.norm1", spec.eps), rows)
+    joined = linear(g, writer, f"{p}.qkv", norm(g, writer, x, f"{p}.norm1", spec.eps, spec.norm), rows)
     q = g.node("Split", [joined], axis=1, num_outputs=3, outputs=3)
     return q, f"{q}_1", f"{q}_2"
 
@@ -150,11 +155,11 @@ def embed(g: Graph, writer: WeightsWriter, spec: TowerSpec, pixels: str) -> str:
     patches = g.node("Transpose", [columns], perm=[1, 0])
     x = g.node("Concat", [g.weight(writer["tower.prefix"]), patches], axis=0) if spec.prefix_tokens else patches
     x = g.node("Add", [x, g.weight(writer["tower.position"])])
-    return norm(g, writer, x, "tower.pre_norm", spec.eps) if spec.pre_norm else x
+    return norm(g, writer, x, "tower.pre_norm", spec.eps, spec.norm) if spec.pre_norm else x
 
 
 def _mlp(g: Graph, writer: WeightsWriter, spec: TowerSpec, block: str, x: str, rows: int) -> str:
-    h = norm(g, writer, x, f"{block}.norm2", spec.eps)
+    h = norm(g, writer, x, f"{block}.norm2", spec.eps, spec.norm)
     if not spec.swiglu:
         inner = activation(g, spec.activation, linear(g, writer, f"{block}.fc1", h, rows), (rows, spec.mlp))
         return linear(g, writer, f"{block}.fc2", inner, rows)
@@ -162,12 +167,6 @@ def _mlp(g: Graph, writer: WeightsWriter, spec: TowerSpec, block: str, x: str, r
     gate = g.node("Split", [both], axis=1, num_outputs=2, outputs=2)
     inner = g.node("Mul", [activation(g, "silu", gate, (rows, spec.mlp)), f"{gate}_1"])
     return linear(g, writer, f"{block}.fc_out", inner, rows)
-
-
-def norm(g: Graph, writer: WeightsWriter, x: str, name: str, eps: float) -> str:
-    """Layer norm of x [rows, C] with the stored weights `name`."""
-    weights = [g.weight(writer[f"{name}.{part}"]) for part in ("weight", "bias")]
-    return g.node("LayerNormalization", [x, *weights], axis=-1, epsilon=eps)
 
 
 def _scaled(g: Graph, writer: WeightsWriter, spec: TowerSpec, x: str, name: str) -> str:

@@ -9,6 +9,7 @@ them once per graph.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -54,7 +55,7 @@ def memory_fit(
     manifest: Manifest, graphs: Mapping[str, GraphWork], shape: RequestShape, device: Device, precision: str | None
 ) -> MemoryFit:
     """Parts for one request at a time; precision as in `work.request_stages`."""
-    used = [graphs[name] for name in (shape.tower, shape.select, "prefill", "decode", "head")]
+    used = [graphs[name] for name in (shape.tower, shape.select, *manifest.language.graphs)]
     language = manifest.language
     shrink = 1.0 if precision is None else FLOAT_BYTES[precision] / FLOAT_BYTES["fp32"]
     table = language.embedding.shape[0] * language.embedding.shape[1] * FLOAT_BYTES[_width(language.embedding.dtype)]
@@ -63,7 +64,7 @@ def memory_fit(
         stored = table + sum(sum(graph.weight_bytes.values()) for graph in used)
     elif precision is not None:
         stored = round((stored - table) * shrink) + table  # engines hold the weights, the host its table of embeddings
-    cache = 2 * sum(language.kv_heads) * language.capacity * language.head_dim * FLOAT_BYTES["fp32"]
+    cache = 2 * sum(math.prod(dims) for dims in language.cache_shapes) * FLOAT_BYTES["fp32"]
     figure = device.memory.size_bytes
     return MemoryFit(
         weights_bytes=stored,
