@@ -113,7 +113,7 @@ def _mosaic_rows(config: Any, image: Image.Image) -> int:
     most = int(config.vision_aspect_ratio.removeprefix("anyres_max_"))
     if height * width > 1.1**2 * most * side * side:
         raise ValueError(f"a mosaic of {height} x {width} patches is shrunk to {most} tiles, which this does not cover")
-    return side * side + height * width + height
+    return int(side * side + height * width + height)
 
 
 def _visual_inputs(folder: Path, image: Image.Image) -> dict[str, torch.Tensor]:
