@@ -27,13 +27,16 @@ def in_tile(geometry: Geometry) -> tuple[Tensor, Tensor]:
 
 def on_canvas(outputs: TowerOutputs) -> tuple[Tensor, Tensor]:
     """Row and column of every token on the unpadded canvas, [T, N] each; nothing of meaning for the overview and padding."""
-    where = torch.clamp(outputs.where, min=0)
-    return where[:, :, 0], where[:, :, 1]
+    places = torch.clamp(outputs.places, min=0)
+    return places[:, :, 0], places[:, :, 1]
 
 
 def canvas_size(outputs: TowerOutputs) -> tuple[Tensor, Tensor]:
     """Rows and columns of the unpadded canvas, [] each; 0 for a picture that has an overview only."""
-    size = outputs.where[int(outputs.geometry.overview) :].flatten(0, 1).amax(dim=0) + 1
+    canvas = outputs.places[int(outputs.geometry.overview) :].flatten(0, 1)
+    if not len(canvas):  # a model of one tile
+        return torch.tensor(0), torch.tensor(0)
+    size = canvas.amax(dim=0) + 1
     return size[0], size[1]
 
 

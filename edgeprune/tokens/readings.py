@@ -157,14 +157,14 @@ class TowerOutputs:
     features  [T, N, C]  output of the feature layer, patches merged, without the class token
     slot      [T, N] int64  place in the order of the prompt; -1 for padding and absent tiles, which are never kept
     region    [T, N] 0/1  token n of the overview lies in the area of tile t; row 0 is zero
-    where     [T, N, 2] int64  row and column on the unpadded canvas, the overview's in its own tile; -1 without a place
+    places    [T, N, 2] int64  row and column on the unpadded canvas, the overview's in its own tile; -1 without a place
     readings  by name; `outputs["attention", 22]` and `outputs["projected"]` look them up
     """
 
     features: Tensor
     slot: Tensor
     region: Tensor
-    where: Tensor
+    places: Tensor
     geometry: Geometry
     readings: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -174,7 +174,7 @@ class TowerOutputs:
 
 def outputs_from(named: Mapping[str, Tensor], geometry: Geometry) -> TowerOutputs:
     """Put tensors by name ("features", "slot", "attention_22" ...) in their places."""
-    always = {name: named[name] for name in ("features", "slot", "region", "where")}
+    always = {name: named[name] for name in ("features", "slot", "region", "places")}
     return TowerOutputs(**always, geometry=geometry, readings={k: v for k, v in named.items() if k not in always})
 
 

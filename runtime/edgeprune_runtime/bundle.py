@@ -92,7 +92,9 @@ class Bundle:
         named = {self.manifest.weights_file, *(g.file for g in self.manifest.graphs), "tokenizer.json"}
         graphs = {g.name for g in self.manifest.graphs}
         unsealed = named - set(self.manifest.files)
-        unknown = {s.graph for s in self.manifest.selections} - graphs | ({"tower", *self.manifest.language.graphs} - graphs)
+        unknown = {s.graph for s in self.manifest.selections} - graphs | (
+            {"tower", *self.manifest.language.graphs} - graphs
+        )
         if unsealed or unknown:
             missing = ", ".join(sorted(unsealed | unknown))
             raise BundleError(f"the manifest of bundle {self.root} does not hold {missing}; export the bundle again")

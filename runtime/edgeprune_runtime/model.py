@@ -46,7 +46,7 @@ class Model:
         self.bundle = bundle
         self.backend, self.backend_why = engine.name, chosen.why
         self._manifest = bundle.manifest
-        self._prompter = Prompter(bundle)
+        self._prompter = Prompter.of(bundle)
         self.vision = Vision(bundle, engine)
         self.language = LanguageModel(bundle, engine)
         self._plan = self._manifest.plan

@@ -21,7 +21,7 @@ from edgeprune_runtime.spec import SelectionSpec
 
 TOWER = "tower"
 #: Inputs of select graphs that come from the packed picture, the question and the pixels instead of the tower.
-_HOST = {"slot", "region", "where", "question", "question_weight", "entropy"}
+_HOST = {"slot", "region", "places", "question", "question_weight", "entropy"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Vision:
             if t < len(self._entropy):
                 self._entropy[t] = unit_entropy(pixels, self._tile)
         self._backend.wait()
-        given = {"slot": picture.slot, "region": picture.region, "where": picture.where, "entropy": self._entropy}
+        given = {"slot": picture.slot, "region": picture.region, "places": picture.places, "entropy": self._entropy}
         for name, value in given.items():
             if name in self._host:
                 self._backend.write(self._host[name], np.asarray(value))

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from edgeprune.tokens.seen import union
 
 from edgeprune.errors import PlanError
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
-from edgeprune.tokens.seen import union
 from edgeprune_export.commands import export as exporting
 from edgeprune_export.commands.export import export
 from edgeprune_runtime import Bundle

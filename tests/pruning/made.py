@@ -25,8 +25,8 @@ from torch.utils.hooks import RemovableHandle
 from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import DecoderSpec, TowerSpec
 from edgeprune.structure.plan import BlockPlan, ModelPart, StructurePlan, widths
-from edgeprune_export.pruning.llava import PrunableVlm
 from edgeprune_export.pruning.samples import CalibrationSample
+from edgeprune_export.pruning.vlm import PrunableVlm
 from tests.checkpoints import tiny_checkpoint
 
 #: Towers with everything that differs between them, decoders with and without biases, shared heads and head widths.

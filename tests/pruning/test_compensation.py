@@ -11,9 +11,9 @@ from edgeprune.structure.compensate import Moments, refit
 from edgeprune.structure.plan import BlockPlan, StructurePlan
 from edgeprune.structure.shrink import shrink
 from edgeprune_export.bundle.progress import silent
-from edgeprune_export.pruning.llava import PrunableVlm
 from edgeprune_export.pruning.prunable import batches
 from edgeprune_export.pruning.refit import compensate
+from edgeprune_export.pruning.vlm import PrunableVlm
 from tests.pruning.made import SOME, Layers, Place, array, layers_of, precise_subject, random_plan, subject_of, whole
 from tests.references.structure_compensate import compensate as reference
 

@@ -17,7 +17,7 @@ from edgeprune.structure.sites import Site, sites
 from edgeprune.structure.statistics import Statistics
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.calibration_stats import collect_statistics, removal_losses
-from edgeprune_export.pruning.llava import PrunableVlm
+from edgeprune_export.pruning.vlm import PrunableVlm
 from tests.pruning.made import SOME, Layers, Place, array, blocks_of, layers_of, subject_of, without
 from tests.references import structure_importance as reference
 from tests.references import structure_readings as readings

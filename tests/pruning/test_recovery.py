@@ -21,10 +21,10 @@ from edgeprune.structure.targets import PruneTarget
 from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning import recover as module
-from edgeprune_export.pruning.llava import PrunableVlm
 from edgeprune_export.pruning.prunable import batches
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery, distance, recover
+from edgeprune_export.pruning.vlm import PrunableVlm
 from edgeprune_runtime.errors import ExportError
 from tests.checkpoints import tiny_checkpoint
 from tests.pruning.made import SOME, blocks_of, pictures, random_plan, subject_of

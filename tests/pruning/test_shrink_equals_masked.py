@@ -19,7 +19,7 @@ from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.calibration_stats import collect_statistics
 from edgeprune_export.pruning.choose import choose
-from edgeprune_export.pruning.llava import PrunableVlm
+from edgeprune_export.pruning.vlm import PrunableVlm
 from tests.checkpoints import VARIANTS, variant_name
 from tests.pruning.made import array, blocks_of, layers_of, precise_subject, random_plan, subject_of, whole, without
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from edgeprune.tokens.seen import Reduction, TowerOutputs
 from torch import Tensor
 
 from edgeprune.errors import PlanError
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, greedy, places, select, similar, weigh
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune.tokens.seen import Reduction, TowerOutputs
 from tests.tokens.pictures import FEATURE, GARBAGE, LAST, Case, full_case
 
 #: Methods that work on readings of the whole tower; those inside it have tests of their own.

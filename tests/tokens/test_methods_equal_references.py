@@ -7,11 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from edgeprune.tokens.seen import Reads, Reduction
 
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune.tokens.seen import Reads, Reduction
 from tests.references import selection as reference
 from tests.tokens.pictures import EARLY, LATE, Case, dyadic_case, float_case
 

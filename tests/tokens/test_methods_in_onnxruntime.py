@@ -8,12 +8,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from edgeprune.tokens.seen import outputs_from
 
 from edgeprune.models import open_checkpoint
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune.tokens.seen import outputs_from
 from edgeprune_export.graphs.select import QUESTION_ROWS
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.pictures.packed import layout_from_size

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from edgeprune.tokens.seen import outputs_from, union
 from PIL import Image
 
 from edgeprune.models import open_checkpoint
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
-from edgeprune.tokens.seen import outputs_from, union
 from edgeprune_export.gate.eager import EagerReference
 from edgeprune_runtime.pictures.entropy import patch_entropy
 from edgeprune_runtime.pictures.packed import layout_from_size

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgeprune.tokens.seen import Reduction
 
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
-from edgeprune.tokens.seen import Reduction
 from tests.references import attention, diverse, merging, received
 from tests.references.picture import Row
 from tests.tokens.pictures import FEATURE, LAST, Case, full_case, perturbed

@@ -60,7 +60,7 @@ def _lengths(folder: Path, image: Path) -> dict[str, list[int]]:
     """Visual tokens and prompt positions of each budget."""
     with Model.open(folder, verify=False) as model:
         language, plan = model.bundle.manifest.language, model.bundle.manifest.plan
-        ids = Prompter(model.bundle).ids(QUESTION, images=1)
+        ids = Prompter.of(model.bundle).ids(QUESTION, images=1)
         found = {}
         for budget, view in zip(BUDGETS, model.see_each(image, _CHOICES), strict=True):
             separators = plan.separators_for(view.selection)

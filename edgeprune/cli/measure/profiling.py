@@ -55,7 +55,7 @@ def measured(wish: ProfileOptions, scratch: Path) -> Report:
         notes = []
         images = wish.images
         if not images:
-            path, note = write_picture(scratch, model.bundle.manifest.preprocess)
+            path, note = write_picture(scratch, model.bundle.manifest.picture)
             images = [path]
             notes.append(note)
         cases = [case_of(path, wish.question) for path in images]

@@ -100,7 +100,7 @@ def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
     from edgeprune_runtime.pictures.draw import draw_kept
     from edgeprune_runtime.pictures.load import load_image
 
-    sheet = draw_kept(load_image(picture), view.layout, model.bundle.manifest.preprocess, view.kept.tolist())
+    sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, view.kept.tolist())
     sheet.save(path)
     err.print(f"kept tokens drawn to {path}")
 

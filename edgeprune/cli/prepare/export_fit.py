@@ -23,12 +23,11 @@ def fitted_budget(model: str, text: str, precision: Literal["fp32", "int8"], chu
     from edgeprune_profiles.boards.project import StageProjection, first_token_s, project_stages, rate, target
     from edgeprune_profiles.boards.published import published_samples
     from edgeprune_profiles.boards.recommend import largest_budget
-    from edgeprune_profiles.measure.picture import largest_size
     from edgeprune_profiles.measure.work import GraphWork, RequestShape
     from edgeprune_profiles.record import quantities as q
     from edgeprune_profiles.report import units
     from edgeprune_runtime.errors import MeasurementError
-    from edgeprune_runtime.pictures.packed import layout_from_size
+    from edgeprune_runtime.pictures.packed import pack_picture
 
     asked = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     if "device" not in asked or set(asked) - {"device", "ttft", "tokens-per-s"} or len(asked) < 2:
@@ -41,14 +40,14 @@ def fitted_budget(model: str, text: str, precision: Literal["fp32", "int8"], chu
     )
     spec = open_checkpoint(model).spec
     where = target(load_device(asked["device"]), precision)
-    layout = layout_from_size(*largest_size(spec.preprocess), spec.preprocess)
-    whole = int((layout.slot >= 0).sum())
+    picture = pack_picture(spec.picture.place(*spec.picture.largest), spec.picture)
+    whole = picture.candidates
 
     def projected(keep: int) -> tuple[StageProjection, ...]:
         graphs = {name: GraphWork(**asdict(count)) for name, count in count_spec(spec, precision, chunk, keep).items()}
-        positions = keep + len(layout.newline_slots) + TEXT_TOKENS
+        positions = keep + picture.length - whole + spec.picture.sequence.text_tokens + TEXT_TOKENS
         shape = RequestShape(
-            str(keep), "", "select", "tower", keep / whole, layout.tiles, keep, positions, ANSWER_TOKENS
+            str(keep), "", "select", "tower", keep / whole, picture.tiles, keep, positions, ANSWER_TOKENS
         )
         return project_stages(spec.source, chunk, graphs, shape, where, published_samples())
 

@@ -19,7 +19,8 @@ import msgspec
 
 from edgeprune.errors import ExportError
 from edgeprune_runtime.bundle import DIGEST, MANIFEST, sha256_of
-from edgeprune_runtime.spec import FileSpec, Manifest, Spec
+from edgeprune_runtime.frozen import Spec
+from edgeprune_runtime.spec import FileSpec, Manifest
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 

@@ -20,8 +20,8 @@ from edgeprune.models import Checkpoint, open_checkpoint
 from edgeprune.plan import MethodPlan
 from edgeprune.plan_file import SCHEMA, StoredPlan, write_plan
 from edgeprune.tokens.methods import METHODS, Method
-from edgeprune.tokens.registry.fit import method_plan, require_fit
 from edgeprune.tokens.readings import outputs_from
+from edgeprune.tokens.registry.fit import method_plan, require_fit
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.commands.image_files import PICTURES, drawn, pictures_in
 from edgeprune_export.gate.eager import EagerReference

@@ -16,17 +16,17 @@ from edgeprune.errors import CheckpointError
 from edgeprune.models import Checkpoint, DecoderSpec, ModelSpec, inverse_frequencies, open_checkpoint
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
-from edgeprune.tokens.registry.fit import method_plan, require_fit
 from edgeprune.tokens.readings import Reads, union
+from edgeprune.tokens.registry.fit import method_plan, require_fit
 from edgeprune_export.bundle.memory import return_freed_memory
 from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.seal import hashes, publish, staging, write_manifest
 from edgeprune_export.gate.parity import cases, check_parity
 from edgeprune_export.graphs.connector import store_connector
-from edgeprune_export.graphs.stepped_tower import stepped_tower_graph
 from edgeprune_export.graphs.decoder import block_graph, head_graph, rotary_tables, store_decoder
 from edgeprune_export.graphs.select import select_graph
+from edgeprune_export.graphs.stepped_tower import stepped_tower_graph
 from edgeprune_export.graphs.tower import store_tower, tower_blocks, tower_graph
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.weights import WeightsWriter

@@ -24,10 +24,10 @@ from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max,
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.graphs.linear import WeightPrecision
 from edgeprune_export.pruning.choose import steps_to, wanted_of
-from edgeprune_export.pruning.llava import specs_of
 from edgeprune_export.pruning.open import TEXT, TOKENS, terms_of, terms_of_classifier
 from edgeprune_export.pruning.prices.terms import Terms, price_of
 from edgeprune_export.pruning.prices.timed_blocks import PricedRequest
+from edgeprune_export.pruning.vlm import specs_of
 from edgeprune_runtime.spec import SelectionSpec
 
 _COUNTED: tuple[Measure, ...] = ("params", "macs", "memory")

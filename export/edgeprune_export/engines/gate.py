@@ -107,7 +107,7 @@ def _where(bundle: Bundle, device: DeviceBackend, found: EngineSet, engine: str,
 
 def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits, checks: _Checks) -> Iterator[None]:
     """All checks, one step per picture."""
-    manifest, prompter = bundle.manifest, Prompter(bundle)
+    manifest, prompter = bundle.manifest, Prompter.of(bundle)
     ours, theirs = (Vision(bundle, one) for one in (device, host))
     languages = LanguageModel(bundle, device), LanguageModel(bundle, host)
     words = languages[1].embed(prompter.content_ids(_PROMPT))
@@ -133,7 +133,14 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
         yield
     room = manifest.language.capacity - _TOKENS
     full = np.resize(embeds, (room, embeds.shape[1]))  # every place of the cache is read
-    _language(bundle, languages, (full, np.broadcast_to(np.arange(room), (manifest.language.axes, room)), room), "a full cache", checks, limits)
+    _language(
+        bundle,
+        languages,
+        (full, np.broadcast_to(np.arange(room), (manifest.language.axes, room)), room),
+        "a full cache",
+        checks,
+        limits,
+    )
 
 
 def _towers(
@@ -158,7 +165,9 @@ def _selection(
     ours.restore(selection, readings)
     same = ours.select(selection)
     ours.restore(selection, mine)
-    asked = {name: value.copy() for name, value in theirs.outputs(selection.tower).items() if name.startswith("question")}
+    asked = {
+        name: value.copy() for name, value in theirs.outputs(selection.tower).items() if name.startswith("question")
+    }
     inputs = {**readings.readings, **asked}
     checks.add(graph, "kept indices", at, _share(reference.kept, same.kept), 0.999, inputs, least=True)
     checks.add(graph, "kept indices, own tower", at, _share(reference.kept, own.kept), limits.kept, {}, least=True)

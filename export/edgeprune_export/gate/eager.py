@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 
 from edgeprune.models.checkpoint import Checkpoint
-from edgeprune.tokens.seen import Reads
+from edgeprune.tokens.readings import Reads
+from edgeprune.tokens.sites import Inside, Step
 from edgeprune_export.gate.eager_model import empty_model, streamed
-from edgeprune_export.gate.eager_tower import cut_tile, read_tile
-from edgeprune_runtime.pictures.packed import Layout
+from edgeprune_export.gate.eager_tower import read_tile, stepped_tile
+from edgeprune_export.gate.inputs import accepted
+from edgeprune_runtime.pictures.packed import PackedPicture
 
 
 class EagerReference:
@@ -25,78 +26,69 @@ class EagerReference:
 
     def __init__(self, checkpoint: Checkpoint, reads: Reads) -> None:
         from accelerate import cpu_offload
-        from transformers import AutoProcessor
 
-        self._spec, self._reads = checkpoint.spec, reads
+        self._spec, self._reads, self._paths = checkpoint.spec, reads, checkpoint.family.modules
         model = empty_model(checkpoint, tower_attention="eager")
         weights = streamed(checkpoint, model, max((*reads.layers, self._spec.feature_layer)))
         cpu_offload(model, execution_device=torch.device("cpu"), state_dict=weights)
         self._model = model
-        self._processor = AutoProcessor.from_pretrained(checkpoint.path)
 
     @torch.inference_mode()
-    def inputs(self, picture: Image.Image, prompt: str) -> dict[str, torch.Tensor]:
-        """What transformers' processor makes of one picture and a rendered prompt."""
-        bos = self._processor.tokenizer.bos_token
-        spelled = bos is not None and prompt.startswith(bos)  # the rule of transformers' apply_chat_template
-        batch = self._processor(images=picture, text=prompt, return_tensors="pt", add_special_tokens=not spelled)
-        return dict(batch)
-
-    @torch.inference_mode()
-    def full_logits(self, inputs: Mapping[str, torch.Tensor], continuation: Sequence[int]) -> np.ndarray:
-        """transformers' own forward pass over prompt and continuation: logits [n, V] that predict each continuation token."""
-        ids = torch.cat([inputs["input_ids"], torch.tensor([list(continuation)])[:, :-1]], dim=1)
-        rest = {k: v for k, v in inputs.items() if k in ("pixel_values", "image_sizes")}
+    def full_logits(
+        self, ids: torch.Tensor, visual: dict[str, torch.Tensor], continuation: Sequence[int]
+    ) -> np.ndarray:
+        """transformers' own forward pass over prompt [1, S] and continuation: logits [n, V] that predict each continuation token."""
+        ids = torch.cat([ids, torch.tensor([list(continuation)])[:, :-1]], dim=1)
         output = self._model(
-            input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=len(continuation), **rest
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            logits_to_keep=len(continuation),
+            **accepted(self._model, visual),
         )
         return np.asarray(output.logits[0].float())
 
     @torch.inference_mode()
-    def seen(
+    def outputs(
         self,
         pixels: torch.Tensor,
-        layout: Layout,
+        picture: PackedPicture,
         host: Mapping[str, torch.Tensor],
-        cuts: Mapping[int, int] | None = None,
+        stepped: tuple[Inside, tuple[Step, ...]] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Everything that methods read, by name. pixels [T, 3, P, P]; absent tiles are zero.
 
-        host  readings that no tower computes
-        cuts  {block: tokens that stay after it}: what a method inside the tower sees instead
+        host     readings that no tower computes
+        stepped  tokens leave inside the tower: what a method that does that sees instead
         """
-        tiles, tower = self._spec.preprocess.tiles_max, self._model.model.vision_tower
-        found: dict[str, torch.Tensor] = {}
+        tiles, tower = self._spec.picture.tiles_max, self._model.get_submodule(self._paths.tower)
+        named: dict[str, torch.Tensor] = {}
         for t, tile in enumerate(pixels):
-            if cuts is not None:
-                valid = torch.from_numpy(layout.slot[t] >= 0).float()
-                read = cut_tile(tower, self._spec, tile, valid, cuts)
+            if stepped is not None:
+                valid = torch.from_numpy(picture.slot[t] >= 0).float()
+                read = stepped_tile(tower, self._spec, tile, valid, *stepped)
             else:
-                read = read_tile(tower, self._spec, tile, self._reads)
-                if self._reads.projected:
+                read = read_tile(tower, self._spec, tile, self._reads, self._paths.norm)
+                if "projected" in self._reads:
                     read["projected"] = torch.from_numpy(self.project(read["features"]))
             for name, value in read.items():
-                found.setdefault(name, torch.zeros(tiles, *value.shape))[t] = value
-        found |= {name: host[name] for name in self._reads.host}
-        found["mosaic"] = torch.tensor(layout.mosaic, dtype=torch.int64)
-        return found | {
-            "slot": torch.from_numpy(np.array(layout.slot)),
-            "region": torch.from_numpy(np.array(layout.region)),
-        }
+                named.setdefault(name, torch.zeros(tiles, *value.shape))[t] = value
+        named |= {name: host[name] for name in self._reads.host}
+        geometry = {"slot": picture.slot, "region": picture.region, "places": picture.places}
+        return named | {name: torch.from_numpy(np.array(value)) for name, value in geometry.items()}
 
     @torch.inference_mode()
     def project(self, rows: torch.Tensor) -> np.ndarray:
-        """The projector: [K, C] -> [K, D]."""
-        return np.asarray(self._model.model.multi_modal_projector(rows[None])[0].float())
+        """The connector behind the merge: [K, merge^2 C] -> [K, D]."""
+        return np.asarray(self._model.get_submodule(self._paths.connector)(rows[None])[0].float())
 
     @torch.inference_mode()
     def logits(self, embeds: np.ndarray, positions: np.ndarray, last: int) -> np.ndarray:
-        """The language model over given embeddings [S, D] at positions [S]: logits [last, V] of the final rows."""
+        """The language model over given embeddings [S, D] at positions [1, S]: logits [last, V] of the final rows."""
         # Without a mask, transformers takes a jump in the positions for the start of another packed sequence.
-        hidden = self._model.model.language_model(
+        hidden = self._model.get_submodule(self._paths.language)(
             attention_mask=torch.ones(1, len(embeds), dtype=torch.int64),
             inputs_embeds=torch.from_numpy(np.ascontiguousarray(embeds))[None],
-            position_ids=torch.from_numpy(np.ascontiguousarray(positions))[None],
+            position_ids=torch.from_numpy(np.ascontiguousarray(positions)),
             use_cache=False,
         ).last_hidden_state
-        return np.asarray(self._model.lm_head(hidden[0, -last:]).float())
+        return np.asarray(self._model.get_submodule(self._paths.head)(hidden[0, -last:]).float())

@@ -26,6 +26,8 @@ def empty_model(checkpoint: Checkpoint, *, tower_attention: str, language_attent
 
     config = AutoConfig.from_pretrained(checkpoint.path)
     config.dtype = _FULL_PRECISION
+    for name, value in checkpoint.family.configure(checkpoint.spec.picture).items():
+        setattr(config, name, value)
     if hasattr(config.vision_config, "vision_use_head"):
         config.vision_config.vision_use_head = False  # SigLIP's pooling, which never reaches the answer
     attention = {"vision_config": tower_attention, "text_config": language_attention}

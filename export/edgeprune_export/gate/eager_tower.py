@@ -1,6 +1,6 @@
 """What methods read of transformers' own vision tower, and what is left when tokens leave inside it.
 
-The tower runs as the library wrote it. Forward hooks listen to what its modules put out; where tokens leave, a hook on a block hands
+The tower runs as the library wrote it. Forward hooks note what its modules put out; where tokens leave, a hook on a block hands
 fewer rows to the next one.
 """
 
@@ -9,63 +9,119 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from edgeprune.models.spec import ModelSpec
 from edgeprune.models.weights.names import canonical_name
-from edgeprune.tokens import flow
-from edgeprune.tokens.seen import Reads
+from edgeprune.tokens.readings import Reads
+from edgeprune.tokens.sites import BlockRows, Inside, Step
+from edgeprune.tokens.units import merged, pooled
 
 Projections = dict[tuple[int, str], Tensor]
 
 
-def read_tile(tower: nn.Module, model: ModelSpec, tile: Tensor, reads: Reads) -> dict[str, Tensor]:
-    """Features and readings of one tile [3, P, P], by name; all but "projected"."""
-    heard: Projections = {}
-    with projections(tower, {*reads.wide, *reads.keys}, heard):
-        out = tower(tile[None], output_hidden_states=True, output_attentions=True)
-    state = out.hidden_states[model.feature_layer + 1][0]
-    first = model.vision.class_tokens  # only the class token is dropped, as LLaVA does
-    found = {"features": state[first:]}
-    for i in reads.attention:
-        found[f"attention_{i}"] = out.attentions[i][0, :, 0, first:]
-    for i in reads.wide:
-        q, k = heard[i, "q"], heard[i, "k"]
-        found[f"wide_{i}"] = torch.softmax(q[0] @ k.T / k.shape[1] ** 0.5, dim=0)[first:]
-    for i in reads.map:
-        found[f"map_{i}"] = out.attentions[i][0].mean(dim=0)[:, first:]
-    for i in reads.keys:
-        found[f"keys_{i}"] = heard[i, "k"][first:]
-    if reads.class_feature:
-        found["class_feature"] = state[0]
-    return found
+class BlockOutputs(NamedTuple):
+    """What one block of the library's tower put out: attention [H, R, R], queries and keys [R, H * d]; `first`: rows of a class token."""
+
+    attention: Tensor
+    q: Tensor
+    k: Tensor
+    first: int
+    merge: int
+
+    def per_token(self, values: Tensor, dim: int = -1) -> Tensor:
+        """Without the class token's column and averaged over the patches of each visual token."""
+        patches = values.narrow(dim, self.first, values.shape[dim] - self.first)
+        return pooled(patches, self.merge, dim)
 
 
-def cut_tile(
-    tower: nn.Module, model: ModelSpec, tile: Tensor, valid: Tensor, cuts: Mapping[int, int]
+def _class_rows(block: BlockOutputs) -> Tensor:
+    return block.per_token(block.attention[:, 0])
+
+
+def _wide(block: BlockOutputs) -> Tensor:
+    return block.per_token(torch.softmax(block.q[0] @ block.k.T / block.k.shape[1] ** 0.5, dim=0))
+
+
+def _map(block: BlockOutputs) -> Tensor:
+    columns = block.per_token(block.attention.mean(dim=0))
+    return torch.cat([columns[: block.first], block.per_token(columns, 0)])
+
+
+def _received(block: BlockOutputs) -> Tensor:
+    return block.per_token(block.attention[:, block.first :].mean(dim=(0, 1)))
+
+
+def _keys(block: BlockOutputs) -> Tensor:
+    keys = block.per_token(block.k, 0)
+    return keys.view(keys.shape[0], block.attention.shape[0], -1)
+
+
+#: One row per reading that is made in a block, by its name in `edgeprune.tokens.readings.READINGS`.
+EAGER_READINGS: Mapping[str, Callable[[BlockOutputs], Tensor]] = {
+    "attention": _class_rows,
+    "wide": _wide,
+    "map": _map,
+    "received": _received,
+    "keys": _keys,
+}
+
+
+def read_tile(
+    tower: nn.Module, model: ModelSpec, tile: Tensor, reads: Reads, norm: str | None = None
 ) -> dict[str, Tensor]:
-    """Features [N, C] and flow [N] of one tile whose tokens leave after the blocks of `cuts`; 0 and -1 where they left."""
-    heard: Projections = {}
-    state = _Cutting(heard, model, valid, cuts)
-    with projections(tower, set(range(model.feature_layer)), heard), after_blocks(tower, state.after):
+    """Features and readings of one tile [3, P, P], by name; all but "projected". norm: the tower's module behind its last block."""
+    made: Projections = {}
+    states: dict[int, Tensor] = {}
+
+    def note(block: int, rows: Tensor) -> Tensor:
+        states[block] = rows[0]
+        return rows
+
+    with projections(tower, set(reads.layers), made), after_blocks(tower, note):
+        out = tower(tile[None], output_attentions=True)
+    state, merge = states[model.feature_layer], model.connector.merge
+    if norm is not None:
+        state = tower.get_submodule(norm)(state)
+    first = model.vision.class_tokens
+    named = {"features": merged(state[first:], merge)}
+    for read in reads.of("block"):
+        assert read.layer is not None
+        q, k = made[read.layer, "q"], made[read.layer, "k"]
+        block = BlockOutputs(out.attentions[read.layer][0], q, k, first, merge)
+        named[read.name] = EAGER_READINGS[read.kind](block)
+    if "class_feature" in reads:
+        named["class_feature"] = state[0].repeat(merge**2)
+    return named
+
+
+def stepped_tile(
+    tower: nn.Module, model: ModelSpec, tile: Tensor, valid: Tensor, inside: Inside, steps: tuple[Step, ...]
+) -> dict[str, Tensor]:
+    """Features [N, C] and what was carried [N] of one tile whose tokens leave in `steps`; 0 and -1 where they left."""
+    made: Projections = {}
+    state = _Stepping(made, model, valid, inside, {step.site.after: step.keep for step in steps})
+    with projections(tower, set(range(model.feature_layer)), made), after_blocks(tower, state.after):
         tower(tile[None])
     features = torch.zeros(len(valid), model.vision.hidden)
     features[state.place] = state.features
-    scores = torch.full((len(valid),), -1.0)
-    scores[state.place] = state.score
-    return {"features": features, "flow": scores}
+    carried = torch.full((len(valid),), -1.0)
+    carried[state.place] = state.carried
+    return {"features": features, "carried": carried}
 
 
-class _Cutting:
-    """Follows one forward pass: which patches are still there, and their score."""
+class _Stepping:
+    """Follows one forward pass: which tokens are still there, and what is carried for each."""
 
-    def __init__(self, heard: Projections, model: ModelSpec, valid: Tensor, cuts: Mapping[int, int]) -> None:
-        self._heard, self._model, self._valid, self._cuts = heard, model, valid, cuts
+    def __init__(
+        self, made: Projections, model: ModelSpec, valid: Tensor, inside: Inside, stay: Mapping[int | None, int]
+    ) -> None:
+        self._made, self._model, self._valid, self._inside, self._stay = made, model, valid, inside, stay
         self.place = torch.arange(len(valid))
-        self.score = torch.empty(0)
+        self.carried = torch.empty(0)
         self.features = torch.empty(0)
 
     def after(self, block: int, rows: Tensor) -> Tensor:
@@ -74,28 +130,28 @@ class _Cutting:
             self.features = rows[0, 1:].clone()
         if block >= self._model.feature_layer:
             return rows
-        q, k, v = (self._heard[block, part] for part in "qkv")
-        new = flow.block_score(q, k, v, self._valid[self.place], self._model.vision.at(block).heads)
-        self.score = new if block == 0 else 0.5 * self.score + 0.5 * new
-        if block not in self._cuts:
+        q, k, v = (self._made[block, part] for part in "qkv")
+        seen = BlockRows(q, k, v, self._valid[self.place], self._model.vision.at(block).heads)
+        self.carried = self._inside.carry(seen, None if block == 0 else self.carried)
+        if block not in self._stay:
             return rows
-        stay = flow.survivors(self.score, self._cuts[block])
-        self.place, self.score = self.place[stay], self.score[stay]
+        stay = self._inside.reduce(self.carried, self._stay[block]).index
+        self.place, self.carried = self.place[stay], self.carried[stay]
         return rows[:, torch.cat([torch.zeros(1, dtype=torch.int64), stay + 1])]
 
 
 @contextmanager
-def projections(tower: nn.Module, layers: set[int], heard: Projections) -> Iterator[None]:
-    """Note what query, key and value projections of these layers put out: heard[layer, "q"] [rows, C]."""
+def projections(tower: nn.Module, layers: set[int], made: Projections) -> Iterator[None]:
+    """Note what query, key and value projections of these layers put out: made[layer, "q"] [rows, C]."""
 
     def listener(place: tuple[int, str]) -> Callable[..., None]:
-        return lambda module, inputs, output: heard.__setitem__(place, output[0])
+        return lambda module, inputs, output: made.__setitem__(place, output[0])
 
     hooks = []
     for name, module in tower.named_modules():
-        found = re.match(r"tower\.(\d+)\.([qkv])\.weight$", canonical_name(f"vision_tower.{name}.weight") or "")
-        if found and int(found[1]) in layers:
-            hooks.append(module.register_forward_hook(listener((int(found[1]), found[2]))))
+        match = re.match(r"tower\.(\d+)\.([qkv])\.weight$", canonical_name(f"vision_tower.{name}.weight") or "")
+        if match and int(match[1]) in layers:
+            hooks.append(module.register_forward_hook(listener((int(match[1]), match[2]))))
     with _removed(hooks):
         yield
 
@@ -112,8 +168,8 @@ def after_blocks(tower: nn.Module, change: Callable[[int, Tensor], Tensor]) -> I
 
     hooks = []
     for name, module in tower.named_modules():
-        if found := re.search(r"(?:^|\.)layers?\.(\d+)$", name):
-            hooks.append(module.register_forward_hook(hook(int(found[1]))))
+        if match := re.search(r"(?:^|\.)layers?\.(\d+)$", name):
+            hooks.append(module.register_forward_hook(hook(int(match[1]))))
     with _removed(hooks):
         yield
 

@@ -12,19 +12,20 @@ from PIL import Image
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune.tokens.seen import outputs_from
+from edgeprune.tokens.readings import Geometry, outputs_from
 from edgeprune_export.gate.checks import Checks, relative, typical
 from edgeprune_export.gate.eager import EagerReference
+from edgeprune_export.gate.inputs import LibraryInputs
 from edgeprune_runtime.bundle import Bundle
-from edgeprune_runtime.pictures.packed import Layout, layout_from_size
-from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
+from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
+from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.spec import SelectionSpec
 from edgeprune_runtime.vision import TOWER, Selected, Vision
 
 # Share of tokens on which graph and eager must agree from the same features, for methods whose near ties rounding decides.
 _NEAR_TIES = 0.8
 _FEATURES = ("features", "class_feature", "projected")
-_LAYOUT = ("slot", "region", "mosaic")
+_GEOMETRY = ("slot", "region", "places")
 Named = dict[str, torch.Tensor]
 
 
@@ -33,10 +34,10 @@ class GateCase:
     """One picture under one budget, after the vision graphs ran."""
 
     selection: SelectionSpec
-    layout: Layout
+    picture: PackedPicture
     selected: Selected
     eager: np.ndarray  # [k, D] projected by the reference
-    inputs: dict[str, torch.Tensor]
+    visual: dict[str, torch.Tensor] | None  # what transformers' processor made of the picture
 
 
 @dataclass(frozen=True)
@@ -46,41 +47,44 @@ class VisionGate:
     bundle: Bundle
     vision: Vision
     reference: EagerReference
+    library: LibraryInputs
+    geometry: Geometry
     plan: MethodPlan
     checks: Checks
 
-    def cases(self, picture: Image.Image, prompt: str) -> Iterator[GateCase]:
+    def cases(self, image: Image.Image) -> Iterator[GateCase]:
         """Check everything about one picture; yields what the language half goes on with, which is the bundle's own method only."""
-        preprocess = self.bundle.manifest.preprocess
-        layout = layout_from_size(picture.height, picture.width, preprocess)
-        tiles = tiles_from_image(picture, preprocess)
-        inputs = self.reference.inputs(picture, prompt)
-        theirs = np.asarray(inputs["pixel_values"]).reshape(-1, *tiles.shape[1:])[: len(tiles)]
-        self.checks.at_most("preprocessing: pixels", "", float(np.abs(tiles - theirs).max()), self.checks.limits.pixels)
+        spec = self.bundle.manifest.picture
+        picture = pack_picture(spec.place(image.height, image.width), spec)
+        tiles = tiles_from_image(image, spec, picture.place)
+        visual = self.library.visual(image, spec, picture)
+        if visual is not None:
+            difference = np.abs(tiles - self.library.pixels(visual, picture)).max()
+            self.checks.at_most("preprocessing: pixels", "", float(difference), self.checks.limits.pixels)
         gated = [
             s
             for s in self.bundle.manifest.selections
-            if s.tiles in (None, layout.tiles) and (s.own or s.method not in CONTROLS)
+            if s.tiles in (None, picture.tiles) and (s.own or s.method not in CONTROLS)
         ]
         towers = {TOWER: None, **{s.tower: s for s in gated if s.tower != TOWER}}
-        self.vision.encode(tiles, layout, towers)
-        eager = {name: self._tower(name, cutting, tiles, layout) for name, cutting in towers.items()}
+        self.vision.encode(tiles, picture, towers)
+        eager = {name: self._tower(name, selection, tiles, picture) for name, selection in towers.items()}
         for selection in gated:
             selected, rows = self._selected(selection, eager[selection.tower])
             if selection.own:
-                yield GateCase(selection, layout, selected, rows, inputs)
+                yield GateCase(selection, picture, selected, rows, visual)
 
-    def _tower(self, name: str, cutting: SelectionSpec | None, tiles: np.ndarray, layout: Layout) -> Named:
-        """Hold every output of one tower against the reference, whose readings are returned."""
-        cuts = None
-        if cutting is not None:
-            cut, preprocess = METHODS[cutting.method].cuts, self.bundle.manifest.preprocess
-            assert cut is not None
-            cuts = cut(self.plan, cutting.keep, preprocess.tiles_max, preprocess.tokens_per_tile)
-        seen, limits = self._by_graph(name), self.checks.limits
-        eager = self.reference.seen(torch.from_numpy(tiles), layout, seen, cuts)
+    def _tower(self, name: str, own: SelectionSpec | None, tiles: np.ndarray, picture: PackedPicture) -> Named:
+        """Hold every output of one tower against the reference, whose readings are returned. own: the selection that has this tower."""
+        stepped = None
+        if own is not None:
+            inside, of = METHODS[own.method].inside, self.bundle.manifest.picture
+            assert inside is not None
+            stepped = inside, inside.steps(self.plan, own.keep, of.tiles_max, of.tile.units)
+        ours_all, limits = self._by_graph(name), self.checks.limits
+        eager = self.reference.outputs(torch.from_numpy(tiles), picture, ours_all, stepped)
         for spec in self.bundle.graph(name).outputs:
-            ours, theirs = (readings[spec.name][: len(tiles)].numpy() for readings in (seen, eager))
+            ours, theirs = (readings[spec.name][: len(tiles)].numpy() for readings in (ours_all, eager))
             limit = limits.features if spec.name in _FEATURES else limits.attention
             self.checks.at_most(f"{name}: {spec.name}", "", relative(ours, theirs, limits.norm), limit)
         return eager
@@ -89,9 +93,12 @@ class VisionGate:
         """What a select graph keeps, and the reference's rows [k, D] for the same tokens."""
         method, limits, at = METHODS[selection.method], self.checks.limits, selection.budget
         selected = self.vision.select(selection)
-        seen = self._by_graph(selection.tower) | {name: eager[name] for name in _LAYOUT}
-        names = ("features", *method.reads(self.plan).names, *_LAYOUT)
-        on_graph, on_eager = (outputs_from({name: readings[name] for name in names}) for readings in (seen, eager))
+        by_graph = self._by_graph(selection.tower) | {name: eager[name] for name in _GEOMETRY}
+        reads = method.reads(self.plan)
+        names = ("features", *reads.tower, *reads.host, *_GEOMETRY)
+        on_graph, on_eager = (
+            outputs_from({name: readings[name] for name in names}, self.geometry) for readings in (by_graph, eager)
+        )
         expected = method.reduce(on_graph, selection.keep, self.plan)
         steady = method.steady == 1
         same = _share(expected.index.numpy(), selected.kept)
@@ -108,7 +115,7 @@ class VisionGate:
         return selected, rows
 
     def _by_graph(self, tower: str) -> Named:
-        return {name: torch.from_numpy(buffer) for name, buffer in self.vision.seen(tower).items()}
+        return {name: torch.from_numpy(buffer) for name, buffer in self.vision.outputs(tower).items()}
 
 
 def _share(expected: np.ndarray, kept: np.ndarray) -> float:

@@ -13,13 +13,13 @@ import onnx
 
 from edgeprune.models.classifiers.open import Classifier
 from edgeprune.models.spec import ClassifierSpec
-from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear, store_vectors
+from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear
+from edgeprune_export.graphs.norm import norm, store_norm
 from edgeprune_export.graphs.tower import (
     after_attention,
     attention,
     block,
     embed,
-    norm,
     queries_keys_values,
     store_block,
     store_embeddings,
@@ -39,7 +39,7 @@ def store_classifier(
     yield "tower.embeddings"
     for i in range(spec.vision.layers):
         yield store_block(writer, read, spec.vision.at(i), i, precision)
-    store_vectors(writer, read, ["tower.norm.weight", "tower.norm.bias"])
+    store_norm(writer, read, "tower.norm", spec.vision.norm)
     store_linear(writer, "classifier", read, ["classifier"], bias=True, precision=precision)
     yield "classifier"
 
@@ -54,7 +54,7 @@ def classifier_graph(spec: ClassifierSpec, writer: WeightsWriter, weights_file: 
         at, p = tower.at(i), f"tower.{i}"
         x = block(g, writer, at, p, x, queries_keys_values(g, writer, at, p, x, rows), rows)
     x = _class_row_of_block(g, writer, spec, last, x)
-    row = norm(g, writer, x, "tower.norm", tower.eps)
+    row = norm(g, writer, x, "tower.norm", tower.eps, tower.norm)
     g.output(linear(g, writer, "classifier", row, 1), "logits", "float32", (1, spec.classes))
     return g
 

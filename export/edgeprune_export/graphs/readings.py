@@ -52,9 +52,7 @@ def class_rows(g: Graph, at: Attention) -> Branch:
 
 def wide_row(g: Graph, at: Attention) -> Branch:
     """softmax(q_class K^T / sqrt(heads * d)) with one head over the full width, the class column removed: [1, N]."""
-    weights = _attention(
-        g, at.spec, _class(g, at.q), g.node("Transpose", [at.k], perm=[1, 0]), at.spec.inner, 1
-    )
+    weights = _attention(g, at.spec, _class(g, at.q), g.node("Transpose", [at.k], perm=[1, 0]), at.spec.inner, 1)
     return Branch(_pooled(g, at, weights, (1,)), (1, at.units))
 
 

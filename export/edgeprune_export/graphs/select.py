@@ -33,7 +33,7 @@ def select_graph(
     writer: WeightsWriter,
     weights_file: str,
 ) -> Graph:
-    """features [T, N, C], readings of the tower, slot, region, where and host readings -> visual [K, D] and kept [K].
+    """features [T, N, C], readings of the tower, slot, region, places and host readings -> visual [K, D] and kept [K].
 
     Only the inputs that the method uses are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left.
     """
@@ -67,7 +67,7 @@ def select_inputs(reads: Reads, model: ModelSpec, tower: GraphSpec) -> tuple[Ten
         *(TensorSpec(name, "float32", host[name]) for name in reads.host),
         TensorSpec("slot", "int64", (tiles, tokens)),
         TensorSpec("region", "float32", (tiles, tokens)),
-        TensorSpec("where", "int64", (tiles, tokens, 2)),
+        TensorSpec("places", "int64", (tiles, tokens, 2)),
     )
 
 
@@ -80,9 +80,7 @@ def geometry_of(model: ModelSpec) -> Geometry:
 class _Reduce(torch.nn.Module):
     """A method as a module over plain tensors, the form that torch.onnx traces."""
 
-    def __init__(
-        self, method: Method, keep: int, plan: MethodPlan, geometry: Geometry, names: tuple[str, ...]
-    ) -> None:
+    def __init__(self, method: Method, keep: int, plan: MethodPlan, geometry: Geometry, names: tuple[str, ...]) -> None:
         super().__init__()
         self._method, self._keep, self._plan, self._geometry, self._names = method, keep, plan, geometry, names
 

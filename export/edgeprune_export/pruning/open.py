@@ -15,11 +15,11 @@ from edgeprune.structure.sites import Specs
 from edgeprune_export.bundle.options import packed_max
 from edgeprune_export.graphs.linear import WeightPrecision
 from edgeprune_export.pruning.classifier import PrunableClassifier, specs_of_classifier
-from edgeprune_export.pruning.llava import PrunableVlm, specs_of
 from edgeprune_export.pruning.prices.terms import Terms
 from edgeprune_export.pruning.prices.timed_blocks import PricedRequest
 from edgeprune_export.pruning.prunable import PrunableModel
 from edgeprune_export.pruning.samples import CalibrationSample, noise_samples, samples_from
+from edgeprune_export.pruning.vlm import PrunableVlm, specs_of
 
 TEXT, TOKENS, CHUNK = 64, 32, 128
 """What latency and energy are predicted for beside the picture: positions of text, tokens of the answer; the exporter's default chunk."""
@@ -98,8 +98,8 @@ def terms_of_classifier(classifier: Classifier, precision: WeightPrecision) -> T
 
 def terms_of(checkpoint: Checkpoint, precision: WeightPrecision) -> Terms:
     """The prompt is the longest unpruned picture and some text."""
-    preprocess = checkpoint.spec.preprocess
-    prompt = packed_max(preprocess, preprocess.candidates_max) + TEXT
+    picture = checkpoint.spec.picture
+    prompt = packed_max(picture, picture.candidates_max) + TEXT
     room = -(-(prompt + TOKENS) // CHUNK) * CHUNK
     half = checkpoint.weights.dtype("embed.weight") == "float16"
     return Terms(precision, PricedRequest(prompt, TOKENS, CHUNK, room), 2 if half else 4)

@@ -7,16 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from edgeprune_runtime.spec import Preprocess
+from edgeprune_runtime.pictures.spec import PictureSpec
 
 NAME = "generated.png"
 _SHAPES = 24
-
-
-def largest_size(preprocess: Preprocess) -> tuple[int, int]:
-    """(height, width) in pixels of a picture with the most tiles the model can have."""
-    tile = (preprocess.tile_px, preprocess.tile_px)
-    return max(preprocess.pinpoints, key=lambda size: size[0] * size[1], default=tile) if preprocess.anyres else tile
 
 
 def draw_picture(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -36,12 +30,12 @@ def draw_picture(height: int, width: int, seed: int = 0) -> Image.Image:
     return picture
 
 
-def write_picture(folder: Path, preprocess: Preprocess) -> tuple[Path, str]:
+def write_picture(folder: Path, spec: PictureSpec) -> tuple[Path, str]:
     """Draw it into `folder`; returns the file and the sentence that a report needs about it."""
-    height, width = largest_size(preprocess)
+    height, width = spec.largest
     path = folder / NAME
     draw_picture(height, width).save(path)
     return path, (
         f"No picture was given: {NAME} is a generated one of {width} x {height} pixels, which fills the largest tile "
-        f"grid ({preprocess.tiles_max} tiles), the most work a picture can be."
+        f"grid ({spec.tiles_max} tiles), the most work a picture can be."
     )

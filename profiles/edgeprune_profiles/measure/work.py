@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 
-from edgeprune_profiles.measure.picture import largest_size
 from edgeprune_runtime import budgets
 from edgeprune_runtime.bundle import Bundle
-from edgeprune_runtime.pictures.packed import layout_from_size
-from edgeprune_runtime.prompting.prompt import Prompter, pack
+from edgeprune_runtime.pictures.packed import pack_picture
+from edgeprune_runtime.prompting.pack import pack
+from edgeprune_runtime.prompting.prompt import Prompter
 
 FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 
@@ -70,21 +69,21 @@ def request_shape(
 ) -> RequestShape:
     """The request for one picture of `size` = (height, width), by default one that fills the largest tile grid."""
     manifest = bundle.manifest
-    height, width = size or largest_size(manifest.preprocess)
-    layout = layout_from_size(height, width, manifest.preprocess)
-    chosen = budgets.selection(manifest, budget, None, layout.tiles)
-    kept = np.flatnonzero(layout.slot.reshape(-1) >= 0)
+    picture = pack_picture(manifest.picture.place(*(size or manifest.picture.largest)), manifest.picture)
+    chosen = budgets.selection(manifest, budget, None, picture.tiles)
+    kept = picture.unit[picture.unit >= 0]
     kept = kept if chosen.whole else kept[: chosen.keep]
-    ids = Prompter(bundle).ids(question, images=1)
+    prompter = Prompter.of(bundle)
+    tokens = prompter.tokens(prompter.render(question, images=1), (picture,))
     separators = manifest.plan.separators_for(chosen)
-    packed = pack(ids, manifest.language.image_token_id, layout, kept, separators, manifest.plan.positions)
+    packed = pack(tokens, ((picture, kept),), separators, manifest.plan.positions)
     return RequestShape(
         budget=chosen.budget,
         method=chosen.method,
         select=chosen.graph,
         tower=chosen.tower,
         keep_ratio=chosen.keep_ratio,
-        tiles=layout.tiles,
+        tiles=picture.tiles,
         visual=len(kept),
         positions=len(packed.ids),
         answer=answer,

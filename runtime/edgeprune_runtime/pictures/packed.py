@@ -46,7 +46,7 @@ class PackedPicture:
     unit      int64 [R]: visual token t * N + n of each row, LEARNED for a learned one
     group     int64 [R, 2]: rows first .. behind - 1 that a learned row belongs to
     slot      int64 [T, N]: row of each visual token, -1 for padding and absent tiles
-    where     int64 [T, N, 2]: row and column of a token on the unpadded canvas, the overview's in its own tile; -1 without a place
+    places    int64 [T, N, 2]: row and column of a token on the unpadded canvas, the overview's in its own tile; -1 without a place
     region    float32 [T, N]: 1.0 where the centre of the overview's unit n lies in tile t; row 0 is 0
     canvas    rows and columns of units of the unpadded canvas, either may be 0; (0, 0) for a picture of one tile
     """
@@ -56,7 +56,7 @@ class PackedPicture:
     unit: NDArray[np.int64]
     group: NDArray[np.int64]
     slot: NDArray[np.int64]
-    where: NDArray[np.int64]
+    places: NDArray[np.int64]
     region: NDArray[np.float32]
     canvas: tuple[int, int]
 
@@ -111,17 +111,17 @@ def pack_picture(place: Placement, spec: PictureSpec) -> PackedPicture:
     slot = np.full((tiles, tile.units), -1, np.int64)
     visual = np.flatnonzero(unit >= 0)
     slot.reshape(-1)[unit[visual]] = visual
-    where = _where(place, tile, padding, tiles)
-    where[slot < 0] = -1
+    places = _places(place, tile, padding, tiles)
+    places[slot < 0] = -1
     region = np.zeros((tiles, tile.units), np.float32)
     canvas = (0, 0)
     if place.overview:
         region[place.first : place.tiles, tile.extra :] = _regions(place, tile)
     if place.tiles > 1:
         canvas = place.rows * tile.side - 2 * padding[0], place.cols * tile.side - 2 * padding[1]
-    for array in (unit, group, slot, where, region):
+    for array in (unit, group, slot, places, region):
         array.flags.writeable = False
-    return PackedPicture(place, tuple(order.segments), unit, group, slot, where, region, canvas)
+    return PackedPicture(place, tuple(order.segments), unit, group, slot, places, region, canvas)
 
 
 class _Order:
@@ -211,16 +211,16 @@ def _padding_units(place: Placement, tile: TileSpec) -> tuple[int, int]:
     return 0, (cols - int(round(width * (rows / height), 7))) // 2
 
 
-def _where(place: Placement, tile: TileSpec, padding: tuple[int, int], tiles: int) -> NDArray[np.int64]:
+def _places(place: Placement, tile: TileSpec, padding: tuple[int, int], tiles: int) -> NDArray[np.int64]:
     """[T, N, 2]: places on the unpadded canvas; an overview's in its own tile."""
-    where = np.full((tiles, tile.units, 2), -1, np.int64)
+    places = np.full((tiles, tile.units, 2), -1, np.int64)
     inside = np.stack(np.divmod(np.arange(tile.side**2), tile.side), axis=1)
     if place.overview or place.tiles == 1:
-        where[0, tile.extra :] = inside
+        places[0, tile.extra :] = inside
     for number in range(place.rows * place.cols):
         corner = np.asarray(divmod(number, place.cols)) * tile.side - padding
-        where[place.first + number, tile.extra :] = corner + inside
-    return where
+        places[place.first + number, tile.extra :] = corner + inside
+    return places
 
 
 def _regions(place: Placement, tile: TileSpec) -> NDArray[np.float32]:

@@ -7,10 +7,11 @@ them, one placeholder for each run of rows, because neighbouring texts may becom
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,24 +33,29 @@ class Rendered:
 
 
 class Prompter:
-    """Tokenizer and chat template of one bundle."""
+    """A tokenizer and a chat template. Raises BundleError for a tokenizer file that cannot be read."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._image_id = bundle.manifest.language.image_token_id
-        self._special = bundle.manifest.special_tokens
+    def __init__(
+        self, tokenizer: Path, template: str | None, special_tokens: Mapping[str, str], image_token_id: int
+    ) -> None:
+        self._image_id, self._special, self._template = image_token_id, special_tokens, template
         try:
-            self._tokenizer = Tokenizer.from_file(str(bundle.path("tokenizer.json")))
+            self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # tokenizers raises plain Exception
-            raise BundleError(
-                f"tokenizer.json in bundle {bundle.root} cannot be read ({error}); export the bundle again"
-            ) from error
-        self._template = bundle.text("chat_template.jinja") if "chat_template.jinja" in bundle.manifest.files else None
+            raise BundleError(f"{tokenizer} cannot be read ({error}); export the bundle again") from error
         if self._template is not None:
             with suppress(
                 Exception
             ):  # compiled ahead for the first question; a broken template fails only those that use it
                 _compile(self._template)
         self._image_token: str = self._tokenizer.id_to_token(self._image_id) or ""
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Prompter:
+        """The one of a bundle."""
+        template = bundle.text("chat_template.jinja") if "chat_template.jinja" in bundle.manifest.files else None
+        manifest = bundle.manifest
+        return cls(bundle.path("tokenizer.json"), template, manifest.special_tokens, manifest.language.image_token_id)
 
     def render(self, prompt: str, *, images: int, template: bool = True) -> Rendered:
         """The prompt as text, one placeholder per picture. template=False: `prompt` is used as it stands."""
@@ -165,13 +171,23 @@ def _give_groups(
 
 @functools.lru_cache(maxsize=4)
 def _compile(source: str) -> Any:
-    """Compile a chat template as transformers does: trimmed blocks, loop controls, `raise_exception` and `strftime_now`."""
-    from jinja2.ext import loopcontrols
+    """Compile a chat template as transformers does: trimmed blocks, loop controls, generation blocks, `raise_exception` and `strftime_now`."""
+    from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def raise_exception(message: str) -> None:
         raise PromptError(f"the chat template refused the prompt: {message}")
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    class Generation(Extension):
+        """`{% generation %} ... {% endgeneration %}` marks what the model said, for training: here it stands for its content."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    extensions: list[Any] = [loopcontrols, Generation]
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
     environment.globals.update(raise_exception=raise_exception, strftime_now=lambda form: datetime.now().strftime(form))
     return environment.from_string(source)

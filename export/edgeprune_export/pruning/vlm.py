@@ -1,4 +1,4 @@
-"""A LLaVA checkpoint as a subject: one sample is a picture with its question and, where it is known, its answer."""
+"""A vision-language checkpoint as a subject: one sample is a picture with its question and, where it is known, its answer."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from edgeprune.models.weights.names import canonical_name
 from edgeprune.structure.plan import StructurePlan, pruned_model
 from edgeprune.structure.sites import Specs
 from edgeprune_export.gate.eager_model import loaded_model
+from edgeprune_export.gate.inputs import LibraryInputs, accepted, prompter_of
 from edgeprune_export.pruning.prunable import Batch
 from edgeprune_export.pruning.samples import CalibrationSample, noise
 from edgeprune_export.pruning.write import pruned_config
 from edgeprune_runtime.pictures.load import load_image
+from edgeprune_runtime.pictures.packed import pack_picture
 
 QUESTION = "Describe the picture."
 _OWN_TOKENS = 8  # without an answer: how many of its own tokens the model is asked to keep saying
 
 
 def specs_of(model: ModelSpec) -> Specs:
-    """What may be pruned of a LLaVA model."""
+    """What may be pruned of a vision-language model."""
     return {"tower": (model.vision, model.feature_layer + 1), "language": (model.language, model.language.layers)}
 
 
@@ -33,8 +35,6 @@ class PrunableVlm:
     """transformers' model with all weights, and its calibration samples. `Subject` says what the methods do."""
 
     def __init__(self, checkpoint: Checkpoint, samples: Sequence[CalibrationSample]) -> None:
-        from transformers import AutoProcessor
-
         self.module: nn.Module = loaded_model(checkpoint)
         self.specs = specs_of(checkpoint.spec)
         self._checkpoint = checkpoint
@@ -42,7 +42,8 @@ class PrunableVlm:
         self._size = checkpoint.spec.vision.image_px
         self._eos = checkpoint.spec.eos_token_ids[:1]
         self.side_by_side = 1
-        self._processor: Any = AutoProcessor.from_pretrained(checkpoint.path)
+        self._library = LibraryInputs(checkpoint)
+        self._prompter = prompter_of(checkpoint)
         self._take(samples)
 
     def _take(self, samples: Sequence[CalibrationSample]) -> None:
@@ -72,7 +73,7 @@ class PrunableVlm:
     @torch.no_grad()
     def attention(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         module: Any = self.module
-        language = module.model.language_model
+        language: Any = module.get_submodule(self._checkpoint.family.modules.language)
         before = language.config._attn_implementation
         language.set_attn_implementation("eager")
         try:
@@ -107,27 +108,21 @@ class PrunableVlm:
         return weights.dtype(canonical) if canonical in weights.shapes else None
 
     def _inputs(self, sample: CalibrationSample) -> dict[str, Tensor]:
-        text = self._prompt(sample.question or QUESTION)
-        bos = self._processor.tokenizer.bos_token
-        spelled = bos is not None and text.startswith(bos)  # the rule of transformers' apply_chat_template
-        picture = noise(self._size, sample.seed) if sample.picture is None else load_image(sample.picture)
-        batch = self._processor(images=picture, text=text, return_tensors="pt", add_special_tokens=not spelled)
-        return {k: v for k, v in batch.items() if k in ("input_ids", "attention_mask", "pixel_values", "image_sizes")}
-
-    def _prompt(self, question: str) -> str:
-        if self._processor.chat_template is None:
-            return f"{self._processor.tokenizer.convert_ids_to_tokens(self._image_id)}\n{question}"
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        return str(
-            self._processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        )
+        spec = self._checkpoint.spec.picture
+        image = noise(self._size, sample.seed) if sample.picture is None else load_image(sample.picture)
+        picture = pack_picture(spec.place(image.height, image.width), spec)
+        visual = self._library.visual(image, spec, picture)
+        assert visual is not None  # the checkpoint's own tiling is always the library's
+        asked = self._prompter.render(sample.question or QUESTION, images=1)
+        ids = self._library.ids(self._prompter.expanded(asked, (picture,)))
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **accepted(self.module, visual)}
 
     @torch.no_grad()
     def _answer(self, number: int, sample: CalibrationSample, inputs: dict[str, Tensor]) -> list[int]:
         """Tokens to be said: the known answer with its end, or what the unpruned model says first."""
         if number not in self._answers:
             if sample.answer is not None:
-                ids = self._processor.tokenizer(sample.answer, add_special_tokens=False).input_ids
+                ids = self._library.tokenizer(sample.answer, add_special_tokens=False).input_ids
                 self._answers[number] = [*ids, *self._eos]
             else:
                 module: Any = self.module

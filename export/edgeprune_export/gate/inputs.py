@@ -1,0 +1,66 @@
+"""What transformers makes of a picture and a prompt: its own image processor and its own tokenizer.
+
+Most families' processor classes need torchvision for their videos, and would decide again what a placeholder becomes. So the two are called
+by themselves, and the text has one placeholder for every row of the packed picture: where that is wrong, the model's own count of
+features differs and it says so.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from edgeprune.models.checkpoint import Checkpoint
+from edgeprune_runtime.pictures.packed import PackedPicture
+from edgeprune_runtime.pictures.spec import PictureSpec
+from edgeprune_runtime.prompting.prompt import Prompter
+
+
+class LibraryInputs:
+    """transformers' image processor and tokenizer of one checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        from transformers import AutoImageProcessor, AutoTokenizer
+
+        self._family = checkpoint.family
+        # The processor of Pillow and NumPy, whose resize the runtime repeats to the last bit.
+        self._processor: Any = AutoImageProcessor.from_pretrained(checkpoint.path, backend="pil")
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
+
+    def visual(self, image: Image.Image, spec: PictureSpec, picture: PackedPicture) -> dict[str, torch.Tensor] | None:
+        """Everything visual that the model's forward pass may take; None where the library cannot make these tiles."""
+        settings = self._family.reference(spec, picture.place)
+        if settings is None:
+            return None
+        return dict(self._processor(image, return_tensors="pt", **settings))
+
+    def pixels(self, visual: dict[str, torch.Tensor], picture: PackedPicture) -> np.ndarray:
+        """The library's tiles [T, 3, P, P] in the runtime's order: the overview first."""
+        values = np.asarray(visual["pixel_values"])
+        tiles = values.reshape(-1, *values.shape[-3:])[: picture.tiles]
+        ordered = np.empty_like(tiles)
+        ordered[list(picture.tile_order)] = tiles
+        return ordered
+
+    def ids(self, text: str) -> torch.Tensor:
+        """[1, S] of a text with a placeholder for every row."""
+        bos = self.tokenizer.bos_token
+        spelled = bos is not None and text.startswith(bos)  # the rule of transformers' apply_chat_template
+        return torch.as_tensor(self.tokenizer(text, add_special_tokens=not spelled).input_ids)[None]
+
+
+def accepted(model: Any, visual: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What of it the model's forward pass takes; processors also tell what only they need."""
+    return {name: value for name, value in visual.items() if name in inspect.signature(model.forward).parameters}
+
+
+def prompter_of(checkpoint: Checkpoint) -> Prompter:
+    """The runtime's prompter over the checkpoint's own tokenizer and chat template."""
+    spec = checkpoint.spec
+    return Prompter(
+        checkpoint.path / "tokenizer.json", checkpoint.chat_template, checkpoint.special_tokens, spec.image_token_id
+    )
