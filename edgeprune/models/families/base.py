@@ -49,6 +49,8 @@ class Family:
     learned    tensor of the learned row of its packed pictures
     refuse     raises CheckpointError for what transformers would accept and answer differently
     reference  (pictures, placement) -> settings for transformers' image processor, so that it makes the same tiles; None: it cannot
+    embeds     the reference is given embeddings instead of ids: its forward pass moves ids to where its weights are, and those of a model
+               that is streamed in are nowhere
     configure  (pictures) -> settings of transformers' configuration that must follow
     """
 
@@ -65,4 +67,5 @@ class Family:
     learned: str | None = None
     refuse: Callable[[Section], None] = _nothing
     reference: Callable[[PictureSpec, Placement], Mapping[str, Any] | None] = lambda picture, place: {}
+    embeds: bool = False
     configure: Callable[[PictureSpec], Mapping[str, Any]] = lambda picture: {}

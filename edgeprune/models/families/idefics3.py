@@ -35,7 +35,7 @@ _SEQUENCE = SequenceSpec(
 )
 
 
-def family(name: str, title: str, processor: str, image_token_id: int) -> Family:
+def family(name: str, title: str, processor: str, image_token_id: int, *, embeds: bool = False) -> Family:
     """A family of this shape whose image processor class is `processor`."""
     return Family(
         name,
@@ -54,6 +54,7 @@ def family(name: str, title: str, processor: str, image_token_id: int) -> Family
             (r"^model\.text_model\.", "language_model."),
         ),
         reference=_reference,
+        embeds=embeds,
     )
 
 
@@ -99,4 +100,4 @@ def _reference(picture: PictureSpec, place: Placement) -> Mapping[str, Any]:
     return {"do_image_splitting": True, "size": {"longest_edge": rule.edge(*place.size, picture.tile)}}
 
 
-IDEFICS3 = family("idefics3", "Idefics3", "Idefics3ImageProcessor", 128257)
+IDEFICS3 = family("idefics3", "Idefics3", "Idefics3ImageProcessor", 128257, embeds=True)

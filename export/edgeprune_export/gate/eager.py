@@ -28,6 +28,7 @@ class EagerReference:
         from accelerate import cpu_offload
 
         self._spec, self._reads, self._paths = checkpoint.spec, reads, checkpoint.family.modules
+        self._embeds = checkpoint.family.embeds
         model = empty_model(checkpoint, tower_attention="eager")
         weights = streamed(checkpoint, model, max((*reads.layers, self._spec.feature_layer)))
         cpu_offload(model, execution_device=torch.device("cpu"), state_dict=weights)
@@ -39,8 +40,9 @@ class EagerReference:
     ) -> np.ndarray:
         """transformers' own forward pass over prompt [1, S] and continuation: logits [n, V] that predict each continuation token."""
         ids = torch.cat([ids, torch.tensor([list(continuation)])[:, :-1]], dim=1)
+        given = {"inputs_embeds": self._model.get_input_embeddings()(ids)} if self._embeds else {"input_ids": ids}
         output = self._model(
-            input_ids=ids,
+            **given,
             attention_mask=torch.ones_like(ids),
             logits_to_keep=len(continuation),
             **accepted(self._model, visual),
