@@ -87,7 +87,7 @@ class Checkup:
 def examine(root: Path = Path("/")) -> Checkup:
     """Look around. `root` is where /proc and /sys are looked for."""
     packages = tuple(p for p in map(_package, _requirements()) if p.extra != _DEVELOPERS)
-    engines = tuple(_backend(name) for name in backends.names())
+    engines = tuple(_backend(name) for name in backends.BACKENDS)
     base = all(p.ok for p in packages if not p.extra)
     facts = environment(root)
     return Checkup(

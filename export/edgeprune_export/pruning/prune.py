@@ -114,19 +114,17 @@ def _check(opened: OpenedModel, options: PruneOptions) -> None:
             raise PlanError(f"channels of the {part} cannot be aligned to {wish.align}; give --align a number from 1")
         if wish.target.measure == "energy":
             sensor()
-        if wish.normalise not in NORMALISATIONS:
-            raise PlanError(f"unknown normalisation {wish.normalise!r}; known: {', '.join(NORMALISATIONS)}")
+        NORMALISATIONS.get(wish.normalise)
         importance, block = IMPORTANCES[wish.importance], BLOCK_IMPORTANCES[wish.block_importance]
         for name, parts in ((importance.name, importance.parts), *([(block.name, block.parts)] if wish.blocks else [])):
             if part not in parts:
                 some = ", ".join(one for one in IMPORTANCES if part in IMPORTANCES[one].parts)
                 raise PlanError(f"{name} says nothing about the {part}; choose one of {some}")
-        if wish.allocation not in ALLOCATIONS:
-            raise PlanError(f"unknown allocation {wish.allocation!r}; known: {', '.join(ALLOCATIONS)}")
+        allocation = ALLOCATIONS.get(wish.allocation)
         wanting = [
             *([importance.name] if importance.needs else []),
             *([block.name] if wish.blocks else []),
-            *([wish.allocation] if ALLOCATIONS[wish.allocation].gradients else []),
+            *([allocation.name] if allocation.gradients else []),
         ]
         if options.images is None and not importance.noise and wanting:
             raise PlanError(
