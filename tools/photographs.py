@@ -26,7 +26,6 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edgeprune.evaluate.paired import paired_difference
 from edgeprune.models import open_classifier
 from edgeprune.plan import TokenPlan
 from edgeprune.tokens import combine
@@ -34,6 +33,7 @@ from edgeprune.tokens.methods import METHODS, Method
 from edgeprune.tokens.seen import outputs_from
 from edgeprune_export.gate.eager_classifier import classifier_module
 from edgeprune_export.gate.eager_tower import after_blocks, read_tile
+from edgeprune_runtime.statistics import paired_difference
 
 
 def classifier(weights: Path) -> Any:

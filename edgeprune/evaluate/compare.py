@@ -12,8 +12,8 @@ from typing import Protocol
 from edgeprune.evaluate.answers import Answered, AnswerLog
 from edgeprune.evaluate.dataset import Question
 from edgeprune.evaluate.metrics import METRICS
-from edgeprune.evaluate.paired import PairedDifference, paired_difference
 from edgeprune_runtime.errors import MeasurementError, RequestError
+from edgeprune_runtime.statistics import PairedDifference, paired_difference
 
 AnswerProgress = Callable[[int, int, str], None]
 """Answers done, answers in all, what is going on."""

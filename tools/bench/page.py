@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgeprune_profiles.record.stats import MIN_PAIRS, Ratio
 from edgeprune_profiles.report import units
 from edgeprune_runtime.meters.environment import environment
+from edgeprune_runtime.statistics import LEAST, Ratio
 from tools.bench.settings import Settings
 
 _PACKAGES = ("onnxruntime", "numpy", "torch", "transformers", "onnx")
@@ -59,13 +59,7 @@ def at_most(promise: str, found: str, value: float, wanted: float) -> Target:
 
 def interval(ratio: Ratio) -> str:
     """`5.12x [5.01, 5.20] of 6 pairs`; one that supports no claim says so."""
-    weak = (
-        ""
-        if ratio.distinguishable
-        else ", not distinguishable from 1"
-        if ratio.n >= MIN_PAIRS
-        else ", too few to claim"
-    )
+    weak = "" if ratio.distinguishable else ", not distinguishable from 1" if ratio.n >= LEAST else ", too few to claim"
     return f"{ratio.point:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] of {ratio.n} pairs{weak}"
 
 
