@@ -9,11 +9,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from edgeprune_profiles.report import units
+from edgeprune_runtime.installed import version_of
 from edgeprune_runtime.meters.environment import environment
 from edgeprune_runtime.statistics import LEAST, Ratio
 from tools.bench.settings import Settings
@@ -75,7 +75,7 @@ def write_page(page: Page, out: Path, settings: Settings) -> Path:
     """Write <out>/<name>.md and .json; returns the first."""
     out.mkdir(parents=True, exist_ok=True)
     machine = environment()
-    versions = {name: _version(name) for name in _PACKAGES}
+    versions = {name: version_of(name) for name in _PACKAGES}
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     facts = [
         ["measured", created],
@@ -125,10 +125,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(inner) for inner in value]
     return round(value, 6) if isinstance(value, float) else value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -33,6 +33,7 @@ from edgeprune_export.pruning.recover import Recovery, recover
 from edgeprune_export.pruning.refit import compensate
 from edgeprune_export.pruning.samples import samples_from
 from edgeprune_export.pruning.write import STRUCTURE, fingerprint, write_checkpoint
+from edgeprune_runtime.registry import unknown
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _check(opened: OpenedModel, options: PruneOptions) -> None:
     if options.pictures < 1:
         raise PlanError(f"calibration on {options.pictures} pictures is impossible; give a number from 1")
     if options.precision not in get_args(WeightPrecision):
-        raise PlanError(f"unknown precision {options.precision!r}; known: {', '.join(get_args(WeightPrecision))}")
+        raise PlanError(unknown("precision", options.precision, get_args(WeightPrecision)))
     for part, wish in options.wishes.items():
         if part not in opened.specs:
             raise PlanError(f"the model has no {part}; it has {', '.join(opened.specs)}")
