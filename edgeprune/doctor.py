@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion
+
 from edgeprune_runtime import backends
 from edgeprune_runtime.errors import BackendUnavailable
+from edgeprune_runtime.installed import version_of
 from edgeprune_runtime.meters import Environment, environment, survey
 
-_PYTHON = re.compile(r"python_version\s*(<|>=)\s*['\"]([0-9.]+)['\"]")
-_REQUIREMENT = re.compile(r"^(?P<name>[\w.-]+)\s*(?P<range>[^;]*)(?:;.*extra == ['\"](?P<extra>[\w-]+)['\"])?")
-_BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
 # Flags of /proc/cpuinfo that decide how fast int8 products are.
 FLAGS = {
     "avx2": "AVX2",
@@ -27,6 +28,7 @@ FLAGS = {
     "sve": "Arm SVE",
 }
 _DEVELOPERS = "dev"
+_STAND_INS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}  # the GPU package holds the CPU one
 _FAST_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
 
@@ -86,8 +88,9 @@ class Checkup:
 
 def examine(root: Path = Path("/")) -> Checkup:
     """Look around. `root` is where /proc and /sys are looked for."""
-    packages = tuple(p for p in map(_package, _requirements()) if p.extra != _DEVELOPERS)
-    engines = tuple(_backend(name) for name in backends.names())
+    needed = ((requirement, _extra_of(requirement)) for requirement in _requirements())
+    packages = tuple(_package(requirement, extra) for requirement, extra in needed if extra is not None)
+    engines = tuple(_backend(name) for name in backends.BACKENDS)
     base = all(p.ok for p in packages if not p.extra)
     facts = environment(root)
     return Checkup(
@@ -103,57 +106,35 @@ def examine(root: Path = Path("/")) -> Checkup:
     )
 
 
-def _requirements() -> list[str]:
+def _requirements() -> list[Requirement]:
     try:
-        return [one for one in metadata.requires("edgeprune") or [] if _applies(one)]
+        return [Requirement(text) for text in metadata.requires("edgeprune") or []]
     except metadata.PackageNotFoundError:  # a source folder on the path, not installed
         return []
 
 
-def _applies(requirement: str) -> bool:
-    """Whether this Python is one that the requirement is for."""
-    own = sys.version_info[:2]
-    bounds = [(sign, tuple(map(int, bound.split(".")))) for sign, bound in _PYTHON.findall(requirement)]
-    return all(own < bound if sign == "<" else own >= bound for sign, bound in bounds)
+def _extra_of(requirement: Requirement) -> str | None:
+    """The extra that needs it on this Python, "" for the base install; None: nobody who uses edgeprune does."""
+    marker = requirement.marker
+    return next((extra for extra in ("", *_extras()) if marker is None or marker.evaluate({"extra": extra})), None)
 
 
-def _package(requirement: str) -> Package:
-    match = _REQUIREMENT.match(requirement)
-    if match is None:
-        return Package(requirement, "", "", None, False, "this requirement cannot be read; install edgeprune again")
-    name, bounds, extra = match["name"], match["range"].strip(), match["extra"] or ""
-    installed = _installed(name)
-    if installed is not None and _within(installed, bounds):
+def _package(requirement: Requirement, extra: str) -> Package:
+    name, bounds = requirement.name, str(requirement.specifier)
+    installed = version_of(*_STAND_INS.get(name, (name,)))
+    if installed is not None and _within(installed, requirement.specifier):
         return Package(name, extra, bounds, installed, True, None)
     way = f"`pip install 'edgeprune[{extra}]'`" if extra else "`pip install --upgrade edgeprune`"
     found = "not installed" if installed is None else f"{installed} found, {bounds} needed"
     return Package(name, extra, bounds, installed, False, f"{found}; {way}")
 
 
-def _installed(name: str) -> str | None:
-    stand_ins = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}  # the GPU package holds the CPU one
-    for candidate in stand_ins.get(name, (name,)):
-        try:
-            return metadata.version(candidate)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
-
-
-def _within(version: str, bounds: str) -> bool:
-    """Whether a version meets `>=` and `<`, by its leading numbers; other kinds of bounds are not checked."""
-    found = _numbers(version)
-    return all(
-        found >= _numbers(bound) if sign == ">=" else found < _numbers(bound) for sign, bound in _BOUND.findall(bounds)
-    )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    match = re.match(r"\d+(?:\.\d+)*", version)
-    numbers = [int(part) for part in match[0].split(".")] if match else []
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
+def _within(version: str, bounds: SpecifierSet) -> bool:
+    """Whether a version is within bounds; one that is no version of Python's is not."""
+    try:
+        return bounds.contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
 
 
 def _extras() -> list[str]:
@@ -208,7 +189,7 @@ def _advice(facts: Environment) -> tuple[str, ...]:
         found.append(
             f"the container is limited to {facts.cpu_quota_cores:g} cores: pass --threads {max(1, int(facts.cpu_quota_cores))}"
         )
-    if _installed("onnxruntime-gpu") is not None and _present("onnxruntime"):
+    if version_of("onnxruntime-gpu") is not None and version_of("onnxruntime") is not None:
         found.append(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
             "`pip uninstall onnxruntime onnxruntime-gpu`, then install one of them"
@@ -216,13 +197,6 @@ def _advice(facts: Environment) -> tuple[str, ...]:
     if sys.version_info >= (3, 14):
         found.append("edgeprune is tested on Python 3.10 to 3.13")
     return tuple(found)
-
-
-def _present(name: str) -> bool:
-    try:
-        return bool(metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return False
 
 
 def _read(path: Path) -> str:

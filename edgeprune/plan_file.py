@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from edgeprune.errors import PlanError
+from edgeprune_runtime.files import write_json
 
 SCHEMA = 1
 
@@ -38,7 +39,5 @@ def read_plan(path: Path) -> StoredPlan:
 
 
 def write_plan(path: Path, plan: StoredPlan) -> None:
-    """Write in one step: a reader never sees half a file."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
-    part.replace(path)
+    """Whole or not at all. Raises OutputError."""
+    write_json(path, plan)

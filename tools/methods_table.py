@@ -20,10 +20,10 @@ sys.path.insert(0, str(ROOT))
 
 from edgeprune.evaluate import Question, load_questions
 from edgeprune.evaluate.metrics import METRICS
-from edgeprune.evaluate.paired import PairedDifference, paired_difference
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.methods.controls import FULL
 from edgeprune.tokens.registry.describe import costs
+from edgeprune_runtime.statistics import PairedDifference, paired_difference
 
 CHECKPOINT = ROOT / "tools" / "reference_vlm" / "checkpoint"
 BUDGETS = ("0.4", "0.2", "0.1", "0.05")

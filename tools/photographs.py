@@ -26,16 +26,15 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edgeprune.tokens.seen import outputs_from
-
-from edgeprune.evaluate.paired import paired_difference
 from edgeprune.models import open_classifier
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import METHODS, Method
 from edgeprune.tokens.methods.controls import FULL
+from edgeprune.tokens.readings import outputs_from
 from edgeprune_export.gate.eager_classifier import classifier_module
 from edgeprune_export.gate.eager_tower import after_blocks, read_tile
+from edgeprune_runtime.statistics import paired_difference
 
 
 def classifier(weights: Path) -> Any:

@@ -22,10 +22,9 @@ sys.path.insert(0, str(ROOT))
 
 from edgeprune.evaluate.dataset import load_questions
 from edgeprune.evaluate.metrics import exact_match
-from edgeprune.evaluate.paired import paired_difference
 from edgeprune_profiles.measure.separate_memory import MemoryRequest, measure_apart
-from edgeprune_profiles.record.stats import paired_ratio
 from edgeprune_runtime import Model
+from edgeprune_runtime.statistics import paired_difference, paired_ratio
 
 STRUCTURE = """
 [structure]

@@ -24,7 +24,6 @@ import onnx
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edgeprune.evaluate.paired import paired_difference
 from edgeprune.models import open_classifier
 from edgeprune.models.classifiers.pictures import pixels_from_image
 from edgeprune.structure.plan import widths
@@ -38,10 +37,10 @@ from edgeprune_export.pruning.prices.timed_blocks import PricedRequest
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
 from edgeprune_export.pruning.samples import samples_from
-from edgeprune_profiles.record.stats import paired_ratio
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.spec import GraphSpec, TensorSpec
+from edgeprune_runtime.statistics import paired_difference, paired_ratio
 
 IMPORTANCES = ("obs", "taylor", "activation", "amp", "core", "dimap", "magnitude", "random")
 TARGETS = ("params=0.9", "params=0.8", "params=0.7", "params=0.5")

@@ -5,6 +5,7 @@ Errors of the exception tree become one line and exit code 1, usage errors exit 
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 # A pipe has no width: nothing is wrapped for it.
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, soft_wrap=True)
+
+
+def command_line() -> str:
+    """This command as one can type it again; it is kept beside what it made."""
+    return shlex.join(["edgeprune", *sys.argv[1:]])
 
 
 def emit(value: Any) -> None:

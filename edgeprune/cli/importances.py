@@ -48,12 +48,12 @@ def importances(json: Json = False) -> None:
         show_table(
             "how much each layer gives up (--allocation)",
             ("name", "rule", "source"),
-            [(a.name, a.what, a.source) for a in ALLOCATIONS.values()],
+            [(a.name, a.what, a.source) for a in map(ALLOCATIONS.get, ALLOCATIONS)],
             left=("name", "rule", "source"),
         )
         show_table(
             "scores of layers made to compare (--normalise)",
             ("name", "rule"),
-            [(name, (rule.__doc__ or "").partition(":")[0]) for name, rule in NORMALISATIONS.items()],
+            [(name, (NORMALISATIONS.get(name).__doc__ or "").partition(":")[0]) for name in NORMALISATIONS],
             left=("name", "rule"),
         )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from edgeprune.cli.console import err
+from edgeprune.cli.console import command_line, err
 
 if TYPE_CHECKING:
     from edgeprune_runtime import Model
@@ -44,6 +42,6 @@ def open_model(bundle: Path, backend: str, *, threads: int = 0, verify: bool = T
     from edgeprune_export.engines.target import target_from_text
 
     need()
-    command = shlex.join(["edgeprune", *sys.argv[1:]])
+    command = command_line()
     built(bundle, target_from_text(_TARGETS[backend]), BuildOptions(force=True, command=command), quiet=True)
     return Model.open(bundle, backend=backend, threads=threads, verify=verify)

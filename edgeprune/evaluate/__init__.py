@@ -4,7 +4,7 @@ from edgeprune.evaluate.answers import AnswerLog
 from edgeprune.evaluate.compare import Answerer, Comparison, MethodRow, Selection, answer_all, compare, pending
 from edgeprune.evaluate.dataset import Question, load_questions
 from edgeprune.evaluate.metrics import METRICS, anls, exact_match, vqa_accuracy
-from edgeprune.evaluate.paired import PairedDifference, paired_difference
+from edgeprune_runtime.statistics import PairedDifference, paired_difference
 
 __all__ = [
     "METRICS",

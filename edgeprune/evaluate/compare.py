@@ -12,8 +12,8 @@ from typing import Protocol
 from edgeprune.evaluate.answers import Answered, AnswerLog
 from edgeprune.evaluate.dataset import Question
 from edgeprune.evaluate.metrics import METRICS
-from edgeprune.evaluate.paired import PairedDifference, paired_difference
 from edgeprune_runtime.errors import MeasurementError, RequestError
+from edgeprune_runtime.statistics import PairedDifference, paired_difference
 
 AnswerProgress = Callable[[int, int, str], None]
 """Answers done, answers in all, what is going on."""
@@ -122,8 +122,7 @@ def compare(
     first = next((selection.method for selection in selections if selection is not full), None)
     several = any(len(question.answers) > 1 for question in questions)
     headline = headline or ("vqa_accuracy" if several else "exact_match")
-    if headline not in METRICS:
-        raise MeasurementError(f"unknown metric {headline!r}; known: {', '.join(METRICS)}")
+    METRICS.get(headline)
     scores = {s.name: _scores(questions, s, answers) for s in selections}
     pictures = [question.image for question in questions]
     rows = []
@@ -179,8 +178,10 @@ def _scores(
     """Metric -> one score per question."""
     found = [(answers[q.number, selection.name], q.answers) for q in questions]
     return {
-        name: [0.0 if given.error is not None else metric(given.answer, expected) for given, expected in found]
-        for name, metric in METRICS.items()
+        name: [
+            0.0 if given.error is not None else METRICS.get(name)(given.answer, expected) for given, expected in found
+        ]
+        for name in METRICS
     }
 
 

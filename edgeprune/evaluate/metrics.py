@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from edgeprune.evaluate.normalise import normalise, squeeze
+from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.registry import Registry
 
 MetricFunction = Callable[[str, Sequence[str]], float]
 
@@ -62,4 +64,6 @@ def _similarity(a: str, b: str) -> float:
     return similarity if similarity >= ANLS_THRESHOLD else 0.0
 
 
-METRICS: dict[str, MetricFunction] = {"exact_match": exact_match, "vqa_accuracy": vqa_accuracy, "anls": anls}
+METRICS: Registry[MetricFunction] = Registry("metric", group="edgeprune.metrics", error=MeasurementError)
+for _name, _metric in {"exact_match": exact_match, "vqa_accuracy": vqa_accuracy, "anls": anls}.items():
+    METRICS.add(_name, _metric)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from edgeprune.errors import PlanError
-from edgeprune.structure.normalise import NORMALISATIONS
 from edgeprune.structure.steps import RemovalOrder
+from edgeprune_runtime.registry import Registry
 
 LAMBDA = 1e-7  # LPViT's damping of the empirical Fisher matrix
 
@@ -93,22 +93,14 @@ class Allocation:
     gradients: bool = False
 
 
-ALLOCATIONS: Mapping[str, Allocation] = {
-    one.name: one
-    for one in (
-        Allocation("uniform", "the same share of every layer", "AMP", uniform),
-        Allocation("global", "one ranking over all layers, by score per saving", "SPA", by_score),
-        Allocation("module", "as global, heads and channels apart", "DIMAP, arXiv 2404.13648", by_score, apart=True),
-        Allocation("slope", "equal slope of distortion over saving", "LPViT, arXiv 2407.02068", slope, gradients=True),
-    )
-}
-
-
-def normalised(name: str, scores: Tensor) -> Tensor:
-    """Raises PlanError for an unknown name."""
-    if name not in NORMALISATIONS:
-        raise PlanError(f"unknown normalisation {name!r}; known: {', '.join(NORMALISATIONS)}")
-    return NORMALISATIONS[name](scores)
+ALLOCATIONS: Registry[Allocation] = Registry("allocation", group="edgeprune.allocations", kind=Allocation)
+for _one in (
+    Allocation("uniform", "the same share of every layer", "AMP", uniform),
+    Allocation("global", "one ranking over all layers, by score per saving", "SPA", by_score),
+    Allocation("module", "as global, heads and channels apart", "DIMAP, arXiv 2404.13648", by_score, apart=True),
+    Allocation("slope", "equal slope of distortion over saving", "LPViT, arXiv 2407.02068", slope, gradients=True),
+):
+    ALLOCATIONS.add(_one.name, _one)
 
 
 def allocate(rule: Allocation, rungs: Sequence[SiteCandidate], needed: float) -> list[int]:

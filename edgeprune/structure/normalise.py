@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from edgeprune.structure.importance.weights import information
+from edgeprune_runtime.registry import Registry
 
 Normalise = Callable[[Tensor], Tensor]
 
@@ -28,4 +29,6 @@ def module(scores: Tensor) -> Tensor:
     return information(scores) if bool(scores.any()) else torch.ones_like(scores)
 
 
-NORMALISATIONS: dict[str, Normalise] = {"none": none, "layer": layer, "module": module}
+NORMALISATIONS: Registry[Normalise] = Registry("normalisation", group="edgeprune.normalisations")
+for _name, _rule in {"none": none, "layer": layer, "module": module}.items():
+    NORMALISATIONS.add(_name, _rule)

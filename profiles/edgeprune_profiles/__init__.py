@@ -1,7 +1,6 @@
 """Measure what a token budget buys, keep the raw numbers, and say only what they support."""
 
 from edgeprune_profiles.measure.stages import Case, Run, Runner, profile
-from edgeprune_profiles.record.files import write_whole
 from edgeprune_profiles.record.profile import BudgetRecord, Report, load_accuracy, load_report, with_accuracy
 from edgeprune_profiles.record.saving import save_report
 from edgeprune_profiles.report.html import render_html
@@ -21,5 +20,4 @@ __all__ = [
     "render_markdown",
     "save_report",
     "with_accuracy",
-    "write_whole",
 ]

@@ -13,6 +13,7 @@ EdgepruneError
 ├── BackendUnavailable   a backend that cannot run here, and why
 │   └── EngineError      engines that are missing, stale or wrong for this device
 ├── MeasurementError     a report or data file that cannot be used
+├── OutputError          a file that cannot be written where it was asked for
 └── MissingExtra         an optional dependency that is not installed
 
 Every message says what was found, what was expected and what to do. The command line prints it as one line.
@@ -71,6 +72,10 @@ class EngineError(BackendUnavailable):
 
 class MeasurementError(EdgepruneError):
     """A report, profile or data file cannot be used."""
+
+
+class OutputError(EdgepruneError):
+    """A file cannot be written where it was asked for."""
 
 
 class MissingExtra(EdgepruneError):

@@ -73,7 +73,7 @@ class Registry(Generic[T]):
     def get(self, name: str) -> T:
         """The thing of this name. Raises the registry's error for one that nobody knows, or that cannot be loaded."""
         if name not in self._all():
-            raise self._error(unknown(self._what, name, self, files=self._kind is not None))
+            raise self._error(unknown(self._what, name, self))
         thing = self._known[name]
         if isinstance(thing, _Lazy):
             thing = self._known[name] = self._loaded(name, thing)
@@ -97,7 +97,11 @@ class Registry(Generic[T]):
 
     def choose(self, text: str) -> T:
         """What a user means: a name, or `path/to/file.py:NAME`."""
-        return self.load_file(text) if text.rpartition(":")[0].endswith(".py") else self.get(text)
+        if text.rpartition(":")[0].endswith(".py"):
+            return self.load_file(text)
+        if text not in self:
+            raise self._error(f"{unknown(self._what, text, self)}, or give your own as path/to/file.py:NAME")
+        return self.get(text)
 
     def load_file(self, text: str) -> T:
         """Run the file of `path/to/file.py:NAME` and register the thing that it calls NAME.
@@ -178,10 +182,9 @@ class Registry(Generic[T]):
         return sys.modules[name]
 
 
-def unknown(what: str, name: str, known: Iterable[str], *, files: bool = False) -> str:
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that nobody knows: what was found, a guess at what was meant, the known names, what to do."""
     names = tuple(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
-    own = ", or give your own as path/to/file.py:NAME" if files else ""
-    return f"unknown {what} {name!r}{hint} known: {', '.join(names) or 'none'}; choose one of these{own}"
+    return f"unknown {what} {name!r}{hint} known: {', '.join(names) or 'none'}; choose one of these"

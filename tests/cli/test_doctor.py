@@ -5,6 +5,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from edgeprune import doctor
 from edgeprune_runtime import backends
@@ -116,8 +117,8 @@ def test_advice_for_steady_measurements(machine):
     ("version", "bounds", "fits"),
     [
         ("2.13.0+cpu", ">=2.6", True), ("2.5.1", ">=2.6", False), ("2.6", ">=2.6.0", True), ("6.0.0", "<6,>=5.0", False),
-        ("5.23.0", "<6,>=5.0", True), ("1.0rc1", "", True),
+        ("5.23.0", "<6,>=5.0", True), ("1.0rc1", "", True), ("built here", ">=1", False),
     ],
 )  # fmt: skip
 def test_versions_are_held_against_their_bounds(version, bounds, fits):
-    assert doctor._within(version, bounds) is fits
+    assert doctor._within(version, SpecifierSet(bounds)) is fits

@@ -28,7 +28,7 @@ def test_devices_lists_all_and_shows_one_with_its_sources() -> None:
     assert "https://developer.nvidia.com/blog/nvidia-jetson-orin-nano-developer-kit-gets-a-super-boost/" in shown
     assert "102 GB/s" in shown
     assert answer("devices", "t4")["peak_per_s"]["int8"] == {"value": 130e12, "source": "geektopia", "how": ""}
-    assert "no device 'nonsense'" in complaint("devices", "nonsense")
+    assert "unknown device 'nonsense'" in complaint("devices", "nonsense")
 
 
 def test_this_processor_is_measured_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,9 +90,9 @@ def test_anls_of_published_and_hand_computed_examples(prediction, answers, score
 
 @given(TEXT, st.lists(TEXT, max_size=12))
 def test_every_metric_stays_between_zero_and_one(prediction, answers):
-    assert all(0.0 <= metric(prediction, answers) <= 1.0 for metric in METRICS.values())
+    assert all(0.0 <= metric(prediction, answers) <= 1.0 for metric in map(METRICS.get, METRICS))
 
 
 @given(TEXT)
 def test_saying_what_all_said_is_right(text):
-    assert all(metric(text, [text] * 10) == 1.0 for metric in METRICS.values())
+    assert all(metric(text, [text] * 10) == 1.0 for metric in map(METRICS.get, METRICS))

@@ -12,7 +12,6 @@ from edgeprune_profiles.record.profile import (
     SCHEMA,
     Accuracy,
     AccuracyRow,
-    BudgetDifference,
     BudgetRecord,
     BudgetResult,
     BundleRef,
@@ -20,6 +19,7 @@ from edgeprune_profiles.record.profile import (
     RequestSample,
 )
 from edgeprune_runtime.meters import Environment, MemoryReading
+from edgeprune_runtime.statistics import PairedDifference
 from edgeprune_runtime.timing import Span
 
 ENVIRONMENT = Environment(
@@ -95,7 +95,7 @@ def _accuracy() -> Accuracy:
 
 def _row(name: str, method: str, ratio: float, score: float, kinds: dict[str, float]) -> AccuracyRow:
     gap = score - 0.722
-    difference = BudgetDifference(gap, gap - 0.016, gap + 0.016, 1200, 240, abs(gap) > 0.016)
+    difference = PairedDifference(gap - 0.016, gap, gap + 0.016, 1200, 240, abs(gap) > 0.016)
     scores = {"exact_match": score, "vqa_accuracy": score, "anls": score + 0.02}
     return AccuracyRow(name, method, ratio, 1200, 0, scores, {} if ratio == 1.0 else {"exact_match": difference},
                        kinds=kinds)  # fmt: skip

@@ -10,7 +10,7 @@ from edgeprune_profiles.record.profile import SCHEMA, RequestSample, load_accura
 from edgeprune_profiles.record.saving import save_report
 from edgeprune_profiles.report.summary import summarise
 from edgeprune_profiles.report.verdict import verdict
-from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.errors import MeasurementError, OutputError
 from tests.profiles.powered import powered_report
 
 
@@ -67,14 +67,14 @@ def test_a_failed_save_keeps_the_old_file(report, tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(MeasurementError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         save_report(report, tmp_path / "r.json")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("r.json", "old")]
 
 
 def test_a_place_that_cannot_be_written_is_named(report, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MeasurementError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot write"):
         save_report(report, tmp_path / "file" / "r.json")
 
 

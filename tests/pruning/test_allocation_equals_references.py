@@ -17,7 +17,6 @@ from edgeprune.structure.allocate import (
     distortion,
     energies,
     kept_units,
-    normalised,
 )
 from edgeprune.structure.normalise import NORMALISATIONS
 from edgeprune.structure.steps import alignment, ladder
@@ -45,7 +44,7 @@ def made(random: np.random.Generator, normalise: str = "none", *, exact: bool = 
             terms = ties(random, 3, units) - 3 if exact else random.normal(size=(3, units))
             squared = ties(random, units)
             order = ladder("tower", layer, kind, torch.from_numpy(scores), step)  # type: ignore[arg-type]
-            values = normalised(normalise, torch.from_numpy(scores))
+            values = NORMALISATIONS.get(normalise)(torch.from_numpy(scores))
             rungs.append(SiteCandidate(order, values, saving[kind], torch.from_numpy(terms), torch.from_numpy(squared)))
             least = min(step, units)
             site = reference.Site(layer, kind, scores.tolist(), saving[kind], step, least, terms, squared.tolist())
@@ -145,7 +144,7 @@ def test_normalisations_equal_the_reference() -> None:
         units = int(random.integers(1, 30))
         scores = np.zeros(units) if seed % 20 == 0 else ties(random, units) if seed % 2 else random.random(units)
         for name in NORMALISATIONS:
-            found = normalised(name, torch.from_numpy(scores))
+            found = NORMALISATIONS.get(name)(torch.from_numpy(scores))
             wanted = [float(value) for value in reference.normalised(scores.tolist(), name)]
             assert found.dtype == torch.float64
             np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
@@ -153,7 +152,7 @@ def test_normalisations_equal_the_reference() -> None:
 
 def test_an_unknown_normalisation_is_refused_with_those_there_are() -> None:
     with pytest.raises(PlanError, match="'modul'.*none, layer, module"):
-        normalised("modul", torch.ones(3))
+        NORMALISATIONS.get("modul")
 
 
 def test_ladders_equal_the_reference() -> None:

@@ -67,7 +67,10 @@ def test_a_size_out_of_reach_is_refused_in_mebibytes(tmp_path: Path) -> None:
     [
         ({"importance": "magnitud"}, "unknown importance 'magnitud'; did you mean 'magnitude'"),
         ({"allocation": "everywhere"}, "unknown allocation 'everywhere'; known: uniform, global"),
-        ({"normalise": "modul"}, "unknown normalisation 'modul'; known: none, layer, module"),
+        (
+            {"normalise": "modul"},
+            "unknown normalisation 'modul'; did you mean 'module'. known: none, layer, module; choose one",
+        ),
         ({"block_importance": "similar"}, "unknown block importance 'similar'; did you mean 'similarity'"),
         ({"importance": "yopo", "images": True}, "yopo says nothing about the tower; choose one of"),
         ({"block_importance": "visual", "blocks": 1, "images": True}, "visual says nothing about the tower"),

@@ -71,12 +71,11 @@ def test_a_name_is_taken_once(fruits: Registry[Fruit]) -> None:
 
 
 def test_an_unknown_name_is_answered_with_a_guess_the_known_ones_and_what_to_do(fruits: Registry[Fruit]) -> None:
-    with pytest.raises(PlanError) as told:
-        fruits.get("aple")
-    assert str(told.value) == (
-        "unknown fruit 'aple'; did you mean 'apple'? known: pear, apple; choose one of these, "
-        "or give your own as path/to/file.py:NAME"
-    )
+    sentence = "unknown fruit 'aple'; did you mean 'apple'? known: pear, apple; choose one of these"
+    for ask, advice in ((fruits.get, ""), (fruits.choose, ", or give your own as path/to/file.py:NAME")):
+        with pytest.raises(PlanError) as told:
+            ask("aple")
+        assert str(told.value) == sentence + advice
     assert unknown("fruit", "x", ()) == "unknown fruit 'x'; known: none; choose one of these"
 
 

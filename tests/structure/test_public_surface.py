@@ -24,6 +24,7 @@ TREE = {
     "BackendUnavailable": "EdgepruneError",
     "EngineError": "BackendUnavailable",
     "MeasurementError": "EdgepruneError",
+    "OutputError": "EdgepruneError",
     "MissingExtra": "EdgepruneError",
 }
 _ASK = (

@@ -9,13 +9,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgeprune_profiles.record.stats import MIN_PAIRS, Ratio
 from edgeprune_profiles.report import units
+from edgeprune_runtime.installed import version_of
 from edgeprune_runtime.meters.environment import environment
+from edgeprune_runtime.statistics import LEAST, Ratio
 from tools.bench.settings import Settings
 
 _PACKAGES = ("onnxruntime", "numpy", "torch", "transformers", "onnx")
@@ -59,13 +59,7 @@ def at_most(promise: str, found: str, value: float, wanted: float) -> Target:
 
 def interval(ratio: Ratio) -> str:
     """`5.12x [5.01, 5.20] of 6 pairs`; one that supports no claim says so."""
-    weak = (
-        ""
-        if ratio.distinguishable
-        else ", not distinguishable from 1"
-        if ratio.n >= MIN_PAIRS
-        else ", too few to claim"
-    )
+    weak = "" if ratio.distinguishable else ", not distinguishable from 1" if ratio.n >= LEAST else ", too few to claim"
     return f"{ratio.point:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] of {ratio.n} pairs{weak}"
 
 
@@ -81,7 +75,7 @@ def write_page(page: Page, out: Path, settings: Settings) -> Path:
     """Write <out>/<name>.md and .json; returns the first."""
     out.mkdir(parents=True, exist_ok=True)
     machine = environment()
-    versions = {name: _version(name) for name in _PACKAGES}
+    versions = {name: version_of(name) for name in _PACKAGES}
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     facts = [
         ["measured", created],
@@ -131,10 +125,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(inner) for inner in value]
     return round(value, 6) if isinstance(value, float) else value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

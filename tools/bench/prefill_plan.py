@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 
 from edgeprune.models.spec import DecoderSpec, RopeSpec
-from edgeprune_profiles.record.stats import paired_ratio
 from edgeprune_profiles.report import units
+from edgeprune_runtime.statistics import paired_ratio
 from tools.bench.bare import BareGraph, prefill_noise
 from tools.bench.page import BRIEF, Page, Section, brief
 from tools.bench.process import python, run_watched

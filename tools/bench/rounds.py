@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeprune_runtime.files import write_whole
 from tools.bench.settings import Settings, digest, say
 
 Sample = dict[str, list[float]]
@@ -77,9 +78,7 @@ class Journal:
 
     def _keep(self, key: str, value: Any) -> None:
         self._data["samples"][key] = value
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(self._data))
-        partial.replace(self._path)
+        write_whole(self._path, json.dumps(self._data).encode())
 
 
 def timed(stage: str, action: Callable[[], object]) -> Sample:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeprune_profiles.record.stats import paired_ratio
 from edgeprune_profiles.report import units
 from edgeprune_runtime import Model
+from edgeprune_runtime.statistics import paired_ratio
 from tools.bench.assets import QUESTION
 from tools.bench.bare import BareBundle
 from tools.bench.page import Section, Target, at_most, interval

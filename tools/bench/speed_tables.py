@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeprune_profiles.record.stats import paired_ratio
 from edgeprune_profiles.report import units
+from edgeprune_runtime.statistics import paired_ratio
 from tools.bench.page import BRIEF, Section, Target, at_least, brief
 from tools.bench.rounds import CPU, SEED, WALL, Samples, column, median
 

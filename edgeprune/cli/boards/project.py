@@ -13,8 +13,9 @@ from edgeprune.cli.console import Json, emit, errors_as_one_line, out
 from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
-    from edgeprune_profiles.boards.fit import Efficiency, Interval
+    from edgeprune_profiles.boards.fit import Efficiency
     from edgeprune_profiles.boards.project import Projection
+    from edgeprune_runtime.statistics import Interval
 
 
 def project(

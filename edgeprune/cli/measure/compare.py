@@ -19,9 +19,10 @@ def compare(
     """Say what takes less in B.JSON than in A.JSON, by budget and stage, and what is not distinguishable."""
     with errors_as_one_line():
         from edgeprune.cli.tables import show_table
-        from edgeprune_profiles import load_report, write_whole
+        from edgeprune_profiles import load_report
         from edgeprune_profiles.report.compare import compare as compared
         from edgeprune_profiles.report.compare_text import HEAD, cells, method, render_markdown
+        from edgeprune_runtime.files import write_whole
 
         found = compared(load_report(a), load_report(b))
         if markdown is not None:

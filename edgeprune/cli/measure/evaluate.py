@@ -66,7 +66,7 @@ def evaluate(
     """Score answers of BUNDLE under each budget and method against budget 1.0, question by question."""
     with errors_as_one_line():
         from edgeprune.evaluate import load_questions
-        from edgeprune_profiles import write_whole
+        from edgeprune_runtime.files import write_json
 
         questions = load_questions(data)[:limit]
         with open_model(bundle, backend, threads=threads, build=build) as model:
@@ -85,9 +85,7 @@ def evaluate(
                 model, data, questions, budget or [], method or [], max_tokens, metric, settings, answers, seed
             )
         if out is not None:
-            import msgspec
-
-            write_whole(out, msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
+            write_json(out, comparison)
             err.print(f"[dim]{out} written; `edgeprune report REPORT.JSON --eval {out}` shows it[/]", highlight=False)
         if json:
             emit(comparison)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from edgeprune.cli.console import out
 from edgeprune.cli.tables import show_table
 from edgeprune.evaluate import Comparison, MethodRow, PairedDifference
-from edgeprune.evaluate.paired import MIN_CLUSTERS
 from edgeprune_profiles.report import units
+from edgeprune_runtime.statistics import LEAST
 
 _AGAINST = "against full budget"
 
@@ -76,6 +76,6 @@ def _against(row: MethodRow, metric: str) -> str:
 
 def _points(difference: PairedDifference) -> str:
     interval = f"[{units.points(difference.low)}, {units.points(difference.high)}]"
-    few = f" ({difference.clusters} of {MIN_CLUSTERS} pictures needed)" if difference.clusters < MIN_CLUSTERS else ""
+    few = f" ({difference.clusters} of {LEAST} pictures needed)" if difference.clusters < LEAST else ""
     tail = "" if difference.distinguishable else f", not distinguishable{few}"
     return f"{units.points(difference.point)} {interval}{tail}"

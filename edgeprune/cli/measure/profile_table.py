@@ -5,11 +5,11 @@ from __future__ import annotations
 from edgeprune.cli.console import out
 from edgeprune.cli.tables import show_table
 from edgeprune_profiles import Report
-from edgeprune_profiles.record.stats import Percentiles, Ratio
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.summary import BudgetSummary, Summary, summarise
 from edgeprune_profiles.report.verdict import verdict
 from edgeprune_runtime.meters import StateSummary
+from edgeprune_runtime.statistics import Percentiles, Ratio
 
 _GAIN, _CPU_GAIN = "full / this", "full / this (CPU)"
 _LEFT = ("budget", _GAIN, _CPU_GAIN)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeprune.cli.console import err, track
+from edgeprune.cli.console import command_line, err, track
 from edgeprune.cli.open_bundle import open_model
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ def _times(wish: ProfileOptions, model: Model, runner: ModelRunner, cases: list[
             cases,
             bundle=BundleRef(wish.bundle.resolve().name, model.bundle.sha256),
             environment=environment(),
-            command=shlex.join(["edgeprune", *sys.argv[1:]]),
+            command=command_line(),
             repetitions=wish.runs,
             warmup_rounds=wish.warmup,
             max_tokens=wish.max_tokens,

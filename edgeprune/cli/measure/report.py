@@ -38,10 +38,10 @@ def report(
             render_html,
             render_markdown,
             with_accuracy,
-            write_whole,
         )
         from edgeprune_profiles.record.quantities import BYTES, quantity
         from edgeprune_profiles.report.digest import digest
+        from edgeprune_runtime.files import write_whole
 
         limit_bytes = None if limit is None else round(quantity(limit, BYTES, "--limit"))
         found = load_report(report_json)

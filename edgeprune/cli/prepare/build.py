@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from edgeprune.cli.choices import EnginePrecisionName
-from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
 
 if TYPE_CHECKING:
     from edgeprune_export.engines.build import BuildOptions
@@ -71,7 +69,7 @@ def build(
             flags=BuildFlags(low_memory),
             gate=gate,
             force=force,
-            command=shlex.join(["edgeprune", *sys.argv[1:]]),
+            command=command_line(),
         )
         targets = [target_from_text(text) for text in target]
         made = [(*built(bundle, one, options, quiet=json),) for one in targets]

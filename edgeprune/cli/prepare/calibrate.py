@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, out, track
 
 
 def calibrate(
@@ -36,7 +34,7 @@ def calibrate(
         from edgeprune_runtime.spec import TokenPlan
 
         plan = TokenPlan(method=METHODS.choose(method).name, settings=settings_from_text(set_ or []))
-        how = Calibrating(images, pictures, seed, shlex.join(["edgeprune", *sys.argv[1:]]))
+        how = Calibrating(images, pictures, seed, command_line())
         stored = measure(model, plan, how, to, track=track)
         if json:
             emit(stored)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeprune.cli.choices import Precision, alone
-from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
 from edgeprune_runtime.spec import BudgetBase, Positions, Separators, TokenPlan
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ def export(
         from edgeprune.plan import budget_from_text, settings_from_text
 
         target = to or Path(f"{Path(model).name}.bundle")
-        command = shlex.join(["edgeprune", *sys.argv[1:]])
+        command = command_line()
         budgets = tuple(budget_from_text(text) for text in budget or [])
         from edgeprune_export.pruning.open import is_classifier
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeprune.cli.choices import Precision, alone, given
-from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
 from edgeprune.cli.tables import show_table
 from edgeprune.errors import PlanError
 
@@ -112,7 +110,7 @@ def prune(
         if input_shape is not None:
             raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
         need("torch", "transformers", "onnx", "accelerate", "safetensors")
-        command = shlex.join(["edgeprune", *sys.argv[1:]])
+        command = command_line()
         from edgeprune_export.pruning.prune import prune as make
 
         target = to or Path(f"{Path(model).name}-pruned")

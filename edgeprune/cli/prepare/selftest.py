@@ -29,11 +29,10 @@ def selftest(
 
     with errors_as_one_line(), tempfile.TemporaryDirectory(prefix="edgeprune-selftest-") as folder:
         need()
-        import msgspec
         from rich.markup import escape
 
         from edgeprune_export.engines.selftest import selftest as steps
-        from edgeprune_profiles import write_whole
+        from edgeprune_runtime.files import write_json
         from edgeprune_runtime.meters.environment import environment
 
         done = []
@@ -45,7 +44,7 @@ def selftest(
         good = all(step.outcome != "failed" for step in done)
         found = {"ok": good, "backend": backend, "steps": done, "environment": environment()}
         if record is not None:
-            write_whole(record, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+            write_json(record, found)
         if json:
             emit(found)
     if not good:

@@ -10,9 +10,13 @@ from typing import Any
 from edgeprune.models.config.structure_key import structure_entry
 from edgeprune.models.spec import ClassifierSpec
 from edgeprune_runtime.pictures.tiling import Single
+from edgeprune_runtime.errors import CheckpointError
+from edgeprune_runtime.registry import Registry
 
 #: Classes of transformers with one head on the class token, by model type.
-ARCHITECTURES = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}
+ARCHITECTURES: Registry[str] = Registry("classifier architecture", error=CheckpointError)
+ARCHITECTURES.add("vit", "ViTForImageClassification")
+ARCHITECTURES.add("deit", "DeiTForImageClassification")
 _ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"}
 
 

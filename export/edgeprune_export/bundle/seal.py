@@ -21,6 +21,7 @@ from edgeprune.errors import ExportError
 from edgeprune_runtime.bundle import DIGEST, MANIFEST, sha256_of
 from edgeprune_runtime.frozen import Spec
 from edgeprune_runtime.spec import FileSpec, Manifest
+from edgeprune_runtime.files import flush
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -86,7 +87,7 @@ def seal(folder: Path, manifest: Spec, name: str, digest: str) -> None:
 def publish(folder: Path, out: Path) -> None:
     """Flush the staged folder to disk and put it in place of `out`; what was there stays in `folder`, for the caller to remove."""
     for path in [*folder.rglob("*"), folder]:
-        _flush(path)
+        flush(path)
     if not out.exists():
         folder.rename(out)
     elif not _exchange(folder, out):
@@ -94,7 +95,7 @@ def publish(folder: Path, out: Path) -> None:
         out.rename(aside)
         folder.rename(out)
         aside.rename(folder)
-    _flush(out.parent)
+    flush(out.parent)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -103,14 +104,6 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     code: int = renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
     return code == 0
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _existing_parent(path: Path) -> Path:

@@ -26,6 +26,7 @@ from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.commands.image_files import PICTURES, drawn, pictures_in
 from edgeprune_export.gate.eager import EagerReference
 from edgeprune_export.graphs.select import QUESTION_ROWS, geometry_of
+from edgeprune_runtime.files import Journal
 from edgeprune_runtime.pictures.entropy import unit_entropy
 from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import pack_picture
@@ -50,13 +51,6 @@ class _Line(msgspec.Struct, frozen=True):
     statistics: dict[str, float]
 
 
-class _Header(msgspec.Struct, frozen=True):
-    method: str
-    settings: dict[str, float]
-    seed: int
-    source: dict[str, int]
-
-
 def calibrate(
     source: str | Path, asked: TokenPlan, how: Calibrating, out: Path, *, track: Track = silent
 ) -> StoredPlan:
@@ -71,17 +65,19 @@ def calibrate(
     require_fit([method.name], plan, model, checkpoint.weights.shapes, METHODS)
     pictures = _drawn(how)
     sizes = {path.name: path.stat().st_size for path in sorted(checkpoint.path.glob("*.safetensors"))}
-    header = _Header(method.name, dict(plan.settings), how.seed, sizes)
+    about = {"method": method.name, "settings": dict(plan.settings), "seed": how.seed, "source": sizes}
     log = out.with_name(f"{out.name}.measured.jsonl")
-    known = _resumed(log, header)
-    with log.open("ab") as lines, track(f"calibrating {method.name}", len(pictures)) as advance:
+    with (
+        Journal(log, about, _Line, anew=True) as journal,
+        track(f"calibrating {method.name}", len(pictures)) as advance,
+    ):
+        known: dict[str, MethodStatistics] = {line.picture: line.statistics for line in journal.lines}
         reference = None
         for path in pictures:
             if path.name not in known:
                 reference = reference or EagerReference(checkpoint, (method.calibration.reads or method.reads)(plan))
                 known[path.name] = _measured(checkpoint, reference, method, plan, path)
-                lines.write(msgspec.json.encode(_Line(path.name, dict(known[path.name]))) + b"\n")
-                lines.flush()
+                journal.add(_Line(path.name, dict(known[path.name])))
             advance()
     measured = [known[path.name] for path in pictures]
     settled = {**plan.settings, **method.calibration.settle(measured, plan)}
@@ -107,18 +103,6 @@ def _drawn(how: Calibrating) -> list[Path]:
     if not found:
         raise PlanError(f"{how.folder} holds no pictures ({', '.join(PICTURES)}); give a folder that does")
     return drawn(found, how.count, how.seed)
-
-
-def _resumed(log: Path, header: _Header) -> dict[str, MethodStatistics]:
-    """What an interrupted run has measured; a log of another calibration is started anew, a torn last line is cut off."""
-    content = log.read_bytes() if log.exists() else b""
-    whole = content[: content.rfind(b"\n") + 1].splitlines()
-    first = msgspec.json.encode(header)
-    if not whole or whole[0] != first:
-        whole = [first]
-    log.write_bytes(b"".join(line + b"\n" for line in whole))
-    lines = (msgspec.json.decode(line, type=_Line) for line in whole[1:])
-    return {line.picture: line.statistics for line in lines}
 
 
 def _measured(

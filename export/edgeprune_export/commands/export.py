@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
@@ -31,6 +30,7 @@ from edgeprune_export.graphs.tower import store_tower, tower_blocks, tower_graph
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.installed import version_of
 from edgeprune_runtime.spec import (
     SCHEMA,
     GraphSpec,
@@ -238,14 +238,7 @@ def _provenance(checkpoint: Checkpoint, options: ExportOptions, hashed: dict[str
     return Provenance(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=options.command,
-        versions={name: found for name in _PACKAGES if (found := _version(name))},
+        versions={name: found for name in _PACKAGES if (found := version_of(name))},
         source=checkpoint.path.name,
         source_sha256=hashed,
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

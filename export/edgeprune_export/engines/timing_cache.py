@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune_runtime.engines.spec import EngineKey
+from edgeprune_runtime.files import staged
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,8 @@ class TimingCache:
         with suppress(OSError), self._locked():
             if self.path.exists():
                 mine.combine(config.create_timing_cache(self.path.read_bytes()), True)
-            partial = self.path.with_suffix(f".partial-{os.getpid()}")
-            partial.write_bytes(memoryview(mine.serialize()))
-            partial.replace(self.path)
+            with staged(self.path) as part:
+                part.write_bytes(memoryview(mine.serialize()))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import uses_external_data
 
 from edgeprune.errors import ExportError
+from edgeprune_runtime.files import flush, replace_file
 
 _SMALLEST_EXTERNAL = 1024
 
@@ -68,10 +69,9 @@ def save(model: onnx.ModelProto, path: Path, *, external: bool) -> None:
 def _publish(folder: Path, out: Path) -> None:
     """The data file first, and never beside the graph of an older one: a kill leaves the old pair, nothing, or the new pair."""
     for path in folder.iterdir():
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
+        flush(path)
     data = folder / f"{out.name}.data"
     if data.exists():
         out.unlink(missing_ok=True)
-        data.replace(out.parent / data.name)
-    (folder / out.name).replace(out)
+        replace_file(data, out.parent / data.name)
+    replace_file(folder / out.name, out)

@@ -20,6 +20,7 @@ from edgeprune_export.onnx_pruning.program import Program
 from edgeprune_export.onnx_pruning.reading import KnownShape, read
 from edgeprune_export.onnx_pruning.rewrite import rewrite
 from edgeprune_export.onnx_pruning.scores import ScoreFunction, drawn, magnitude, relative
+from edgeprune_runtime.registry import unknown
 
 METADATA = "edgeprune.onnx_pruning"
 """Key under which the written graph says what was done to it: a list, one entry for each pruning."""
@@ -75,7 +76,7 @@ def prune_onnx(
     """
     wanted = target if isinstance(target, OnnxTarget) else _target(target)
     if importance not in get_args(ScoreFunction):
-        raise PlanError(f"there is no importance {importance!r}; use one of {', '.join(get_args(ScoreFunction))}")
+        raise PlanError(unknown("importance", importance, get_args(ScoreFunction)))
     calibrated = importance == "obs" or bool(compensate)
     compensate = importance == "obs" if compensate is None else compensate
     with files.replacing(out, force=force) as partial:

@@ -10,9 +10,10 @@ from torch import nn
 
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import Width
-from edgeprune.structure.allocate import ALLOCATIONS, SiteCandidate, allocate, energies, kept_units, normalised
+from edgeprune.structure.allocate import ALLOCATIONS, SiteCandidate, allocate, energies, kept_units
 from edgeprune.structure.cost import Price
 from edgeprune.structure.importance import IMPORTANCES
+from edgeprune.structure.normalise import NORMALISATIONS
 from edgeprune.structure.plan import BlockPlan, ModelPart, StructurePlan, widths
 from edgeprune.structure.sites import Site, Specs, sites
 from edgeprune.structure.statistics import Statistics
@@ -79,8 +80,9 @@ def steps_to(
     part: ModelPart, wish: StructureRequest, rungs: Sequence[SiteCandidate], now: float, wanted: float, before: float
 ) -> list[int]:
     """Steps of every rung that leave, from a cost of `now` down to `wanted`. Raises PlanError with the smallest share that can be."""
+    rule = ALLOCATIONS.get(wish.allocation)
     try:
-        return allocate(ALLOCATIONS[wish.allocation], rungs, now - wanted)
+        return allocate(rule, rungs, now - wanted)
     except PlanError as error:
         least = now - sum(sum(rung.savings()) for rung in rungs)
         what = f"{least / 2**20:.1f} MiB" if wish.target.measure == "memory" else f"{least / before:.3f}"
@@ -99,7 +101,7 @@ def _rung(site: Site, wish: StructureRequest, each: tuple[float, float], statist
     taylor = torch.stack(heard.taylor) if heard.taylor else None
     return SiteCandidate(
         ladder(site.part, site.block, site.kind, scores, alignment(site.kind, wish.align, site.width)),
-        normalised(wish.normalise, scores),
+        NORMALISATIONS.get(wish.normalise)(scores),
         saving,
         taylor,
         energies(site.out.weight, site.units),

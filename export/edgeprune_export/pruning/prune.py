@@ -33,6 +33,7 @@ from edgeprune_export.pruning.recover import Recovery, recover
 from edgeprune_export.pruning.refit import compensate
 from edgeprune_export.pruning.samples import samples_from
 from edgeprune_export.pruning.write import STRUCTURE, fingerprint, write_checkpoint
+from edgeprune_runtime.registry import unknown
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _check(opened: OpenedModel, options: PruneOptions) -> None:
     if options.pictures < 1:
         raise PlanError(f"calibration on {options.pictures} pictures is impossible; give a number from 1")
     if options.precision not in get_args(WeightPrecision):
-        raise PlanError(f"unknown precision {options.precision!r}; known: {', '.join(get_args(WeightPrecision))}")
+        raise PlanError(unknown("precision", options.precision, get_args(WeightPrecision)))
     for part, wish in options.wishes.items():
         if part not in opened.specs:
             raise PlanError(f"the model has no {part}; it has {', '.join(opened.specs)}")
@@ -114,19 +115,17 @@ def _check(opened: OpenedModel, options: PruneOptions) -> None:
             raise PlanError(f"channels of the {part} cannot be aligned to {wish.align}; give --align a number from 1")
         if wish.target.measure == "energy":
             sensor()
-        if wish.normalise not in NORMALISATIONS:
-            raise PlanError(f"unknown normalisation {wish.normalise!r}; known: {', '.join(NORMALISATIONS)}")
+        NORMALISATIONS.get(wish.normalise)
         importance, block = IMPORTANCES[wish.importance], BLOCK_IMPORTANCES[wish.block_importance]
         for name, parts in ((importance.name, importance.parts), *([(block.name, block.parts)] if wish.blocks else [])):
             if part not in parts:
                 some = ", ".join(one for one in IMPORTANCES if part in IMPORTANCES[one].parts)
                 raise PlanError(f"{name} says nothing about the {part}; choose one of {some}")
-        if wish.allocation not in ALLOCATIONS:
-            raise PlanError(f"unknown allocation {wish.allocation!r}; known: {', '.join(ALLOCATIONS)}")
+        allocation = ALLOCATIONS.get(wish.allocation)
         wanting = [
             *([importance.name] if importance.needs else []),
             *([block.name] if wish.blocks else []),
-            *([wish.allocation] if ALLOCATIONS[wish.allocation].gradients else []),
+            *([allocation.name] if allocation.gradients else []),
         ]
         if options.images is None and not importance.noise and wanting:
             raise PlanError(

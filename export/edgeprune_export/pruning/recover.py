@@ -23,6 +23,7 @@ from edgeprune.structure.plan import StructurePlan
 from edgeprune.structure.sites import block_lists, linears
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.pruning.prunable import PrunableModel
+from edgeprune_runtime.files import staged
 
 _SAVE_EVERY = 50
 
@@ -159,9 +160,8 @@ def _save(state: Path, asked: str, step: int, trained: dict[str, nn.Parameter], 
     for name, p in trained.items():
         tensors |= {f"{key} {name}": optimizer.state[p][key].contiguous() for key in ("exp_avg", "exp_avg_sq")}
     header = {"step": str(step), "asked": asked}
-    part = state.with_name(f"{state.name}.part")
-    save_file(tensors, part, metadata=header)
-    part.replace(state)
+    with staged(state) as part:
+        save_file(tensors, part, metadata=header)
 
 
 def _resume(state: Path, asked: str, trained: dict[str, nn.Parameter], optimizer: Any) -> int:

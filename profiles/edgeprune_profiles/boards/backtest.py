@@ -14,9 +14,10 @@ from statistics import fmean
 
 from edgeprune_profiles.boards.device import board_of
 from edgeprune_profiles.boards.device_file import load_device
-from edgeprune_profiles.boards.fit import Interval, estimate, stage_seconds
+from edgeprune_profiles.boards.fit import estimate, stage_seconds
 from edgeprune_profiles.boards.published import PublishedRow, row_sample
 from edgeprune_profiles.boards.roofline import ideal
+from edgeprune_runtime.statistics import Interval
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from edgeprune_profiles.boards.device import Device, in_mode
-from edgeprune_profiles.record.files import write_whole
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.files import write_whole
+from edgeprune_runtime.registry import unknown
 
 _FOLDER = "devices"
 TOML = "tomllib" if sys.version_info >= (3, 11) else "tomli"  # the base install brings tomli for Python 3.10
@@ -32,7 +33,7 @@ def load_device(name: str) -> Device:
     board, _, mode = name.partition("@")
     if board not in device_names():
         raise MeasurementError(
-            f"no device {board!r}; there are {', '.join(device_names())}, or give the path of a .toml file of your own"
+            f"{unknown('device', board, device_names())}, or give the path of a .toml file of your own"
         )
     return in_mode(_shipped(board), mode) if mode else _shipped(board)
 

@@ -23,6 +23,7 @@ from statistics import fmean
 from edgeprune_profiles.boards.device import board_of
 from edgeprune_profiles.boards.roofline import Bound, Ideal
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.statistics import Interval
 
 THIS_MODEL, THIS_STAGE = "this model here", "other models here"
 THIS_BOARD, OTHER_BOARDS = "this board", "other boards"
@@ -79,22 +80,6 @@ class Efficiency:
     high: float
     basis: str
     n: int
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A projected quantity: seconds, tokens per second, joules."""
-
-    low: float
-    point: float
-    high: float
-
-    def __add__(self, other: Interval) -> Interval:
-        """Ends are added to ends: errors of stages are taken to go together, which is the careful side."""
-        return Interval(self.low + other.low, self.point + other.point, self.high + other.high)
-
-    def holds(self, value: float) -> bool:
-        return self.low <= value <= self.high
 
 
 def sample(device: str, model: str, found: Ideal, measured_s: float, run: str) -> EfficiencySample:

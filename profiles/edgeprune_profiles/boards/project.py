@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeprune_profiles.boards.device import Device
-from edgeprune_profiles.boards.fit import BASES, Efficiency, EfficiencySample, Interval, estimate, stage_seconds
+from edgeprune_profiles.boards.fit import BASES, Efficiency, EfficiencySample, estimate, stage_seconds
 from edgeprune_profiles.boards.memory_fit import MemoryFit, memory_fit
 from edgeprune_profiles.boards.roofline import UNKNOWN_LAUNCH_S, Bound, ideal
 from edgeprune_profiles.measure.work import GraphWork, RequestShape, request_stages
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.spec import Manifest
+from edgeprune_runtime.statistics import Interval
 
 #: A Jetson has the TensorRT of its JetPack and no other; this one came with JetPack 6.1.
 OLDEST_TENSORRT = (10, 3)

@@ -14,10 +14,11 @@ from typing import Literal
 import numpy as np
 
 from edgeprune_profiles.boards.device import Device
-from edgeprune_profiles.boards.fit import OTHER_BOARDS, Interval
+from edgeprune_profiles.boards.fit import OTHER_BOARDS
 from edgeprune_profiles.boards.memory_fit import MemoryFit
 from edgeprune_profiles.boards.project import Projection
 from edgeprune_profiles.record.profile import BudgetResult
+from edgeprune_runtime.statistics import Interval
 
 NeedAnswer = Literal["yes", "no", "open", "unknown"]
 MEASURED, PROJECTED = "measured", "projected"

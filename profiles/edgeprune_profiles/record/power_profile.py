@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from edgeprune_profiles.record.stats import Percentiles, percentiles
 from edgeprune_runtime.meters import PowerRun, SourceCandidate, joules, measure, powers_w
+from edgeprune_runtime.statistics import Percentiles, percentiles
 
 REQUEST = "request"
 IMAGE = "image"

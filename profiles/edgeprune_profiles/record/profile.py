@@ -17,6 +17,7 @@ from edgeprune_profiles.record.sustain import Soak
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters.environment import Environment
 from edgeprune_runtime.meters.memory import MemoryReading
+from edgeprune_runtime.statistics import PairedDifference
 
 SCHEMA = 2
 STAGES = ("preprocess", "tower", "select", "prefill", "decode")
@@ -110,17 +111,6 @@ class BackendUse(Record, frozen=True):
     engines: EnginesRef | None = None
 
 
-class BudgetDifference(Record, frozen=True):
-    """Score minus the score at full budget, paired by question, with its 95 % interval."""
-
-    point: float
-    low: float
-    high: float
-    n: int
-    clusters: int
-    distinguishable: bool
-
-
 class AccuracyRow(Record, frozen=True):
     """One selection on one data file. Scores are in 0..1 by metric name; `over` is the lead over each other method there."""
 
@@ -130,10 +120,10 @@ class AccuracyRow(Record, frozen=True):
     questions: int
     errors: int
     scores: dict[str, float]
-    differences: dict[str, BudgetDifference]
+    differences: dict[str, PairedDifference]
     keep: int | None = None
     kinds: dict[str, float] = {}
-    over: dict[str, BudgetDifference] = {}
+    over: dict[str, PairedDifference] = {}
 
 
 class Accuracy(Record, frozen=True):

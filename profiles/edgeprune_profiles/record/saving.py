@@ -6,15 +6,15 @@ from pathlib import Path
 
 import msgspec
 
-from edgeprune_profiles.record.files import write_whole
 from edgeprune_profiles.record.profile import Report
 from edgeprune_profiles.report.digest import digest
+from edgeprune_runtime.files import write_json
 
 DERIVED = ("verdict", "budgets", "soak")
 
 
 def save_report(report: Report, path: Path) -> None:
-    """Write through a temporary sibling and a rename: a kill leaves the old file or the new one."""
+    """Whole or not at all. Raises OutputError."""
     facts = digest(report)
     whole = {**msgspec.structs.asdict(report), "derived": {name: facts[name] for name in DERIVED}}
-    write_whole(path, msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n")
+    write_json(path, whole)

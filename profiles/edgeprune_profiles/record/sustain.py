@@ -17,11 +17,11 @@ import numpy as np
 
 from edgeprune_profiles.record.power_profile import batched
 from edgeprune_profiles.record.quantities import quantity
-from edgeprune_profiles.record.stats import Ratio, unpaired_ratio
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters import PowerRun, SoakInterval, SourceCandidate, first_and_last_minute, soak
 from edgeprune_runtime.meters.power.flags import state_flags
 from edgeprune_runtime.meters.soak import MINUTE_S, stretch
+from edgeprune_runtime.statistics import Ratio, unpaired_ratio
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 SHORTEST_S = 2 * MINUTE_S

@@ -14,9 +14,9 @@ from statistics import median
 
 from edgeprune_profiles.record.power_profile import PIECES, REQUEST, EnergyRatio, energy_ratio, unit_energies
 from edgeprune_profiles.record.profile import DECODE, STAGES, BudgetResult, Report, RequestSample
-from edgeprune_profiles.record.stats import MIN_PAIRS, Ratio, paired_ratio, unpaired_ratio
 from edgeprune_profiles.report import units
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.statistics import LEAST, Ratio, paired_ratio, unpaired_ratio
 
 FIRST = "first token"
 FURTHER = "further token"
@@ -170,7 +170,7 @@ def _verdict(lines: Sequence[ComparisonLine]) -> Iterator[str]:
         if ratio.distinguishable:
             how, change = ("shorter", ratio) if ratio.point > 1 else ("longer", ratio.inverse)
             yield f"{where} is {units.times(change)} {how} in B: {both}."
-        elif ratio.n < MIN_PAIRS:
-            yield f"{where} is not distinguishable: {ratio.n} requests on a side, {MIN_PAIRS} are needed."
+        elif ratio.n < LEAST:
+            yield f"{where} is not distinguishable: {ratio.n} requests on a side, {LEAST} are needed."
         else:
             yield f"{where} is not distinguishable: A / B is {ratio.point:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]."

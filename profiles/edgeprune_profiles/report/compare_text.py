@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgeprune_profiles.record.stats import Ratio
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.compare import ComparisonLine, ReportComparison
+from edgeprune_runtime.statistics import Ratio
 
 HEAD = ("budget", "quantity", "A", "B", "A / B", "")
 

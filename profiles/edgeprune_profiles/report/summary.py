@@ -8,8 +8,8 @@ from statistics import mean, median
 
 from edgeprune_profiles.record.power_profile import REQUEST, UnitEnergy, doubts, unit_energies
 from edgeprune_profiles.record.profile import DECODE, STAGES, Accuracy, AccuracyRow, BudgetRecord, BudgetResult, Report
-from edgeprune_profiles.record.stats import Percentiles, Ratio, paired_ratio, percentiles
 from edgeprune_profiles.record.sustain import SoakSummary, soak_summary
+from edgeprune_runtime.statistics import Percentiles, Ratio, paired_ratio, percentiles
 
 FIXED = ("preprocess", "tower")
 

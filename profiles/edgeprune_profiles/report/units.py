@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from edgeprune_profiles.record.power_profile import EnergyRatio
-from edgeprune_profiles.record.stats import MIN_PAIRS, Ratio
+from edgeprune_runtime.statistics import LEAST, Ratio
 
 UNKNOWN = "unknown"
 NBSP = "\N{NO-BREAK SPACE}"  # keeps a number and its unit on one line
@@ -64,8 +64,8 @@ def times(ratio: Ratio | None) -> str:
     """`2.9x [2.7, 3.1]`, or why no ratio is claimed."""
     if ratio is None:
         return UNKNOWN
-    if ratio.n < MIN_PAIRS:
-        return f"not distinguishable ({ratio.n} of {MIN_PAIRS} pairs needed)"
+    if ratio.n < LEAST:
+        return f"not distinguishable ({ratio.n} of {LEAST} pairs needed)"
     interval = f"[{ratio.low:.2f}, {ratio.high:.2f}]"
     return f"{ratio.point:.2f}x {interval}" if ratio.distinguishable else f"not distinguishable {interval}"
 

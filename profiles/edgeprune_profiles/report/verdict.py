@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from edgeprune_profiles.record.power_profile import REQUEST, energy_ratio
-from edgeprune_profiles.record.profile import AccuracyRow, BudgetDifference
-from edgeprune_profiles.record.stats import MIN_PAIRS, Ratio
+from edgeprune_profiles.record.profile import AccuracyRow
 from edgeprune_profiles.record.sustain import SoakSummary
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.summary import BudgetSummary, Summary, accuracy_of, controls_of
+from edgeprune_runtime.statistics import LEAST, PairedDifference, Ratio
 
 
 def verdict(summary: Summary) -> tuple[str, ...]:
@@ -136,10 +136,10 @@ def _score(row: AccuracyRow, metric: str) -> str:
     )
 
 
-def points_with_interval(difference: BudgetDifference) -> str:
+def points_with_interval(difference: PairedDifference) -> str:
     """`-0.9 [-2.1, +0.2], not distinguishable`, in percentage points."""
     interval = f"[{units.points(difference.low)}, {units.points(difference.high)}]"
-    few = f" ({difference.clusters} of {MIN_PAIRS} pictures needed)" if difference.clusters < MIN_PAIRS else ""
+    few = f" ({difference.clusters} of {LEAST} pictures needed)" if difference.clusters < LEAST else ""
     tail = "" if difference.distinguishable else f", not distinguishable{few}"
     return f"{units.points(difference.point)} {interval}{tail}"
 
@@ -149,8 +149,8 @@ def _factor(ratio: Ratio) -> str:
 
 
 def _undecided(ratio: Ratio) -> str:
-    if ratio.n < MIN_PAIRS:
-        return f"not distinguishable from full budget: {ratio.n} pairs were measured, {MIN_PAIRS} are needed"
+    if ratio.n < LEAST:
+        return f"not distinguishable from full budget: {ratio.n} pairs were measured, {LEAST} are needed"
     return (
         f"not distinguishable from full budget ({ratio.point:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}], "
         f"{ratio.n} pairs)"

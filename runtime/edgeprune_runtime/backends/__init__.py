@@ -6,24 +6,24 @@ language) never look into a buffer; they write, run and read, in that order, on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from edgeprune_runtime.errors import BackendUnavailable, EngineError
+from edgeprune_runtime.registry import Registry
 from edgeprune_runtime.spec import GraphSpec
 
 #: In order of preference: `auto` takes the first that can run a bundle.
-_BACKENDS = {
-    "tensorrt": "edgeprune_runtime.backends.tensorrt",
-    "tensorrt_rtx": "edgeprune_runtime.backends.tensorrt",
-    "onnxruntime_cuda": "edgeprune_runtime.backends.onnxruntime_gpu",
-    "onnxruntime_tensorrt": "edgeprune_runtime.backends.onnxruntime_gpu",
-    "onnxruntime": "edgeprune_runtime.backends.onnxruntime_cpu",
+_MODULES = {
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt",
+    "onnxruntime_cuda": "onnxruntime_gpu",
+    "onnxruntime_tensorrt": "onnxruntime_gpu",
+    "onnxruntime": "onnxruntime_cpu",
 }
 Buffer = Any
 """A backend's own kind of memory of a fixed type and shape: opaque to everybody else."""
@@ -85,6 +85,12 @@ class Backend(Protocol):
         ...
 
 
+#: What makes a backend, called with its name and the number of threads (0: the backend chooses).
+BACKENDS: Registry[Callable[[str, int], Backend]] = Registry("backend", error=BackendUnavailable)
+for _name, _module in _MODULES.items():
+    BACKENDS.add_lazy(_name, f"edgeprune_runtime.backends.{_module}:create")
+
+
 @dataclass(frozen=True)
 class BackendChoice:
     """A backend, and why none that is preferred to it: "" for the first, or where it was asked for."""
@@ -104,7 +110,7 @@ def choose(name: str = "auto", *, threads: int = 0, root: Path | None = None, ve
     Raises BackendUnavailable with a reason per candidate, EngineError where engines are all that a named one lacks.
     """
     reasons: list[str] = []
-    for candidate in _BACKENDS if name == "auto" else [name]:
+    for candidate in BACKENDS if name == "auto" else [name]:
         made = created(candidate, threads)
         reason = made.why_unavailable()
         if reason is None and root is not None:
@@ -122,11 +128,4 @@ def choose(name: str = "auto", *, threads: int = 0, root: Path | None = None, ve
 
 def created(name: str, threads: int = 0) -> Backend:
     """The named backend, usable or not."""
-    if name not in _BACKENDS:
-        raise BackendUnavailable(f"unknown backend {name!r}; known: auto, {', '.join(_BACKENDS)}")
-    made: Backend = import_module(_BACKENDS[name]).create(name, threads)
-    return made
-
-
-def names() -> tuple[str, ...]:
-    return tuple(_BACKENDS)
+    return BACKENDS.get(name)(name, threads)

@@ -12,11 +12,12 @@ from edgeprune_runtime.meters.power.recorder import record
 from edgeprune_runtime.meters.power.source_meter import SourceMeter
 from edgeprune_runtime.meters.power.sources import SourceCandidate, pick, power_sources
 from edgeprune_runtime.meters.power.trace import Trace
-from edgeprune_runtime.meters.registry import meter, meter_names, register, survey
+from edgeprune_runtime.meters.registry import METERS, meter, survey
 from edgeprune_runtime.meters.snapshots import Snapshots
 from edgeprune_runtime.meters.soak import SoakInterval, first_and_last_minute, soak
 
 __all__ = [
+    "METERS",
     "BoardState",
     "SourceCandidate",
     "EnergyMeter",
@@ -40,12 +41,10 @@ __all__ = [
     "joules",
     "measure",
     "meter",
-    "meter_names",
     "pick",
     "power_sources",
     "powers_w",
     "record",
-    "register",
     "soak",
     "state_summary",
     "survey",

@@ -17,7 +17,6 @@ from typing import ClassVar
 
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters.power.base import Tick
-from edgeprune_runtime.meters.registry import register
 from edgeprune_runtime.meters.sampler import sampled
 
 POWERCAP = Path("/sys/class/powercap")
@@ -122,7 +121,6 @@ class EnergyWindow:
         return self._reading
 
 
-@register("rapl")
 class EnergyMeter:
     """RAPL package energy. `root` is the powercap folder; `period_s` must stay below the time of one wrap-around."""
 

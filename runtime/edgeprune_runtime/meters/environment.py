@@ -6,9 +6,9 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
+from edgeprune_runtime.installed import version_of
 from edgeprune_runtime.meters.boards.jetson import is_jetson, power_mode, run_nvpmodel
 from edgeprune_runtime.meters.sysfs import number, text
 
@@ -65,7 +65,7 @@ def environment(root: Path = Path("/"), ask_mode: Callable[[], str | None] = run
         machine=platform.machine(),
         isolation=_isolation(root, blocks),
         python=f"{platform.python_implementation()} {platform.python_version()}",
-        versions={name: _version(candidates) for name, candidates in DISTRIBUTIONS.items()},
+        versions={name: version_of(*candidates) for name, candidates in DISTRIBUTIONS.items()},
         providers=_providers(),
         power_mode=_power_mode(root, ask_mode),
     )
@@ -152,15 +152,6 @@ def _power_mode(root: Path, ask_mode: Callable[[], str | None]) -> str | None:
     output = ask_mode() if is_jetson(root) else None
     mode = None if output is None else power_mode(output)
     return None if mode is None else mode.name
-
-
-def _version(candidates: tuple[str, ...]) -> str | None:
-    for name in candidates:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
 
 
 def _providers() -> tuple[str, ...] | None:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from edgeprune_runtime.meters.registry import register
 from edgeprune_runtime.meters.sampler import sampled
 
 
@@ -128,7 +127,6 @@ class MemoryWindow:
         return self._reading
 
 
-@register("memory")
 class MemoryMeter:
     """Resident memory of this process. The sampling thread costs processor time: keep it away from timed runs."""
 

@@ -11,7 +11,6 @@ from typing import Generic, TypeVar
 
 from edgeprune_runtime.meters.boards.jetson import JetsonState, is_jetson, jetson_state
 from edgeprune_runtime.meters.clocks import BoardState, board_state
-from edgeprune_runtime.meters.registry import register
 
 SnapshotT = TypeVar("SnapshotT")
 
@@ -62,7 +61,6 @@ class SnapshotMeter(Generic[SnapshotT]):
         window.close()
 
 
-@register("board")
 def board_meter(root: Path = Path("/")) -> SnapshotMeter[BoardState]:
     """Temperatures, clocks and throttling."""
 
@@ -78,7 +76,6 @@ def board_meter(root: Path = Path("/")) -> SnapshotMeter[BoardState]:
     return SnapshotMeter("board", lambda: board_state(root, time.monotonic()), why)
 
 
-@register("jetson_board")
 def jetson_meter(root: Path = Path("/")) -> SnapshotMeter[JetsonState]:
     """GPU load and clock, fan, power mode, unified memory."""
 

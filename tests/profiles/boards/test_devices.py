@@ -131,7 +131,7 @@ def test_a_broken_file_says_what_is_wrong(old: str, new: str, complaint: str) ->
 
 
 def test_an_unknown_name_lists_the_known_ones_and_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MeasurementError, match="no device 'orin'.*agx-thor"):
+    with pytest.raises(MeasurementError, match="unknown device 'orin'.*agx-thor"):
         load_device("orin")
     with pytest.raises(MeasurementError, match="cannot read the device file"):
         load_device(str(tmp_path / "none.toml"))

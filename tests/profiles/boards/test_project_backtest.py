@@ -8,8 +8,8 @@ import pytest
 
 from edgeprune_profiles.boards.backtest import Coverage, Trial, coverage, leave_one_device_out
 from edgeprune_profiles.boards.device import board_of
-from edgeprune_profiles.boards.fit import Interval
 from edgeprune_profiles.boards.published import PublishedRow, published, published_samples, row_sample
+from edgeprune_runtime.statistics import Interval
 
 
 def test_every_published_time_has_its_source_and_the_boards_are_the_promised_ones() -> None:

@@ -17,13 +17,13 @@ from edgeprune_profiles.boards.fit import (
     THIS_STAGE,
     WEIGHT,
     EfficiencySample,
-    Interval,
     estimate,
     sample,
     stage_seconds,
 )
 from edgeprune_profiles.boards.roofline import Ideal
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.statistics import Interval
 from tests.profiles.made_boards import ideal_of
 
 FOUND = ideal_of(1.0)

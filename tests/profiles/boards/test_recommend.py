@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune_profiles.boards.device import Market
-from edgeprune_profiles.boards.fit import Interval
 from edgeprune_profiles.boards.memory_fit import MemoryFit
 from edgeprune_profiles.boards.recommend import (
     BoardOption,
@@ -24,6 +23,7 @@ from edgeprune_profiles.boards.recommend import (
 from edgeprune_profiles.record.profile import Report
 from edgeprune_profiles.record.quantities import BYTES, DOLLARS, SECONDS, WATTS, quantity, size_px
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.statistics import Interval
 from tests.profiles.made_boards import board, figure
 
 FITS = MemoryFit(100, 0, 0, 0, 0, 1000)

@@ -9,10 +9,10 @@ import pytest
 
 from edgeprune_profiles.record.power_profile import PowerWindow
 from edgeprune_profiles.record.profile import BackendUse, Report
-from edgeprune_profiles.record.stats import Ratio
 from edgeprune_profiles.report.compare import FIRST, ComparisonLine, ReportComparison, compare
 from edgeprune_profiles.report.compare_text import HEAD, cells, method, render_markdown
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.statistics import Ratio
 from tests.profiles.conftest import full_report
 from tests.profiles.powered import powered_report, window
 

@@ -15,10 +15,10 @@ import pytest
 from edgeprune_profiles import render_csv, render_html, render_markdown
 from edgeprune_profiles.record.power_profile import PowerWindow
 from edgeprune_profiles.record.profile import Accuracy
-from edgeprune_profiles.record.stats import Ratio
 from edgeprune_profiles.report import chart_bars, chart_lines, units
 from edgeprune_profiles.report.summary import summarise
 from edgeprune_profiles.report.verdict import verdict
+from edgeprune_runtime.statistics import Ratio
 from tests.profiles.powered import powered_report, soaked
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -322,8 +322,8 @@ def test_joules_have_as_many_digits_as_their_error_leaves(value, error, text):
 
 
 def test_ratios_are_refused_in_words():
-    assert units.times(Ratio(2.0, 1.9, 2.1, 12, True)) == "2.00x [1.90, 2.10]"
-    assert units.times(Ratio(1.0, 0.9, 1.1, 12, False)) == "not distinguishable [0.90, 1.10]"
+    assert units.times(Ratio(1.9, 2.0, 2.1, 12, True)) == "2.00x [1.90, 2.10]"
+    assert units.times(Ratio(0.9, 1.0, 1.1, 12, False)) == "not distinguishable [0.90, 1.10]"
     assert units.times(Ratio(9.0, 9.0, 9.0, 2, False)) == "not distinguishable (2 of 6 pairs needed)"
     assert units.times(None) == "unknown"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgeprune_runtime.errors import MeasurementError
-from edgeprune_runtime.meters import environment, meter, meter_names, register, survey
+from edgeprune_runtime.meters import METERS, environment, meter, survey
 
 CPUINFO = """processor\t: {0}
 model name\t: Made-up CPU
@@ -83,15 +83,11 @@ def test_versions_name_what_is_installed(tmp_path):
 
 
 def test_every_registered_meter_says_whether_it_can_measure():
-    assert (
-        set(survey())
-        == set(meter_names())
-        == {"board", "energy", "jetson_board", "jetson_rails", "memory", "nvml", "rapl"}
-    )
+    assert set(survey()) == set(METERS) == {"board", "energy", "jetson_board", "jetson_rails", "memory", "nvml", "rapl"}
     assert all(why is None or len(why) > 20 for why in survey().values())
 
 
-@pytest.mark.parametrize("name", meter_names())
+@pytest.mark.parametrize("name", METERS.names())
 def test_every_meter_gives_a_reading_with_a_source(name):
     with meter(name).window() as window:
         pass
@@ -104,5 +100,5 @@ def test_an_unknown_meter_is_answered_with_a_suggestion():
 
 
 def test_a_meter_name_is_taken_once():
-    with pytest.raises(MeasurementError, match="taken"):
-        register("energy")(lambda: meter("energy"))
+    with pytest.raises(MeasurementError, match="registered twice"):
+        METERS.add("energy", lambda: meter("energy"))

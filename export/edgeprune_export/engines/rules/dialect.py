@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgeprune_export.engines.lower import Dialect
 from edgeprune_export.engines.rules import attention, layers
 from edgeprune_export.onnx.graph import CONTRIB
+from edgeprune_runtime.registry import Registry
 
 _LINEAR = {
     ("", "Gemm"): layers.linear,
@@ -48,4 +49,6 @@ CONTRIBUTED = Dialect(
     },
     domains=(CONTRIB,),
 )
-DIALECTS = {dialect.name: dialect for dialect in (PORTABLE, MODERN, CONTRIBUTED)}
+DIALECTS: Registry[Dialect] = Registry("dialect", kind=Dialect)
+for _dialect in (PORTABLE, MODERN, CONTRIBUTED):
+    DIALECTS.add(_dialect.name, _dialect)

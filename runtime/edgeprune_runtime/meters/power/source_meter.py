@@ -19,7 +19,6 @@ from edgeprune_runtime.meters.energy import EnergyMeter, EnergyReading
 from edgeprune_runtime.meters.power.base import PowerSource, Tick, period_for
 from edgeprune_runtime.meters.power.sources import Nothing
 from edgeprune_runtime.meters.power.trace import Trace, counted, integral
-from edgeprune_runtime.meters.registry import register
 from edgeprune_runtime.meters.sampler import sampled
 
 AVERAGES = 2
@@ -87,17 +86,14 @@ class SourceMeter:
         window.close()
 
 
-@register("jetson_rails")
 def rails_meter() -> SourceMeter:
     return SourceMeter("jetson_rails", open_rails)
 
 
-@register("nvml")
 def nvml_meter() -> SourceMeter:
     return SourceMeter("nvml", open_nvml)
 
 
-@register("energy")
 def energy_meter() -> Meter[EnergyReading]:
     rails = rails_meter()
     return rails if rails.why_unavailable() is None else EnergyMeter()

@@ -7,7 +7,7 @@ A source is one opener in `SOURCES`, by name, so that the sampling process can o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from edgeprune_runtime.meters.boards.jetson_rails import open_rails
 from edgeprune_runtime.meters.boards.nvml import open_nvml
 from edgeprune_runtime.meters.energy import open_rapl
 from edgeprune_runtime.meters.power.base import PowerSource, Tick
+from edgeprune_runtime.registry import Registry
 
 Opener = Callable[[Path], PowerSource]
 
@@ -35,11 +36,10 @@ class Nothing:
 
 
 #: In the order of preference.
-SOURCES: Mapping[str, Opener] = {
-    "jetson_rails": open_rails,
-    "nvml": open_nvml,
-    "rapl": lambda root: open_rapl(root / "sys/class/powercap"),
-}
+SOURCES: Registry[Opener] = Registry("power source", error=MeasurementError)
+SOURCES.add("jetson_rails", open_rails)
+SOURCES.add("nvml", open_nvml)
+SOURCES.add("rapl", lambda root: open_rapl(root / "sys/class/powercap"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class SourceCandidate:
     why_not: str | None
 
 
-def power_sources(root: Path = Path("/"), sources: Mapping[str, Opener] = SOURCES) -> tuple[SourceCandidate, ...]:
+def power_sources(root: Path = Path("/")) -> tuple[SourceCandidate, ...]:
     """Try every source, in the order of preference."""
     found = []
-    for kind, opener in sources.items():
+    for kind in SOURCES:
         try:
-            source = opener(root)
+            source = SOURCES.get(kind)(root)
             found.append(SourceCandidate(kind, source.name, source.covers, None))
         except MeasurementError as error:
             found.append(SourceCandidate(kind, None, None, str(error)))
@@ -75,11 +75,11 @@ def pick(candidates: Sequence[SourceCandidate], device: str) -> SourceCandidate:
     return SourceCandidate("none", None, None, "no power sensor for this work. " + ". ".join(reasons))
 
 
-def open_source(kind: str, root: Path, why: str, sources: Mapping[str, Opener] = SOURCES) -> PowerSource:
+def open_source(kind: str, root: Path, why: str) -> PowerSource:
     """By name; "none", and a source that no longer opens, read nothing and say why."""
-    if kind not in sources:
-        return Nothing(why or f"no power source is called {kind}; known: {', '.join(sources)}")
+    if why and kind not in SOURCES:
+        return Nothing(why)
     try:
-        return sources[kind](root)
+        return SOURCES.get(kind)(root)
     except MeasurementError as error:
         return Nothing(str(error))

@@ -1,3 +1,5 @@
+"""Percentiles, and ratios of times, paired and unpaired."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -5,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeprune_profiles.record.stats import MIN_PAIRS, Percentiles, paired_ratio, percentiles, unpaired_ratio
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.statistics import LEAST, Percentiles, Ratio, paired_ratio, percentiles, unpaired_ratio
 
 
 def test_percentiles_interpolate_between_neighbours():
@@ -41,7 +43,7 @@ def test_an_interval_that_holds_one_is_not_distinguishable():
     assert not ratio.distinguishable
 
 
-@pytest.mark.parametrize("n", range(1, MIN_PAIRS))
+@pytest.mark.parametrize("n", range(1, LEAST))
 def test_too_few_pairs_claim_nothing(n):
     assert not paired_ratio([5.0] * n, [1.0] * n, seed=0).distinguishable
 
@@ -110,7 +112,7 @@ def test_values_without_an_unpaired_ratio_are_refused(a, b):
 
 
 def test_too_few_on_one_side_claim_nothing():
-    assert not unpaired_ratio([5.0] * 50, [1.0] * (MIN_PAIRS - 1), seed=0).distinguishable
+    assert not unpaired_ratio([5.0] * 50, [1.0] * (LEAST - 1), seed=0).distinguishable
 
 
 def test_the_inverse_swaps_the_ends():
@@ -122,3 +124,11 @@ def test_the_inverse_swaps_the_ends():
 def test_values_without_a_ratio_are_refused(a, b):
     with pytest.raises(MeasurementError, match="ratio"):
         paired_ratio(a, b, seed=0)
+
+
+def test_numbers_of_records_that_were_published_stay_what_they_were():
+    generator = np.random.default_rng(7)
+    a, b = generator.lognormal(size=(2, 11))
+    c = generator.lognormal(size=9)
+    assert paired_ratio(a, b, seed=3) == Ratio(0.7007130252953736, 1.6782630565017038, 2.2196093706472375, 11, False)
+    assert unpaired_ratio(a, c, seed=3) == Ratio(0.5457929953313988, 0.916487444925106, 3.771942361526558, 9, False)

@@ -1,10 +1,12 @@
+"""Differences of scores on the same questions, whole pictures resampled."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from edgeprune.evaluate.paired import MIN_CLUSTERS, paired_difference
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.statistics import LEAST, PairedDifference, paired_difference
 
 
 def test_point_is_the_mean_difference():
@@ -39,7 +41,7 @@ def test_pictures_with_more_questions_weigh_more():
     assert (found.point, found.low, found.high) == (0.25, 0.0, 1.0)
 
 
-@pytest.mark.parametrize("pictures", range(1, MIN_CLUSTERS))
+@pytest.mark.parametrize("pictures", range(1, LEAST))
 def test_too_few_pictures_claim_nothing(pictures):
     scores = [1.0] * (10 * pictures)
     clusters = [i % pictures for i in range(len(scores))]
@@ -64,3 +66,12 @@ def test_the_seed_decides():
 def test_unequal_sides_are_refused(a, b, clusters):
     with pytest.raises(MeasurementError, match="as many values"):
         paired_difference(a, b, seed=0, clusters=clusters)
+
+
+def test_numbers_of_tables_that_were_published_stay_what_they_were():
+    a, b = np.random.default_rng(7).random((2, 12))
+    alone = paired_difference(a, b, seed=5)
+    assert (alone.low, alone.high) == (-0.21784833985759464, 0.23561864683158762)
+    together = paired_difference(a, b, seed=5, clusters=[i // 2 for i in range(12)])
+    ends = (-0.2300124479423058, 0.015048549409453512, 0.27839726465964887)
+    assert together == PairedDifference(*ends, n=12, clusters=6, distinguishable=False)

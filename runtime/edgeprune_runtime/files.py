@@ -1,0 +1,143 @@
+"""Files that are written whole or not at all, and journals of work that may be killed and goes on where it stopped."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Generic, TypeVar
+
+import msgspec
+
+from edgeprune_runtime.errors import MeasurementError, OutputError
+
+LineT = TypeVar("LineT")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` at `path` in one step: a kill leaves the old file or the new one.
+
+    Missing folders are made. A link stays one, what it points to is replaced; a device or a pipe is written to.
+    Raises OutputError when the place cannot be written to.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with staged(path) as part:
+            part.write_bytes(content)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error}; choose another place") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_whole` of anything that msgspec encodes, indented, for people too."""
+    write_whole(path, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A new empty file beside `path` to write to; when the block ends well it takes the place of `path`.
+
+    Its rights are those of any new file (umask). Raises OSError.
+    """
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        yield part
+        replace_file(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def replace_file(part: Path, target: Path) -> None:
+    """Flush `part` to disk and give it the name of a sibling, in one step. Raises OSError."""
+    flush(part)
+    part.replace(target)
+    with suppress(OSError):  # a folder that may not be read, or a file system that cannot do it for folders
+        flush(target.parent)
+
+
+def flush(path: Path) -> None:
+    """Have a file or folder written to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Journal(Generic[LineT]):
+    """Results of one kind, a line of JSON each, kept as they come: `with Journal(...) as journal` reads those of a killed run.
+
+    The first line is `about`, everything that decides the results: a file that belongs to other work is refused, because
+    mixing the two would be silent nonsense, or, with `anew`, begun again. A torn last line, the trace of a kill, is cut off.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any], kind: type[LineT], *, anew: bool = False) -> None:
+        self.lines: list[LineT] = []
+        self._path = path
+        self._about = {"about": msgspec.to_builtins(about)}
+        self._kind = kind
+        self._anew = anew
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Journal[LineT]:
+        """Raises MeasurementError for a file that belongs to other work, or is no journal."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        content = self._path.read_bytes() if self._path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        first, *rest = whole.splitlines() or [b""]
+        if first and not self._belongs(first):
+            whole, rest = b"", []
+        self.lines = [self._decoded(line, number, self._kind) for number, line in enumerate(rest, 2)]
+        self._file = self._path.open("ab")
+        self._file.truncate(len(whole))
+        if not whole:
+            self._write(self._about)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def add(self, line: LineT) -> None:
+        """Append and flush: after this a kill of the process does not lose it."""
+        self._write(line)
+        self.lines.append(line)
+
+    def _write(self, line: Any) -> None:
+        if self._file is None:
+            raise RuntimeError("the journal is not open; use it in a `with` block")
+        self._file.write(msgspec.json.encode(line) + b"\n")
+        self._file.flush()
+
+    def _belongs(self, first: bytes) -> bool:
+        if self._anew:
+            return first == msgspec.json.encode(self._about)
+        found = self._decoded(first, 1, dict[str, dict[str, Any]]).get("about", {})
+        wanted = self._about["about"]
+        other = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+        if other:
+            raise MeasurementError(
+                f"{self._path} holds results of other work ({', '.join(other)} differ); "
+                "delete it to start anew, or name another file"
+            )
+        return True
+
+    def _decoded(self, line: bytes, number: int, kind: type[Any]) -> Any:
+        try:
+            return msgspec.json.decode(line, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise MeasurementError(
+                f"{self._path}, line {number}: not a line of this journal ({error}); "
+                "delete the file to start anew, or name another"
+            ) from error
