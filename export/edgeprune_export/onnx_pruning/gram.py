@@ -13,8 +13,9 @@ import onnxruntime as ort
 from onnx import helper
 
 from edgeprune.errors import ExportError, PlanError
+from edgeprune_export.onnx.walk import attribute
 from edgeprune_export.onnx_pruning.layers import Layer
-from edgeprune_export.onnx_pruning.program import Program, attribute
+from edgeprune_export.onnx_pruning.program import Program
 
 Feed = Mapping[str, np.ndarray]
 _NOISE_RUNS = 8

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import onnx
 
-from edgeprune_export.onnx_pruning.program import Axis, Program, attribute
+from edgeprune_export.onnx.walk import attribute
+from edgeprune_export.onnx_pruning.program import Axis, Program
 
 
 class Layer(NamedTuple):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from edgeprune_export.engines.lower import MASKED, Lowering, attributes
+from edgeprune_export.engines.lower import MASKED, Lowering
+from edgeprune_export.onnx.walk import attributes
 
 
 def grouped_decomposed(at: Lowering, node: onnx.NodeProto) -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeprune_export.onnx.graph import CONTRIB
 from edgeprune_export.onnx_pruning.groups.classes import Classes, classes
 from edgeprune_export.onnx_pruning.groups.merging import Held, decided
 from edgeprune_export.onnx_pruning.layers import roles
-from edgeprune_export.onnx_pruning.program import CONTRIB, Axis, Program
+from edgeprune_export.onnx_pruning.program import Axis, Program
 from edgeprune_export.onnx_pruning.rules import layers, layout, plain, reshape
 from edgeprune_export.onnx_pruning.rules.relations import Cells, Frozen, Merged, Relation, RelationRule, Same, freeze
 
