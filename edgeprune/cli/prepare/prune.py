@@ -87,7 +87,7 @@ def prune(
         from edgeprune.cli.prepare.export import need
 
         if model.endswith(".onnx"):
-            need("onnx")
+            need("onnx", "onnx_ir")
             from edgeprune.cli.prepare.prune_onnx import prune_file
 
             alone(
@@ -111,7 +111,7 @@ def prune(
             return
         if input_shape is not None:
             raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
-        need("torch", "transformers", "onnx", "accelerate", "safetensors")
+        need("torch", "transformers", "onnx", "onnx_ir", "accelerate", "safetensors")
         command = shlex.join(["edgeprune", *sys.argv[1:]])
         from edgeprune_export.pruning.prune import prune as make
 

@@ -63,11 +63,11 @@ def _search(
     rows = len(inputs["embeds"]) if engine == LANGUAGE else 0
     mine = _fixed(_lowered(bundle, engines, engine, KINDS[engines.key.precision], folder), rows)
     exact = _fixed(_lowered(bundle, engines, engine, "float32", folder), rows)
-    fed = _inputs(mine, inputs, rows)
+    feed = _inputs(mine, inputs, rows)
     places = [name for name in _tensors(mine) if name in set(_tensors(exact))]
-    expected = _on_host(exact, places, fed, folder)
+    expected = _on_host(exact, places, feed, folder)
     places = [name for name in places if np.isfinite(expected[name]).all() and typical(expected[name]) > 0]
-    probe = _Probe(device, engines, mine, fed, folder)
+    probe = _Probe(device, engines, mine, feed, folder)
     tried: dict[str, float] = {}
 
     def astray(name: str) -> bool:
@@ -192,8 +192,8 @@ def _on_host(
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(folder / "reference.onnx"), options, providers=["CPUExecutionProvider"])
     types = {spec.name: spec.dtype for spec in _specs(probed.graph.input)}
-    fed = {name: inputs[name].astype(types[name]) for name in types}
-    return dict(zip(names, session.run(names, fed), strict=True))
+    feed = {name: inputs[name].astype(types[name]) for name in types}
+    return dict(zip(names, session.run(names, feed), strict=True))
 
 
 def _specs(values: object) -> tuple[TensorSpec, ...]:

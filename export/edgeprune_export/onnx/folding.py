@@ -119,9 +119,9 @@ def _fold(node: onnx.NodeProto, known: KnownValues, opsets: Mapping[str, int]) -
     given = {name: known.constants[name] for name in node.input if name in known.constants}
     if any(name and name not in given for name in node.input):
         return
-    room = max(_LARGEST, sum(array.size for array in given.values()))
+    limit = max(_LARGEST, sum(array.size for array in given.values()))
     shapes = [known.shape(name) for name in node.output if name]
-    if any(shape is None or int(np.prod(shape)) > room for shape in shapes):
+    if any(shape is None or int(np.prod(shape)) > limit for shape in shapes):
         return
     for name, array in zip([n for n in node.output if n], _evaluate(node, given, opsets), strict=False):
         known.settle(name, np.asarray(array))

@@ -85,11 +85,11 @@ def _annotate(
     light.input.extend(onnx.ValueInfoProto(name=name, type=known) for name, known in {**around, **own}.items())
     light.initializer.extend(tensor for tensor in graph.initializer if _is_small(tensor))
     light.initializer.extend(tensor for name, tensor in constants.items() if name in around)
-    told = onnx.shape_inference.infer_shapes(helper.make_model(light, opset_imports=opsets), data_prop=True).graph
-    for mine, theirs in ((graph.value_info, told.value_info), (graph.output, told.output)):
+    result = onnx.shape_inference.infer_shapes(helper.make_model(light, opset_imports=opsets), data_prop=True).graph
+    for mine, theirs in ((graph.value_info, result.value_info), (graph.output, result.output)):
         del mine[:]
         mine.extend(theirs)
-    readable = {**outer, **own, **{value.name: value.type for value in (*told.value_info, *told.output)}}
+    readable = {**outer, **own, **{value.name: value.type for value in (*result.value_info, *result.output)}}
     inside = {**constants, **_small_constants(graph)}
     for node in graph.node:
         for body in bodies(node):

@@ -63,9 +63,9 @@ def _agree(value: onnx.ValueInfoProto, shape: KnownShape | None) -> None:
     if len(own) != len(shape) or any(
         d.HasField("dim_value") and n is not None and d.dim_value != n for d, n in zip(own, shape, strict=True)
     ):
-        said = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in own)
+        stated = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in own)
         raise PlanError(
-            f"input {value.name!r} has the shape [{said}], asked for were {list(shape)}; give sizes that agree"
+            f"input {value.name!r} has the shape [{stated}], asked for were {list(shape)}; give sizes that agree"
         )
 
 

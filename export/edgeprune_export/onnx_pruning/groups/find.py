@@ -130,16 +130,16 @@ def _named(program: Program, dims: Classes, label: np.ndarray, why: Mapping[int,
     for unit in sorted(places):
         kinds[tuple(places[unit])].append(unit)
     makers, readers = roles(program)
-    found_groups = []
+    candidates = []
     for kind, units in kinds.items():
         taken = {dimension for dimension, _ in kind}
         made = [i for i, axis in enumerate(makers) if dims.of[axis] in taken]
         if made:
-            found_groups.append((made[0], units, min(_run(label[dims.cells(makers[i])], units[0]) for i in made)))
+            candidates.append((made[0], units, min(_run(label[dims.cells(makers[i])], units[0]) for i in made)))
     number = np.full(len(label), -1)
     groups: list[Group] = []
     start = 0
-    for first, units, block in sorted(found_groups):
+    for first, units, block in sorted(candidates):
         number[units] = np.arange(start, start + len(units))
         groups.append(Group(makers[first].value, start, len(units), block))
         start += len(units)
@@ -161,11 +161,11 @@ def _frozen(
     layer_axes: Iterable[Axis], program: Program, dims: Classes, label: np.ndarray, why: Mapping[int, set[str]]
 ) -> Iterable[FrozenGroup]:
     """One entry per dimension of a layer's weight that is frozen throughout."""
-    seen: set[int] = set()
+    reported: set[int] = set()
     for axis in layer_axes:
         cells = label[dims.cells(axis)].tolist()
-        if seen.issuperset(cells) or not all(cell in why for cell in cells):
+        if reported.issuperset(cells) or not all(cell in why for cell in cells):
             continue
-        seen.update(cells)
+        reported.update(cells)
         operators = sorted(set().union(*(why[cell] for cell in cells)))
         yield FrozenGroup(axis.value, program.size(axis), tuple(operators))
