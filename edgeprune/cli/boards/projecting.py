@@ -60,16 +60,17 @@ class Asked:
 
 
 def open_counted(path: Path) -> ProjectedBundle:
-    """Raises MissingExtra where onnx, which reads the graphs, is not installed."""
+    """Raises MissingExtra where onnx and onnx_ir, which read the graphs, are not installed."""
     from importlib.util import find_spec
 
     from edgeprune_profiles.measure.work import GraphWork
     from edgeprune_runtime.bundle import Bundle
     from edgeprune_runtime.errors import MissingExtra
 
-    if find_spec("onnx") is None:
+    missing = [name for name in ("onnx", "onnx_ir") if find_spec(name) is None]
+    if missing:
         raise MissingExtra(
-            "counting the work of a bundle needs onnx, not installed here; install with `pip install edgeprune[export]`, "
+            f"counting the work of a bundle needs {' and '.join(missing)}, not installed here; install with `pip install edgeprune[export]`, "
             "or do it on another machine: nothing is run"
         )
     from edgeprune_export.bundle.roofline_counts import count_bundle

@@ -119,10 +119,11 @@ def need() -> None:
 
     from edgeprune_runtime.errors import MissingExtra
 
-    if find_spec("onnx") is None:
+    missing = [name for name in ("onnx", "onnx_ir") if find_spec(name) is None]
+    if missing:
         raise MissingExtra(
-            "building engines needs the package onnx, not installed here; install with `pip install edgeprune[rtx]`; on a Jetson with the "
-            "requirement file of its JetPack, see docs/jetson.md"
+            f"building engines needs {' and '.join(missing)}, not installed here; install with `pip install edgeprune[rtx]`; on a Jetson "
+            "with the requirement file of its JetPack, see docs/jetson.md"
         )
 
 

@@ -99,7 +99,7 @@ def export(
 ) -> None:
     """Export MODEL to a sealed bundle of static-shape ONNX graphs under one or more token budgets."""
     with errors_as_one_line():
-        need("torch", "transformers", "onnx", "onnxscript", "accelerate")
+        need("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate")
         from edgeprune.plan import budget_from_text, settings_from_text
 
         target = to or Path(f"{Path(model).name}.bundle")

@@ -25,7 +25,7 @@ def plan(
     with errors_as_one_line():
         from edgeprune.cli.prepare.export import need
 
-        need("torch", "onnx")
+        need("torch", "onnx", "onnx_ir")
         from edgeprune.models import open_checkpoint, open_classifier
         from edgeprune.recipe import read_recipe
         from edgeprune_export.commands.predict import forecast, forecast_of_classifier

@@ -85,7 +85,7 @@ def prune(
         from edgeprune.cli.prepare.export import need
 
         if model.endswith(".onnx"):
-            need("onnx")
+            need("onnx", "onnx_ir")
             from edgeprune.cli.prepare.prune_onnx import prune_file
 
             alone(
@@ -109,7 +109,7 @@ def prune(
             return
         if input_shape is not None:
             raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
-        need("torch", "transformers", "onnx", "accelerate", "safetensors")
+        need("torch", "transformers", "onnx", "onnx_ir", "accelerate", "safetensors")
         command = command_line()
         from edgeprune_export.pruning.prune import prune as make
 
