@@ -28,9 +28,21 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parents[1]
 #: Everything of which a kept thing may be made.
 SOURCES = ("edgeprune", "export", "runtime", "profiles", "tools", "tests/checkpoints.py", "tests/exports.py")
-LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "safetensors", "tokenizers", "torch", "transformers")
+LIBRARIES = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "pillow",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 #: Where things are kept; pytest's own cache once conftest.py has said so.
 _place = Path(tempfile.gettempdir()) / f"edgeprune-tests-{os.getuid()}"
+#: Open files whose shared locks say that this process reads a state, by state and place.
+reading: dict[tuple[str, Path], int] = {}
 
 
 def keep_under(folder: Path) -> None:
@@ -87,7 +99,7 @@ def changed() -> list[str]:
 
 
 def _kept(kind: str, recipe: str, make: Callable[[Path], object]) -> Path:
-    out = _used(state(), _place) / f"{kind}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    out = _used(state()) / f"{kind}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     note = out.with_name(f"{out.name}.json")
     if not note.exists():
         with FileLock(out.with_name(f"{out.name}.lock")):
@@ -101,14 +113,19 @@ def _kept(kind: str, recipe: str, make: Callable[[Path], object]) -> Path:
     return out
 
 
-@functools.cache
-def _used(digest: str, place: Path) -> Path:
-    """The folder of a state, marked as in use until this process ends."""
-    with FileLock(_folder("") / "cleaning.lock"):
-        folder = _folder(digest)
-        descriptor = os.open(folder / "in-use", os.O_CREAT | os.O_RDWR)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return folder
+def release(digest: str, place: Path) -> None:
+    """This process reads nothing of a state any more."""
+    os.close(reading.pop((digest, place)))
+
+
+def _used(digest: str) -> Path:
+    """The folder of a state, marked as in use until this process ends or `release`."""
+    if (digest, _place) not in reading:
+        with FileLock(_folder("") / "cleaning.lock"):
+            descriptor = os.open(_folder(digest) / "in-use", os.O_CREAT | os.O_RDWR)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            reading[digest, _place] = descriptor
+    return _folder(digest)
 
 
 def _folder(name: str) -> Path:
