@@ -11,7 +11,7 @@ for another reason. Under xdist the tests of one file stay in one worker, in the
 once; `xdist_group` takes others together: blocks of one section of the README, tests that measure the machine.
 
 Made checkpoints, exported bundles and pruned checkpoints are kept in .pytest_cache for as long as no source changes (tests/kept.py):
-they are shared by workers and by the next run, and a test that writes to one makes the run fail. `pytest --cache-clear` removes them.
+they are shared by workers and by the next run, and a test that writes to one makes the run fail. without .pytest_cache all are made anew.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def is_worker(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "cache"):
         kept.keep_under(Path(config.cache.mkdir("made")))  # type: ignore[union-attr]
+    kept.state()
     if not is_worker(config):
         kept.clean()
 

@@ -3,13 +3,15 @@
 folder = kept("bundles", recipe, make)   # make(out) writes the folder or file `out`; nobody may change what comes back
 
 A kept thing is found by its recipe and by the bytes of every source file that could change it (SOURCES, and the versions of
-LIBRARIES): after a change of the code everything is made anew, so that no test passes on what older code wrote. Two processes
-that want the same thing wait for each other. What earlier states of the sources left behind is removed when a run of the tests
-begins, unless another run still reads it; so the disk holds one state at a time (some 300 MB).
+LIBRARIES): after a change of the code everything is made anew, so that no test passes on what older code wrote. What is made while
+sources change belongs to its process alone. Two processes that want the same thing wait for each other. What earlier states of the
+sources left behind is removed when a run of the tests begins, unless another run still reads it: the disk holds one state at a time,
+some 200 MB.
 """
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import functools
 import hashlib
@@ -53,18 +55,23 @@ def keep_under(folder: Path) -> None:
 
 @functools.cache
 def state() -> str:
-    """Digest of sources and libraries."""
-    digest = hashlib.sha256(sys.version.encode())
+    """Digest of sources and libraries as they were when it was first asked for, which is before tests are collected."""
+    return digest()
+
+
+def digest() -> str:
+    """Digest of sources and libraries as they are now."""
+    found = hashlib.sha256(sys.version.encode())
     for library in LIBRARIES:
         try:
-            digest.update(f"{library} {version(library)}\n".encode())
+            found.update(f"{library} {version(library)}\n".encode())
         except PackageNotFoundError:
-            digest.update(f"{library} is missing\n".encode())
+            found.update(f"{library} is missing\n".encode())
     for path in sorted(_sources()):
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()[:20]
+        found.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode())
+        found.update(content)
+    return found.hexdigest()[:20]
 
 
 def kept(kind: str, recipe: Any, make: Callable[[Path], object]) -> Path:
@@ -106,6 +113,8 @@ def _kept(kind: str, recipe: str, make: Callable[[Path], object]) -> Path:
             if not note.exists():
                 _remove(out)  # left half made by a process that was killed
                 make(out)
+                if digest() != state():
+                    return Path(shutil.move(out, _own() / out.name))
                 written = json.dumps({"kind": kind, "recipe": recipe, "files": _files(out)})
                 half = note.with_suffix(".half")
                 half.write_text(written, encoding="utf-8")
@@ -113,19 +122,27 @@ def _kept(kind: str, recipe: str, make: Callable[[Path], object]) -> Path:
     return out
 
 
-def release(digest: str, place: Path) -> None:
+def release(state: str, place: Path) -> None:
     """This process reads nothing of a state any more."""
-    os.close(reading.pop((digest, place)))
+    os.close(reading.pop((state, place)))
 
 
-def _used(digest: str) -> Path:
+@functools.cache
+def _own() -> Path:
+    """A folder of this process."""
+    folder = Path(tempfile.mkdtemp(prefix="edgeprune-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _used(state: str) -> Path:
     """The folder of a state, marked as in use until this process ends or `release`."""
-    if (digest, _place) not in reading:
+    if (state, _place) not in reading:
         with FileLock(_folder("") / "cleaning.lock"):
-            descriptor = os.open(_folder(digest) / "in-use", os.O_CREAT | os.O_RDWR)
+            descriptor = os.open(_folder(state) / "in-use", os.O_CREAT | os.O_RDWR)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-            reading[digest, _place] = descriptor
-    return _folder(digest)
+            reading[state, _place] = descriptor
+    return _folder(state)
 
 
 def _folder(name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,7 +106,8 @@ def test_things_of_other_sources_are_made_anew_and_the_old_ones_go_when_nobody_r
     log: list[str] = []
     folders = {}
     for state in ("unused", "other", "current"):
-        monkeypatch.setattr(kept, "state", lambda state=state: state)
+        for name in ("state", "digest"):
+            monkeypatch.setattr(kept, name, lambda state=state: state)
         folders[state] = kept.kept("a", 1, written(state, log))  # type: ignore[arg-type]
     assert log == ["unused", "other", "current"]
     script = (
@@ -125,6 +127,16 @@ def test_things_of_other_sources_are_made_anew_and_the_old_ones_go_when_nobody_r
     assert {state for state, folder in folders.items() if folder.is_dir()} == {"current"}
 
 
+def test_what_is_made_while_sources_change_is_not_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    monkeypatch.setattr(kept, "digest", lambda: "later")
+    folder = kept.kept("a", 1, written("first", log))  # type: ignore[arg-type]
+    assert text_of(folder) == "first" and place not in folder.parents
+    monkeypatch.setattr(kept, "digest", kept.state)
+    assert text_of(kept.kept("a", 1, written("second", log))) == "second"  # type: ignore[arg-type]
+    shutil.rmtree(folder)
+
+
 def test_the_digest_is_of_every_source_that_could_change_what_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,8 +145,8 @@ def test_the_digest_is_of_every_source_that_could_change_what_is_kept(
     (tmp_path / "package" / "deep").mkdir(parents=True)
     for name in ("package/a.py", "package/deep/b.toml", "one.py", "other.py"):
         (tmp_path / name).write_text("1", encoding="utf-8")
-    digests = [kept.state.__wrapped__()]
+    digests = [kept.digest()]
     for name in ("package/a.py", "package/deep/b.toml", "one.py", "other.py"):
         (tmp_path / name).write_text("2", encoding="utf-8")
-        digests.append(kept.state.__wrapped__())
+        digests.append(kept.digest())
     assert len(set(digests)) == 4 and digests[3] == digests[4]
