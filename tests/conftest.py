@@ -52,7 +52,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With --dist loadgroup: by `xdist_group`, and by file where there is none."""
+    """With --dist loadgroup: by `xdist_group`, and by file where there is none; in the order of collection."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    config.option.loadscopereorder = False
     from xdist.scheduler import LoadGroupScheduling
 
     class ByGroupOrFile(LoadGroupScheduling):
@@ -60,7 +63,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             group = super()._split_scope(nodeid)
             return group if group != nodeid else nodeid.partition("::")[0]
 
-    return ByGroupOrFile(config, log) if config.getoption("dist") == "loadgroup" else None
+    return ByGroupOrFile(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
