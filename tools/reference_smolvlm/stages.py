@@ -53,7 +53,7 @@ def distil(
         return
     teacher = first_model(device, torch.bfloat16)
     batches = prefetch(make_views, ((seed + i * scenes, scenes) for i in count(start)))
-    progress = Progress("distil", start, steps, every=5)
+    progress = Progress("distil", start, steps, every=20)
     for step in range(start, steps):
         pixels, _ = next(batches)
         goal = teacher_features(teacher, pixels, device).float()
@@ -83,7 +83,7 @@ def make_both(asked: tuple[int, int, int], dense: tuple[int, int]) -> tuple[Tile
 
 def train(
     model: SmolVLMForConditionalGeneration, heads: Heads, state: Path, previous: Path, steps: int, scenes: int,
-    dense: int, lr: float, seed: int, device: str, stage: str, early: Path | None, save_every: int = 100,
+    dense: int, lr: float, seed: int, device: str, stage: str, early: Path | None, save_every: int = 50,
 ) -> None:  # fmt: skip
     """Answer questions, with the helper losses beside; "connect" leaves the tower frozen, "joint" trains everything."""
     joint = stage == "joint"
@@ -112,7 +112,7 @@ def train(
         return seed + step * scenes, scenes, grid
 
     batches = prefetch(make_both, ((plan(i), (seed + SPAN // 2 + i * dense, dense)) for i in count(start)))
-    progress = Progress(stage, start, steps, every=5)
+    progress = Progress(stage, start, steps, every=20)
     for step in range(start, steps):
         batch, (pixels, patches) = next(batches)
         both = np.concatenate([batch.pixels, pixels])
