@@ -1,7 +1,7 @@
 """How the tests are run, and the fixtures that many of them share.
 
 make test-fast                      # all that is not slow, on two workers
-make test                           # everything, on two workers
+make test                           # everything, on two workers; then, one by one, what times the machine (`alone`)
 pytest tests/runtime                # one family of tests, in one process: no options needed
 pytest -m "prune and not slow"      # by marker; `pytest --markers` says what each means
 pytest -n 2 --dist loadgroup ...    # what make does; -n 0 --pdb to look into a failure

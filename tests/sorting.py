@@ -16,6 +16,7 @@ PLACES: dict[str, set[str]] = {
     "export/engines/": {"engines"},
     "export/onnx_pruning/": {"prune"},
     "pruning/": {"prune"},
+    "pruning/test_latency.py": {"alone"},
 }
 #: What a test becomes by calling one of these: itself, or in a helper or a fixture.
 CALLS: dict[tuple[str, str], set[str]] = {
@@ -32,7 +33,7 @@ RUNNERS = {"answer", "invoke"}
 REFUSALS = {"raises", "complaint"}
 #: What a fixture asks for that imports late.
 FIXTURES: dict[str, set[str]] = {"tiny_bundle": {"export"}}
-#: Tests that measure this machine: never beside each other.
+#: Tests that measure this machine and bear a neighbour: never beside each other.
 MEASURING = ("runtime/meters/", "export/test_memory.py", "cli/test_profile.py")
 
 
