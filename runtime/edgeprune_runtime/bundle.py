@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -20,27 +21,37 @@ import numpy as np
 from edgeprune_runtime.errors import BundleError
 from edgeprune_runtime.spec import SCHEMA, GraphSpec, Manifest, TensorRef
 
+if TYPE_CHECKING:
+    from edgeprune_runtime.backends import Backend, Session
+
 MANIFEST = "manifest.json"
 DIGEST = "manifest.sha256"
 _BLOCK = 1 << 20
 
 
+#: Device, inode, size and time of the last change: another file under the same name differs in one of them.
+FileIdentity = tuple[int, int, int, int]
+
+
 @dataclass(frozen=True)
 class Bundle:
-    """A checked folder and its manifest."""
+    """A checked folder and its manifest. opened: which files were checked, by name, so that what is opened later is what was sealed then."""
 
     root: Path
     manifest: Manifest
+    opened: Mapping[str, FileIdentity | None] = field(default_factory=dict, compare=False)
 
     @classmethod
     def open(cls, root: str | Path, *, verify: bool = True, progress: Callable[[str], None] | None = None) -> Bundle:
         """Read and check a bundle. verify=False checks sizes only, not hashes (a faster start from trusted storage)."""
         folder = Path(root)
         manifest = _read_manifest(folder)
+        opened = {}
         for name, entry in manifest.files.items():
             if progress:
                 progress(name)
             path = contained(folder, name)
+            opened[name] = _identity(path)
             size = path.stat().st_size
             if size != entry.bytes:
                 raise BundleError(
@@ -50,7 +61,7 @@ class Bundle:
                 raise BundleError(
                     f"{name} in bundle {folder} is corrupt (its SHA-256 differs); copy or export the bundle again"
                 )
-        bundle = cls(folder, manifest)
+        bundle = cls(folder, manifest, opened)
         bundle._check_references()
         return bundle
 
@@ -70,6 +81,22 @@ class Bundle:
     def path(self, name: str) -> Path:
         return contained(self.root, name)
 
+    def session(self, backend: Backend, name: str) -> Session:
+        """One graph on a backend, its weights those that were sealed. Raises BundleError where the bundle was replaced since it was opened."""
+        graph = self.graph(name)
+        self.require_same(graph.file, self.manifest.weights_file)
+        session = backend.open(self.root, graph, resident=self.manifest.precision == "int8")
+        self.require_same(graph.file, self.manifest.weights_file)
+        return session
+
+    def require_same(self, *names: str) -> None:
+        """Raise BundleError for a file that is not the one that was checked when the bundle was opened."""
+        for name in names:
+            if name in self.opened and _identity(self.root / name) != self.opened[name]:
+                raise BundleError(
+                    f"bundle {self.root} was replaced or changed since it was opened ({name} is another file); open it again"
+                )
+
     def text(self, name: str) -> str:
         try:
             return self.path(name).read_text(encoding="utf-8")
@@ -78,6 +105,7 @@ class Bundle:
 
     @cached_property
     def _mapped(self) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
+        self.require_same(self.manifest.weights_file)
         return np.memmap(self.path(self.manifest.weights_file), dtype=np.uint8, mode="r")
 
     def tensor(self, ref: TensorRef) -> np.ndarray:
@@ -98,6 +126,15 @@ class Bundle:
         if unsealed or unknown:
             missing = ", ".join(sorted(unsealed | unknown))
             raise BundleError(f"the manifest of bundle {self.root} does not hold {missing}; export the bundle again")
+
+
+def _identity(path: Path) -> FileIdentity | None:
+    """None where there is nothing any more."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def contained(root: Path, name: str) -> Path:

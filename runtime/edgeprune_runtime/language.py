@@ -15,8 +15,7 @@ from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import RequestError
 from edgeprune_runtime.prompting.pack import LEARNED, VISUAL
-from edgeprune_runtime.spec import LanguageSpec
-from edgeprune_runtime.units import bytes_of
+from edgeprune_runtime.spec import LanguageSpec, bytes_of
 
 
 class LanguageModel:
@@ -27,12 +26,9 @@ class LanguageModel:
         self._spec, self._backend = spec, backend
         self._table = bundle.tensor(spec.embedding)
         self._learned = None if spec.learned is None else np.asarray(bundle.tensor(spec.learned), np.float32)
-        resident = bundle.manifest.precision == "int8"
-
-        def opened(name: str) -> Session:
-            return backend.open(bundle.root, bundle.graph(name), resident=resident)
-
-        sessions = [(opened(stage.prefill), opened(stage.decode)) for stage in spec.stages]
+        sessions = [
+            (bundle.session(backend, stage.prefill), bundle.session(backend, stage.decode)) for stage in spec.stages
+        ]
         stored = sessions[0][0].dtype("past_key_0")
         self._cache = [backend.zeros(shape, stored) for shape in spec.cache_shapes for _ in ("key", "value")]
         self.cache_bytes = 2 * sum(bytes_of(shape, stored) for shape in spec.cache_shapes)
@@ -40,7 +36,7 @@ class LanguageModel:
         self._logits = backend.zeros((1, spec.vocab), "float32")
         self._prefill = _Chain(backend, spec, [pair[0] for pair in sessions], spec.chunk, self._cache, hidden)
         self._decode = _Chain(backend, spec, [pair[1] for pair in sessions], 1, self._cache, hidden)
-        self._head = opened(spec.head)
+        self._head = bundle.session(backend, spec.head)
         self._head.bind({"hidden": hidden, "logits": self._logits})
         self.length = 0
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,9 +26,11 @@ from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
+from edgeprune_runtime.prompting.generation import Prefilled, generate
 from edgeprune_runtime.prompting.pack import Packed, pack
 from edgeprune_runtime.prompting.prompt import Prompter, Rendered
-from edgeprune_runtime.prompting.sampling import Sampler, Sampling
+from edgeprune_runtime.prompting.sampling import Sampling
+from edgeprune_runtime.requests import Request, Turns, require_whole
 from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.spec import Positions, SelectionSpec, Separators
 from edgeprune_runtime.timing import Span, Stopwatch
@@ -38,9 +40,15 @@ _GREEDY = Sampling()
 
 
 class Model:
-    """An opened bundle. Not thread-safe: one request at a time."""
+    """An opened bundle: one request at a time.
 
-    def __init__(self, bundle: Bundle, *, backend: str = "auto", threads: int = 0, verify: bool = True) -> None:
+    A request that comes while another thread's is running is refused at once with a RequestError, or waits for its turn if the model was
+    opened with wait=True. To answer several at once, open several models: their weights are one file in memory.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, backend: str = "auto", threads: int = 0, verify: bool = True, wait: bool = False
+    ) -> None:
         chosen = choose(backend, threads=threads, root=bundle.root, verify=verify)
         engine = chosen.backend
         self.bundle = bundle
@@ -52,11 +60,14 @@ class Model:
         self._plan = self._manifest.plan
         self._request = 0
         self._open = True
+        self._turns = Turns(wait=wait)
 
     @classmethod
-    def open(cls, path: str | Path, *, backend: str = "auto", threads: int = 0, verify: bool = True) -> Model:
-        """Open a bundle folder; see `Bundle.open` for `verify`."""
-        return cls(Bundle.open(path, verify=verify), backend=backend, threads=threads, verify=verify)
+    def open(
+        cls, path: str | Path, *, backend: str = "auto", threads: int = 0, verify: bool = True, wait: bool = False
+    ) -> Model:
+        """Open a bundle folder; see `Bundle.open` for `verify`, and the class for `wait`."""
+        return cls(Bundle.open(path, verify=verify), backend=backend, threads=threads, verify=verify, wait=wait)
 
     def __enter__(self) -> Model:
         return self
@@ -67,9 +78,11 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """Drop sessions and buffers; the model cannot be used afterwards."""
-        del self.vision, self.language
-        self._open = False
+        """Drop sessions and buffers; the model cannot be used afterwards. Closing it again does nothing."""
+        with self._turns.alone():
+            if self._open:
+                del self.vision, self.language
+                self._open = False
 
     def set_policies(self, *, positions: Positions, separators: Separators) -> None:
         """Replace the bundle's policies of positions and separators, to compare them on the same bundle."""
@@ -113,12 +126,22 @@ class Model:
         question: str | None = None,
     ) -> tuple[View, ...]:
         """Encode a picture once and keep tokens of it under each (budget, method); all views share the first two spans."""
+        with self._turns.alone():
+            return self._see(image, choices, tiles, question)
+
+    def _see(
+        self,
+        image: Any,
+        choices: Sequence[tuple[str | float | int | None, str | None]],
+        tiles: int | None,
+        question: str | None,
+    ) -> tuple[View, ...]:
         self._require_open()
         watch = Stopwatch()
         with watch.span("preprocess"):
             pixels, spec = load_image(image), self._manifest.picture
-            if tiles is not None and tiles < 0:
-                raise RequestError(f"tiles is {tiles}; expected 0 (one view of the whole picture) or more")
+            if tiles is not None:
+                require_whole("tiles", tiles, 0)
             limited = spec.limited(tiles)
             place = limited.place(pixels.height, pixels.width)
             picture = pack_picture(place, spec)
@@ -177,17 +200,9 @@ class Model:
         stop: bool = True,
     ) -> Answer:
         """Answer one question, about a picture (or a View of one) or about none. stop=False goes on past the end token."""
-        *_, last = self.stream(
-            prompt,
-            image=image,
-            budget=budget,
-            method=method,
-            tiles=tiles,
-            max_tokens=max_tokens,
-            sampling=sampling,
-            template=template,
-            stop=stop,
-        )
+        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop)
+        with self._turns.alone():
+            *_, last = self._stream(request)
         assert last.answer is not None  # the last piece of a stream always carries it
         return last.answer
 
@@ -205,74 +220,31 @@ class Model:
         stop: bool = True,
     ) -> Iterator[Piece]:
         """Like `ask`, yielding each token as it is chosen; the last piece carries the whole answer."""
-        if max_tokens < 1:
-            raise RequestError(f"max_tokens is {max_tokens}; expected at least 1")
+        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop)
+        return self._turns.each(self._stream(request))
+
+    def _stream(self, request: Request) -> Iterator[Piece]:
+        request.check()
         self._require_open()
         watch = Stopwatch()
+        image = request.image
         with watch.span("preprocess"):
-            asked = self._prompter.render(prompt, images=0 if image is None else 1, template=template)
+            asked = self._prompter.render(request.prompt, images=0 if image is None else 1, template=request.template)
         if isinstance(image, View):
-            view: View | None = self._view_for(image, prompt)
+            view: View | None = self._view_for(image, request.prompt)
         elif image is None:
             view = None
         else:
-            view = self.see(image, budget=budget, method=method, tiles=tiles, question=prompt)
+            (view,) = self._see(image, [(request.budget, request.method)], request.tiles, request.prompt)
         with watch.span("prefill"):
             packed, embeds = self._compose(asked, view)
-            room = self._manifest.language.capacity - len(packed.ids)
             logits = self.language.prefill(embeds, packed.positions)
-        ends: frozenset[int] = frozenset(self._manifest.language.eos_token_ids if stop else ())
-        earlier = () if view is None else view.spans
-        yield from self._generate(packed, logits, view, earlier, watch, (max_tokens, room + 1), Sampler(sampling), ends)
-
-    def _generate(
-        self,
-        packed: Packed,
-        logits: np.ndarray,
-        view: View | None,
-        earlier: tuple[Span, ...],
-        watch: Stopwatch,
-        limits: tuple[int, int],
-        sampler: Sampler,
-        ends: frozenset[int],
-    ) -> Iterator[Piece]:
-        wanted, possible = limits
+        language = self._manifest.language
+        ends = frozenset(language.eos_token_ids if request.stop else ())
+        start = Prefilled(packed, logits, view, language.capacity - len(packed.ids) + 1, ends)
         self._request += 1
-        request = self._request
-        chosen: list[int] = []
-        shown = ""
-        reason: Literal["stop", "length", "capacity"] = "capacity" if possible < wanted else "length"
-        while True:
-            token = sampler.choose(logits)
-            chosen.append(token)
-            if token in ends:
-                reason = "stop"
-                break
-            text = self._prompter.text(chosen)
-            if not text.endswith("\ufffd"):  # an unfinished multi-byte character waits for its next token
-                yield Piece(token, text[len(shown) :])
-                shown = text
-            if len(chosen) == min(limits):
-                break
-            if request != self._request:
-                raise RequestError("another request was started before this stream ended; finish one before the next")
-            with watch.span("decode"):
-                logits = self.language.step(token, packed.next_position + len(chosen) - 1)
-        words = chosen[:-1] if reason == "stop" else chosen
-        text = self._prompter.text(words)
-        answer = Answer(
-            text=text.strip(),
-            token_ids=tuple(chosen),
-            finish_reason=reason,
-            prompt_tokens=len(packed.ids),
-            visual_tokens=0 if view is None else len(view.kept),
-            budget=None if view is None else view.selection.budget,
-            method=None if view is None else view.selection.method,
-            kept=() if view is None else view.triples,
-            spans=earlier + watch.spans,
-            notes=() if view is None else view.notes,
-        )
-        yield Piece(None, text[len(shown) :], answer)
+        number = self._request
+        yield from generate(request, start, watch, self.language, self._prompter, lambda: self._request == number)
 
     def _compose(self, asked: Rendered, view: View | None) -> tuple[Packed, np.ndarray]:
         """Rows of the prompt in packed order: [S, D] float32."""

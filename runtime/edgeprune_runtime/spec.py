@@ -5,6 +5,8 @@ Shapes are integers by type, so a symbolic dimension cannot even be written down
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 from edgeprune_runtime.frozen import Spec
@@ -17,6 +19,14 @@ SCHEMA = 4
 Positions = Literal["keep", "renumber"]
 Separators = Literal["all", "rows", "none"]
 BudgetBase = Literal["largest", "picture"]
+
+
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int8": 1, "bool": 1}
+
+
+def bytes_of(shape: Sequence[int], dtype: str) -> int:
+    """Bytes of a dense tensor."""
+    return math.prod(shape) * ITEM_BYTES[dtype]
 
 
 class TensorSpec(Spec, frozen=True):

@@ -141,7 +141,7 @@ class Vision:
                 f"{graph.name} of bundle {self._bundle.root} reads {missing[0]}, which {selection.tower} does not give; "
                 "export the bundle again"
             )
-        session = self._backend.open(self._bundle.root, graph, resident=self._bundle.manifest.precision == "int8")
+        session = self._bundle.session(self._backend, graph.name)
         outputs = {spec.name: self._backend.zeros(spec.shape, spec.dtype) for spec in graph.outputs}
         session.bind({**{spec.name: buffers[spec.name] for spec in graph.inputs}, **outputs})
         return _Selection(self._backend, session, outputs["visual"], outputs["kept"])
@@ -160,7 +160,7 @@ class _Tower:
             if spec.name == "valid":
                 inputs["valid"] = backend.zeros(spec.shape, spec.dtype)
         self._valid = inputs.get("valid")
-        self._session = backend.open(bundle.root, graph, resident=bundle.manifest.precision == "int8")
+        self._session = bundle.session(backend, name)
         self._session.bind(inputs)
 
     def run(self, tile: int, picture: PackedPicture) -> None:

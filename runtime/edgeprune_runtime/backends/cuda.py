@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgeprune_runtime.errors import BackendUnavailable
-from edgeprune_runtime.units import bytes_of
+from edgeprune_runtime.spec import bytes_of
 
 _MODULE = Path("/sys/module/nvidia/version")  # of the kernel's part of the driver, where it says so
 _INSTALL = "install it with `pip install 'edgeprune[rtx]'`; on a Jetson with the requirement file of its JetPack, see docs/jetson.md"

@@ -25,8 +25,9 @@ PREFERRED = ("fp16", "bf16", "fp32")
 
 
 def engine_folders(root: Path) -> list[Path]:
-    """Folders of engines inside a bundle, in order of their names."""
-    return sorted(path.parent for path in (root / ENGINES).glob(f"*/{ENGINE_MANIFEST}"))
+    """Folders of engines inside a bundle, in order of their names. What is hidden is the leftover of a build, never engines."""
+    folders = (path.parent for path in (root / ENGINES).glob(f"*/{ENGINE_MANIFEST}"))
+    return sorted(folder for folder in folders if not folder.name.startswith("."))
 
 
 def read_engine_set(folder: Path, *, verify: bool = True) -> EngineSet:

@@ -1,0 +1,75 @@
+"""The loop that answers: choose a token, say what it completes, take a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edgeprune_runtime.errors import RequestError
+from edgeprune_runtime.language import LanguageModel
+from edgeprune_runtime.prompting.pack import Packed
+from edgeprune_runtime.prompting.prompt import Prompter
+from edgeprune_runtime.prompting.sampling import Sampler
+from edgeprune_runtime.requests import Request
+from edgeprune_runtime.results import Answer, Piece, View
+from edgeprune_runtime.timing import Stopwatch
+
+
+@dataclass(frozen=True, eq=False)
+class Prefilled:
+    """A prompt in the cache. logits [V] of its last row; room: tokens that there is place for; ends: tokens that end an answer."""
+
+    packed: Packed
+    logits: np.ndarray
+    view: View | None
+    room: int
+    ends: frozenset[int]
+
+
+def generate(
+    asked: Request,
+    start: Prefilled,
+    watch: Stopwatch,
+    language: LanguageModel,
+    prompter: Prompter,
+    current: Callable[[], bool],
+) -> Iterator[Piece]:
+    """Tokens as they are chosen; the last piece carries the whole answer. current: whether the cache still holds this prompt."""
+    wanted, sampler, logits, view = asked.max_tokens, Sampler(asked.sampling), start.logits, start.view
+    chosen: list[int] = []
+    shown = ""
+    reason: Literal["stop", "length", "capacity"] = "capacity" if start.room < wanted else "length"
+    while True:
+        token = sampler.choose(logits)
+        chosen.append(token)
+        if token in start.ends:
+            reason = "stop"
+            break
+        text = prompter.text(chosen)
+        if not text.endswith("\ufffd"):  # an unfinished multi-byte character waits for its next token
+            yield Piece(token, text[len(shown) :])
+            shown = text
+        if len(chosen) == min(wanted, start.room):
+            break
+        if not current():
+            raise RequestError("another request was started before this stream ended; finish one before the next")
+        with watch.span("decode"):
+            logits = language.step(token, start.packed.next_position + len(chosen) - 1)
+    words = chosen[:-1] if reason == "stop" else chosen
+    text = prompter.text(words)
+    answer = Answer(
+        text=text.strip(),
+        token_ids=tuple(chosen),
+        finish_reason=reason,
+        prompt_tokens=len(start.packed.ids),
+        visual_tokens=0 if view is None else len(view.kept),
+        budget=None if view is None else view.selection.budget,
+        method=None if view is None else view.selection.method,
+        kept=() if view is None else view.triples,
+        spans=(() if view is None else view.spans) + watch.spans,
+        notes=() if view is None else view.notes,
+    )
+    yield Piece(None, text[len(shown) :], answer)
