@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from edgeprune_profiles import load_report
 from edgeprune_profiles.measure import power_and_soak, runner
-from edgeprune_profiles.measure.picture import draw_picture, largest_size
+from edgeprune_profiles.measure.picture import draw_picture, write_picture
 from edgeprune_profiles.record.power_profile import EnergyPiece, PowerWindow
 from edgeprune_profiles.record.profile import BackendUse
 from edgeprune_profiles.record.sustain import Soak
@@ -17,9 +18,11 @@ from edgeprune_profiles.report import units
 from edgeprune_runtime import Model
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters import SourceCandidate
-from edgeprune_runtime.spec import Preprocess
+from edgeprune_runtime.pictures.spec import PictureSpec
+from edgeprune_runtime.pictures.tiling import Ratio, Single, Split
 from tests.commands import answer, complaint, invoke
 from tests.profiles.powered import RAILS, soaked, window
+from tests.tilings import canvases, tile_spec
 
 QUICK = ["--runs", 1, "--warmup", 0, "--max-tokens", 2, "--threads", 1]
 
@@ -124,10 +127,22 @@ def test_mistakes_are_one_line(tiny_bundle, options, text):
     assert text in complaint("profile", tiny_bundle, *options, *QUICK)
 
 
-def test_the_generated_picture_fills_the_largest_grid_and_is_always_the_same():
-    wide = Preprocess(True, 48, 6, ((48, 96), (96, 144)), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    assert largest_size(wide) == (96, 144)
-    assert largest_size(Preprocess(False, 48, 6, (), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))) == (48, 48)
+@pytest.mark.parametrize(
+    ("rule", "size", "tiles"),
+    [
+        (canvases(48, (1, 2), (2, 3)), (96, 144), 7), (Single(resize_shortest=48), (48, 48), 1),
+        (Ratio(1, 6), (48, 288), 7), (Split(144), (144, 144), 10),
+    ],
+)  # fmt: skip
+def test_the_generated_picture_fills_the_largest_canvas(rule, size, tiles, tmp_path):
+    spec = PictureSpec(tile_spec(48, 6), rule)
+    path, said = write_picture(tmp_path, spec)
+    with Image.open(path) as drawn:
+        assert (drawn.height, drawn.width) == size
+    assert spec.place(*size).tiles == tiles and f"({tiles} tiles)" in said
+
+
+def test_the_generated_picture_is_always_the_same():
     assert draw_picture(96, 144).size == (144, 96)
     assert draw_picture(20, 30).tobytes() == draw_picture(20, 30).tobytes()
 

@@ -10,23 +10,24 @@ from PIL import Image
 
 from edgeprune_runtime.errors import RequestError
 from edgeprune_runtime.pictures.draw import draw_kept
-from edgeprune_runtime.pictures.packed import layout_from_size
-from edgeprune_runtime.spec import Preprocess
+from edgeprune_runtime.pictures.packed import pack_picture
+from edgeprune_runtime.pictures.spec import PictureSpec
+from edgeprune_runtime.pictures.tiling import Ratio, Single, Split
+from tests.tilings import MOSAIC, NAMED, PLAIN, WRAPPED, canvases, tile_spec
 
 COLOUR = (200, 60, 40)
-ANYRES = Preprocess(
-    anyres=True, tile_px=28, patches=4, pinpoints=((56, 56), (28, 84), (84, 28)), mean=(0.5,) * 3, std=(0.5,) * 3
-)
-SINGLE = Preprocess(
-    anyres=False, tile_px=28, patches=4, pinpoints=(), mean=(0.5,) * 3, std=(0.5,) * 3, resize_shortest=28
-)
+TILE = tile_spec(28, 4)
+ANYRES = PictureSpec(TILE, canvases(28, (2, 2), (1, 3), (3, 1)), MOSAIC)
+RATIO = PictureSpec(TILE, Ratio(1, 6), WRAPPED)
+SPLIT = PictureSpec(tile_spec(28, 4, merge=2), Split(84), NAMED)
+SINGLE = PictureSpec(TILE, Single(resize_shortest=28), PLAIN)
 
 
-def sheet(size: tuple[int, int], preprocess: Preprocess, kept: list[int] | None = None) -> Any:
+def sheet(size: tuple[int, int], spec: PictureSpec, kept: list[int] | None = None, tiles: int | None = None) -> Any:
     image = Image.new("RGB", size, COLOUR)
-    layout = layout_from_size(size[1], size[0], preprocess)
-    chosen = np.flatnonzero(layout.slot.ravel() >= 0).tolist() if kept is None else kept
-    return np.asarray(draw_kept(image, layout, preprocess, chosen))
+    picture = pack_picture(spec.limited(tiles).place(size[1], size[0]), spec)
+    chosen = np.flatnonzero(picture.slot.ravel() >= 0).tolist() if kept is None else kept
+    return np.asarray(draw_kept(image, picture, spec, chosen))
 
 
 def share(pixels: Any, colour: tuple[int, int, int]) -> float:
@@ -36,16 +37,22 @@ def share(pixels: Any, colour: tuple[int, int, int]) -> float:
 DIM = (int(40 + 0.4 * Image.new("RGB", (1, 1), COLOUR).convert("L").getpixel((0, 0))),) * 3  # type: ignore[operator]
 
 
-@pytest.mark.parametrize(("size", "preprocess"), [((56, 56), ANYRES), ((84, 28), ANYRES), ((28, 28), SINGLE)])
-def test_nothing_is_dimmed_when_all_is_kept(size: tuple[int, int], preprocess: Preprocess) -> None:
-    pixels = sheet(size, preprocess)
+CASES = [
+    ((56, 56), ANYRES), ((84, 28), ANYRES), ((28, 28), SINGLE), ((84, 56), RATIO), ((28, 28), RATIO), ((84, 84), SPLIT),
+    ((84, 28), SPLIT),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "spec"), CASES)
+def test_nothing_is_dimmed_when_all_is_kept(size: tuple[int, int], spec: PictureSpec) -> None:
+    pixels = sheet(size, spec)
     assert share(pixels, DIM) < 1e-4  # the soft edge of a letter may have this grey
     assert share(pixels, COLOUR) > 0.3
 
 
-@pytest.mark.parametrize(("size", "preprocess"), [((56, 56), ANYRES), ((84, 28), ANYRES), ((28, 28), SINGLE)])
-def test_nothing_is_clear_when_nothing_is_kept(size: tuple[int, int], preprocess: Preprocess) -> None:
-    pixels = sheet(size, preprocess, [-1])
+@pytest.mark.parametrize(("size", "spec"), CASES)
+def test_nothing_is_clear_when_nothing_is_kept(size: tuple[int, int], spec: PictureSpec) -> None:
+    pixels = sheet(size, spec, [-1])
     assert share(pixels, COLOUR) == 0 and share(pixels, DIM) > 0.3
 
 
@@ -59,12 +66,10 @@ def test_a_kept_patch_is_clear_where_it_lies_and_the_rest_is_dim() -> None:
 
 def test_pixels_beyond_the_last_whole_patch_go_with_it() -> None:
     """4 patches of 7 and 2 pixels more, as SigLIP has 27 of 14 on 384."""
-    preprocess = Preprocess(
-        anyres=False, tile_px=30, patches=4, pinpoints=(), mean=(0.5,) * 3, std=(0.5,) * 3, resize_exact=(30, 30)
-    )
-    assert preprocess.patch_px == 7
-    assert share(sheet((30, 30), preprocess), DIM) < 1e-4
-    pixels = sheet((30, 30), preprocess, [15])
+    spec = PictureSpec(tile_spec(30, 4), Single(resize_exact=(30, 30)))
+    assert spec.tile.unit_px == 7
+    assert share(sheet((30, 30), spec), DIM) < 1e-4
+    pixels = sheet((30, 30), spec, [15])
     panel = pixels[48 : 48 + 700, 16 : 16 + 700]
     edge = round(21 / 30 * 700)
     assert tuple(panel[edge + 10, edge + 10]) == COLOUR and tuple(panel[-2, -2]) == COLOUR
@@ -78,12 +83,40 @@ def test_what_the_centre_crop_cuts_off_is_dim() -> None:
 
 
 @pytest.mark.parametrize("size", [(56, 56), (3000, 200), (30, 900), (900, 30), (1, 1), (2000, 1), (1, 2000)])
-def test_any_picture_gives_a_readable_sheet(size: tuple[int, int]) -> None:
-    height, width, _ = sheet(size, ANYRES).shape
+@pytest.mark.parametrize("spec", [ANYRES, RATIO, SPLIT])
+def test_any_picture_gives_a_readable_sheet(size: tuple[int, int], spec: PictureSpec) -> None:
+    height, width, _ = sheet(size, spec).shape
     assert 900 <= width <= 1300 and 480 <= height <= 1400
 
 
-def test_the_layout_of_another_picture_is_refused() -> None:
-    layout = layout_from_size(56, 56, ANYRES)
-    with pytest.raises(RequestError, match="expected the layout of this picture"):
-        draw_kept(Image.new("RGB", (300, 30)), layout, ANYRES, [])
+def test_a_kept_unit_of_merged_patches_is_clear_as_a_whole() -> None:
+    """Tile 3 of 3 x 3 tiles, whose units are 2 x 2 patches: its lower right unit fills a sixth of the picture's sides."""
+    pixels = sheet((84, 84), SPLIT, [3 * 4 + 3])
+    panel = pixels[48 : 48 + 600, 16 : 16 + 600]
+    assert tuple(panel[150, 550]) == COLOUR
+    assert all(tuple(panel[y, x]) == DIM for y, x in ((50, 550), (150, 450), (250, 550), (50, 50)))
+    assert share(panel, COLOUR) * 36 == pytest.approx(1), "its outline lies outside"
+
+
+def test_a_request_for_one_view_has_one_panel() -> None:
+    """The whole picture is squashed onto one tile: the lower left unit is a strip of the wide picture."""
+    pixels = sheet((168, 28), RATIO, [12], tiles=0)
+    panel = pixels[48 : 48 + 200, 16 : 16 + 1200]
+    assert tuple(panel[190, 150]) == COLOUR and tuple(panel[190, 350]) == DIM and tuple(panel[100, 150]) == DIM
+    assert pixels.shape[0] == 200 + 32 + 2 * 16
+
+
+def test_the_overview_has_its_own_panel() -> None:
+    """A kept token of tile 0 is clear there, and nothing is on the picture itself."""
+    pixels = sheet((56, 56), RATIO, [0])
+    picture, overview = pixels[48 : 48 + 600, 16 : 16 + 600], pixels[48 : 48 + 480, 16 + 600 + 16 : 16 + 600 + 16 + 480]
+    assert share(picture, COLOUR) == 0 and 0.05 < share(overview, COLOUR) < 0.07
+    assert tuple(overview[50, 50]) == COLOUR
+
+
+@pytest.mark.parametrize("other", [ANYRES, SPLIT])
+def test_the_tokens_of_another_picture_or_model_are_refused(other: PictureSpec) -> None:
+    picture = pack_picture(ANYRES.place(56, 56), ANYRES)
+    image = Image.new("RGB", (300, 30) if other is ANYRES else (56, 56))
+    with pytest.raises(RequestError, match="expected the picture that was looked at"):
+        draw_kept(image, picture, other, [])

@@ -30,8 +30,8 @@ def tokens(count: int, seed: int = 0) -> np.ndarray:
 
 
 def positions(count: int, jump: int = 0) -> np.ndarray:
-    """Contiguous, or with a jump in the middle, as kept visual tokens have."""
-    return np.arange(count) + jump * (np.arange(count) >= count // 2)
+    """[1, count]: contiguous, or with a jump in the middle, as kept visual tokens have."""
+    return (np.arange(count) + jump * (np.arange(count) >= count // 2))[None]
 
 
 def whole(language: LanguageModel, ids: np.ndarray, jump: int = 0) -> np.ndarray:
@@ -46,9 +46,9 @@ def close(ours: np.ndarray, theirs: np.ndarray) -> None:
 @pytest.mark.parametrize("jump", [0, 40])
 def test_prefill_and_decode_equal_one_long_prefill(language: LanguageModel, length: int, jump: int) -> None:
     ids, where = tokens(length + 4), positions(length + 4, jump)
-    language.prefill(language.embed(ids[:length]), where[:length])
+    language.prefill(language.embed(ids[:length]), where[:, :length])
     for end in range(length, len(ids)):
-        stepped = language.step(int(ids[end]), int(where[end])).copy()
+        stepped = language.step(int(ids[end]), int(where[0, end])).copy()
         assert language.length == end + 1
     close(stepped, whole(language, ids, jump))
 
@@ -124,7 +124,7 @@ class Recording(HostMemory):
 def test_the_cache_is_bound_once_and_past_and_present_are_the_same_memory(tiny_bundle: Path) -> None:
     bundle, engine = Bundle.open(tiny_bundle, verify=False), Recording()
     language = LanguageModel(bundle, engine)
-    language.prefill(language.embed(tokens(2 * CHUNK + 3)), np.arange(2 * CHUNK + 3))
+    language.prefill(language.embed(tokens(2 * CHUNK + 3)), positions(2 * CHUNK + 3))
     for step in range(5):
         language.step(9, 100 + step)
     assert {name: len(calls) for name, calls in engine.bound.items()} == {"prefill": 1, "decode": 1, "head": 1}
@@ -141,7 +141,7 @@ def test_the_cache_is_bound_once_and_past_and_present_are_the_same_memory(tiny_b
 def test_chunks_are_written_one_after_the_other_and_the_head_runs_once(tiny_bundle: Path) -> None:
     engine = Recording()
     language = LanguageModel(Bundle.open(tiny_bundle, verify=False), engine)
-    language.prefill(language.embed(tokens(2 * CHUNK + 3)), np.arange(2 * CHUNK + 3))
+    language.prefill(language.embed(tokens(2 * CHUNK + 3)), positions(2 * CHUNK + 3))
     language.step(9, 300)
     blocks = [(name, run["row"], run["last_index"], run["total"]) for name, run in engine.runs if name != "head"]
     length = 2 * CHUNK + 3

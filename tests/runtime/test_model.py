@@ -15,7 +15,7 @@ from PIL import Image
 
 from edgeprune_runtime import Model, Sampling, View
 from edgeprune_runtime.errors import BudgetError, ImageError, PromptError, RequestError
-from edgeprune_runtime.pictures.packed import layout_from_size
+from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.vision import Vision
 
 QUESTION = "what is the number?"
@@ -24,6 +24,11 @@ LARGEST = 5 * 36
 
 def picture(height: int = 120, width: int = 170, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def packed(model: Model, height: int, width: int) -> PackedPicture:
+    spec = model.bundle.manifest.picture
+    return pack_picture(spec.place(height, width), spec)
 
 
 def png(array: np.ndarray) -> bytes:
@@ -60,8 +65,8 @@ def test_keeps_exactly_the_budget(opened: Model, budget: Any, keep: int, method:
     for size in ((120, 170), (60, 110), (100, 50)):
         view = opened.see(picture(*size), budget=budget, method=method)
         assert len(view.kept) == len(view.visual) == len(view.triples) == len(set(view.triples)) == keep
-        assert view.notes == () and view.size == size
-        slots = view.layout.slot.reshape(-1)[view.kept]
+        assert view.notes == () and view.picture.place.size == size
+        slots = view.picture.slot.reshape(-1)[view.kept]
         assert (slots >= 0).all() and (np.diff(slots) > 0).all()
         assert np.isfinite(view.visual).all()
 
@@ -69,8 +74,8 @@ def test_keeps_exactly_the_budget(opened: Model, budget: Any, keep: int, method:
 @pytest.mark.parametrize("size", [(120, 170), (50, 140), (30, 900), (900, 30), (1, 1)])
 def test_the_whole_budget_drops_nothing(opened: Model, size: tuple[int, int]) -> None:
     view = opened.see(picture(*size), budget="1.0")
-    assert sorted(view.kept.tolist()) == np.flatnonzero(view.layout.slot.reshape(-1) >= 0).tolist()
-    thin = 0 in view.layout.mosaic
+    assert sorted(view.kept.tolist()) == np.flatnonzero(view.picture.slot.reshape(-1) >= 0).tolist()
+    thin = 0 in view.picture.canvas
     assert [("so thin" in note) for note in view.notes] == [True] * thin
 
 
@@ -151,9 +156,43 @@ def test_one_picture_in_any_form_gives_one_answer(opened: Model, tmp_path: Path)
 
 def test_kept_tokens_are_named_by_tile_row_and_column(opened: Model) -> None:
     answer = opened.ask(QUESTION, image=picture(), budget="1.0", max_tokens=1)
-    layout = layout_from_size(120, 170, opened.bundle.manifest.preprocess)
-    order = np.argsort(np.where(layout.slot.reshape(-1) >= 0, layout.slot.reshape(-1), 10**6), kind="stable")
-    assert answer.kept == layout.triples(order[: answer.visual_tokens].tolist())
+    whole = packed(opened, 120, 170)
+    order = np.argsort(np.where(whole.slot.reshape(-1) >= 0, whole.slot.reshape(-1), 10**6), kind="stable")
+    assert answer.kept == whole.triples(order[: answer.visual_tokens].tolist(), opened.bundle.manifest.picture.tile)
+
+
+def test_fewer_tiles_are_asked_for_with_the_picture(opened: Model) -> None:
+    """48-pixel tiles of 36 tokens: a 2 x 2 canvas as it is, the best of the two-tile canvases, and one view."""
+    wide = picture(96, 110)
+    counts = {}
+    for tiles, canvas in ((None, (2, 2)), (4, (2, 2)), (3, (1, 2)), (2, (1, 2)), (1, (1, 1)), (0, (1, 1))):
+        view = opened.see(wide, budget="1.0", tiles=tiles)
+        assert (view.picture.place.rows, view.picture.place.cols) == canvas
+        assert {tile for tile, _, _ in view.triples} == set(range(view.picture.tiles))
+        counts[tiles] = len(view.kept)
+        answer = opened.ask(QUESTION, image=wide, budget="1.0", tiles=tiles, max_tokens=3)
+        assert answer.kept == view.triples
+        assert answer.token_ids == opened.ask(QUESTION, image=view, max_tokens=3).token_ids
+    assert counts[None] == counts[4] > counts[3] == counts[2] > counts[1] == counts[0] == 36
+
+
+def test_a_limit_that_does_not_bind_changes_no_answer(opened: Model) -> None:
+    asked = [opened.ask(QUESTION, image=picture(), budget=0.5, tiles=tiles, max_tokens=4) for tiles in (None, 4, 99)]
+    assert len({(answer.token_ids, answer.kept) for answer in asked}) == 1
+
+
+def test_one_view_is_the_overview_of_the_whole_picture(opened: Model) -> None:
+    """Tile 0 is encoded alike with and without further tiles."""
+    alone = opened.see(picture(), budget="1.0", tiles=0)
+    whole = opened.see(picture(), budget="1.0")
+    np.testing.assert_allclose(alone.visual, whole.visual[:36], atol=1e-4 * np.abs(whole.visual).max())
+
+
+def test_less_than_no_tiles_is_refused(opened: Model) -> None:
+    before = answer_of(opened)
+    with pytest.raises(RequestError, match="tiles is -1; expected 0"):
+        opened.see(picture(), tiles=-1)
+    assert answer_of(opened) == before
 
 
 def test_policies_change_positions_and_separators(opened: Model) -> None:
@@ -169,7 +208,7 @@ def test_policies_change_positions_and_separators(opened: Model) -> None:
             whole.add(opened.ask(QUESTION, image=picture(), budget="1.0", max_tokens=1).prompt_tokens)
     finally:
         opened.set_policies(positions=plan.positions, separators=plan.separators)
-    rows = layout_from_size(120, 170, opened.bundle.manifest.preprocess).mosaic[0]
+    rows = packed(opened, 120, 170).canvas[0]
     assert counts["all"] == counts["none"] + rows
     assert counts["none"] <= counts["rows"] <= counts["all"]
     assert len(whole) == 1, "budget 1.0 keeps every newline under any policy"
@@ -280,7 +319,7 @@ def test_a_closed_model_says_so(tiny_bundle: Path) -> None:
 
 def test_a_view_of_another_model_is_refused(opened: Model, tiny_bundle: Path) -> None:
     view = opened.see(picture(), budget=0.5)
-    other = View(view.selection, view.layout, view.visual[:, :5], view.kept, view.size, (), ())
+    other = View(view.selection, view.picture, view.tile, view.visual[:, :5], view.kept, (), ())
     before = answer_of(opened)
     with pytest.raises(RequestError):
         opened.ask(QUESTION, image=other, max_tokens=2)

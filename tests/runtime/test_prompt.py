@@ -1,57 +1,39 @@
-"""Prompts: the checkpoint's own template and tokenizer, and where visual tokens and newlines go."""
+"""Prompts: the checkpoint's own template and tokenizer, with pictures in their places."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from edgeprune_runtime.errors import BundleError, PromptError
-from edgeprune_runtime.pictures.packed import Layout, layout_from_size
-from edgeprune_runtime.prompting.prompt import Prompter, pack
-from edgeprune_runtime.spec import Preprocess
+from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
+from edgeprune_runtime.prompting.prompt import Prompter, Rendered
+from tests.tilings import pictures_of
 
 IMAGE = 4
-NEXT = Preprocess(
-    anyres=True,
-    tile_px=16,
-    patches=2,
-    pinpoints=((16, 32), (32, 32)),
-    mean=(0.5,) * 3,
-    std=(0.5,) * 3,
-)
-SINGLE = Preprocess(
-    anyres=False, tile_px=16, patches=2, pinpoints=(), mean=(0.5,) * 3, std=(0.5,) * 3, resize_shortest=16
-)
-BEFORE, AFTER = [2, 9], [8, 7, 6]
-
-
-class FakeBundle:
-    """What a Prompter reads of a bundle, from a checkpoint folder."""
-
-    def __init__(self, folder: Path, template: str | None, special: dict[str, str]) -> None:
-        self.root, self._template = folder, template
-        files = {"tokenizer.json": None} | ({} if template is None else {"chat_template.jinja": None})
-        language = SimpleNamespace(image_token_id=IMAGE)
-        self.manifest = SimpleNamespace(language=language, special_tokens=special, files=files)
-
-    def path(self, name: str) -> Path:
-        return self.root / name
-
-    def text(self, name: str) -> str:
-        assert self._template is not None
-        return self._template
 
 
 def prompter(folder: Path, template: str | None = None) -> Prompter:
     from edgeprune.models import open_checkpoint
 
-    checkpoint = open_checkpoint(folder)
-    fake: Any = FakeBundle(folder, template or checkpoint.chat_template, dict(checkpoint.special_tokens))
-    return Prompter(fake)
+    found = open_checkpoint(folder)
+    return Prompter(
+        folder / "tokenizer.json", template or found.chat_template, found.special_tokens, found.spec.image_token_id
+    )
+
+
+def ids_of(reader: Prompter, prompt: str, *, images: int, template: bool = True) -> list[int]:
+    """Token ids with one run of rows per picture."""
+    spec = pictures_of()["llava"]
+    rendered = reader.render(prompt, images=images, template=template)
+    ids: list[int] = reader.tokens(rendered, [pack_picture(spec.place(9, 9), spec)] * images).ids.tolist()
+    return ids
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +41,14 @@ def words() -> Path:
     from tests.checkpoints import tiny_checkpoint
 
     return tiny_checkpoint()
+
+
+@pytest.fixture(scope="module")
+def named() -> Path:
+    """SmolVLM's tokenizer, which knows the texts between tiles and joins line ends."""
+    from tests.checkpoints import tiny_checkpoint
+
+    return tiny_checkpoint(family="smolvlm")
 
 
 # ----------------------------------------------------------------------------------------------- template and tokens
@@ -82,23 +72,23 @@ def test_ids_equal_those_of_the_transformers_processor(bos: str, tokenizer: str,
     )
     ids = np.asarray(theirs["input_ids"]).reshape(-1)
     once = [int(token) for i, token in enumerate(ids) if token != IMAGE or i == 0 or ids[i - 1] != IMAGE]
-    assert prompter(folder).ids(question, images=images) == once
+    assert ids_of(prompter(folder), question, images=images) == once
 
 
 @pytest.mark.parametrize(("bos", "count"), [("template", 0), ("tokenizer", 1), ("none", 0)])
 def test_without_template_the_tokenizer_adds_what_it_adds(bos: str, count: int) -> None:
     from tests.checkpoints import tiny_checkpoint
 
-    ids = prompter(tiny_checkpoint(bos=bos)).ids("<image> red", images=1, template=False)
+    ids = ids_of(prompter(tiny_checkpoint(bos=bos)), "<image> red", images=1, template=False)
     assert ids.count(2) == count and ids.count(IMAGE) == 1
 
 
 def test_a_checkpoint_without_template_puts_the_picture_first(words: Path) -> None:
-    fake: Any = FakeBundle(words, None, {})
-    bare = Prompter(fake)
-    assert bare.rendered("red", images=1) == "<image>\nred"
-    assert bare.rendered("red", images=0) == "red"
-    assert bare.ids("red", images=1)[-2:][0] == IMAGE
+    bare = Prompter(words / "tokenizer.json", None, {}, IMAGE)
+    assert bare.render("red", images=1) == Rendered("<image>\nred", False)
+    assert bare.render("red", images=2).text == "<image>\n<image>\nred"
+    assert bare.render("red", images=0).text == "red"
+    assert ids_of(bare, "red", images=1)[-2:][0] == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -107,17 +97,17 @@ def test_a_checkpoint_without_template_puts_the_picture_first(words: Path) -> No
 )
 def test_pictures_and_placeholders_must_match(words: Path, prompt: str, images: int, found: int) -> None:
     with pytest.raises(PromptError, match=rf"{found} image placeholder.*{images} picture"):
-        prompter(words).ids(prompt, images=images, template=False)
+        prompter(words).render(prompt, images=images, template=False)
 
 
 def test_a_placeholder_inside_a_question_is_refused(words: Path) -> None:
     with pytest.raises(PromptError, match="contains the image placeholder"):
-        prompter(words).ids("what is <image>?", images=1)
+        prompter(words).render("what is <image>?", images=1)
 
 
 def test_a_prompt_that_is_no_unicode_text_is_refused(words: Path) -> None:
     with pytest.raises(PromptError):
-        prompter(words).ids("a \udcff b", images=0)
+        prompter(words).render("a \udcff b", images=0)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +123,7 @@ def test_a_prompt_that_is_no_unicode_text_is_refused(words: Path) -> None:
 )
 def test_a_template_that_fails_is_a_prompt_error(words: Path, template: str, said: str) -> None:
     with pytest.raises(PromptError, match=said):
-        prompter(words, template).ids("red", images=0)
+        prompter(words, template).render("red", images=0)
 
 
 def test_templates_are_compiled_as_transformers_compiles_them(words: Path) -> None:
@@ -145,103 +135,122 @@ def test_templates_are_compiled_as_transformers_compiles_them(words: Path) -> No
         "    {% endfor %}\n"
         "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
-    assert prompter(words, template).rendered("red", images=0) == "<s>\nred 20\n<|assistant|>"
+    assert prompter(words, template).render("red", images=0).text == "<s>\nred 20\n<|assistant|>"
 
 
 def test_a_tokenizer_that_cannot_be_read_is_a_bundle_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
-    fake: Any = FakeBundle(tmp_path, None, {})
     with pytest.raises(BundleError, match="tokenizer.json"):
-        Prompter(fake)
+        Prompter(tmp_path / "tokenizer.json", None, {}, IMAGE)
 
 
-# ------------------------------------------------------------------------------------------------------------ packing
-
-
-def square() -> Layout:
-    """2 x 2 tiles of 2 x 2 tokens: thumbnail 0..3, then rows of four and a newline: 4 5 6 7 nl / 9 10 11 12 nl / ..."""
-    return layout_from_size(50, 50, NEXT)
-
-
-def packed(layout: Layout, kept: list[int], newlines: str, positions: str) -> tuple[list[int], list[int], int]:
-    result = pack([*BEFORE, IMAGE, *AFTER], IMAGE, layout, np.asarray(kept, np.int64), newlines, positions)
-    return result.ids.tolist(), result.positions.tolist(), result.next_position
-
-
-def by_slot(layout: Layout) -> list[int]:
-    flat = layout.slot.reshape(-1)
-    return [int(i) for i in np.argsort(flat, kind="stable") if flat[i] >= 0]
-
-
-def test_everything_kept_is_the_unpruned_sequence() -> None:
-    layout = square()
-    for positions in ("keep", "renumber"):
-        ids, where, following = packed(layout, by_slot(layout), "all", positions)
-        inside = np.full(layout.length, -1)
-        inside[layout.newline_slots] = -2
-        assert ids == [*BEFORE, *inside, *AFTER]
-        assert where == list(range(len(ids))) and following == len(ids)
-
-
-def test_kept_tokens_keep_their_positions_and_text_follows_where_it_would_have() -> None:
-    layout = square()  # flat 0 3 -> slots 0 3; flat 6 -> tile 1, second row: slot 9; flat 19 -> the last, slot 22
-    ids, where, following = packed(layout, [0, 3, 6, 19], "all", "keep")
-    assert ids == [2, 9, -1, -1, -2, -1, -2, -2, -1, -2, 8, 7, 6]
-    assert where == [0, 1, 2, 5, 10, 11, 15, 20, 24, 25, 26, 27, 28]
-    assert following == 2 + layout.length + 3 == 29
-
-
-def test_renumbered_positions_are_contiguous() -> None:
-    ids, where, following = packed(square(), [0, 3, 6, 19], "all", "renumber")
-    assert where == list(range(len(ids))) and following == len(ids)
+def test_a_template_that_marks_what_the_model_said_renders_its_content(words: Path) -> None:
+    """`{% generation %}` blocks, which transformers knows for training masks."""
+    template = (
+        "{% for m in messages %}{% generation %}{{ m['content'][0]['text'] }}{% endgeneration %}{% endfor %}\n"
+        "{% if add_generation_prompt %}\n    {% generation %}<|assistant|>{% endgeneration %}\n{% endif %}"
+    )
+    ours = prompter(words, template).render("red", images=0).text
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(words)
+    messages = [{"role": "user", "content": [{"type": "text", "text": "red"}]}]
+    theirs = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True)
+    assert ours == theirs == "red<|assistant|>"
 
 
 @pytest.mark.parametrize(
-    ("kept", "rows"),
-    [
-        ([0, 3], []),
-        ([0, 6, 19], [1, 3]),
-        ([4], [0]),
-        ([5, 8, 6], [0, 1]),
-        ([19], [3]),
-        ([0, 4, 6, 12, 14], [0, 1, 2, 3]),
-    ],
+    ("template", "says"), [("{{ bos_token }} red", True), ("red {{ bos_token }}", False), ("red", False)]
 )
-def test_rows_keep_their_newline_when_they_keep_a_token(kept: list[int], rows: list[int]) -> None:
-    layout = square()
-    kept = sorted(kept, key=lambda i: int(layout.slot.flat[i]))
-    ids, where, _ = packed(layout, kept, "rows", "keep")
-    newlines = [position - len(BEFORE) for token, position in zip(ids, where, strict=True) if token == -2]
-    assert newlines == [int(layout.newline_slots[row]) for row in rows]
-    ids, where, _ = packed(layout, kept, "none", "keep")
-    assert ids.count(-2) == 0 and ids.count(-1) == len(kept)
+def test_a_template_that_spells_the_first_token_says_so(words: Path, template: str, says: bool) -> None:
+    assert prompter(words, template).render("x", images=0).spells_bos is says
+    assert not prompter(words, template).render("<s> red", images=0, template=False).spells_bos
 
 
-def test_thin_pictures_pack() -> None:
-    wide, tall = layout_from_size(3, 300, NEXT), layout_from_size(300, 3, NEXT)
-    assert wide.mosaic[0] == 0 and tall.mosaic[1] == 0
-    for policy in ("all", "rows", "none"):
-        ids, _, following = packed(wide, [0, 1, 2, 3], policy, "keep")
-        assert ids == [2, 9, -1, -1, -1, -1, 8, 7, 6] and following == 9
-        ids, _, following = packed(tall, [0, 1, 2, 3], policy, "keep")
-        assert ids.count(-2) == (tall.mosaic[0] if policy == "all" else 0)
-        assert following == 2 + tall.length + 3
+def test_the_prompter_of_a_bundle_is_that_of_its_checkpoint(tiny_bundle: Path) -> None:
+    from edgeprune_runtime import Bundle
+    from tests.checkpoints import tiny_checkpoint
+
+    asked = Prompter.of(Bundle.open(tiny_bundle, verify=False)).render("red", images=1)
+    assert asked == prompter(tiny_checkpoint()).render("red", images=1)
 
 
-def test_llava_1_5_has_no_newlines() -> None:
-    ids, where, following = packed(layout_from_size(30, 20, SINGLE), [1, 3], "all", "keep")
-    assert ids == [2, 9, -1, -1, 8, 7, 6]
-    assert where == [0, 1, 3, 5, 6, 7, 8] and following == 9
+def test_an_empty_prompt_is_refused(words: Path) -> None:
+    reader = prompter(words)
+    with pytest.raises(PromptError, match="empty"):
+        reader.tokens(reader.render("", images=0, template=False))
 
 
-def test_text_alone_is_its_own_sequence() -> None:
-    result = pack([5, 6, 7], IMAGE, None, np.zeros(0, np.int64), "all", "keep")
-    assert result.ids.tolist() == [5, 6, 7] and result.positions.tolist() == [0, 1, 2] and result.next_position == 3
+# ------------------------------------------------------------------------------------------------ texts of the pictures
 
 
-@pytest.mark.parametrize(("before", "after"), [([], []), ([1], []), ([], [1])])
-def test_the_placeholder_may_stand_anywhere(before: list[int], after: list[int]) -> None:
-    layout = square()
-    result = pack([*before, IMAGE, *after], IMAGE, layout, np.asarray([0]), "none", "keep")
-    assert result.ids.tolist() == [*before, -1, *after]
-    assert result.next_position == len(before) + layout.length + len(after)
+def picture(height: int, width: int, name: str = "smolvlm") -> PackedPicture:
+    spec = pictures_of()[name]
+    if name == "smolvlm":
+        sequence = {
+            key: value.replace("<around>", "<fake_token_around_image>").replace("<global>", "<global-img>")
+            for key in ("tile", "row", "whole", "alone", "after")
+            if (value := getattr(spec.sequence, key))
+        }
+        spec = replace_texts(spec, sequence)
+    return pack_picture(spec.place(height, width), spec)
+
+
+def replace_texts(spec: Any, texts: dict[str, str]) -> Any:
+    return msgspec.structs.replace(spec, sequence=msgspec.structs.replace(spec.sequence, **texts))
+
+
+def told(folder: Path, text: str, pictures: list[PackedPicture]) -> list[tuple[str, list[int], int]]:
+    """(token, group, picture) of everything that may leave with rows."""
+    reader = prompter(folder)
+    tokens = reader.tokens(reader.render(text, images=len(pictures), template=False), pictures)
+    spelled = [Tokenizer.from_file(str(folder / "tokenizer.json")).id_to_token(int(i)) for i in tokens.ids]
+    found = zip(spelled, tokens.group.tolist(), tokens.picture.tolist(), strict=True)
+    return [one for one in found if one[2] >= 0]
+
+
+def test_tokens_between_tiles_belong_to_the_rows_of_their_tiles(named: Path) -> None:
+    """2 x 3 tiles of four tokens: the last row's line end and the one before the overview are one token, which belongs to both."""
+    wide = picture(28, 56)
+    assert (wide.place.rows, wide.place.cols) == (2, 3)
+    found = told(named, "red<image>blue", [wide])
+    tiles = [
+        (name, [4 * tile, 4 * tile + 4], 0)
+        for row in (1, 2)
+        for col in (1, 2, 3)
+        for tile in [(row - 1) * 3 + col - 1]
+        for name in ("<fake_token_around_image>", f"<row_{row}_col_{col}>")
+    ]
+    ends = [("Ċ", [0, 12], 0), ("ĊĊ", [12, 28], 0)]
+    overview = [(name, [24, 28], 0) for name in ("<fake_token_around_image>", "<global-img>")]
+    assert found == [*tiles[:6], ends[0], *tiles[6:], ends[1], *overview]
+
+
+def test_several_pictures_keep_their_texts_apart(named: Path) -> None:
+    found = told(named, "<image><image>", [picture(9, 9), picture(28, 84)])
+    assert {number for _, _, number in found} == {0, 1}
+    assert all(behind <= 40 for _, (_, behind), _ in found)
+
+
+def test_a_token_that_reaches_beyond_the_texts_of_a_picture_always_stays(named: Path) -> None:
+    """A line end of the question joins that of the picture."""
+    spec = replace_texts(pictures_of()["smolvlm"], {"tile": "\n", "row": "", "whole": "", "after": ""})
+    one = pack_picture(spec.place(28, 56), spec)
+    apart, joined = (told(named, f"red{space}<image>", [one]) for space in ("", "\n"))
+    assert len(apart) == 6 and len(joined) == 5
+
+
+def test_tokens_of_pictures_without_texts_belong_to_nothing(words: Path) -> None:
+    assert told(words, "red <image> blue", [picture(30, 70, "llava_next")]) == []
+
+
+def test_the_expanded_prompt_has_a_placeholder_for_every_row(named: Path) -> None:
+    reader, one = prompter(named), picture(28, 56)
+    asked = reader.render("<image> red", images=1, template=False)
+    expanded = reader.expanded(asked, [one])
+    assert expanded.count("<image>") == one.length == 28
+    assert expanded.replace("<image>" * 4, "<image>") == reader.expanded(asked, [picture_of_ones(one)])
+
+
+def picture_of_ones(picture: PackedPicture) -> PackedPicture:
+    """The same with runs of one row."""
+    return replace(picture, segments=tuple(s if s.text else replace(s, stop=s.start + 1) for s in picture.segments))

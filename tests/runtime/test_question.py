@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from edgeprune_runtime import Model, RequestError
-from edgeprune_runtime.pictures.entropy import patch_entropy
+from edgeprune_runtime.pictures.entropy import unit_entropy
 from edgeprune_runtime.prompting.content_words import content_words
-from edgeprune_runtime.spec import Preprocess
 from edgeprune_runtime.vision import Encoded, _Tower
 from tests.exports import every_method
+from tests.tilings import tile_spec
 
 ONE, OTHER = "what is the number ?", "how many blue circle ?"
 
@@ -92,14 +92,27 @@ def test_content_words_leave_out_function_words_unless_nothing_else_is_there(tex
     assert content_words(text) == words
 
 
-def test_entropy_of_patches_is_that_of_their_grey_values() -> None:
-    preprocess = Preprocess(anyres=False, tile_px=8, patches=2, pinpoints=(), mean=(0.5,) * 3, std=(0.25,) * 3)
+def test_entropy_of_tokens_is_that_of_their_grey_values() -> None:
+    tile = tile_spec(8, 2, mean=(0.5,) * 3, std=(0.25,) * 3)
     levels = np.zeros((8, 8), np.float32)
     levels[:4, 4:] = np.arange(16).reshape(4, 4)  # 16 values: 4 bits
     levels[4:, :4] = np.arange(16).reshape(4, 4) // 8 * 200  # two values: 1 bit
     levels[4:, 4:] = 255
     pixels = np.repeat(((levels / 255 - 0.5) / 0.25)[None], 3, axis=0).astype(np.float32)
-    np.testing.assert_allclose(patch_entropy(pixels, preprocess), [0, 4, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(unit_entropy(pixels, tile), [0, 4, 1, 0], atol=1e-6)
+    beside = msgspec.structs.replace(tile, extra=1)
+    np.testing.assert_allclose(unit_entropy(pixels, beside), [0, 0, 4, 1, 0], atol=1e-6)
+
+
+def test_entropy_of_merged_patches_is_that_of_all_their_pixels() -> None:
+    """Four patches of one grey each have no entropy; the token they become has four values: 2 bits. Spare pixels do not count."""
+    levels = np.kron(np.array([[0, 50], [100, 150]]), np.ones((4, 4)))
+    spare = np.pad(levels, ((0, 1), (0, 1)), constant_values=255)
+    for shown, px in ((levels, 8), (spare, 9)):
+        pixels = np.repeat(((shown / 255 - 0.5) / 0.25)[None], 3, axis=0).astype(np.float32)
+        tile = tile_spec(px, 2, mean=(0.5,) * 3, std=(0.25,) * 3)
+        np.testing.assert_allclose(unit_entropy(pixels, tile), np.zeros(4), atol=1e-6)
+        np.testing.assert_allclose(unit_entropy(pixels, msgspec.structs.replace(tile, merge=2)), [2], atol=1e-6)
 
 
 def test_the_folder_says_which_tower_a_selection_reads(model: Model) -> None:

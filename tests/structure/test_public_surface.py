@@ -28,15 +28,15 @@ TREE = {
     "MissingExtra": "EdgepruneError",
 }
 _ASK = (
-    "(self, prompt, *, image=None, budget=None, method=None, max_tokens=128, sampling=Sampling(), template=True, "
+    "(self, prompt, *, image=None, budget=None, method=None, tiles=None, max_tokens=128, sampling=Sampling(), template=True, "
     "stop=True)"
 )
 MODEL = {
     "budget_label": "(self, budget)",
     "open": "(path, *, backend='auto', threads=0, verify=True)",
     "close": "(self)",
-    "see": "(self, image, *, budget=None, method=None, question=None)",
-    "see_each": "(self, image, choices, *, question=None)",
+    "see": "(self, image, *, budget=None, method=None, tiles=None, question=None)",
+    "see_each": "(self, image, choices, *, tiles=None, question=None)",
     "ask": _ASK,
     "stream": _ASK,
     "set_policies": "(self, *, positions, separators)",
