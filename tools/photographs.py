@@ -2,8 +2,8 @@
 
 A ViT classifier (timm's key names, safetensors) sees every photograph once whole. Then K patches are kept at the output of one layer, chosen
 by each method from what the unpruned tower shows there, and the rest of the network runs on the class token and those K. What counts is how
-often the top-1 class stays what it was, beside random patches at the same K. Methods that look at a question or cut inside the tower have no
-meaning here.
+often the top-1 class stays what it was, beside random patches at the same K. Methods that look at a question, or in which tokens leave
+inside the tower, have no meaning here.
 
     python tools/photographs.py --weights vit_tiny_patch16_224.safetensors --photographs val.zip
 """
@@ -31,7 +31,7 @@ from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import METHODS, Method
 from edgeprune.tokens.methods.controls import FULL
-from edgeprune.tokens.readings import outputs_from
+from edgeprune.tokens.readings import Geometry, outputs_from
 from edgeprune_export.gate.eager_classifier import classifier_module
 from edgeprune_export.gate.eager_tower import after_blocks, read_tile
 from edgeprune_runtime.statistics import paired_difference
@@ -55,7 +55,7 @@ def photographs(archive: Path, size: int, limit: int | None) -> Iterator[torch.T
 
 def usable(method: Method, plan: MethodPlan) -> bool:
     reads = method.reads(plan)
-    return not (reads.question or reads.flow) and method is not FULL
+    return "question" not in reads and method.inside is None and method is not FULL
 
 
 @torch.inference_mode()
@@ -65,12 +65,15 @@ def agreement(
     """Per (method, K): 1 where the top-1 class is that of the unpruned network, else 0, one per photograph."""
     config = model.config
     patches = config.image_size // config.patch_size
-    spec: Any = SimpleNamespace(feature_layer=layer, vision=SimpleNamespace(hidden=config.hidden_size, class_tokens=1))
+    spec: Any = SimpleNamespace(
+        feature_layer=layer, vision=SimpleNamespace(class_tokens=1), connector=SimpleNamespace(merge=1)
+    )
     plan = MethodPlan(feature_layer=layer, last_layer=layer + 1)
-    layout = {
-        "slot": torch.arange(patches**2)[None],
+    slot = torch.arange(patches**2)[None]
+    given = {
+        "slot": slot,
         "region": torch.zeros(1, patches**2),
-        "mosaic": torch.zeros(2, dtype=torch.int64),
+        "places": torch.stack([torch.div(slot, patches, rounding_mode="floor"), slot % patches], dim=2),
         "entropy": torch.zeros(1, patches**2),
     }
     found: dict[tuple[str, int], list[float]] = {}
@@ -80,11 +83,11 @@ def agreement(
             method = METHODS[name]
             reads = method.reads(plan)
             read = {key: value[None] for key, value in read_tile(model.vit, spec, picture, reads).items()}
-            read |= {"projected": read["features"]} if reads.projected else {}
-            seen = outputs_from({**read, **layout})
+            read |= {"projected": read["features"]} if "projected" in reads else {}
+            outputs = outputs_from({**read, **given}, Geometry(patches))
             for keep in keeps:
-                reduction = method.reduce(seen, keep, plan)
-                rows = combine.apply(seen, reduction)
+                reduction = method.reduce(outputs, keep, plan)
+                rows = combine.apply(outputs, reduction)
 
                 def cut(block: int, state: torch.Tensor, rows: torch.Tensor = rows) -> torch.Tensor:
                     return torch.cat([state[:, :1], rows[None]], dim=1) if block == layer else state

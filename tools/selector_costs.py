@@ -33,7 +33,7 @@ from edgeprune_runtime import Bundle
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.meters.environment import environment
-from edgeprune_runtime.pictures.packed import layout_from_size
+from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.vision import Vision
 
 OUT = ROOT / "edgeprune" / "tokens" / "registry" / "costs.json"
@@ -59,7 +59,7 @@ def exported(work: Path, tokens: int) -> Bundle:
 def fill(buffers: dict[str, np.ndarray], rng: np.random.Generator) -> None:
     """Made readings: attention rows that sum to one, everything else normal."""
     for name, buffer in buffers.items():
-        if name.startswith(("attention", "wide", "map", "flow")):
+        if name.startswith(("attention", "wide", "map", "received", "carried")):
             noise = np.exp(2 * rng.normal(size=buffer.shape))
             buffer[:] = noise / noise.sum(axis=-1, keepdims=True)
         elif buffer.dtype == np.float32 and name not in ("region", "question_weight"):
@@ -69,13 +69,14 @@ def fill(buffers: dict[str, np.ndarray], rng: np.random.Generator) -> None:
 def selectors(bundle: Bundle, size: tuple[int, int], rounds: int) -> dict[str, dict[str, float]]:
     """Per method: processor time of one run in ms, median and tenth and ninetieth percentile, and nodes of its graph."""
     vision = Vision(bundle, backend(threads=1))
-    layout = layout_from_size(*size, bundle.manifest.preprocess)
+    spec = bundle.manifest.picture
+    picture = pack_picture(spec.place(*size), spec)
     rng = np.random.default_rng(0)
     chosen = [s for s in bundle.manifest.selections if not s.whole]
-    vision.encode((), layout, [s.tower for s in chosen])
+    vision.encode((), picture, [s.tower for s in chosen])
     for tower in dict.fromkeys(s.tower for s in chosen):
-        fill(vision.seen(tower), rng)
-    vision.encode((), layout)  # the layout again, over the noise
+        fill(vision.outputs(tower), rng)
+    vision.encode((), picture)  # the layout again, over the noise
     vision.ask(rng.normal(size=(6, bundle.manifest.language.hidden)).astype(np.float32))
     taken: dict[str, list[float]] = {s.method: [] for s in chosen}
     for number in range(rounds + 1):
@@ -107,7 +108,7 @@ def prefill(bundle: Bundle, rounds: int) -> tuple[float, int]:
     taken = []
     for number in range(rounds + 1):
         start = time.process_time_ns()
-        language.prefill(embeds, np.arange(positions))
+        language.prefill(embeds, np.arange(positions)[None])
         if number:
             taken.append((time.process_time_ns() - start) / 1e6)
     return statistics.median(taken), positions

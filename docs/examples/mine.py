@@ -4,9 +4,9 @@ from edgeprune.tokens import combine, select
 from edgeprune.tokens.methods import Method
 
 
-def reduce(seen, keep, plan):
-    unusual = (seen.features - seen.features.mean(dim=1, keepdim=True)).norm(dim=2)  # [T, N]
-    return combine.drop(select.by_score(unusual, seen.slot, keep))
+def reduce(outputs, keep, plan):
+    unusual = (outputs.features - outputs.features.mean(dim=1, keepdim=True)).norm(dim=2)  # [T, N]
+    return combine.drop(select.by_score(unusual, outputs.slot, keep))
 
 
 UNUSUAL = Method("unusual", "tokens far from the mean of their tile", "docs/examples/mine.py", reduce)

@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from edgeprune.models import open_checkpoint
-from edgeprune.tokens import flow
-from edgeprune_export.gate.eager_tower import cut_tile, projections
+from edgeprune.plan import MethodPlan
+from edgeprune.tokens.methods import METHODS
+from edgeprune.tokens.methods.flowcut import counts
+from edgeprune.tokens.sites import Site, Step
+from edgeprune_export.gate.eager_tower import projections, stepped_tile
 from edgeprune_runtime import Bundle, Model
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import exported
@@ -24,13 +27,25 @@ DEEP = {"tower": "clip", "decoder": "llama", "vision_layers": 7}
 @pytest.mark.parametrize("keep", [64, 128, 192])
 def test_counts_follow_the_source(keep: int) -> None:
     ratios = dict.fromkeys(range(22), 0.75)
-    found = flow.counts(ratios, 22, 576, keep)
+    found = counts(ratios, 22, 576, keep)
     assert list(found) == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21]
     assert list(found.values()) == reference.default_counts(576, keep, 22)
 
 
 def test_a_budget_above_the_tile_cuts_nothing() -> None:
-    assert flow.counts(dict.fromkeys(range(22), 0.75), 22, 576, 576) == {}
+    assert counts(dict.fromkeys(range(22), 0.75), 22, 576, 576) == {}
+    inside = METHODS["flowcut"].inside
+    assert inside is not None
+    assert inside.steps(MethodPlan(22, 23), 576, 1, 576) == inside.steps(MethodPlan(22, 23), 1151, 2, 576) == ()
+    assert inside.steps(MethodPlan(22, 23), 575, 1, 576)[-1] == Step(Site("tower", 21), 575)
+
+
+def test_ratios_that_were_calibrated_hold_for_their_own_block() -> None:
+    inside = METHODS["flowcut"].inside
+    assert inside is not None
+    plan = MethodPlan(5, 6, {"entropy_ratio": 0.5, "entropy_ratio_2": 0.25})
+    left = [step.keep for step in inside.steps(plan, 9, 1, 36)]
+    assert left == reference.schedule(36, 9, 5, [0.5, 0.25, 0.5])
 
 
 def tower_of(folder: Path) -> Any:
@@ -76,18 +91,22 @@ def tiles() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 def test_the_tokens_that_are_left_are_those_of_the_reference() -> None:
     folder = tiny_checkpoint(**DEEP)
     model, tower = open_checkpoint(folder).spec, tower_of(folder)
-    cuts = flow.counts(dict.fromkeys(range(model.feature_layer), 0.75), model.feature_layer, 36, 9)
-    assert model.feature_layer == 5 and list(cuts) == [0, 2, 4]
+    inside = METHODS["flowcut"].inside
+    assert inside is not None
+    steps = inside.steps(MethodPlan(model.feature_layer, model.vision.layers - 1), 18, 5, 36)
+    assert model.feature_layer == 5 and [step.site for step in steps] == [Site("tower", i) for i in (0, 2, 4)]
+    left = [step.keep for step in steps]
+    assert left == reference.default_counts(36, 9, 5), "half of K for each of several tiles"
     for tile, valid in tiles():
         blocks = Blocks(tower, tile, model.vision.heads)
         padding = frozenset(np.flatnonzero(valid.numpy() == 0).tolist())
-        last = reference.fixed(blocks.read, 36, list(cuts.values()), model.feature_layer, padding)[-1]
-        found = cut_tile(tower, model, tile, valid, cuts)
+        last = reference.fixed(blocks.read, 36, left, model.feature_layer, padding)[-1]
+        found = stepped_tile(tower, model, tile, valid, inside, steps)
         places = last.tokens
         assert np.flatnonzero(found["features"].abs().sum(dim=1).numpy()).tolist() == places
-        np.testing.assert_allclose(found["flow"][places].numpy(), last.state, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found["carried"][places].numpy(), last.state, rtol=1e-4, atol=1e-6)
         gone = np.setdiff1d(np.arange(36), places)
-        assert (found["flow"][gone] == -1).all()
+        assert (found["carried"][gone] == -1).all()
 
 
 def test_the_graph_of_a_deep_tower_passes_the_gate_and_keeps_k() -> None:
@@ -95,12 +114,12 @@ def test_the_graph_of_a_deep_tower_passes_the_gate_and_keeps_k() -> None:
     manifest = Bundle.open(bundle, verify=False).manifest
     # Half of 90 tokens is more than a tile has: that tower cuts nothing.
     assert {s.tower for s in manifest.selections} == {"tower-flowcut-k36", "tower-flowcut-k9", "tower-flowcut-k90"}
-    assert {"tower-flowcut-k36: flow", "tower-flowcut-k9: features"} <= {c.name for c in manifest.parity.checks}
+    assert {"tower-flowcut-k36: carried", "tower-flowcut-k9: features"} <= {c.name for c in manifest.parity.checks}
     picture = np.random.default_rng(1).integers(0, 256, (90, 90, 3), dtype=np.uint8)
     with Model.open(bundle, threads=1) as model:
         for view in model.see_each(picture, [("0.2", None), ("0.05", None), ("0.5", None)]):
             assert len(view.kept) == view.selection.keep
-            assert (view.layout.slot.reshape(-1)[view.kept] >= 0).all()
+            assert (view.picture.slot.reshape(-1)[view.kept] >= 0).all()
 
 
 def test_a_picture_too_thin_for_its_tiles_is_answered_and_says_what_happened() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from edgeprune.tokens.seen import union
 
 from edgeprune.errors import PlanError
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods import METHODS
+from edgeprune.tokens.readings import Read, union
 from edgeprune_export.commands import export as exporting
 from edgeprune_export.commands.export import export
 from edgeprune_runtime import Bundle
@@ -18,8 +19,8 @@ from tests.checkpoints import tiny_checkpoint
 from tests.commands import complaint
 from tests.exports import exported, options
 
-LAYERS = MethodPlan(feature_layer=2, last_layer=2)
-NEEDING = [name for name in METHODS if METHODS[name].reads(LAYERS).class_token]
+LAYERS = MethodPlan(feature_layer=2, last_layer=2, class_token=False)
+NEEDING = [name for name in METHODS if "class token" in METHODS[name].reads(LAYERS).needs]
 FITTING = [name for name in METHODS if name not in NEEDING]
 SIGLIP = {"family": "llava", "tower": "siglip"}
 
@@ -37,8 +38,9 @@ def test_a_method_that_reads_the_class_token_is_refused_before_any_work(
     assert found == f"method {method} does not fit this model"
     assert why == "it reads the class token, and the siglip tower has none"
     assert set(fitting.split(", ")) == set(FITTING)
-    assert {"divprune", "fopru", "hiprune", "mmtok", "vflowopt", "uniform", "full"} <= set(FITTING)
-    assert {"hired", "visionzip", "prumerge", "todre", "vispruner", "recoverable"} <= set(NEEDING)
+    assert {"divprune", "dart", "fopru", "hiprune", "received", "mmtok", "vflowopt", "uniform", "full"} <= set(FITTING)
+    assert {"visionzip", "vispruner"} <= set(FITTING), "attention received ranks there"
+    assert {"hired", "prumerge", "todre", "recoverable", "flowcut"} <= set(NEEDING)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,11 +58,11 @@ def test_the_default_method_is_refused_in_one_line_that_says_what_to_type(tmp_pa
 
 
 def test_everything_that_the_other_methods_read_passes_the_gate() -> None:
-    chosen, settings = ["vflowopt", "mmtok"], {"entropy_weight": 1.0}
+    chosen, settings = ["vflowopt", "mmtok", "visionzip", "vispruner"], {"entropy_weight": 1.0}
     plan = replace(LAYERS, settings=settings)
     read = union(METHODS[name].reads(plan) for name in chosen)
     every = union(METHODS[name].reads(plan) for name in FITTING)
-    assert {name.partition("_")[0] for name in read.names} == {name.partition("_")[0] for name in every.names}
+    assert kinds(read) == kinds(every) >= {"map", "received", "keys", "projected", "question", "entropy"}
     asked = {"method": chosen[0], "settings": settings}
     bundle = Bundle.open(exported(SIGLIP, budgets=("0.3",), plan=asked, more_methods=chosen[1:]))
     assert {selection.method for selection in bundle.manifest.selections} == set(chosen)
@@ -68,6 +70,11 @@ def test_everything_that_the_other_methods_read_passes_the_gate() -> None:
     shapes = {spec.name: spec.shape for spec in bundle.graph("tower").outputs}
     assert shapes["features"] == (1, 36, 48) and shapes["projected"] == (1, 36, 64)
     assert {shape for name, shape in shapes.items() if name.startswith("map_")} == {(1, 36, 36)}
+    assert shapes["received_2"] == (1, 36) and shapes["keys_2"][:2] == (1, 36)
+
+
+def kinds(read: Iterable[Read]) -> set[str]:
+    return {one.kind for one in read}
 
 
 def test_int8_passes_the_gate() -> None:

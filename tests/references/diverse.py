@@ -9,7 +9,9 @@ from .picture import (
     Picture,
     Row,
     apportion,
+    attended,
     best_first,
+    cosine,
     cosines,
     flat_vectors,
     floor_share,
@@ -44,6 +46,31 @@ def divprune(picture: Picture, keep: int, *, feature_layer: int, last_layer: int
         chosen.append(after)
         nearest = [min(nearest[a], distance[after][a]) for a in everyone]
     return picture.unchanged(found[a] for a in chosen)
+
+
+def dart_shares(pivots: int, rest: int) -> list[int]:
+    """How many of `rest` tokens each pivot takes: as even as whole numbers allow, all of them together."""
+    borders = [math.floor(Fraction(p * rest, pivots)) for p in range(pivots + 1)]
+    return [after - before for before, after in zip(borders, borders[1:], strict=False)]
+
+
+@kept_whole_when_it_fits
+def dart(picture: Picture, keep: int, *, feature_layer: int, last_layer: int, pivots: int = 8) -> list[Row]:
+    """DART (arXiv 2502.11494) at the encoder's output: pivots are the tokens with the largest L1 norm of all tiles, and
+    each in turn takes its share of the rest, of those still left the ones with the lowest cosine to it.
+
+    The paper works inside the language model and takes pivots of the question too.
+    """
+    projected = flat_vectors(picture.projected)
+    found = picture.by_index()
+    size = {i: math.fsum(abs(x) for x in projected[i]) for i in found}
+    first = best_first(found, size)[: min(pivots, keep)]
+    chosen = list(first)
+    for pivot, share in zip(first, dart_shares(len(first), keep - len(first)), strict=True):
+        left = [i for i in found if i not in chosen]
+        unlike = {i: -cosine(projected[pivot], projected[i]) for i in left}
+        chosen += best_first(left, unlike)[:share]
+    return picture.unchanged(chosen)
 
 
 def _least_like(picture: Picture, keep: int, feature_layer: int, highest: bool) -> list[Row]:
@@ -203,9 +230,10 @@ def vispruner(
 ) -> list[Row]:
     """VisPruner, repository Theia-4869/VisPruner: class attention for one part, rounds of bipartite pruning for the rest.
 
-    The source's rounds need lists of even length; here they run on any.
+    The source's rounds need lists of even length; here they run on any. Without a class token, attention received from
+    the patches takes its place.
     """
-    score = [total / picture.heads for total in over_heads(picture.attention[feature_layer])]
+    score = attended(picture, feature_layer)
     features = flat_vectors(picture.features)
     shares = apportion([len(picture.in_tile(t)) for t in range(picture.tiles)], keep)
     chosen: list[int] = []

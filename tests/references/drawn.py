@@ -65,6 +65,7 @@ def fill(
         attention={i: shares(tiles, HEADS, n) for i in layers},
         wide={i: shares(tiles, n) for i in layers},
         maps={i: shares(tiles, n + 1, n) for i in layers},
+        received={i: shares(tiles, n) for i in layers},
         keys={i: draw(tiles, n, channels) for i in layers},
         class_feature=draw(tiles, channels),
         projected=draw(tiles, n, width),
@@ -77,7 +78,7 @@ def fill(
         off = slot < 0
         for array in (picture.features, picture.projected, picture.entropy, *picture.keys.values()):
             array[off] = padding
-        for array in picture.wide.values():
+        for array in (*picture.wide.values(), *picture.received.values()):
             array[off] = padding
         for array in (*picture.attention.values(), *picture.maps.values()):
             array[np.broadcast_to(off[:, None, :], array.shape)] = padding

@@ -9,6 +9,7 @@ from .picture import (
     Picture,
     Row,
     apportion,
+    attended,
     best_first,
     cosine,
     cosines,
@@ -18,7 +19,6 @@ from .picture import (
     floor_share,
     kept_whole_when_it_fits,
     mean,
-    over_heads,
     ranked_by,
     share_out,
 )
@@ -56,10 +56,11 @@ def visionzip(
 ) -> list[Row]:
     """VisionZip, repository dvlab-research/VisionZip: dominant tokens, and contextual ones merged by key likeness.
 
-    The mean of the members is added to the target, as in the source. The source also keeps the class token.
+    The mean of the members is added to the target, as in the source. The source also keeps the class token. Without
+    one, attention received from the patches ranks tokens.
     """
     contextual_count = floor_share(keep, contextual)
-    ranked = ranked_by(picture, over_heads(picture.attention[feature_layer]))
+    ranked = ranked_by(picture, attended(picture, feature_layer))
     dominant = set(share_out(ranked, keep - contextual_count))
     rows: list[Row] = [(i, {i: 1.0}) for i in dominant]
 

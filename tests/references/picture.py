@@ -41,9 +41,13 @@ class Picture:
     slot: Array  # [T, N] int64
     region: Array = field(default_factory=_nothing)  # [T, N] 1 where thumbnail patch n lies in tile t
     mosaic: tuple[int, int] = (0, 0)  # rows, columns of the unpadded mosaic in tokens; every row ends with a newline
+    grid: tuple[int, int] | None = None  # instead of a mosaic: rows, columns of whole tiles, one after another
+    whole: bool = True  # tile 0 is the thumbnail; without one it is a crop like the others
+    class_token: bool = True  # the tower has one
     attention: dict[int, Array] = field(default_factory=dict)  # layer -> [T, H, N] class attention
     wide: dict[int, Array] = field(default_factory=dict)  # layer -> [T, N] class attention with one wide head
     maps: dict[int, Array] = field(default_factory=dict)  # layer -> [T, N + 1, N] head mean; query 0: class token
+    received: dict[int, Array] = field(default_factory=dict)  # layer -> [T, N] mean over heads and patches that ask
     keys: dict[int, Array] = field(default_factory=dict)  # layer -> [T, N, C] heads side by side
     class_feature: Array = field(default_factory=_nothing)  # [T, C]
     projected: Array = field(default_factory=_nothing)  # [T, N, D]
@@ -91,12 +95,23 @@ class Picture:
         return divmod(self.patch(i), self.side)
 
     def mosaic_row_column(self, i: int) -> tuple[int, int]:
-        """Where a crop's candidate lies in the unpadded mosaic, which follows the N slots of the thumbnail."""
+        """Where a crop's candidate lies in the unpadded mosaic, which follows the N slots of the thumbnail.
+
+        Of whole tiles one after another: where it lies in their grid, row by row.
+        """
+        if self.grid is not None:
+            tile_row, tile_column = divmod(i // self.tokens - int(self.whole), self.grid[1])
+            row, column = self.patch_row_column(i)
+            return tile_row * self.side + row, tile_column * self.side + column
         rows, columns = self.mosaic
         row, column = divmod(int(self.slot.flat[i]) - self.tokens, columns + 1)
         if not (0 <= row < rows and 0 <= column < columns):
             raise ValueError("the slots do not describe a whole thumbnail followed by a mosaic with newlines")
         return row, column
+
+    def is_crop(self, i: int) -> bool:
+        """Whether the token belongs to the mosaic (or grid) and not to the thumbnail."""
+        return i >= self.tokens or not self.whole
 
     def ascending(self, rows: Iterable[Row]) -> list[Row]:
         """Rows in the order of the unpruned sequence."""
@@ -185,6 +200,14 @@ def flat_values(array: Array) -> list[float]:
 def over_heads(attention: Array) -> list[float]:
     """[T, H, N] -> the sum over heads of every token, T * N floats."""
     return [math.fsum(heads) for tile in attention.tolist() for heads in zip(*tile, strict=True)]
+
+
+def attended(picture: Picture, layer: int) -> list[float]:
+    """How much attention every token gets in a layer, T * N floats: of the class token, summed over heads; of the
+    tile's patches where the tower has no class token."""
+    if picture.class_token:
+        return over_heads(picture.attention[layer])
+    return flat_values(picture.received[layer])
 
 
 def evenly_spaced(count: int, of: int) -> list[int]:

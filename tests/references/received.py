@@ -22,6 +22,13 @@ from .picture import (
 Map = dict[int, dict[int, float]]  # query -> key -> attention
 
 
+@kept_whole_when_it_fits
+def received(picture: Picture, keep: int, *, feature_layer: int, last_layer: int) -> list[Row]:
+    """What the authors of VisPruner and VisionZip rank by where a tower has no class token: the attention that a token
+    receives from its tile's patches in the feature layer."""
+    return picture.unchanged(share_out(ranked_by(picture, flat_values(picture.received[feature_layer])), keep))
+
+
 def patch_map(picture: Picture, layer: int, t: int) -> Map:
     """Attention between the candidates of one tile by flat index; the class token's row is left out."""
     rows = picture.maps[layer][t].tolist()
@@ -162,7 +169,7 @@ def vflowopt(
 
     cells: dict[tuple[int, int, int], list[int]] = {}
     for i in rest:  # best first: the first member of a cell is its head
-        crop = i >= picture.tokens
+        crop = picture.is_crop(i)
         row, column = picture.mosaic_row_column(i) if crop else picture.patch_row_column(i)
         cells.setdefault((int(crop), math.floor(row / written(cell)), math.floor(column / written(cell))), []).append(i)
     heads = {members[0] for members in cells.values()}

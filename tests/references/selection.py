@@ -211,7 +211,33 @@ def downsample(slot: Array, mosaic: tuple[int, int], tokens_per_side: int, keep:
 
     if keep >= len(found):
         return [[i] for i in found]
+    flat = [{yx: flat_of_slot[place] for yx, place in part.items()} for part in (thumb, grid)]
     keep_thumb, keep_mosaic = split_keep(thumb_count, height * width, keep)
-    groups = [[flat_of_slot[thumb[yx]] for yx in cell] for cell in pooling_cells(p, p, keep_thumb)]
-    groups += [[flat_of_slot[grid[yx]] for yx in cell] for cell in pooling_cells(height, width, keep_mosaic)]
-    return groups
+    return _members(flat[0], p, p, keep_thumb) + _members(flat[1], height, width, keep_mosaic)
+
+
+def downsample_tiles(
+    slot: Array, grid: tuple[int, int], tokens_per_side: int, keep: int, whole: bool
+) -> list[list[int]]:
+    """The same where tiles stand one after another, wherever the thumbnail (tile 0, if `whole`) stands among them.
+
+    grid: rows and columns of the other tiles, in raster order. Groups are ordered by their first slot.
+    """
+    p = tokens_per_side
+    found = candidates_by_slot(slot)
+    height, width = grid[0] * p, grid[1] * p
+    first = int(whole)
+    if sorted(found) != list(range((first + grid[0] * grid[1]) * p * p)):
+        raise ValueError("slot does not describe whole tiles")
+    if keep >= len(found):
+        return [[i] for i in found]
+    thumb = {(y, x): y * p + x for y in range(p) for x in range(p)}
+    places = [(y, x) for y in range(height) for x in range(width)]
+    flat = {(y, x): ((first + y // p * grid[1] + x // p) * p + y % p) * p + x % p for y, x in places}
+    keep_thumb, keep_grid = split_keep(p * p, height * width, keep) if whole else (0, keep)
+    groups = _members(thumb, p, p, keep_thumb) + _members(flat, height, width, keep_grid)
+    return sorted(groups, key=lambda group: min(int(slot.flat[i]) for i in group))
+
+
+def _members(flat: dict[tuple[int, int], int], height: int, width: int, cells: int) -> list[list[int]]:
+    return [[flat[yx] for yx in cell] for cell in pooling_cells(height, width, cells)]

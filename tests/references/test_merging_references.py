@@ -12,6 +12,8 @@ import pytest
 from .diverse import (
     cdpruner,
     coverage_order,
+    dart,
+    dart_shares,
     divprune,
     greedy_map_order,
     mmtok,
@@ -57,6 +59,20 @@ def test_divprune_by_hand() -> None:
     assert [places(divprune(picture, k, **LAYERS)) for k in (1, 2, 3, 4)] == [[4], [1, 4], [1, 3, 4], [0, 1, 3, 4]]
     same = one_tile(4, projected=angles([30] * 4))
     assert places(divprune(same, 3, **LAYERS)) == [0, 1, 2]  # no token twice, ties to the lower index
+
+
+def test_dart_by_hand() -> None:
+    # L1 norms 6 1 1 5 1 1: pivots 0 (along x) and 3 (along y)
+    rows = [[6, 0], [1, 0], [-1, 0], [0, 5], [0, 1], [0, -1]]
+    picture = one_tile(6, projected=np.array([rows], np.float32))
+    assert [places(dart(picture, k, **LAYERS, pivots=2)) for k in (1, 2)] == [[0], [0, 3]]
+    assert places(dart(picture, 3, **LAYERS, pivots=2)) == [0, 3, 5]  # shares 0 and 1: farthest from token 3
+    assert places(dart(picture, 4, **LAYERS, pivots=2)) == [0, 2, 3, 5]  # 1 and 1: -1 from token 0, then -1 from 3
+    # 1 and 2: from token 0 token 2; then of 1 4 5 token 5, and 1 before 4
+    assert places(dart(picture, 5, **LAYERS, pivots=2)) == [0, 1, 2, 3, 5]
+    assert places(dart(picture, 3, **LAYERS, pivots=1)) == [0, 2, 3]  # -1, then 0 of 3 4 5: lower index
+    assert [sum(dart_shares(3, rest)) for rest in range(9)] == list(range(9))
+    assert [dart_shares(3, rest) for rest in (1, 5, 7)] == [[0, 0, 1], [1, 2, 2], [2, 2, 3]]
 
 
 def test_todre_by_hand() -> None:

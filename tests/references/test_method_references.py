@@ -15,6 +15,7 @@ from .received import (
     hiprune,
     neighbours_in_raster,
     object_layer_of,
+    received,
     received_from_all,
     sink_importance,
     vflowopt,
@@ -75,6 +76,13 @@ def test_coordinates() -> None:
     picture = Picture(np.zeros((3, 9, 2)), slot, region, mosaic)
     assert [picture.mosaic_row_column(i) for i in (12, 14, 21)] == [(0, 0), (0, 2), (0, 3)]
     assert picture.patch_row_column(7) == (2, 1)
+    # two whole tiles beside each other, first without, then behind a thumbnail
+    picture = Picture(np.zeros((2, 9, 2)), np.arange(18).reshape(2, 9), grid=(1, 2), whole=False)
+    assert [picture.mosaic_row_column(i) for i in (0, 5, 9, 17)] == [(0, 0), (1, 2), (0, 3), (2, 5)]
+    assert picture.is_crop(0)
+    picture = Picture(np.zeros((3, 9, 2)), np.roll(np.arange(27).reshape(3, 9), 1, axis=0), grid=(2, 1))
+    assert [picture.mosaic_row_column(i) for i in (9, 14, 18, 26)] == [(0, 0), (1, 2), (3, 0), (5, 2)]
+    assert not picture.is_crop(8)
     with_extra = one_tile(10)
     assert (with_extra.side, with_extra.extra) == (3, 1)
     assert [with_extra.patch(i) for i in (0, 1, 2, 9)] == [0, 0, 1, 8]
@@ -139,6 +147,14 @@ def test_hired_repository_by_hand() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ attention received
+
+
+def test_received_by_hand() -> None:
+    reading = np.array([[1, 4, 2, 2], [9, 3, 0, 0]], np.float32) / 16
+    picture = Picture(np.zeros((2, 4, 2)), np.array([[0, 1, 2, 3], [-1, 4, 5, 6]]), received={F: reading})
+    # rankings 1 2 3 0 | 5 6 7, whose best has no slot
+    kept = [places(received(picture, keep, **LAYERS)) for keep in (1, 2, 3, 5, 6)]
+    assert kept == [[1], [1, 5], [1, 2, 5], [1, 2, 3, 5, 6], [1, 2, 3, 5, 6, 7]]
 
 
 def test_fopru_by_hand() -> None:

@@ -16,9 +16,11 @@ PLAIN: list[Callable[..., list[Row]]] = [
     attention.fastervlm,
     attention.vtc_cls,
     attention.damro,
+    received.received,
     received.fopru,
     received.fopru_row,
     received.hiprune,
+    diverse.dart,
     diverse.divprune,
     diverse.todre,
     diverse.todre_kcenter,
@@ -122,10 +124,10 @@ def test_equal_readings_keep_the_lowest_indices(method: Callable[..., list[Row]]
     picture = drawn(rng, (1, 2), 3, 1, (1, 0))
     for array in (picture.features, picture.projected, picture.question):
         array[...] = 1
-    for readings in (picture.attention, picture.wide, picture.maps, picture.keys):
+    for readings in (picture.attention, picture.wide, picture.maps, picture.received, picture.keys):
         for array in readings.values():
             array[...] = 1
-    together = method in (diverse.divprune, diverse.todre, diverse.todre_kcenter)
+    together = method in (diverse.dart, diverse.divprune, diverse.todre, diverse.todre_kcenter)
     for keep in range(1, 15):
         tiles = [picture.in_tile(t) for t in range(picture.tiles)]
         counts = apportion([len(tile) for tile in tiles], keep)
@@ -157,7 +159,8 @@ def test_sums_of_the_rows() -> None:
 def test_share_grows_with_the_budget() -> None:
     """Methods that rank once per tile never lose a token when one more may stay."""
     rng = np.random.default_rng(6)
-    ranking = (attention.fastervlm, attention.vtc_cls, attention.damro, received.fopru, received.fopru_row)
+    ranking = (attention.fastervlm, attention.vtc_cls, attention.damro)
+    ranking += (received.received, received.fopru, received.fopru_row)
     for method in (*ranking, diverse.mmtok, diverse.cdpruner, diverse.divprune, diverse.todre, diverse.todre_kcenter):
         picture = drawn(rng, (2, 2), 3, 0, (1, 0))
         kept: set[int] = set()

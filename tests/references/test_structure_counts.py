@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from edgeprune.models.spec import DecoderSpec, ProjectorSpec, RopeSpec, TowerSpec
+from edgeprune.models.spec import ConnectorSpec, DecoderSpec, RopeSpec, TowerSpec
 from edgeprune.models.weights.shapes import needed_tensors
 
 from .structure_cost import Block, Language, Tower, latency
@@ -45,12 +45,41 @@ def test_counts_of_unpruned_parts_are_those_of_their_tensors() -> None:
         ("siglip", 0, False, False),
     ):
         clip = kind == "clip"
-        vision = TowerSpec(kind, 3, 8, 2, 4, 12, 8, 2, "gelu", 1e-6, clip, not clip, True, scale, gated, prefix)  # type: ignore[arg-type]
-        language = DecoderSpec(
-            "qwen2", 2, 8, 4, 2, 4, 12, 20, 1e-6, "silu", True, False, False, clip, RopeSpec(1e4), None, 64
+        vision = TowerSpec(
+            kind,
+            layers=3,
+            hidden=8,
+            heads=2,
+            head_dim=4,
+            mlp=12,
+            image_px=8,
+            patch_px=2,
+            activation="gelu",
+            eps=1e-6,
+            prefix_tokens=prefix,
+            pre_norm=clip,
+            patch_bias=not clip,
+            layer_scale=scale,
+            swiglu=gated,
         )
-        shapes = needed_tensors("llava", vision, ProjectorSpec(8, 8, "gelu", True), language, 1)
-        sizes = {name: math.prod(shape) for name, shape in shapes.items() if not name.startswith("projector.")}
+        language = DecoderSpec(
+            "qwen2",
+            layers=2,
+            hidden=8,
+            heads=4,
+            kv_heads=2,
+            head_dim=4,
+            mlp=12,
+            vocab=20,
+            eps=1e-6,
+            activation="silu",
+            tied=clip,
+            rope=RopeSpec(1e4),
+            max_positions=64,
+            attention_bias=True,
+        )
+        shapes = needed_tensors(vision, ConnectorSpec(8, 8), language, 1, None)
+        sizes = {name: math.prod(shape) for name, shape in shapes.items() if not name.startswith("connector.")}
         tower = Tower([Block(2, 12)] * 2, 8, 4, 2, 16 + prefix, prefix, gated, True, not clip, clip, scale)
         assert tower.params() == sum(size for name, size in sizes.items() if name.startswith("tower."))
         model = Language([Block(2, 12)] * 2, 8, 4, 2, 20, clip, qkv_bias=True)

@@ -8,15 +8,15 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from edgeprune.tokens.seen import outputs_from
 
 from edgeprune.models import open_checkpoint
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune_export.graphs.select import QUESTION_ROWS
+from edgeprune.tokens.readings import Geometry, outputs_from
+from edgeprune_export.graphs.select import QUESTION_ROWS, geometry_of
 from edgeprune_runtime import Bundle
-from edgeprune_runtime.pictures.packed import layout_from_size
+from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.spec import SelectionSpec
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import GATED, SHIPPED, every_method, exported
@@ -26,11 +26,13 @@ Named = dict[str, torch.Tensor]
 
 
 class Projector:
-    """The checkpoint's projector in float64."""
+    """The checkpoint's connector in float64, and the geometry of its pictures."""
 
     def __init__(self) -> None:
-        read = open_checkpoint(tiny_checkpoint(**GATED[0][0])).weights.read
-        self.layers = [(read(f"projector.{i}.weight"), read(f"projector.{i}.bias")) for i in (1, 2)]
+        checkpoint = open_checkpoint(tiny_checkpoint(**GATED[0][0]))
+        read = checkpoint.weights.read
+        self.geometry: Geometry = geometry_of(checkpoint.spec)
+        self.layers = [(read(f"connector.{i}.weight"), read(f"connector.{i}.bias")) for i in (1, 2)]
 
     def __call__(self, rows: torch.Tensor) -> np.ndarray:
         (w1, b1), (w2, b2) = ([torch.from_numpy(np.array(a)).double() for a in layer] for layer in self.layers)
@@ -50,25 +52,25 @@ def bundle() -> Bundle:
 
 def pictures(bundle: Bundle, selection: SelectionSpec, *, tied: bool) -> list[Named]:
     """Per size one picture with made readings; `tied`: attention in three values only. Absent tiles hold what was there before."""
-    outputs = bundle.graph(selection.tower).outputs
+    outputs, spec_of = bundle.graph(selection.tower).outputs, bundle.manifest.picture
     rng, found = np.random.default_rng(0), []
     for size in SIZES:
-        layout = layout_from_size(*size, bundle.manifest.preprocess)
-        tiles = len(layout.slot)
+        packed = pack_picture(spec_of.place(*size), spec_of)
+        tiles = len(packed.slot)
         named: dict[str, np.ndarray] = {}
         for spec in outputs:
             shape = (tiles, *spec.shape[1:])
-            if spec.name.startswith(("attention", "wide", "map", "flow")):
+            if spec.name.startswith(("attention", "wide", "map", "received", "carried")):
                 weights = rng.dirichlet(np.ones(shape[-1]), shape[:-1])
                 named[spec.name] = rng.integers(0, 3, shape) if tied else weights
             else:
                 named[spec.name] = rng.normal(size=shape)
-            named[spec.name][np.arange(tiles) >= layout.tiles] = 1e3
+            named[spec.name][np.arange(tiles) >= packed.tiles] = 1e3
         width = bundle.manifest.language.hidden
         named["question"] = rng.normal(size=(QUESTION_ROWS, width))
         named["question_weight"] = (np.arange(QUESTION_ROWS) < 5) / 5
-        named["entropy"] = rng.uniform(0, 8, layout.slot.shape)
-        host = {"slot": layout.slot, "region": layout.region, "mosaic": np.asarray(layout.mosaic, np.int64)}
+        named["entropy"] = rng.uniform(0, 8, packed.slot.shape)
+        host = {"slot": packed.slot, "region": packed.region, "places": packed.places}
         floats = {name: torch.from_numpy(value.astype(np.float32)) for name, value in named.items()}
         found.append(floats | {name: torch.from_numpy(np.array(value)) for name, value in host.items()})
     return found
@@ -89,15 +91,15 @@ def agree(bundle: Bundle, session: ort.InferenceSession, s: SelectionSpec, named
     asked = {value.name: named[value.name].numpy() for value in session.get_inputs()}
     visual, kept = session.run(["visual", "kept"], asked)
     method, plan = METHODS[s.method], plan_of(bundle)
-    seen = outputs_from(
-        {name: named[name] for name in ("features", *method.reads(plan).names, "slot", "region", "mosaic")}
-    )
-    reduction = method.reduce(seen, s.keep, plan)
+    reads = method.reads(plan)
+    names = ("features", *reads.tower, *reads.host, "slot", "region", "places")
+    outputs = outputs_from({name: named[name] for name in names}, projector.geometry)
+    reduction = method.reduce(outputs, s.keep, plan)
     count = int((kept >= 0).sum())
-    assert count == min(s.keep, int((seen.slot >= 0).sum()))
+    assert count == min(s.keep, int((outputs.slot >= 0).sum()))
     if not np.array_equal(kept, reduction.index.numpy()):
         return False
-    expected = projector(combine.apply(seen, reduction))[:count]
+    expected = projector(combine.apply(outputs, reduction))[:count]
     np.testing.assert_allclose(visual[:count], expected, atol=1e-4 * np.abs(expected).max())
     return True
 
@@ -132,7 +134,7 @@ def test_a_graph_declares_only_the_inputs_that_its_method_reads(bundle: Bundle) 
     assert names["hired"] == {"features", "attention_0", "attention_1", "slot", "region"}
     assert names["random"] == {"features", "slot"}
     assert names["mmtok"] == {"features", "projected", "question", "question_weight", "slot"}
-    assert names["flowcut"] == {"features", "flow", "slot"}
+    assert names["flowcut"] == {"features", "carried", "slot"}
 
 
 def test_the_gate_held_every_method(bundle: Bundle) -> None:
