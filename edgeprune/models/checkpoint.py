@@ -98,8 +98,9 @@ def open_checkpoint(path: str | Path, family: Family | None = None) -> Checkpoin
 
 def _family(config: Section) -> Family:
     kind = config.text("model_type")
-    if kind in FAMILIES:
-        return FAMILIES.get(kind)
+    for family in map(FAMILIES.get, FAMILIES):
+        if kind in (family.name, *family.foreign):
+            return family
     known = ", ".join(f"{name} ({FAMILIES.get(name).title})" for name in FAMILIES)
     raise CheckpointError(
         f"config.json.model_type is {kind!r}; supported are {known}; "

@@ -16,7 +16,7 @@ from edgeprune.models.config.section import Section
 from edgeprune.models.towers import tower_from_config
 from edgeprune.models.weights.names import canonical_name
 from edgeprune_runtime.pictures.tiling import Anyres, Single
-from tests.checkpoints import VARIANTS, edit_json, own_copy, tiny_checkpoint, variant_name
+from tests.checkpoints import FAMILY_VARIANTS, VARIANTS, edit_json, own_copy, tiny_checkpoint, variant_name
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
 
@@ -38,7 +38,7 @@ def expected_weights(model: Any, checkpoint: Checkpoint) -> dict[str, np.ndarray
     return {name: value for name, value in named.items() if name not in unused}
 
 
-@each_variant
+@pytest.mark.parametrize("variant", [*VARIANTS, *FAMILY_VARIANTS], ids=variant_name)
 def test_weights_equal_those_that_transformers_loads(variant: dict[str, Any]) -> None:
     folder = tiny_checkpoint(**variant)
     checkpoint = open_checkpoint(folder)
