@@ -94,6 +94,7 @@ class Export(_Part, frozen=True):
     chunk: int = 128
     capacity: int | None = None
     text_tokens: int = 512
+    tiles: int | None = None
     controls: bool = True
 
 

@@ -22,7 +22,7 @@ from edgeprune_export.bundle.seal import write_manifest
 from edgeprune_export.commands.export import export
 from edgeprune_runtime.bundle import MANIFEST
 from edgeprune_runtime.spec import Manifest, TokenPlan
-from tests.checkpoints import tiny_checkpoint
+from tests.checkpoints import FAMILY_VARIANTS, tiny_checkpoint
 from tests.kept import kept
 from tests.torchlib import read_once
 
@@ -84,6 +84,23 @@ GATED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
 )
 
 
+#: The same for the further families: a plan for each variant, so that every policy meets texts, merged patches and newlines.
+FAMILY_PLANS: tuple[dict[str, Any], ...] = (
+    {},
+    {"method": "visionzip", "positions": "renumber"},
+    {"method": "prumerge+", "budget_of": "picture"},
+    {"method": "cdpruner", "separators": "none"},
+    {"method": "divprune", "separators": "rows"},
+    {"method": "hiprune", "separators": "none"},
+    {"method": "mmtok", "positions": "renumber", "separators": "rows"},
+    {"method": "received"},
+    {"method": "downsample", "budget_of": "picture"},
+    {"method": "dart", "separators": "rows"},
+    {"method": "vflowopt", "positions": "renumber", "separators": "none"},
+)
+FAMILY_GATED = tuple(zip(FAMILY_VARIANTS, FAMILY_PLANS, strict=True))
+
+
 def options(
     budgets: tuple[str, ...] = ("0.2", "1.0"),
     *,
@@ -115,8 +132,12 @@ def _exported(variant: str, asked: str) -> Path:
     if "budgets" in wanted:
         wanted["budgets"] = tuple(wanted["budgets"])
 
+    fields = json.loads(variant)
+    if "pinpoints" in fields:
+        fields["pinpoints"] = tuple(tuple(grid) for grid in fields["pinpoints"])
+
     def make(out: Path) -> None:
-        export(tiny_checkpoint(**json.loads(variant)), out, options(**wanted))
+        export(tiny_checkpoint(**fields), out, options(**wanted))
 
     return kept("bundle", [variant, asked], make)
 

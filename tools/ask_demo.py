@@ -28,7 +28,7 @@ def main() -> None:
             shown = "  ".join(f"budget {budget}: {text!r}" for budget, text in answers.items())
             print(f"  {question.question}  expected {question.answers[0]!r}  {shown}")
         view = views[model.budgets[0]]
-        sheet = draw_kept(load_image(picture), view.layout, model.bundle.manifest.preprocess, view.kept.tolist())
+        sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, view.kept.tolist())
         sheet.save(folder / "kept.png")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import Enum
+from typing import Annotated
 
 import typer
 
@@ -19,6 +20,26 @@ class EnginePrecisionName(str, Enum):
     fp16 = "fp16"
     bf16 = "bf16"
     fp32 = "fp32"
+
+
+def tiles_from_text(text: str) -> int | None:
+    """A number of tiles, or None for "none"."""
+    if text == "none":
+        return None
+    if not text.isdecimal():
+        raise typer.BadParameter(f"{text!r} is no number of tiles; give 0, 1, 2 and so on, or none")
+    return int(text)
+
+
+#: How many tiles of a picture are looked at.
+Tiles = Annotated[
+    int | None,
+    typer.Option(
+        parser=tiles_from_text,
+        metavar="N|none",
+        help="Show a picture on at most N tiles beside its overview, 0: on one. [default: none, no limit but the model's]",
+    ),
+]
 
 
 def given(context: typer.Context, name: str) -> bool:

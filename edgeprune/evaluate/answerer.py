@@ -14,16 +14,18 @@ from edgeprune_runtime.results import View
 class ModelAnswerer:
     """Encodes a picture once, keeps tokens of it once per selection, and answers every question about it from those."""
 
-    def __init__(self, model: Model, selections: Sequence[Selection], max_tokens: int) -> None:
+    def __init__(
+        self, model: Model, selections: Sequence[Selection], max_tokens: int, tiles: int | None = None
+    ) -> None:
         self._model = model
         self._choices = {s.name: (_budget(s.name), s.method) for s in selections}
-        self._max_tokens = max_tokens
+        self._max_tokens, self._tiles = max_tokens, tiles
         self._image: Path | None = None
         self._views: dict[str, View] = {}
 
     def answer(self, image: Path, question: str, selection: str) -> str:
         if image != self._image:
-            views = self._model.see_each(image, list(self._choices.values()), question=question)
+            views = self._model.see_each(image, list(self._choices.values()), tiles=self._tiles, question=question)
             self._image, self._views = image, dict(zip(self._choices, views, strict=True))
         return self._model.ask(question, image=self._views[selection], max_tokens=self._max_tokens).text
 

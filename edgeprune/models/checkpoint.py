@@ -42,10 +42,11 @@ class Checkpoint:
     family: Family
 
 
-def open_checkpoint(path: str | Path, family: Family | None = None) -> Checkpoint:
+def open_checkpoint(path: str | Path, family: Family | None = None, tiles: int | None = None) -> Checkpoint:
     """Open a checkpoint folder or hub id. Raises CheckpointError, in one sentence, for anything not supported.
 
     family  how to read it; None: as the family that its config.json names
+    tiles   show a picture on at most so many tiles beside the overview, 0: on one; None: as its processor does
     """
     folder = resolve_source(path)
     config = config_of_folder(folder)
@@ -65,7 +66,7 @@ def open_checkpoint(path: str | Path, family: Family | None = None) -> Checkpoin
     most = Width(language.kv_heads, language.mlp)
     language = replace(language, widths=widths_from_config(config, "language", language.layers, most))
     connector = family.connector(config, tower, language)
-    picture = family.picture(config, ProcessorFiles(folder), tower, connector)
+    picture = family.picture(config, ProcessorFiles(folder), tower, connector).limited(tiles)
     image_token_id = _image_token_id(config, family.image_token_id)
     prompting = prompting_from_folder(folder, config, text, image_token_id, language.vocab)
     spec = ModelSpec(
@@ -98,8 +99,9 @@ def open_checkpoint(path: str | Path, family: Family | None = None) -> Checkpoin
 
 def _family(config: Section) -> Family:
     kind = config.text("model_type")
-    if kind in FAMILIES:
-        return FAMILIES.get(kind)
+    for family in map(FAMILIES.get, FAMILIES):
+        if kind in (family.name, *family.foreign):
+            return family
     known = ", ".join(f"{name} ({FAMILIES.get(name).title})" for name in FAMILIES)
     raise CheckpointError(
         f"config.json.model_type is {kind!r}; supported are {known}; "

@@ -9,7 +9,7 @@ import pytest
 
 from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import ModelSpec
-from edgeprune_export.bundle.options import capacity, packed_max, selections, tile_counts
+from edgeprune_export.bundle.options import capacity, packed_max, selections
 from edgeprune_export.commands.export import export
 from edgeprune_runtime.errors import CheckpointError, EdgepruneError, PlanError
 from edgeprune_runtime.spec import TokenPlan
@@ -24,11 +24,11 @@ def model() -> ModelSpec:
 
 def chosen(model: ModelSpec, *budgets: str, **asked: Any) -> list[tuple[str, str, int, int | None]]:
     made = options(budgets, **asked)
-    return [(s.budget, s.method, s.keep, s.tiles) for s in selections(made, model.preprocess)]
+    return [(s.budget, s.method, s.keep, s.tiles) for s in selections(made, model.picture)]
 
 
 def test_a_ratio_counts_from_the_largest_grid(model: ModelSpec) -> None:
-    assert model.preprocess.candidates_max == 180 and tile_counts(model.preprocess) == (3, 5)
+    assert model.picture.candidates_max == 180 and model.picture.tile_counts == (3, 5)
     assert chosen(model, "0.2", "40") == [("0.2", "hired", 36, None), ("40", "hired", 40, None)]
 
 
@@ -60,15 +60,15 @@ def test_a_count_that_never_binds_is_refused(model: ModelSpec, count: str) -> No
 
 
 def test_capacity_holds_the_longest_prompt_and_is_a_multiple_of_the_chunk(model: ModelSpec) -> None:
-    assert packed_max(model.preprocess, 180) == 192
+    assert packed_max(model.picture, 180) == 192
     for budget, text, size in (("1.0", 64, 256), ("1.0", 65, 288), ("0.2", 16, 64), ("0.2", 17, 96)):
         made = options((budget,), text_tokens=text)
-        assert capacity(made, selections(made, model.preprocess), model) == size
+        assert capacity(made, selections(made, model.picture), model) == size
 
 
 def test_a_capacity_without_room_for_text_is_refused_with_one_that_works(model: ModelSpec) -> None:
     made = options(("0.5",), capacity=100)
-    picked = selections(made, model.preprocess)
+    picked = selections(made, model.picture)
     with pytest.raises(PlanError, match="at least 134"):
         capacity(made, picked, model)
     assert capacity(options(("0.5",), capacity=134), picked, model) == 160
@@ -76,8 +76,8 @@ def test_a_capacity_without_room_for_text_is_refused_with_one_that_works(model: 
 
 def test_llava_1_5_has_one_tile_and_no_newlines() -> None:
     spec = open_checkpoint(tiny_checkpoint(family="llava", tower="vit", names="old", tied=True)).spec
-    assert tile_counts(spec.preprocess) == (1,)
-    assert packed_max(spec.preprocess, 36) == 36
+    assert spec.picture.tile_counts == (1,)
+    assert packed_max(spec.picture, 36) == 36
     assert chosen(spec, "0.5", "1.0") == [("0.5", "hired", 18, None), ("1.0", "full", 36, 1)]
 
 
@@ -88,7 +88,7 @@ def test_a_sliding_window_shorter_than_the_cache_is_refused(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
     fits = options(("0.2",), capacity=128)
     spec = open_checkpoint(folder).spec
-    assert capacity(fits, selections(fits, spec.preprocess), spec) == 128
+    assert capacity(fits, selections(fits, spec.picture), spec) == 128
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_between_them_the_gated_exports_cover_every_family() -> None:
 
 
 def test_deit_is_answered_as_transformers_does_or_refused(tmp_path: Path) -> None:
-    """Its distillation token reaches the projector in transformers: a bundle without it would be silently wrong."""
+    """Its distillation token reaches the connector in transformers: a bundle without it would be silently wrong."""
     folder = tiny_checkpoint(family="llava", tower="deit", decoder="qwen2")
     try:
         bundle = export(folder, tmp_path / "bundle", options(("0.5", "1.0")))
@@ -64,7 +64,7 @@ def test_deit_is_answered_as_transformers_does_or_refused(tmp_path: Path) -> Non
         assert list(tmp_path.iterdir()) == []
     else:
         full = [s.keep for s in bundle.manifest.selections if s.whole]
-        assert full == [bundle.manifest.preprocess.patches**2 + 1]
+        assert full == [bundle.manifest.picture.tile.patches**2 + 1]
 
 
 def test_a_gate_that_did_not_run_is_recorded(tiny_bundle: Path) -> None:
@@ -111,7 +111,7 @@ def spoil(bundle: Path, tensor: str) -> None:
     [
         ("tower.position", "tower: "),
         ("tower.1.fc2.weight", "tower: features"),
-        ("projector.2.bias", "select-hired-k36: projected tokens at budget 0.2"),
+        ("connector.2.bias", "select-hired-k36: projected tokens at budget 0.2"),
         ("rotary.sin", "prefill and head: logits"),
         ("layers.1.down.weight", "prefill and head: logits"),
         ("layers.0.qkv.bias", "prefill and head: logits"),

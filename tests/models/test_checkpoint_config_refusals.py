@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from edgeprune.models import open_checkpoint
+from edgeprune_runtime.pictures.tiling import Single
 from tests.checkpoints import edit_json, own_copy, tiny_checkpoint
 from tests.damage import Case, config, expect_refusal, image, text, vision
 
 CONFIG: dict[str, Case] = {
     "family": (
-        config(model_type="llava_onevision"),
-        "model_type is 'llava_onevision'; supported are llava_next and llava",
+        config(model_type="qwen2_vl"),
+        "model_type is 'qwen2_vl'; supported are llava_next (LLaVA-NeXT), llava (LLaVA-1.5), ",
     ),
     "no family": (lambda f: edit_json(f / "config.json", lambda v: v.pop("model_type")), "model_type is missing"),
     "no text_config": (lambda f: edit_json(f / "config.json", lambda v: v.pop("text_config")), "has no text_config"),
@@ -151,8 +152,6 @@ def test_siglip_needs_its_whole_picture(tmp_path: Path) -> None:
 def test_llava_squashing_and_padding_variants_are_understood(tmp_path: Path) -> None:
     folder = own_copy(tiny_checkpoint(family="llava"), tmp_path)
     image(size={"height": 48, "width": 48}, do_center_crop=False, do_pad=True)(folder)
-    preprocess = open_checkpoint(folder).spec.preprocess
-    assert (preprocess.resize_exact, preprocess.resize_shortest, preprocess.pad_to_square) == ((48, 48), None, True)
+    assert open_checkpoint(folder).spec.picture.tiling == Single(resize_exact=(48, 48), pad_to_square=True)
     image(size=48, crop_size=48, do_center_crop=True, do_pad=False, image_processor_type="CLIPImageProcessor")(folder)
-    preprocess = open_checkpoint(folder).spec.preprocess
-    assert (preprocess.resize_exact, preprocess.resize_shortest, preprocess.pad_to_square) == (None, 48, False)
+    assert open_checkpoint(folder).spec.picture.tiling == Single(resize_shortest=48, pad_to_square=False)

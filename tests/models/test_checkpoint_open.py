@@ -13,9 +13,10 @@ from transformers import AutoModelForImageTextToText
 
 from edgeprune.models import Checkpoint, open_checkpoint
 from edgeprune.models.config.section import Section
-from edgeprune.models.towers.read import tower_from_config
+from edgeprune.models.towers import tower_from_config
 from edgeprune.models.weights.names import canonical_name
-from tests.checkpoints import VARIANTS, edit_json, own_copy, tiny_checkpoint, variant_name
+from edgeprune_runtime.pictures.tiling import Anyres, Single
+from tests.checkpoints import FAMILY_VARIANTS, VARIANTS, edit_json, own_copy, tiny_checkpoint, variant_name
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
 
@@ -25,18 +26,19 @@ def model_of(folder: Path) -> Any:
 
 
 def expected_weights(model: Any, checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """transformers' own tensors under our names; the halves of gated MLPs joined."""
+    """transformers' own tensors under our names; the halves of gated MLPs joined, and no norm that the connector does not read through."""
     named = {canonical_name(name): value.numpy() for name, value in model.state_dict().items()}
     for i in range(checkpoint.spec.vision.layers if checkpoint.spec.vision.swiglu else 0):
         for part in ("weight", "bias"):
             halves = [named.pop(f"tower.{i}.{half}.{part}") for half in ("fc_gate", "fc_up")]
             named[f"tower.{i}.fc_in.{part}"] = np.concatenate(halves)
-    if checkpoint.spec.language.tied:
-        del named["head.weight"]
-    return {name: value for name, value in named.items() if name}
+    unused = {"", "head.weight" if checkpoint.spec.language.tied else ""}
+    if not checkpoint.spec.vision.final_norm:
+        unused |= {"tower.norm.weight", "tower.norm.bias"}
+    return {name: value for name, value in named.items() if name not in unused}
 
 
-@each_variant
+@pytest.mark.parametrize("variant", [*VARIANTS, *FAMILY_VARIANTS], ids=variant_name)
 def test_weights_equal_those_that_transformers_loads(variant: dict[str, Any]) -> None:
     folder = tiny_checkpoint(**variant)
     checkpoint = open_checkpoint(folder)
@@ -109,8 +111,9 @@ def test_feature_layer_counts_as_in_the_configuration(layer: int, block: int, tm
 
 def test_deit_keeps_its_distillation_token_as_a_visual_token() -> None:
     spec = open_checkpoint(tiny_checkpoint(family="llava", tower="deit")).spec
-    assert (spec.prefix_tokens, spec.kept_prefix_tokens) == (2, 1)
-    assert open_checkpoint(tiny_checkpoint()).spec.kept_prefix_tokens == 0
+    assert (spec.vision.prefix_tokens, spec.vision.class_tokens, spec.picture.tile.extra) == (2, 1, 1)
+    assert spec.picture.tile.units == spec.vision.tokens == spec.vision.patches**2 + 1
+    assert open_checkpoint(tiny_checkpoint()).spec.picture.tile.extra == 0
 
 
 def test_siglip_has_patches_only_and_its_pooling_is_never_needed() -> None:
@@ -120,9 +123,11 @@ def test_siglip_has_patches_only_and_its_pooling_is_never_needed() -> None:
     assert (tower.image_px, tower.patch_px, tower.patches) == (52, 8, 6)
     assert (tower.prefix_tokens, tower.class_tokens, tower.tokens, tower.positions) == (0, 0, 36, 36)
     assert (tower.activation, tower.pre_norm, tower.patch_bias, tower.qkv_bias) == ("gelu_tanh", False, True, True)
-    assert (spec.kept_prefix_tokens, spec.preprocess.extra_tokens, spec.feature_layer) == (0, 0, tower.layers - 1)
-    assert (spec.preprocess.resize_exact, spec.preprocess.patch_px) == ((52, 52), 8)
-    assert (spec.preprocess.mean, spec.preprocess.std, spec.preprocess.resample) == ((0.5,) * 3, (0.5,) * 3, 3)
+    tile = spec.picture.tile
+    assert (tile.extra, tile.units, spec.feature_layer) == (0, 36, tower.layers - 1)
+    assert spec.picture.tiling == Single(resize_exact=(52, 52))
+    assert (tile.px, tile.patches, tile.patch_px, tile.merge) == (52, 6, 8, 1)
+    assert (tile.mean, tile.std, tile.resample) == ((0.5,) * 3, (0.5,) * 3, 3)
     stored = load_file(folder / "model.safetensors")
     assert {name for name in stored if ".head." in name} and {name for name in stored if "post_layernorm" in name}
     used = {part.name for parts in checkpoint.weights.parts.values() for part in parts}
@@ -132,7 +137,7 @@ def test_siglip_has_patches_only_and_its_pooling_is_never_needed() -> None:
 def test_the_tower_of_llava_interleave_has_729_tokens() -> None:
     values = {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 14, "hidden_size": 1152}
     values |= {"intermediate_size": 4304, "num_attention_heads": 16, "num_hidden_layers": 26, "vision_use_head": False}
-    tower = tower_from_config(Section("config.json.vision_config", values), "llava")
+    tower = tower_from_config(Section("config.json.vision_config", values))
     assert (tower.patches, tower.tokens, tower.positions, tower.head_dim) == (27, 729, 729, 72)
 
 
@@ -151,16 +156,16 @@ def test_hub_configurations_of_siglip_may_leave_out_class_defaults(tmp_path: Pat
 def test_newer_and_older_processor_files_say_the_same() -> None:
     for family in ("llava_next", "llava"):
         new, old = (open_checkpoint(tiny_checkpoint(family=family, processor=kind)) for kind in ("new", "old"))
-        assert new.spec.preprocess == old.spec.preprocess
+        assert new.spec.picture == old.spec.picture
         assert new.chat_template == old.chat_template
         assert new.chat_template is not None
 
 
 def test_pinpoints_keep_the_order_of_the_configuration() -> None:
     grids = ((2, 3), (1, 2), (3, 2), (1, 3))
-    preprocess = open_checkpoint(tiny_checkpoint(pinpoints=grids)).spec.preprocess
-    assert preprocess.pinpoints == tuple((48 * rows, 48 * columns) for rows, columns in grids)
-    assert preprocess.tiles_max == 7
+    picture = open_checkpoint(tiny_checkpoint(pinpoints=grids)).spec.picture
+    assert picture.tiling == Anyres(tuple((48 * rows, 48 * columns) for rows, columns in grids))
+    assert picture.tiles_max == 7
 
 
 def test_two_equal_tables_are_tied_and_two_different_ones_are_not(tmp_path: Path) -> None:

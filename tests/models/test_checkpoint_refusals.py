@@ -77,7 +77,7 @@ WEIGHTS: dict[str, Case] = {
     "unknown": (tensors(lambda t: t.update({"model.audio.weight": torch.ones(1)})), "hold model.audio.weight"),
     "lora": (
         tensors(lambda t: t.update({QUERY.replace("weight", "lora_A.weight"): torch.ones(1)})),
-        "no part of a LLaVA model",
+        "no part of LLaVA-NeXT as edgeprune knows it",
     ),
     "one layer too many": (
         tensors(lambda t: t.update({QUERY.replace("layers.0", "layers.2"): torch.ones(64, 64)})),

@@ -127,7 +127,7 @@ def test_names_come_in_the_order_of_a_forward_pass() -> None:
         "tower.class_token",
         "tower.0.q.weight",
         "tower.1.q.weight",
-        "projector.1.weight",
+        "connector.1.weight",
         "newline",
         "embed.weight",
     ]

@@ -19,6 +19,7 @@ from edgeprune.models.classifiers.names import from_huggingface, huggingface_nam
 from edgeprune.models.classifiers.pictures import pixels_from_image
 from edgeprune.models.spec import Width
 from edgeprune_profiles.measure.picture import draw_picture
+from edgeprune_runtime.pictures.tiling import Single
 from tests.checkpoints import edit_json
 from tests.classifiers import (
     CLASSES,
@@ -70,15 +71,17 @@ def test_a_timm_folder(tmp_path: Path) -> None:
     spec = open_classifier(timm_folder(tmp_path, model, label_names=[f"n{i}" for i in range(CLASSES)])).spec
     assert (spec.vision.heads, spec.vision.head_dim, spec.vision.mlp, spec.vision.image_px) == (3, 16, 96, PX)
     assert spec.labels == tuple(f"n{i}" for i in range(CLASSES))
-    assert (spec.mean, spec.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert (spec.preprocess.resize_shortest, spec.preprocess.resize_exact, spec.preprocess.resample) == (35, None, 3)
+    tile = spec.picture.tile
+    assert (tile.mean, tile.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert (spec.picture.tiling, tile.resample) == (Single(resize_shortest=35), 3)
 
 
 def test_settings_of_an_older_timm_folder_stand_beside_the_architecture(tmp_path: Path) -> None:
     folder = timm_folder(tmp_path, made_model(), interpolation="bilinear", crop_mode="squash")
     edit_json(folder / "config.json", lambda c: c.update(c.pop("pretrained_cfg")))
-    rule = open_classifier(folder).spec.preprocess
-    assert (rule.resize_exact, rule.resample, rule.mean) == ((35, 35), 2, (0.485, 0.456, 0.406))
+    picture = open_classifier(folder).spec.picture
+    assert picture.tiling == Single(resize_exact=(35, 35))
+    assert (picture.tile.resample, picture.tile.mean) == (2, (0.485, 0.456, 0.406))
 
 
 def test_joint_queries_keys_and_values_become_three_tensors(tmp_path: Path) -> None:
@@ -96,8 +99,9 @@ def test_a_bare_file_says_its_shapes_and_the_rest_is_assumed(tmp_path: Path, dty
     classifier = open_classifier(path)
     tower = classifier.spec.vision
     assert (tower.heads, tower.head_dim, tower.eps, tower.activation, tower.qkv_bias) == (2, 64, 1e-6, "gelu", True)
-    assert (classifier.spec.mean, classifier.spec.std) == ((0.5,) * 3, (0.5,) * 3)
-    assert classifier.spec.preprocess.resize_exact == (PX, PX)
+    picture = classifier.spec.picture
+    assert (picture.tile.mean, picture.tile.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert picture.tiling == Single(resize_exact=(PX, PX))
     assert classifier.weights.dtype("tower.0.k.weight") == str(dtype).removeprefix("torch.")
     assert classifier.config == {}
 
@@ -158,8 +162,9 @@ def test_pixels_are_those_of_transformers_own_processor(
 
 
 def test_deit_looks_at_the_middle_of_a_larger_square_by_default(tmp_path: Path) -> None:
-    rule = open_classifier(huggingface_folder(tmp_path, made_model("deit"))).spec.preprocess
-    assert (rule.resize_exact, rule.tile_px, rule.resample, rule.std) == ((37, 37), PX, 3, (0.5,) * 3)
+    picture = open_classifier(huggingface_folder(tmp_path, made_model("deit"))).spec.picture
+    assert picture.tiling == Single(resize_exact=(37, 37))
+    assert (picture.tile.px, picture.tile.resample, picture.tile.std) == (PX, 3, (0.5,) * 3)
 
 
 def test_pixels_of_a_timm_folder_are_a_centre_crop(tmp_path: Path) -> None:

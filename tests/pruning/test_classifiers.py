@@ -74,7 +74,7 @@ def test_every_form_of_classifier_is_pruned_compensated_and_recovered(form: str,
     story = prune(source, tmp_path / "smaller", options)
     assert story.samples == 4 and story.compensated
     before, after = open_classifier(source), open_classifier(tmp_path / "smaller")
-    assert after.spec.vision.widths and after.spec.preprocess == before.spec.preprocess
+    assert after.spec.vision.widths and after.spec.picture == before.spec.picture
     assert after.spec.classes == before.spec.classes
 
 

@@ -103,10 +103,10 @@ def test_parameters_are_those_of_the_shrunk_model(number: int) -> None:
     subject = subject_of(VARIANTS[number], 1)
     plan = random_plan(subject, number)
     model = pruned_model(spec_of(number), plan)
-    shapes = needed_tensors(model.family, model.vision, model.projector, model.language, model.feature_layer)
+    shapes = needed_tensors(model.vision, model.connector, model.language, model.feature_layer, model.learned)
     sizes = {"tower": 0, "language": 0}
     for name, shape in shapes.items():
-        if not name.startswith(("projector.", "newline")):
+        if not name.startswith(("connector.", "newline")):
             sizes["tower" if name.startswith("tower.") else "language"] += math.prod(shape)
     smaller = shrink(subject.module, subject.specs, plan)
     language: Any = smaller.model.language_model  # type: ignore[union-attr]

@@ -35,6 +35,13 @@ def reference_answer(folder: Path, image: Image.Image, question: str, max_new_to
     return answer
 
 
+def reference_logits(folder: Path, image: Image.Image, question: str) -> NDArray[np.float32]:
+    """Logits [V] of the first token of the answer."""
+    with torch.no_grad():
+        logits: NDArray[np.float32] = _model(folder)(**reference_inputs(folder, image, question)).logits[0, -1].numpy()
+    return logits
+
+
 def image_features(folder: Path, image: Image.Image) -> NDArray[np.float32]:
     """The visual rows [n, D] that the library puts at the placeholders, in the order of the sequence."""
     with torch.no_grad():

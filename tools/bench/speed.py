@@ -10,7 +10,8 @@ from typing import Any
 
 from edgeprune_profiles.report import units
 from edgeprune_runtime import Bundle, Model
-from edgeprune_runtime.prompting.prompt import Prompter, pack
+from edgeprune_runtime.prompting.pack import pack
+from edgeprune_runtime.prompting.prompt import Prompter
 from tools.bench import speed_tables
 from tools.bench.assets import BUDGETS, QUESTION, bundle, checkpoint, picture
 from tools.bench.eager import EagerProcess
@@ -59,12 +60,13 @@ def measure(settings: Settings) -> Page:
 def _lengths(folder: Path, image: Path) -> dict[str, list[int]]:
     """Visual tokens and prompt positions of each budget."""
     with Model.open(folder, verify=False) as model:
-        language, plan = model.bundle.manifest.language, model.bundle.manifest.plan
-        ids = Prompter.of(model.bundle).ids(QUESTION, images=1)
+        plan, prompter = model.bundle.manifest.plan, Prompter.of(model.bundle)
+        asked = prompter.render(QUESTION, images=1)
         found = {}
         for budget, view in zip(BUDGETS, model.see_each(image, _CHOICES), strict=True):
             separators = plan.separators_for(view.selection)
-            packed = pack(ids, language.image_token_id, view.layout, view.kept, separators, plan.positions)
+            tokens = prompter.tokens(asked, (view.picture,))
+            packed = pack(tokens, ((view.picture, view.kept),), separators, plan.positions)
             found[budget] = [len(view.kept), len(packed.ids)]
         return found
 
@@ -82,7 +84,7 @@ def _requests(
                 contenders[f"{precision} {budget}"] = _asker(opened, image, budget)
         warmed = [f"{precision} {BUDGETS[-1]}" for precision in folders]
         if settings.eager:
-            prompt = Prompter(Bundle.open(folders["fp32"], verify=False)).rendered(QUESTION, images=1)
+            prompt = Prompter.of(Bundle.open(folders["fp32"], verify=False)).render(QUESTION, images=1).text
             worker = stack.enter_context(EagerProcess(model, image, prompt, settings.threads))
             contenders["transformers"] = worker.sample
             warmed.append("transformers")

@@ -1,4 +1,4 @@
-"""What selection itself costs: the select graphs cut before the projector, on what the tower saw of the benchmark's picture."""
+"""What selection itself costs: the select graphs cut before the connector, on what the tower saw of the benchmark's picture."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 from edgeprune_profiles.report import units
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.backends import backend
-from edgeprune_runtime.pictures.packed import layout_from_size
-from edgeprune_runtime.pictures.tiling.anyres import tiles_from_image
+from edgeprune_runtime.pictures.packed import pack_picture
+from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.vision import Vision
 from tools.bench.assets import BUDGETS
 from tools.bench.bare import BareBundle, BareGraph
@@ -25,7 +25,7 @@ from tools.bench.settings import Settings, say
 def selection(
     journal: Journal, settings: Settings, precision: str, folder: Path, image: Path, requests: Samples
 ) -> tuple[Target, Section]:
-    """The select graphs whole, and without the projector that every picture needs anyway."""
+    """The select graphs whole, and without the connector that every picture needs anyway."""
     budgets = [budget for budget in BUDGETS if budget != "1.0"]
 
     def run() -> Samples:
@@ -45,10 +45,10 @@ def selection(
         worst = max(worst, share)
         cells = [median(alone[budget], CPU, "select"), median(whole, CPU, "select"), vision]
         rows.append([budget, *(units.seconds(cell) for cell in cells), units.percent(share, 2)])
-    head = ["budget", "selection", "select graph (with projector)", "vision stage", "selection / vision stage"]
+    head = ["budget", "selection", "select graph (with connector)", "vision stage", "selection / vision stage"]
     section = Section(
         f"Selection, {precision}",
-        "Processor time. `selection` is the select graph cut before the projector.",
+        "Processor time. `selection` is the select graph cut before the connector.",
         head,
         rows,
     )
@@ -61,13 +61,14 @@ def _seen(folder: Path, image: Path, settings: Settings) -> dict[str, np.ndarray
     vision = Vision(opened, backend(threads=settings.threads))
     with Image.open(image) as file:
         upright = file.convert("RGB")
-    layout = layout_from_size(upright.height, upright.width, opened.manifest.preprocess)
-    vision.encode(tiles_from_image(upright, opened.manifest.preprocess), layout)
-    return vision.seen()
+    spec = opened.manifest.picture
+    place = spec.place(upright.height, upright.width)
+    vision.encode(tiles_from_image(upright, spec, place), pack_picture(place, spec))
+    return vision.outputs()
 
 
 def _selection_alone(bare: BareBundle, budget: str, settings: Settings, seen: dict[str, np.ndarray]) -> BareGraph:
-    """The bundle's own select graph, cut before the projector."""
+    """The bundle's own select graph, cut before the connector."""
     chosen = next(s for s in bare.manifest["selections"] if s["budget"] == budget and s["method"] == "hired")
     spec = next(graph for graph in bare.manifest["graphs"] if graph["name"] == chosen["graph"])
     model = onnx.load(bare.folder / spec["file"], load_external_data=False)

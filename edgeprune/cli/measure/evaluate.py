@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeprune.cli.choices import Tiles
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, track
 from edgeprune.cli.open_bundle import BackendOption, Build, open_model
 from edgeprune_runtime.spec import Positions, Separators
@@ -41,6 +42,7 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Repeat for several. [default: the bundle's own and its controls, at the same K]"),
     ] = None,
+    tiles: Tiles = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")] = None,
     metric: Annotated[
         MetricName | None,
@@ -80,9 +82,10 @@ def evaluate(
                 "positions": positions,
                 "separators": separators,
                 "max_tokens": str(max_tokens),
+                **({} if tiles is None else {"tiles": str(tiles)}),
             }
             comparison = _compare(
-                model, data, questions, budget or [], method or [], max_tokens, metric, settings, answers, seed
+                model, data, questions, budget or [], method or [], tiles, max_tokens, metric, settings, answers, seed
             )
         if out is not None:
             write_json(out, comparison)
@@ -101,6 +104,7 @@ def _compare(
     questions: tuple[Question, ...],
     budgets: list[str],
     methods: list[str],
+    tiles: int | None,
     max_tokens: int,
     metric: MetricName | None,
     settings: dict[str, str],
@@ -119,7 +123,7 @@ def _compare(
         total = pending(questions, selections, log)
         if log_path is None and total > _LONG:
             err.print(f"[dim]{total} answers; with --answers FILE this can be interrupted and resumed[/]")
-        answerer = ModelAnswerer(model, selections, max_tokens)
+        answerer = ModelAnswerer(model, selections, max_tokens, tiles)
         with track("answers", total) as advance:
             found = answer_all(
                 questions, selections, answerer, log, lambda done, total, label: advance() if done else None

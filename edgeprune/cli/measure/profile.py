@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edgeprune.cli.choices import Tiles
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line
 from edgeprune.cli.measure.profiling import ProfileOptions, measured
 from edgeprune.cli.open_bundle import BackendOption, Build
@@ -22,6 +23,7 @@ def profile(
         list[Path] | None, typer.Option("--image", "-i", help="Repeat for several. [default: a generated picture]")
     ] = None,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="The question asked.")] = "What is in this picture?",
+    tiles: Tiles = None,
     runs: Annotated[int, typer.Option(min=1, help="Rounds that count; each asks every budget once, shuffled.")] = 10,
     warmup: Annotated[int, typer.Option(min=0, help="Rounds before them that are thrown away.")] = 2,
     max_tokens: Annotated[
@@ -66,6 +68,7 @@ def profile(
             question=prompt,
             runs=runs,
             warmup=warmup,
+            tiles=tiles,
             max_tokens=max_tokens,
             threads=threads,
             backend=backend,

@@ -31,6 +31,7 @@ class ProfileOptions:
     question: str
     runs: int
     warmup: int
+    tiles: int | None
     max_tokens: int
     threads: int
     backend: str
@@ -53,11 +54,11 @@ def measured(wish: ProfileOptions, scratch: Path) -> Report:
         notes = []
         images = wish.images
         if not images:
-            path, note = write_picture(scratch, model.bundle.manifest.picture)
+            path, note = write_picture(scratch, model.bundle.manifest.picture.limited(wish.tiles))
             images = [path]
             notes.append(note)
         cases = [case_of(path, wish.question) for path in images]
-        runner = ModelRunner(model)
+        runner = ModelRunner(model, wish.tiles)
         report = _kept(_times(wish, model, runner, cases, notes), wish)
         if wish.accuracy is not None:
             report = _kept(with_accuracy(report, wish.accuracy), wish)
@@ -90,6 +91,7 @@ def _times(wish: ProfileOptions, model: Model, runner: ModelRunner, cases: list[
                     wish.max_tokens,
                     wish.threads,
                     used.name,
+                    wish.tiles,
                 )
             )
         except EdgepruneError as error:  # the times are worth keeping without it
@@ -111,6 +113,7 @@ def _times(wish: ProfileOptions, model: Model, runner: ModelRunner, cases: list[
             energy=NoEnergy(_GPU_ENERGY) if on_gpu else None,
             memory_apart=apart,
             threads=wish.threads,
+            tiles=wish.tiles,
             notes=[equal, *_without_baseline(budgets, model.budgets), *([_GPU_MEMORY] if on_gpu else []), *notes],
             backend=used,
             progress=lambda done, total, label: advance() if done else None,

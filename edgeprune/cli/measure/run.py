@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from edgeprune.cli.choices import Tiles
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line
 from edgeprune.cli.open_bundle import BackendOption, Build, open_model
 
@@ -34,6 +35,7 @@ def run(
     method: Annotated[
         str | None, typer.Option(help="A control instead of the bundle's method: random, uniform, downsample.")
     ] = None,
+    tiles: Tiles = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 1.0,
@@ -61,7 +63,9 @@ def run(
             pictures: list[Path | None] = [*image] if image else [None]
             for number, picture in enumerate(pictures):
                 # For a method that looks at the question, what is drawn is what the first question keeps.
-                view = None if picture is None else model.see(picture, budget=budget, method=method, question=prompt[0])
+                view = None
+                if picture is not None:
+                    view = model.see(picture, budget=budget, method=method, tiles=tiles, question=prompt[0])
                 if picture is not None and view is not None and show_tokens is not None:
                     drawn = show_tokens if number == 0 else show_tokens.with_stem(f"{show_tokens.stem}-{number + 1}")
                     _draw(model, picture, view, drawn)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.choices import Precision, alone
+from edgeprune.cli.choices import Precision, Tiles, alone
 from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
 from edgeprune_runtime.spec import BudgetBase, Positions, Separators, TokenPlan
 
@@ -20,7 +20,7 @@ def export(
     model: Annotated[
         str,
         typer.Argument(
-            help="Checkpoint folder (LLaVA-NeXT or LLaVA-1.5, Hugging Face layout) or hub id; or a ViT classifier, without a budget."
+            help="Checkpoint folder (Hugging Face layout) or hub id of a vision-language model; or a ViT classifier, without a budget."
         ),
     ],
     budget: Annotated[
@@ -88,6 +88,11 @@ def export(
     text_tokens: Annotated[
         int, typer.Option(min=1, help="Room for question and answer when --capacity is not given.")
     ] = 512,
+    tiles: Tiles = None,
+    family: Annotated[
+        str | None,
+        typer.Option(help="How to read MODEL: a family's name, or file.py:NAME. [default: what its config.json says]"),
+    ] = None,
     controls: Annotated[
         bool, typer.Option(help="Include random, uniform and downsample at the same K (a few hundred KB), for eval.")
     ] = True,
@@ -120,10 +125,13 @@ def export(
             chosen = export_options(read, budgets=budgets, parity=parity, force=force, command=command)
             _show(export_recipe(model, target, read, recipe.parent, chosen, track=track), target, json)
             return
+        from edgeprune.models.families import FAMILIES
+
+        kind = None if family is None else FAMILIES.choose(family)
         if fit is not None:
             from edgeprune.cli.prepare.export_fit import fitted_budget
 
-            budgets = tuple(dict.fromkeys((fitted_budget(model, fit, precision.value, chunk), *budgets)))
+            budgets = tuple(dict.fromkeys((fitted_budget(model, fit, precision.value, chunk, tiles, kind), *budgets)))
         if not budgets:
             raise typer.BadParameter("give at least one --budget, a --fit, or a --recipe")
         from edgeprune.plan_file import read_plan
@@ -143,6 +151,8 @@ def export(
             chunk=chunk,
             capacity=capacity,
             text_tokens=text_tokens,
+            tiles=tiles,
+            family=kind,
             controls=controls,
             parity=parity,
             force=force,

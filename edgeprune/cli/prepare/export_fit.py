@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Literal
 from edgeprune.cli.console import err
 
 if TYPE_CHECKING:
+    from edgeprune.models.families import Family
     from edgeprune.plan import Budget
 
 #: Tokens of the question and the chat template that the prompt is taken to have beside the picture, and of the answer.
 TEXT_TOKENS, ANSWER_TOKENS = 64, 16
 
 
-def fitted_budget(model: str, text: str, precision: Literal["fp32", "int8"], chunk: int) -> Budget:
+def fitted_budget(
+    model: str, text: str, precision: Literal["fp32", "int8"], chunk: int, tiles: int | None, family: Family | None
+) -> Budget:
     """The whole interval must meet the target, on a picture that fills the largest tile grid. Raises MeasurementError if none does."""
     from edgeprune.models.checkpoint import open_checkpoint
     from edgeprune.plan import budget_from_text
@@ -38,7 +41,7 @@ def fitted_budget(model: str, text: str, precision: Literal["fp32", "int8"], chu
     least = (
         q.quantity(asked["tokens-per-s"], q.PER_SECOND, "tokens-per-s in --fit") if "tokens-per-s" in asked else None
     )
-    spec = open_checkpoint(model).spec
+    spec = open_checkpoint(model, family, tiles).spec
     where = target(load_device(asked["device"]), precision)
     picture = pack_picture(spec.picture.place(*spec.picture.largest), spec.picture)
     whole = picture.candidates

@@ -12,7 +12,9 @@ from edgeprune.cli.tables import show_table
 
 
 def plan(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder or hub id (LLaVA), or a ViT classifier.")],
+    model: Annotated[
+        str, typer.Argument(help="Folder or hub id of a vision-language checkpoint, or a ViT classifier.")
+    ],
     recipe: Annotated[
         Path, typer.Option("--recipe", help="The recipe (TOML) that `edgeprune export` or `prune` would carry out.")
     ],
@@ -38,7 +40,8 @@ def plan(
             precision = read.export.precision
             found = forecast_of_classifier(open_classifier(model), precision, wishes, timed=time, track=track)
         else:
-            found = forecast(open_checkpoint(model), export_options(read), wishes, timed=time, track=track)
+            checkpoint = open_checkpoint(model, tiles=read.export.tiles)
+            found = forecast(checkpoint, export_options(read), wishes, timed=time, track=track)
         if json:
             emit({"forecast": found, "recipe": read})
             return

@@ -35,7 +35,8 @@ Targets = Annotated[
 def prune(
     context: typer.Context,
     model: Annotated[
-        str, typer.Argument(help="Checkpoint folder or hub id (LLaVA), a ViT classifier, or an .onnx file.")
+        str,
+        typer.Argument(help="Folder or hub id of a vision-language checkpoint, a ViT classifier, or an .onnx file."),
     ],
     structure: Targets = None,
     recipe: Annotated[

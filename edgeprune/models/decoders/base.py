@@ -36,6 +36,7 @@ class DecoderKind:
             if text.has(key) and text.integer(key, least=0) > 0:
                 raise text.refuse(key, "no experts (a dense MLP in every layer)")
         hidden, heads = text.integer("hidden_size", 4096), text.integer("num_attention_heads", 32)
+        head_dim = _head_dim(text, hidden, heads, self.head_dim)
         kv_heads = text.optional_integer("num_key_value_heads", self.kv_heads, least=1) or heads
         if heads % kv_heads:
             raise text.refuse("num_key_value_heads", f"a divisor of num_attention_heads = {heads}")
@@ -48,7 +49,7 @@ class DecoderKind:
             "hidden": hidden,
             "heads": heads,
             "kv_heads": kv_heads,
-            "head_dim": _head_dim(text, hidden, heads, self.head_dim),
+            "head_dim": head_dim,
             "mlp": text.integer("intermediate_size", self.mlp),
             "vocab": text.integer("vocab_size", self.vocab),
             "eps": text.number("rms_norm_eps", 1e-6),

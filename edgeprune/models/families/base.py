@@ -47,6 +47,7 @@ class Family:
     image_token_id  what a silent config.json means
     tied       whether head and embedding table are one where config.json is silent
     learned    tensor of the learned row of its packed pictures
+    foreign    `model_type`s of folders with the same models in a layout of their own, for which `refuse` has a sentence
     refuse     raises CheckpointError for what transformers would accept and answer differently
     reference  (pictures, placement) -> settings for transformers' image processor, so that it makes the same tiles; None: it cannot
     embeds     the reference is given embeddings instead of ids: its forward pass moves ids to where its weights are, and those of a model
@@ -65,6 +66,7 @@ class Family:
     renames: tuple[tuple[str, str], ...] = ()
     tied: bool = False
     learned: str | None = None
+    foreign: tuple[str, ...] = ()
     refuse: Callable[[Section], None] = _nothing
     reference: Callable[[PictureSpec, Placement], Mapping[str, Any] | None] = lambda picture, place: {}
     embeds: bool = False

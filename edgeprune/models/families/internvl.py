@@ -86,6 +86,7 @@ INTERNVL = Family(
     modules=ModulePaths("model.vision_tower", "model.multi_modal_projector", "model.language_model"),
     image_token_id=151667,
     tied=True,
+    foreign=("internvl_chat",),
     refuse=_refuse,
     reference=_reference,
 )

@@ -70,7 +70,7 @@ _UNUSED = re.compile(
 def canonical_name(source: str) -> str | None:
     """Our name of a tensor of a checkpoint; "" if it is never needed; None if it is not known."""
     name = source
-    for pattern, replacement in (*_renames(), *_WRAPPERS):
+    for pattern, replacement in (*_renames(FAMILIES.names()), *_WRAPPERS):
         name = pattern.sub(replacement, name)
     if _UNUSED.search(name):
         return ""
@@ -85,24 +85,24 @@ def canonical_name(source: str) -> str | None:
 
 
 @functools.cache
-def _renames() -> tuple[tuple[re.Pattern[str], str], ...]:
+def _renames(families: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
     """Those of all families: each begins with a prefix that no other family uses, which a test holds."""
-    pairs = dict.fromkeys(pair for name in FAMILIES for pair in FAMILIES.get(name).renames)
+    pairs = dict.fromkeys(pair for name in families for pair in FAMILIES.get(name).renames)
     return tuple((re.compile(pattern), replacement) for pattern, replacement in pairs)
 
 
 @functools.cache
-def _block_parts() -> dict[str, str]:
+def _block_parts(towers: tuple[str, ...]) -> dict[str, str]:
     """What a part of a block is called by any kind of tower."""
-    return {theirs: ours for name in TOWERS for theirs, ours in TOWERS.get(name).names.items()}
+    return {theirs: ours for name in towers for theirs, ours in TOWERS.get(name).names.items()}
 
 
 def _block_name(index: int, rest: str) -> str | None:
     if rest.endswith(".lambda1") or rest in ("lambda_1", "lambda_2"):  # a scale is a bare vector
-        part = _block_parts().get(rest.removesuffix(".lambda1"))
+        part = _block_parts(TOWERS.names()).get(rest.removesuffix(".lambda1"))
         return f"tower.{index}.{part}" if part else None
     part_name, _, kind = rest.rpartition(".")
-    part = _block_parts().get(part_name)
+    part = _block_parts(TOWERS.names()).get(part_name)
     return f"tower.{index}.{part}.{kind}" if part and kind in ("weight", "bias") else None
 
 

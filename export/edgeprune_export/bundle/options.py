@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeprune.errors import PlanError
+from edgeprune.models.families import Family
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import Budget
 from edgeprune.tokens.methods import CONTROLS, METHODS
@@ -22,6 +23,8 @@ class ExportOptions:
     budgets       the first is the default
     more_methods  beside the plan's own, at every budget
     capacity      None: room for the largest prompt plus `text_tokens`, rounded up to a chunk
+    tiles         most tiles of a picture beside its overview, 0: one view of it; None: as the checkpoint's processor does it
+    family        how to read the checkpoint; None: as the family that its config.json names
     """
 
     budgets: tuple[Budget, ...]
@@ -31,6 +34,8 @@ class ExportOptions:
     chunk: int = 128
     capacity: int | None = None
     text_tokens: int = 512
+    tiles: int | None = None
+    family: Family | None = None
     controls: bool = True
     parity: bool = True
     force: bool = False
@@ -42,6 +47,8 @@ class ExportOptions:
                 f"{len(self.budgets)} budgets, chunk {self.chunk} and text tokens {self.text_tokens} make no bundle; "
                 "give at least one of each"
             )
+        if self.tiles is not None and self.tiles < 0:
+            raise PlanError(f"tiles is {self.tiles}; expected 0 (one view of the whole picture) or more")
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
     Raises CheckpointError, PlanError, ExportError or ParityError.
     """
     return_freed_memory()
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, options.family, options.tiles)
     model = checkpoint.spec
     plan = method_plan(options.plan, model)
     require_fit(options.methods, plan, model, checkpoint.weights.shapes, METHODS)

@@ -35,6 +35,7 @@ def export_options(
         chunk=settings.chunk,
         capacity=settings.capacity,
         text_tokens=settings.text_tokens,
+        tiles=settings.tiles,
         controls=settings.controls,
         parity=parity,
         force=force,

@@ -15,20 +15,23 @@ from edgeprune_runtime.backends import created
 from edgeprune_runtime.backends.device import DeviceBackend
 from edgeprune_runtime.engines.spec import ENGINE_MANIFEST
 from edgeprune_runtime.model import Model
+from edgeprune_runtime.results import View
 
 
 class ModelRunner:
     """Answers from scratch, past the end token: every budget generates the same number of tokens, so times compare.
 
-    `positions` is the longest sequence per budget so far, prompt and answer together.
+    `positions` is the longest sequence per budget so far, prompt and answer together. `tiles`: see `Model.see`.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: Model, tiles: int | None = None) -> None:
+        self._model, self._tiles = model, tiles
         self.positions: dict[str, int] = {}
 
     def run(self, budget: str, image: Path, question: str, max_tokens: int) -> Run:
-        answer = self._model.ask(question, image=image, budget=budget, max_tokens=max_tokens, stop=False)
+        answer = self._model.ask(
+            question, image=image, budget=budget, tiles=self._tiles, max_tokens=max_tokens, stop=False
+        )
         used = answer.prompt_tokens + len(answer.token_ids)
         self.positions[budget] = max(used, self.positions.get(budget, 0))
         return Run(answer.spans, answer.visual_tokens, answer.token_ids)
@@ -39,7 +42,11 @@ class ModelRunner:
         Prefill and decode work on one encoded picture and one sequence, which repeating them leaves as they were.
         """
         model, language = self._model, self._model.language
-        view = model.see(image, budget=budget, question=question)
+
+        def see() -> View:
+            return model.see(image, budget=budget, tiles=self._tiles, question=question)
+
+        view = see()
         start = model.ask(question, image=view, max_tokens=1, stop=False).prompt_tokens
         steps = min(max_tokens - 1, model.bundle.manifest.language.capacity - start)
 
@@ -50,7 +57,7 @@ class ModelRunner:
 
         found = [
             EnergyPiece(REQUEST, "request", 1, lambda: self.run(budget, image, question, max_tokens)),
-            EnergyPiece(IMAGE, "image", 1, lambda: model.see(image, budget=budget, question=question)),
+            EnergyPiece(IMAGE, "image", 1, see),
             EnergyPiece(
                 SELECT, "image", 1, lambda: model.vision.select(view.selection)
             ),  # no public call selects alone

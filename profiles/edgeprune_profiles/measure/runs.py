@@ -25,7 +25,7 @@ PREPROCESS = "preprocess"
 def run_shape(bundle: Bundle, report: Report, result: BudgetResult, size: tuple[int, int] | None) -> RequestShape:
     """The request that a report recorded. Raises MeasurementError where pictures of `size` would give other visual tokens."""
     question = (report.question or "").split(" / ")[0]
-    shape = request_shape(bundle, result.budget.name, question, report.max_tokens, size)
+    shape = request_shape(bundle, result.budget.name, question, report.max_tokens, size, report.tiles)
     seen = {sample.visual_tokens for sample in result.samples}
     if seen - {shape.visual}:
         raise MeasurementError(

@@ -27,6 +27,7 @@ class MemoryRequest(msgspec.Struct, frozen=True):
     max_tokens: int
     threads: int
     backend: str
+    tiles: int | None = None
 
 
 def measure_here(request: MemoryRequest) -> MemoryReading:
@@ -40,6 +41,7 @@ def measure_here(request: MemoryRequest) -> MemoryReading:
                 request.question,
                 image=Path(request.image),
                 budget=request.budget,
+                tiles=request.tiles,
                 max_tokens=request.max_tokens,
                 stop=False,
             )

@@ -65,11 +65,20 @@ class RequestShape:
 
 
 def request_shape(
-    bundle: Bundle, budget: str, question: str, answer: int, size: tuple[int, int] | None = None
+    bundle: Bundle,
+    budget: str,
+    question: str,
+    answer: int,
+    size: tuple[int, int] | None = None,
+    tiles: int | None = None,
 ) -> RequestShape:
-    """The request for one picture of `size` = (height, width), by default one that fills the largest tile grid."""
+    """The request for one picture of `size` = (height, width), by default one that fills the largest tile grid.
+
+    tiles  most tiles of it beside its overview, as in `Model.see`
+    """
     manifest = bundle.manifest
-    picture = pack_picture(manifest.picture.place(*(size or manifest.picture.largest)), manifest.picture)
+    limited = manifest.picture.limited(tiles)
+    picture = pack_picture(limited.place(*(size or limited.largest)), manifest.picture)
     chosen = budgets.selection(manifest, budget, None, picture.tiles)
     kept = picture.unit[picture.unit >= 0]
     kept = kept if chosen.whole else kept[: chosen.keep]

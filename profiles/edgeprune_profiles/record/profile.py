@@ -140,6 +140,7 @@ class Accuracy(Record, frozen=True):
 class Report(Record, frozen=True):
     """`notes` are sentences about the conditions; `threads` 0 means that the backend chose.
 
+    tiles             most tiles of a picture beside its overview, as `--tiles` asked for; None: as many as the bundle takes
     pictures_sha256   of each case, in their order
     power_source      what the power windows read, or "unknown: ..." with the reason; None: nobody asked for power
     """
@@ -165,6 +166,7 @@ class Report(Record, frozen=True):
     pictures_sha256: tuple[str, ...] = ()
     power_source: str | None = None
     soak: Soak | None = None
+    tiles: int | None = None
 
 
 class _Version(msgspec.Struct):

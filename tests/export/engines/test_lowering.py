@@ -162,8 +162,8 @@ def test_prefill_and_decode_share_one_graph_and_a_tensor_is_written_once(tmp_pat
             if place:
                 assert places.setdefault(tensor.name, place["offset"]) == place["offset"]
     assert len(set(places.values())) == len(places)
-    projector = [name for name in places if name.startswith("projector.1.weight")]
-    assert projector == ["projector.1.weight.float16"], "once, for all select graphs"
+    connector = [name for name in places if name.startswith("connector.1.weight")]
+    assert connector == ["connector.1.weight.float16"], "once, for all select graphs"
 
 
 def test_graphs_of_two_models_are_not_joined() -> None:
