@@ -41,7 +41,6 @@ every_model = pytest.mark.parametrize(
 
 def opened(variant: dict[str, Any], overview: bool) -> Checkpoint:
     """A checkpoint; without an overview, it has the tiles of InternVL's rule when it is told to leave its thumbnail out."""
-    from edgeprune_runtime.pictures.tiling import Ratio
 
     checkpoint = open_checkpoint(tiny_checkpoint(**variant))
     if overview:
