@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from edgeprune.errors import PlanError
 from edgeprune_runtime.files import write_json
+from edgeprune_runtime.spec import TokenPlan
 
 SCHEMA = 1
 
@@ -36,6 +38,14 @@ def read_plan(path: Path) -> StoredPlan:
     if plan.schema != SCHEMA:
         raise PlanError(f"{path} has schema {plan.schema}, this version reads {SCHEMA}; calibrate again")
     return plan
+
+
+def with_calibrated(
+    stored: StoredPlan | None, methods: Sequence[str], settings: Mapping[str, float]
+) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Methods and settings: what is given wins over what was calibrated; hired where neither names a method."""
+    names = tuple(methods) or ((stored.method,) if stored else (TokenPlan().method,))
+    return names, {**(stored.settings if stored else {}), **settings}
 
 
 def write_plan(path: Path, plan: StoredPlan) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.boards.projecting import Budgets, Prompt, Size
 from edgeprune.cli.choices import EnginePrecisionName
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.options import Budgets, Prompt, Size
 from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -60,18 +60,18 @@ def project(
             return
         if bundle is None or not device:
             raise typer.BadParameter("give a BUNDLE and at least one --device, or --backtest")
-        from edgeprune.cli.boards.projecting import Asked, budgets_in, open_counted, project_on, read_runs, samples_of
         from edgeprune_profiles.boards.device_file import load_device
+        from edgeprune_profiles.boards.from_runs import ProjectedRequest, budgets_in, project_on, read_runs, samples_of
         from edgeprune_profiles.record.quantities import size_px
+        from edgeprune_runtime.bundle import Bundle
 
-        opened = open_counted(bundle)
-        asked = Asked(prompt, max_tokens, None if size is None else size_px(size, "--size"))
+        opened = Bundle.open(bundle, verify=False)
+        request = ProjectedRequest(prompt, max_tokens, None if size is None else size_px(size, "--size"))
         runs = read_runs(report or [], opened)
-        samples = samples_of(runs, asked.size)
+        samples = samples_of(runs, request.size)
+        computed = None if precision is None else precision.value
         found = [
-            project_on(
-                load_device(name), opened, label, asked, runs, samples, None if precision is None else precision.value
-            )
+            project_on(load_device(name), opened, label, request, runs, samples, computed)
             for name in device
             for label in budgets_in(opened, budget or [])
         ]

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.boards.projecting import Budgets, Prompt, Size
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.options import Budgets, Prompt, Size
 from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
-    from edgeprune.cli.boards.projecting import Asked, MeasuredRun, ProjectedBundle
-    from edgeprune_profiles.boards.device import Device
-    from edgeprune_profiles.boards.fit import EfficiencySample
     from edgeprune_profiles.boards.recommend import BoardChoice, BoardOption
 
 
@@ -48,10 +45,11 @@ def recommend(
 ) -> None:
     """Say which boards meet the needs with BUNDLE, at which budgets: measured where there are runs, else projected."""
     with errors_as_one_line():
-        from edgeprune.cli.boards.projecting import Asked, open_counted, read_runs, samples_of
+        from edgeprune_profiles.boards.from_runs import ProjectedRequest, options_on_boards, read_runs, samples_of
         from edgeprune_profiles.boards.recommend import Needs, measure_next
         from edgeprune_profiles.boards.recommend import recommend as choose
         from edgeprune_profiles.record import quantities as q
+        from edgeprune_runtime.bundle import Bundle
 
         needs = Needs(
             ttft_s=None if ttft is None else q.quantity(ttft, q.SECONDS, "--ttft"),
@@ -60,11 +58,11 @@ def recommend(
             memory_bytes=None if memory is None else round(q.quantity(memory, q.BYTES, "--memory")),
             price_usd=None if price is None else q.quantity(price, q.DOLLARS, "--price"),
         )
-        opened = open_counted(bundle)
-        asked = Asked(prompt, max_tokens, None if size is None else q.size_px(size, "--size"))
+        opened = Bundle.open(bundle, verify=False)
+        request = ProjectedRequest(prompt, max_tokens, None if size is None else q.size_px(size, "--size"))
         runs = read_runs(report or [], opened)
-        samples = samples_of(runs, asked.size)
-        found, left_out = _candidates(opened, budget or [], device or [], asked, runs, samples)
+        samples = samples_of(runs, request.size)
+        found, left_out = options_on_boards(opened, budget or [], device or [], request, runs, samples)
         choices = choose(found, needs)
         following = measure_next(choices)
         if json:
@@ -89,49 +87,6 @@ def recommend(
                 highlight=False,
                 markup=False,
             )
-
-
-def _candidates(
-    opened: ProjectedBundle,
-    budgets: list[str],
-    names: list[str],
-    asked: Asked,
-    runs: tuple[MeasuredRun, ...],
-    samples: tuple[EfficiencySample, ...],
-) -> tuple[list[BoardOption], dict[str, str]]:
-    """Measured and projected ones, and why a board is not among them."""
-    from edgeprune.cli.boards.projecting import budgets_in, memory_of, project_on
-    from edgeprune_profiles.boards.recommend import measured, projected
-    from edgeprune_runtime.errors import MeasurementError
-
-    wanted = budgets_in(opened, budgets)
-    found = [
-        measured(run.device, result, memory_of(run, asked.shape(run.opened, result.budget.name)))
-        for run in runs
-        if run.own
-        for result in run.report.budgets
-        if result.budget.name in wanted
-    ]
-    left_out: dict[str, str] = {}
-    for device in _boards(names, runs):
-        try:
-            for label in wanted:
-                found.append(projected(project_on(device, opened, label, asked, runs, samples, None)))
-        except MeasurementError as error:
-            left_out[device.name] = str(error)
-    return found, left_out
-
-
-def _boards(names: list[str], runs: tuple[MeasuredRun, ...]) -> list[Device]:
-    """The boards asked for, or all of them in each mode, and those that runs were made on."""
-    from edgeprune_profiles.boards.device import in_mode
-    from edgeprune_profiles.boards.device_file import device_names, load_device
-
-    if names:
-        return [load_device(name) for name in names]
-    boards = [load_device(name) for name in device_names()]
-    modes = [in_mode(board, mode.name) for board in boards for mode in board.power_modes if not mode.of_the_peaks]
-    return list({board.name: board for board in (*boards, *modes, *(run.device for run in runs))}.values())
 
 
 def _as_data(choice: BoardChoice) -> dict[str, object]:

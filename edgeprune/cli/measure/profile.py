@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, emit, err, errors_as_one_line
-from edgeprune.cli.measure.profiling import ProfileOptions, measured
-from edgeprune.cli.open_bundle import BackendOption, Build
+from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, note, track_counts, warn
+from edgeprune.cli.open_bundle import BackendOption, Build, open_model
 
 
 def profile(
@@ -57,27 +56,30 @@ def profile(
     """Measure time, memory and energy of BUNDLE under each budget, interleaved, against budget 1.0."""
     with errors_as_one_line():
         from edgeprune_profiles import load_accuracy
+        from edgeprune_profiles.measure.session import Observer, ProfileOptions, profile_model
         from edgeprune_profiles.record.sustain import soak_seconds
 
-        wish = ProfileOptions(
-            bundle=bundle,
-            chosen=budget or [],
-            images=image or [],
+        options = ProfileOptions(
+            budgets=tuple(budget or ()),
+            images=tuple(image or ()),
             question=prompt,
             runs=runs,
             warmup=warmup,
             max_tokens=max_tokens,
             threads=threads,
-            backend=backend,
-            build=build,
             seed=seed,
             power=power,
             soak_s=None if sustain is None else soak_seconds(sustain),
             accuracy=None if accuracy is None else load_accuracy(accuracy),
             out=out,
+            command=command_line(),
         )
-        with TemporaryDirectory(prefix="edgeprune-") as scratch:
-            report = measured(wish, Path(scratch))
+        with (
+            TemporaryDirectory(prefix="edgeprune-") as scratch,
+            open_model(bundle, backend, threads=threads, build=build) as model,
+            track_counts("profile") as progress,
+        ):
+            report = profile_model(model, options, Path(scratch), Observer(progress, note, warn))
         if json:
             from edgeprune_profiles.report.digest import digest
 
@@ -87,6 +89,6 @@ def profile(
 
             show(report)
         if out is None:
-            err.print("[dim]--out report.json keeps the raw numbers, for `edgeprune report`[/]", highlight=False)
+            note("--out report.json keeps the raw numbers, for `edgeprune report`")
         else:
-            err.print(f"[dim]{out} written; `edgeprune report {out}` makes a page of it[/]", highlight=False)
+            note(f"{out} written; `edgeprune report {out}` makes a page of it")

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from edgeprune.cli.choices import EnginePrecisionName
 from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.extras import need_engines
 
 if TYPE_CHECKING:
     from edgeprune_export.engines.build import BuildOptions
@@ -58,7 +59,7 @@ def build(
 ) -> None:
     """Build TensorRT engines for BUNDLE, kept inside it; what is there stays as it is until they are whole."""
     with errors_as_one_line():
-        need()
+        need_engines()
         from edgeprune_export.engines.build import BuildOptions
         from edgeprune_export.engines.builder import BuildFlags
         from edgeprune_export.engines.target import target_from_text
@@ -111,19 +112,6 @@ def built(bundle: Path, target: object, options: BuildOptions, *, quiet: bool = 
         else:
             out.print(f"gate: {len(found.gate.checks)} checks against the bundle's graphs passed")
     return folder, found
-
-
-def need() -> None:
-    """Raise MissingExtra where graphs cannot be lowered here."""
-    from importlib.util import find_spec
-
-    from edgeprune_runtime.errors import MissingExtra
-
-    if find_spec("onnx") is None:
-        raise MissingExtra(
-            "building engines needs the package onnx, not installed here; install with `pip install edgeprune[rtx]`; on a Jetson with the "
-            "requirement file of its JetPack, see docs/jetson.md"
-        )
 
 
 def _as_json(found: EngineSet) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, out, track
+from edgeprune.cli.extras import need_export
 
 
 def calibrate(
@@ -24,9 +25,7 @@ def calibrate(
 ) -> None:
     """Measure what METHOD's source decides per picture, and freeze it; an interrupted run goes on where it stopped."""
     with errors_as_one_line():
-        from edgeprune.cli.prepare.export import need
-
-        need("torch", "transformers", "accelerate")
+        need_export("torch", "transformers", "accelerate")
         from edgeprune.plan import settings_from_text
         from edgeprune.tokens.methods import METHODS
         from edgeprune_export.commands.calibrate import Calibrating

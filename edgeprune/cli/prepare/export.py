@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeprune.cli.choices import Precision, alone
-from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, note, out, track
+from edgeprune.cli.extras import need_export
 from edgeprune_runtime.spec import BudgetBase, Positions, Separators, TokenPlan
 
 if TYPE_CHECKING:
+    from edgeprune.plan import Budget
     from edgeprune_runtime.bundle import Bundle
 
 
@@ -99,46 +101,38 @@ def export(
 ) -> None:
     """Export MODEL to a sealed bundle of static-shape ONNX graphs under one or more token budgets."""
     with errors_as_one_line():
-        need("torch", "transformers", "onnx", "onnxscript", "accelerate")
-        from edgeprune.plan import budget_from_text, settings_from_text
-
-        target = to or Path(f"{Path(model).name}.bundle")
-        command = command_line()
-        budgets = tuple(budget_from_text(text) for text in budget or [])
+        need_export("torch", "transformers", "onnx", "onnxscript", "accelerate")
+        from edgeprune.plan import budget_from_text
         from edgeprune_export.pruning.open import is_classifier
 
         if is_classifier(model):
             alone(context, "classifier", besides=("model", "to", "precision", "parity", "force", "json"))
             _classifier(model, to or Path(f"{Path(model).name}-onnx"), precision, parity, force, json)
             return
+        target = to or Path(f"{Path(model).name}.bundle")
+        budgets = tuple(budget_from_text(text) for text in budget or [])
         if recipe is not None:
             alone(context, "recipe", besides=("model", "budget", "to", "parity", "force", "json"))
-            from edgeprune.recipe import read_recipe
-            from edgeprune_export.commands.recipes import export_options, export_recipe
-
-            read = read_recipe(recipe)
-            chosen = export_options(read, budgets=budgets, parity=parity, force=force, command=command)
-            _show(export_recipe(model, target, read, recipe.parent, chosen, track=track), target, json)
+            _show(_from_recipe(model, target, recipe, budgets, parity=parity, force=force), target, json)
             return
         if fit is not None:
-            from edgeprune.cli.prepare.export_fit import fitted_budget
-
-            budgets = tuple(dict.fromkeys((fitted_budget(model, fit, precision.value, chunk), *budgets)))
+            budgets = tuple(dict.fromkeys((_fitted(model, fit, precision, chunk), *budgets)))
         if not budgets:
             raise typer.BadParameter("give at least one --budget, a --fit, or a --recipe")
-        from edgeprune.plan_file import read_plan
+        from edgeprune.plan import settings_from_text
+        from edgeprune.plan_file import read_plan, with_calibrated
         from edgeprune.tokens.methods import METHODS
         from edgeprune_export.bundle.options import ExportOptions
         from edgeprune_export.commands.export import export as make
 
-        stored = None if plan_file is None else read_plan(plan_file)
-        names = [METHODS.choose(text).name for text in method or ([stored.method] if stored else ["hired"])]
-        settings = {**(stored.settings if stored else {}), **settings_from_text(set_ or [])}
-        plan = TokenPlan(names[0], settings, positions, separators, budget_of)
+        names, settings = with_calibrated(
+            None if plan_file is None else read_plan(plan_file), method or [], settings_from_text(set_ or [])
+        )
+        first, *more = (METHODS.choose(name).name for name in names)
         options = ExportOptions(
             budgets=budgets,
-            plan=plan,
-            more_methods=tuple(names[1:]),
+            plan=TokenPlan(first, settings, positions, separators, budget_of),
+            more_methods=tuple(more),
             precision=precision.value,
             chunk=chunk,
             capacity=capacity,
@@ -146,9 +140,42 @@ def export(
             controls=controls,
             parity=parity,
             force=force,
-            command=command,
+            command=command_line(),
         )
         _show(make(model, target, options, track=track), target, json)
+
+
+def _from_recipe(
+    model: str, target: Path, path: Path, budgets: tuple[Budget, ...], *, parity: bool, force: bool
+) -> Bundle:
+    from edgeprune.recipe import read_recipe
+    from edgeprune_export.commands.recipes import export_options, export_recipe
+
+    recipe = read_recipe(path)
+    options = export_options(recipe, budgets=budgets, parity=parity, force=force, command=command_line())
+    return export_recipe(model, target, recipe, path.parent, options, track=track)
+
+
+def _fitted(model: str, text: str, precision: Precision, chunk: int) -> Budget:
+    """The largest budget that meets --fit, with a sentence about it."""
+    from edgeprune.models.checkpoint import open_checkpoint
+    from edgeprune.plan import budget_from_text
+    from edgeprune_export.bundle.counts import count_spec
+    from edgeprune_export.graphs.linear import WeightPrecision
+    from edgeprune_profiles.boards.fit_budget import fit_target_from_text, fitted_budget
+    from edgeprune_profiles.report import units
+
+    asked, spec = fit_target_from_text(text), open_checkpoint(model).spec
+    stored: WeightPrecision = precision.value
+    found = fitted_budget(
+        asked, spec.source, spec.picture, stored, chunk, lambda keep: count_spec(spec, stored, chunk, keep)
+    )
+    time = found.ttft_s
+    note(
+        f"budget {found.budget}: the largest of {found.candidates} visual tokens for {text}; projected, not measured: first token after "
+        f"{units.seconds(time.point)} [{units.seconds(time.low)}, {units.seconds(time.high)}]"
+    )
+    return budget_from_text(found.budget)
 
 
 def _classifier(model: str, target: Path, precision: Precision, parity: bool, force: bool, json: bool) -> None:
@@ -187,16 +214,3 @@ def _show(bundle: Bundle, target: Path, json: bool) -> None:
         out.print(f"parity: {len(manifest.parity.checks)} checks against {manifest.parity.reference} passed")
     out.print(f"sealed {target}  ({total / 1e6:.1f} MB, {len(manifest.graphs)} graphs)")
     out.print(f'try: edgeprune run {target} --image photo.jpg --prompt "What is this?"', highlight=False)
-
-
-def need(*packages: str) -> None:
-    """Raise MissingExtra for packages of the `export` extra that are not installed."""
-    from importlib.util import find_spec
-
-    from edgeprune_runtime.errors import MissingExtra
-
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        raise MissingExtra(
-            f"export needs {', '.join(missing)}, not installed here; install with `pip install edgeprune[export]`"
-        )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.extras import need_export
 from edgeprune.cli.tables import show_table
 
 
@@ -23,9 +24,7 @@ def plan(
 ) -> None:
     """Print parameters, MACs, weights, cache and predicted time per stage, as MODEL is and as the recipe leaves it."""
     with errors_as_one_line():
-        from edgeprune.cli.prepare.export import need
-
-        need("torch", "onnx")
+        need_export("torch", "onnx")
         from edgeprune.models import open_checkpoint, open_classifier
         from edgeprune.recipe import read_recipe
         from edgeprune_export.commands.predict import forecast, forecast_of_classifier

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +10,11 @@ import typer
 
 from edgeprune.cli.choices import Precision, alone, given
 from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.extras import need_export
 from edgeprune.cli.tables import show_table
 from edgeprune.errors import PlanError
 
 if TYPE_CHECKING:
-    from edgeprune.structure.plan import ModelPart
     from edgeprune_export.pruning.record import PruneRecord
 
 _COMMON = ("to", "seed", "compensate", "force", "json")
@@ -82,17 +82,12 @@ def prune(
 ) -> None:
     """Remove head groups, MLP channels and blocks of MODEL for good, and write what is left as a smaller checkpoint."""
     with errors_as_one_line():
-        from edgeprune.cli.prepare.export import need
-
         if model.endswith(".onnx"):
-            need("onnx")
+            need_export("onnx")
             from edgeprune.cli.prepare.prune_onnx import prune_file
 
-            alone(
-                context,
-                "model in ONNX",
-                besides=("model", "structure", "importance", "align", "images", "input_shape", *_COMMON),
-            )
+            mine = ("model", "structure", "importance", "align", "images", "input_shape", *_COMMON)
+            alone(context, "model in ONNX", besides=mine)
             prune_file(
                 Path(model),
                 to or Path(f"{Path(model).stem}-pruned.onnx"),
@@ -109,49 +104,40 @@ def prune(
             return
         if input_shape is not None:
             raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
-        need("torch", "transformers", "onnx", "accelerate", "safetensors")
-        command = command_line()
+        need_export("torch", "transformers", "onnx", "accelerate", "safetensors")
+        from edgeprune_export.pruning.prune import PruneOptions
         from edgeprune_export.pruning.prune import prune as make
 
-        target = to or Path(f"{Path(model).name}-pruned")
         if recipe is not None:
             alone(context, "recipe", besides=("model", "to", "force", "json"))
             from edgeprune.recipe import read_recipe
             from edgeprune_export.commands.recipes import prune_options
 
-            options = prune_options(read_recipe(recipe), recipe.parent, force=force, command=command)
+            options = prune_options(read_recipe(recipe), recipe.parent, force=force, command=command_line())
         else:
-            from edgeprune.structure.targets import targets_from_texts
+            from edgeprune.structure.targets import blocks_from_texts, targets_from_texts
             from edgeprune.structure.wish import StructureRequest
             from edgeprune_export.pruning.open import parts_of
-            from edgeprune_export.pruning.prune import PruneOptions
             from edgeprune_export.pruning.recover import Recovery
 
-            refuse_ignored(context)
             parts = parts_of(model)
-            counts = block_counts(blocks or [], parts)
             targets = targets_from_texts(structure or [], parts)
-            if stray := next((part for part in counts if part not in targets), None):
-                raise PlanError(
-                    f"--blocks names the {stray}, for which there is no target; add --structure {stray}.params=0.9"
-                )
-            if given(context, "precision") and not any(one.measure in _STORED for one in targets.values()):
-                raise PlanError(f"--precision means something for {', '.join(_STORED)} targets only; leave it out")
-            wishes = {
-                part: StructureRequest(
-                    target=wanted,
-                    importance=importance,
-                    allocation=allocation,
-                    normalise=normalise,
-                    align=align,
-                    blocks=counts.get(part, 0),
-                    block_importance=block_importance,
-                    seed=seed,
-                )
-                for part, wanted in targets.items()
-            }
+            refuse_ignored(context, {one.measure for one in targets.values()})
+            leaving = blocks_from_texts(blocks or [], parts, targets)
             options = PruneOptions(
-                wishes=wishes,
+                wishes={
+                    part: StructureRequest(
+                        target=wanted,
+                        importance=importance,
+                        allocation=allocation,
+                        normalise=normalise,
+                        align=align,
+                        blocks=leaving.get(part, 0),
+                        block_importance=block_importance,
+                        seed=seed,
+                    )
+                    for part, wanted in targets.items()
+                },
                 plan=plan,
                 images=images,
                 pictures=pictures,
@@ -160,8 +146,9 @@ def prune(
                 recovery=Recovery(recover, batch, lora or None, rate, seed=seed) if recover else None,
                 precision=precision.value,
                 force=force,
-                command=command,
+                command=command_line(),
             )
+        target = to or Path(f"{Path(model).name}-pruned")
         story = make(model, target, options, track=track)
         if json:
             emit({"checkpoint": str(target), "story": story})
@@ -206,22 +193,13 @@ def amount(measure: str, value: float) -> str:
     return f"{value / 1e6:.2f} M {measure}"
 
 
-def refuse_ignored(context: typer.Context) -> None:
-    """Options that would change nothing are refused. Raises PlanError."""
+def refuse_ignored(context: typer.Context, measures: Collection[str]) -> None:
+    """Options that would change nothing are refused; `measures` are those of the targets. Raises PlanError."""
     for name, other in _BESIDE.items():
         if given(context, name) and not given(context, other):
             raise PlanError(f"--{name.replace('_', '-')} means nothing without --{other}; add that or leave it out")
     choosing = ("structure", "blocks", "importance", "allocation", "normalise", "align", "precision")
     if given(context, "plan") and (clash := next((name for name in choosing if given(context, name)), None)):
         raise PlanError(f"--plan repeats a choice, --{clash} is for a new one; give one of them")
-
-
-def block_counts(texts: list[str], parts: Sequence[ModelPart]) -> dict[ModelPart, int]:
-    """Read `tower=1`; a number alone is for every part of the model."""
-    found: dict[ModelPart, int] = {}
-    for text in texts:
-        name, equals, number = text.rpartition("=")
-        if not number.isdigit() or (equals and name not in parts):
-            raise PlanError(f"--blocks {text} is not understood; write for example --blocks {parts[0]}=1")
-        found |= {part: int(number) for part in parts if not equals or part == name}
-    return found
+    if given(context, "precision") and not set(_STORED) & set(measures):
+        raise PlanError(f"--precision means something for {', '.join(_STORED)} targets only; leave it out")

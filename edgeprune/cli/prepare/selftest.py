@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.extras import need_engines
 from edgeprune.cli.open_bundle import BackendOption
 
 _MARKS = {"passed": "[green]passed [/]", "failed": "[red]failed [/]", "skipped": "[yellow]skipped[/]"}
@@ -25,10 +26,9 @@ def selftest(
     json: Json = False,
 ) -> None:
     """Try a backend on this device: build engines, hold them against the CPU's answers, capture graphs, take times and energy."""
-    from edgeprune.cli.prepare.build import need
-
     with errors_as_one_line(), tempfile.TemporaryDirectory(prefix="edgeprune-selftest-") as folder:
-        need()
+        need_engines()
+        import msgspec
         from rich.markup import escape
 
         from edgeprune_export.engines.selftest import selftest as steps
