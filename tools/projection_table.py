@@ -105,7 +105,7 @@ def recorded(name: str, checkpoint: Path, precision: str, work: Path, runs: int,
     if not folder.exists():
         budgets = [word for budget in BUDGETS for word in ("--budget", budget)]
         edgeprune(
-            "export", checkpoint, *budgets, "--precision", precision, "--no-controls", "--no-parity", "--out", folder
+            "export", checkpoint, *budgets, "--weights", precision, "--no-controls", "--no-parity", "--out", folder
         )
     if not report.exists():
         edgeprune("profile", folder, "--runs", runs, "--threads", 1, "--max-tokens", 16, "--out", report)
@@ -176,7 +176,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     profile = work / "this-cpu.toml"
     if not profile.exists():
-        edgeprune("devices", "this-cpu", "--measure-cpu", "--threads", 1, "--out", profile)
+        edgeprune("devices", "this-cpu", "--measure-cpu", "--cpu-threads", 1, "--out", profile)
     device = load_device(str(profile))
     SIZES["projection"] = MADE
     if not (work / "made").exists():

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
-import typer
 from rich.markup import escape
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.options import BundleFolder
 
 if TYPE_CHECKING:
     from edgeprune_runtime.spec import TensorSpec
-
-BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")]
 
 
 def verify(bundle: BundleFolder, json: Json = False) -> None:

@@ -17,6 +17,7 @@ SCHEMA = 4
 Positions = Literal["keep", "renumber"]
 Separators = Literal["all", "rows", "none"]
 BudgetBase = Literal["largest", "picture"]
+WeightPrecision = Literal["fp32", "int8"]  # how weights are stored
 
 
 class TensorSpec(Spec, frozen=True):
@@ -197,7 +198,7 @@ class Manifest(Spec, frozen=True):
     schema: int
     name: str
     family: str
-    precision: Literal["fp32", "int8"]
+    precision: WeightPrecision
     picture: PictureSpec
     language: LanguageSpec
     plan: TokenPlan

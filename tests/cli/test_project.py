@@ -90,7 +90,7 @@ def test_a_recommendation_tells_measured_from_projected(
 ) -> None:
     path, _ = measured
     found = answer(
-        "recommend", tiny_bundle, "--ttft", "1s", "--tokens-per-s", 10, "--power", "15W", "--memory", "8GB", "--price", 500,
+        "recommend", tiny_bundle, "--ttft", "1s", "--tokens-per-s", 10, "--max-power", "15W", "--max-memory", "8GB", "--max-price", 500,
         "--report", f"{here},{path}", "-b", "0.2", "-b", "1.0", "--max-tokens", 3,
     )  # fmt: skip
     by = {(c["device"], c["budget"]): c for c in found["choices"]}

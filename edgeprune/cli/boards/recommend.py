@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
-from edgeprune.cli.options import Budgets, Prompt, Size
+from edgeprune.cli.options import (
+    BundleFolder,
+    MaxTokens,
+    MeasuredRuns,
+    PictureSize,
+    budget_option,
+    device_option,
+    max_memory_option,
+    prompt_option,
+)
 from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -16,31 +24,18 @@ if TYPE_CHECKING:
 
 
 def recommend(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")],
+    bundle: BundleFolder,
     ttft: Annotated[str | None, typer.Option(help="Time to the first token, at most: 1s, 500ms.")] = None,
     tokens_per_s: Annotated[str | None, typer.Option("--tokens-per-s", help="Tokens per second, at least: 10.")] = None,
-    power: Annotated[str | None, typer.Option(help="Watts of the board, at most: 15W.")] = None,
-    memory: Annotated[
-        str | None, typer.Option(help="Bytes that weights, cache, activations and runtime may take, at most: 8GB.")
-    ] = None,
-    price: Annotated[str | None, typer.Option(help="Price in US dollars, at most: 400.")] = None,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--device", "-d", help="Only these: NAME, NAME@MODE or a .toml file. [default: all, in all their modes]"
-        ),
-    ] = None,
-    budget: Budgets = None,
-    report: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--report",
-            help="A measured run, DEVICE,REPORT.json, and ,BUNDLE if it was another one. Repeat for several.",
-        ),
-    ] = None,
-    prompt: Prompt = "What is in this picture?",
-    size: Size = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 16,
+    max_power: Annotated[str | None, typer.Option("--max-power", help="Watts of the board: 15W.")] = None,
+    max_memory: Annotated[str | None, max_memory_option()] = None,
+    max_price: Annotated[str | None, typer.Option("--max-price", help="Price in US dollars: 400.")] = None,
+    device: Annotated[list[str] | None, device_option("all, in all their modes")] = None,
+    budget: Annotated[list[str] | None, budget_option("all of the bundle")] = None,
+    report: MeasuredRuns = None,
+    prompt: Annotated[str, prompt_option()] = "What is in this picture?",
+    size: PictureSize = None,
+    max_tokens: MaxTokens = 16,
     json: Json = False,
 ) -> None:
     """Say which boards meet the needs with BUNDLE, at which budgets: measured where there are runs, else projected."""
@@ -54,9 +49,9 @@ def recommend(
         needs = Needs(
             ttft_s=None if ttft is None else q.quantity(ttft, q.SECONDS, "--ttft"),
             tokens_per_s=None if tokens_per_s is None else q.quantity(tokens_per_s, q.PER_SECOND, "--tokens-per-s"),
-            power_w=None if power is None else q.quantity(power, q.WATTS, "--power"),
-            memory_bytes=None if memory is None else round(q.quantity(memory, q.BYTES, "--memory")),
-            price_usd=None if price is None else q.quantity(price, q.DOLLARS, "--price"),
+            power_w=None if max_power is None else q.quantity(max_power, q.WATTS, "--max-power"),
+            memory_bytes=None if max_memory is None else round(q.quantity(max_memory, q.BYTES, "--max-memory")),
+            price_usd=None if max_price is None else q.quantity(max_price, q.DOLLARS, "--max-price"),
         )
         opened = Bundle.open(bundle, verify=False)
         request = ProjectedRequest(prompt, max_tokens, None if size is None else q.size_px(size, "--size"))

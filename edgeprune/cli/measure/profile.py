@@ -10,22 +10,27 @@ import typer
 
 from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, note, track_counts, warn
 from edgeprune.cli.open_bundle import BackendOption, Build, open_model
+from edgeprune.cli.options import (
+    Accuracy,
+    BundleFolder,
+    MaxTokens,
+    Seed,
+    Threads,
+    budget_option,
+    image_option,
+    out_option,
+    prompt_option,
+)
 
 
 def profile(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")],
-    budget: Annotated[
-        list[str] | None, typer.Option("--budget", "-b", help="Repeat for several. [default: all of the bundle]")
-    ] = None,
-    image: Annotated[
-        list[Path] | None, typer.Option("--image", "-i", help="Repeat for several. [default: a generated picture]")
-    ] = None,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The question asked.")] = "What is in this picture?",
+    bundle: BundleFolder,
+    budget: Annotated[list[str] | None, budget_option("all of the bundle")] = None,
+    image: Annotated[list[Path] | None, image_option("a generated picture")] = None,
+    prompt: Annotated[str, prompt_option()] = "What is in this picture?",
     runs: Annotated[int, typer.Option(min=1, help="Rounds that count; each asks every budget once, shuffled.")] = 10,
     warmup: Annotated[int, typer.Option(min=0, help="Rounds before them that are thrown away.")] = 2,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens that every answer has; end tokens are ignored, so that work is equal.")
-    ] = 16,
+    max_tokens: MaxTokens = 16,
     power: Annotated[
         bool,
         typer.Option(
@@ -41,19 +46,19 @@ def profile(
             "against the last."
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
+    threads: Threads = 0,
     backend: BackendOption = "auto",
     build: Build = True,
-    seed: Annotated[int, typer.Option(help="Seed of the order and of the bootstrap.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Keep every raw number here, for `edgeprune report` and `edgeprune compare`.")
-    ] = None,
-    accuracy: Annotated[
-        Path | None, typer.Option("--eval", help="Result of `edgeprune eval --out`, to be shown beside the times.")
-    ] = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, out_option()] = None,
+    accuracy: Accuracy = None,
     json: Json = False,
 ) -> None:
-    """Measure time, memory and energy of BUNDLE under each budget, interleaved, against budget 1.0."""
+    """Measure time, memory and energy of BUNDLE under each budget, interleaved, against budget 1.0.
+
+    Every answer has --max-tokens tokens: end tokens are ignored, so that work is equal. --out keeps every raw number, for `edgeprune report`
+    and `edgeprune compare`.
+    """
     with errors_as_one_line():
         from edgeprune_profiles import load_accuracy
         from edgeprune_profiles.measure.session import Observer, ProfileOptions, profile_model

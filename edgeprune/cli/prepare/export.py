@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.choices import Precision, alone
 from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, note, out, track
 from edgeprune.cli.extras import need_export
-from edgeprune_runtime.spec import BudgetBase, Positions, Separators, TokenPlan
+from edgeprune.cli.options import (
+    Force,
+    MethodSettings,
+    alone,
+    budget_option,
+    method_option,
+    out_option,
+    positions_option,
+    recipe_option,
+    separators_option,
+    weights_option,
+)
+from edgeprune_runtime.spec import BudgetBase, Positions, Separators, TokenPlan, WeightPrecision
 
 if TYPE_CHECKING:
     from edgeprune.plan import Budget
@@ -25,14 +36,7 @@ def export(
             help="Checkpoint folder (LLaVA-NeXT or LLaVA-1.5, Hugging Face layout) or hub id; or a ViT classifier, without a budget."
         ),
     ],
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--budget",
-            "-b",
-            help="Keep ratio (0.2) or token count (576); repeat for several, the first is the default.",
-        ),
-    ] = None,
+    budget: Annotated[list[str] | None, budget_option()] = None,
     fit: Annotated[
         str | None,
         typer.Option(
@@ -40,43 +44,16 @@ def export(
             "(and tokens-per-s=10)."
         ),
     ] = None,
-    recipe: Annotated[
-        Path | None,
-        typer.Option(
-            "--recipe", help="Token plan, structured pruning and precision from a TOML file; see `edgeprune plan`."
-        ),
+    recipe: Annotated[Path | None, recipe_option()] = None,
+    to: Annotated[Path | None, out_option("MODEL.bundle")] = None,
+    method: Annotated[list[str] | None, method_option("hired", several=True)] = None,
+    set_: MethodSettings = None,
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="Method and settings from `edgeprune calibrate`.")
     ] = None,
-    to: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Bundle folder to write. [default: MODEL's name + .bundle]")
-    ] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method",
-            "-m",
-            help="Token-reduction method (see `edgeprune methods`) or file.py:NAME; repeat for several, the first is the default. "
-            "[default: hired]",
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A setting of the method, as NAME=NUMBER; `edgeprune methods NAME` lists them."),
-    ] = None,
-    plan_file: Annotated[
-        Path | None, typer.Option("--plan", help="Method and settings from `edgeprune calibrate`.")
-    ] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="int8: dynamic, for tower and language model; measure its quality.")
-    ] = Precision.fp32,
-    positions: Annotated[
-        Positions, typer.Option(help="Positions of kept tokens: as in the whole picture, or contiguous.")
-    ] = "keep",
-    separators: Annotated[
-        Separators,
-        typer.Option(
-            help="Separators (newlines of mosaic rows) below budget 1.0: all, of rows with a kept token, none."
-        ),
-    ] = "all",
+    weights: Annotated[WeightPrecision, weights_option()] = "fp32",
+    positions: Annotated[Positions, positions_option()] = "keep",
+    separators: Annotated[Separators, separators_option()] = "all",
     budget_of: Annotated[
         BudgetBase,
         typer.Option(
@@ -85,7 +62,7 @@ def export(
     ] = "largest",
     chunk: Annotated[int, typer.Option(min=1, help="Positions per run of the prefill graph.")] = 128,
     capacity: Annotated[
-        int | None, typer.Option(help="Positions of the KV cache. [default: the largest prompt + --text-tokens]")
+        int | None, typer.Option(help="Positions of the KV cache.", show_default="the largest prompt + --text-tokens")
     ] = None,
     text_tokens: Annotated[
         int, typer.Option(min=1, help="Room for question and answer when --capacity is not given.")
@@ -96,18 +73,21 @@ def export(
     parity: Annotated[
         bool, typer.Option(help="Hold the graphs against transformers before sealing; switching it off is recorded.")
     ] = True,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing bundle.")] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
-    """Export MODEL to a sealed bundle of static-shape ONNX graphs under one or more token budgets."""
+    """Export MODEL to a sealed bundle of static-shape ONNX graphs under one or more token budgets.
+
+    Repeat --budget and --method for several; the first of each is the default of the bundle.
+    """
     with errors_as_one_line():
         need_export("torch", "transformers", "onnx", "onnxscript", "accelerate")
         from edgeprune.plan import budget_from_text
         from edgeprune_export.pruning.open import is_classifier
 
         if is_classifier(model):
-            alone(context, "classifier", besides=("model", "to", "precision", "parity", "force", "json"))
-            _classifier(model, to or Path(f"{Path(model).name}-onnx"), precision, parity, force, json)
+            alone(context, "classifier", besides=("model", "to", "weights", "parity", "force", "json"))
+            _classifier(model, to or Path(f"{Path(model).name}-onnx"), weights, parity, force, json)
             return
         target = to or Path(f"{Path(model).name}.bundle")
         budgets = tuple(budget_from_text(text) for text in budget or [])
@@ -116,24 +96,26 @@ def export(
             _show(_from_recipe(model, target, recipe, budgets, parity=parity, force=force), target, json)
             return
         if fit is not None:
-            budgets = tuple(dict.fromkeys((_fitted(model, fit, precision, chunk), *budgets)))
+            budgets = tuple(dict.fromkeys((_fitted(model, fit, weights, chunk), *budgets)))
         if not budgets:
             raise typer.BadParameter("give at least one --budget, a --fit, or a --recipe")
         from edgeprune.plan import settings_from_text
-        from edgeprune.plan_file import read_plan, with_calibrated
+        from edgeprune.settings_file import read_settings, with_calibrated
         from edgeprune.tokens.methods import METHODS
         from edgeprune_export.bundle.options import ExportOptions
         from edgeprune_export.commands.export import export as make
 
         names, settings = with_calibrated(
-            None if plan_file is None else read_plan(plan_file), method or [], settings_from_text(set_ or [])
+            None if settings_file is None else read_settings(settings_file),
+            method or [],
+            settings_from_text(set_ or []),
         )
         first, *more = (METHODS.choose(name).name for name in names)
         options = ExportOptions(
             budgets=budgets,
             plan=TokenPlan(first, settings, positions, separators, budget_of),
             more_methods=tuple(more),
-            precision=precision.value,
+            precision=weights,
             chunk=chunk,
             capacity=capacity,
             text_tokens=text_tokens,
@@ -156,17 +138,15 @@ def _from_recipe(
     return export_recipe(model, target, recipe, path.parent, options, track=track)
 
 
-def _fitted(model: str, text: str, precision: Precision, chunk: int) -> Budget:
+def _fitted(model: str, text: str, stored: WeightPrecision, chunk: int) -> Budget:
     """The largest budget that meets --fit, with a sentence about it."""
     from edgeprune.models.checkpoint import open_checkpoint
     from edgeprune.plan import budget_from_text
     from edgeprune_export.bundle.counts import count_spec
-    from edgeprune_export.graphs.linear import WeightPrecision
     from edgeprune_profiles.boards.fit_budget import fit_target_from_text, fitted_budget
     from edgeprune_profiles.report import units
 
     asked, spec = fit_target_from_text(text), open_checkpoint(model).spec
-    stored: WeightPrecision = precision.value
     found = fitted_budget(
         asked, spec.source, spec.picture, stored, chunk, lambda keep: count_spec(spec, stored, chunk, keep)
     )
@@ -178,10 +158,10 @@ def _fitted(model: str, text: str, precision: Precision, chunk: int) -> Budget:
     return budget_from_text(found.budget)
 
 
-def _classifier(model: str, target: Path, precision: Precision, parity: bool, force: bool, json: bool) -> None:
+def _classifier(model: str, target: Path, weights: WeightPrecision, parity: bool, force: bool, json: bool) -> None:
     from edgeprune_export.commands.export_classifier import export_classifier
 
-    spec, checks = export_classifier(model, target, precision=precision.value, parity=parity, force=force, track=track)
+    spec, checks = export_classifier(model, target, precision=weights, parity=parity, force=force, track=track)
     if json:
         emit({"folder": str(target), "graph": spec, "parity": checks})
         return

@@ -1,4 +1,4 @@
-"""edgeprune plan: what a recipe will come to, before anything runs."""
+"""edgeprune forecast: what a recipe will come to, before anything runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
 from edgeprune.cli.extras import need_export
+from edgeprune.cli.options import recipe_option
 from edgeprune.cli.tables import show_table
 
 
-def plan(
+def forecast(
     model: Annotated[str, typer.Argument(help="Checkpoint folder or hub id (LLaVA), or a ViT classifier.")],
-    recipe: Annotated[
-        Path, typer.Option("--recipe", help="The recipe (TOML) that `edgeprune export` or `prune` would carry out.")
-    ],
+    recipe: Annotated[Path, recipe_option()],
     time: Annotated[
         bool, typer.Option(help="Predict seconds from blocks timed on this machine (some seconds).")
     ] = True,
@@ -27,17 +26,19 @@ def plan(
         need_export("torch", "onnx")
         from edgeprune.models import open_checkpoint, open_classifier
         from edgeprune.recipe import read_recipe
-        from edgeprune_export.commands.predict import forecast, forecast_of_classifier
+        from edgeprune_export.commands.predict import forecast_of_checkpoint, forecast_of_classifier
         from edgeprune_export.commands.recipes import export_options, wishes_of
         from edgeprune_export.pruning.open import is_classifier
 
         read = read_recipe(recipe)
         wishes = wishes_of(read.structure) if read.structure else {}
         if is_classifier(model):
-            precision = read.export.precision
+            precision = read.export.weights
             found = forecast_of_classifier(open_classifier(model), precision, wishes, timed=time, track=track)
         else:
-            found = forecast(open_checkpoint(model), export_options(read), wishes, timed=time, track=track)
+            found = forecast_of_checkpoint(
+                open_checkpoint(model), export_options(read), wishes, timed=time, track=track
+            )
         if json:
             emit({"forecast": found, "recipe": read})
             return

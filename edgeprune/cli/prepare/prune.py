@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.choices import Precision, alone, given
 from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
 from edgeprune.cli.extras import need_export
+from edgeprune.cli.options import (
+    Force,
+    LimitImages,
+    Seed,
+    alone,
+    given,
+    images_option,
+    out_option,
+    recipe_option,
+    weights_option,
+)
 from edgeprune.cli.tables import show_table
 from edgeprune.errors import PlanError
+from edgeprune_runtime.spec import WeightPrecision
 
 if TYPE_CHECKING:
     from edgeprune_export.pruning.record import PruneRecord
@@ -38,15 +49,10 @@ def prune(
         str, typer.Argument(help="Checkpoint folder or hub id (LLaVA), a ViT classifier, or an .onnx file.")
     ],
     structure: Targets = None,
-    recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="Take targets and all else from a recipe (TOML).")
-    ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Checkpoint folder (or .onnx file) to write. [default: MODEL-pruned]"),
-    ] = None,
+    recipe: Annotated[Path | None, recipe_option()] = None,
+    to: Annotated[Path | None, out_option("MODEL-pruned")] = None,
     importance: Annotated[
-        str, typer.Option("--importance", "-i", help="What decides which units stay; see `edgeprune importances`.")
+        str, typer.Option("--importance", help="What decides which units stay; see `edgeprune importances`.")
     ] = "taylor",
     allocation: Annotated[
         str, typer.Option(help="How much each layer gives up: uniform, global, module or slope.")
@@ -57,30 +63,31 @@ def prune(
         list[str] | None, typer.Option("--blocks", help="Whole blocks that leave first: tower=1, language=2.")
     ] = None,
     block_importance: Annotated[str, typer.Option(help="Which blocks: similarity, removal or visual.")] = "similarity",
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            help="Calibration: a folder of pictures, a .jsonl of questions, or a .csv with file and label; for an .onnx file a .npy of inputs."
-        ),
-    ] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="How many of them calibrate; --recover learns on all.")] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of the draw, of noise, of recovery and of `random`.")] = 0,
+    images: Annotated[Path | None, images_option()] = None,
+    limit_images: LimitImages = 64,
+    seed: Seed = 0,
     compensate: Annotated[bool, typer.Option(help="Refit what stays by least squares.")] = True,
-    recover: Annotated[int, typer.Option(min=0, help="Training steps towards the unpruned model afterwards.")] = 0,
+    recover: Annotated[
+        int, typer.Option(min=0, help="Training steps towards the unpruned model afterwards, on all of --images.")
+    ] = 0,
     lora: Annotated[int, typer.Option(min=0, help="Rank of adapters for --recover; 0 trains all weights.")] = 0,
     rate: Annotated[float, typer.Option(help="Learning rate of --recover.")] = 1e-4,
     batch: Annotated[int, typer.Option(min=1, help="Samples per step of --recover.")] = 16,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="Repeat the choice of a structure.json instead of choosing.")
+    structure_plan: Annotated[
+        Path | None,
+        typer.Option("--structure-plan", help="Repeat the choice of a structure.json instead of choosing."),
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="For latency, energy and memory targets.")] = Precision.fp32,
+    weights: Annotated[WeightPrecision, weights_option()] = "fp32",
     input_shape: Annotated[
         str | None, typer.Option(help="Shape of the input of an .onnx file whose own is symbolic: 1,3,224,224.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an earlier pruned checkpoint.")] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
-    """Remove head groups, MLP channels and blocks of MODEL for good, and write what is left as a smaller checkpoint."""
+    """Remove head groups, MLP channels and blocks of MODEL for good, and write what is left as a smaller checkpoint.
+
+    --weights says what latency, energy and memory targets are predicted for; an .onnx file becomes a smaller .onnx file.
+    """
     with errors_as_one_line():
         if model.endswith(".onnx"):
             need_export("onnx")
@@ -138,13 +145,13 @@ def prune(
                     )
                     for part, wanted in targets.items()
                 },
-                plan=plan,
+                plan=structure_plan,
                 images=images,
-                pictures=pictures,
+                pictures=limit_images,
                 seed=seed,
                 compensate=compensate,
                 recovery=Recovery(recover, batch, lora or None, rate, seed=seed) if recover else None,
-                precision=precision.value,
+                precision=weights,
                 force=force,
                 command=command_line(),
             )
@@ -198,8 +205,8 @@ def refuse_ignored(context: typer.Context, measures: Collection[str]) -> None:
     for name, other in _BESIDE.items():
         if given(context, name) and not given(context, other):
             raise PlanError(f"--{name.replace('_', '-')} means nothing without --{other}; add that or leave it out")
-    choosing = ("structure", "blocks", "importance", "allocation", "normalise", "align", "precision")
-    if given(context, "plan") and (clash := next((name for name in choosing if given(context, name)), None)):
-        raise PlanError(f"--plan repeats a choice, --{clash} is for a new one; give one of them")
-    if given(context, "precision") and not set(_STORED) & set(measures):
-        raise PlanError(f"--precision means something for {', '.join(_STORED)} targets only; leave it out")
+    choosing = ("structure", "blocks", "importance", "allocation", "normalise", "align", "weights")
+    if given(context, "structure_plan") and (clash := next((name for name in choosing if given(context, name)), None)):
+        raise PlanError(f"--structure-plan repeats a choice, --{clash} is for a new one; give one of them")
+    if given(context, "weights") and not set(_STORED) & set(measures):
+        raise PlanError(f"--weights means something for {', '.join(_STORED)} targets only; leave it out")

@@ -10,13 +10,13 @@ import msgspec
 
 from edgeprune.models.spec import DecoderSpec, ModelSpec, TowerSpec, Width
 from edgeprune.structure import cost
-from edgeprune_runtime.spec import GraphWork
+from edgeprune_runtime.spec import GraphWork, WeightPrecision
 
 #: Computing nodes of a block as exported, and of a select graph: for launch overhead only.
 NODES_OF_A_BLOCK, NODES_OF_SELECT = 15, 50
 
 
-def count_spec(spec: ModelSpec, precision: cost.CostPrecision, chunk: int, keep: int) -> dict[str, GraphWork]:
+def count_spec(spec: ModelSpec, precision: WeightPrecision, chunk: int, keep: int) -> dict[str, GraphWork]:
     """Counts of tower, select, prefill (one chunk), decode and head for a bundle of `spec` that keeps `keep` tokens."""
     vision, language, connector = spec.vision, spec.language, spec.connector
     tower = _widths(vision, spec.feature_layer + 1)

@@ -53,7 +53,7 @@ class Forecast:
     seconds: Pair | None
 
 
-def forecast(
+def forecast_of_checkpoint(
     checkpoint: Checkpoint,
     options: ExportOptions,
     wishes: Mapping[ModelPart, StructureRequest],

@@ -31,7 +31,7 @@ def export_options(
         budgets=budgets or recipe.budgets(),
         plan=recipe.token_plan(),
         more_methods=recipe.tokens.methods,
-        precision=settings.precision,
+        precision=settings.weights,
         chunk=settings.chunk,
         capacity=settings.capacity,
         text_tokens=settings.text_tokens,
@@ -52,13 +52,13 @@ def prune_options(recipe: Recipe, folder: Path, *, force: bool = False, command:
         wishes=wishes_of(structure),
         plan=None if structure.plan is None else folder / structure.plan,
         images=None if structure.images is None else folder / structure.images,
-        pictures=structure.pictures,
+        pictures=structure.limit_images,
         seed=structure.seed,
         compensate=structure.compensate,
         recovery=None
         if recover is None
         else Recovery(recover.steps, recover.batch, recover.lora or None, recover.rate, seed=structure.seed),
-        precision=recipe.export.precision,
+        precision=recipe.export.weights,
         force=force,
         command=command,
     )

@@ -63,7 +63,9 @@ class PruneOptions:
 def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track = silent) -> PruneRecord:
     """Write the pruned checkpoint `out`. Nothing is left behind on any error. Raises CheckpointError, PlanError or ExportError."""
     if not options.wishes and options.plan is None:
-        raise PlanError("nothing is asked of any part; give a target such as --structure tower.params=0.7, or --plan")
+        raise PlanError(
+            "nothing is asked of any part; give a target such as --structure tower.params=0.7, or --structure-plan"
+        )
     if options.wishes and options.plan is not None:
         raise PlanError("a plan repeats a choice and targets ask for a new one; give one of them")
     with staging(out, force=options.force, marker=STRUCTURE) as folder:

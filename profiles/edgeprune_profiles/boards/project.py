@@ -69,7 +69,7 @@ def target(device: Device, stored: str, precision: str | None = None) -> Project
     if device.kind == "cpu":
         if precision is not None:
             raise MeasurementError(
-                f"{device.name} computes what the bundle stores, got --precision {precision}; export the bundle in that precision"
+                f"{device.name} computes what the bundle stores, got --compute {precision}; leave it out, or export with other --weights"
             )
         return ProjectionTarget(device, None)
     if stored == "int8":
