@@ -29,8 +29,8 @@ import msgspec
 
 from edgeprune.errors import PlanError
 from edgeprune.plan import Budget, budget_from_text
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import target_from_text
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_runtime.spec import TokenPlan, WeightPrecision
 
 if sys.version_info >= (3, 11):
@@ -61,7 +61,7 @@ class RecipePart(_Part, frozen=True):
     blocks: int = StructureRequest.blocks
     block_importance: str = StructureRequest.block_importance
 
-    def wish(self, seed: int) -> StructureRequest:
+    def request(self, seed: int) -> StructureRequest:
         return StructureRequest(
             **{**msgspec.structs.asdict(self), "target": target_from_text(self.target), "seed": seed}
         )

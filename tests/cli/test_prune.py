@@ -65,7 +65,7 @@ def test_a_plan_for_a_classifier_says_the_same_of_its_one_part(tmp_path: Path) -
     recipe = tmp_path / "r.toml"
     recipe.write_text('[structure.tower]\ntarget = "macs=0.8"\nimportance = "magnitude"\nalign = 8\n', encoding="utf-8")
     (found,) = answer("forecast", model, "--recipe", recipe, "--no-time")["forecast"]
-    done = answer("prune", model, "--recipe", recipe, "--out", tmp_path / "smaller")["story"]["parts"]["tower"]
+    done = answer("prune", model, "--recipe", recipe, "--out", tmp_path / "smaller")["record"]["parts"]["tower"]
     assert found["part"] == "tower" and found["budget"] is None and found["cache_bytes"] == [0, 0]
     assert found["macs"][0] == done["before"] and found["macs"][1] == pytest.approx(done["after"], rel=0.05)
     recipe.write_text('[structure.language]\ntarget = "macs=0.8"\n', encoding="utf-8")
@@ -106,11 +106,11 @@ def test_data_free_importances_need_no_pictures(tmp_path: Path) -> None:
         "-o",
         tmp_path / "a",
     )
-    assert found["story"]["samples"] == 0 and not found["story"]["compensated"]
+    assert found["record"]["samples"] == 0 and not found["record"]["compensated"]
     found = answer(
         "prune", tiny_checkpoint(), "-s", "tower.params=0.9", "--importance", "obs", "--align", 8, "-o", tmp_path / "b"
     )
-    assert found["story"]["noise"] and found["story"]["compensated"]
+    assert found["record"]["noise"] and found["record"]["compensated"]
 
 
 def test_a_classifier_is_pruned_and_exported_to_one_graph(tmp_path: Path) -> None:

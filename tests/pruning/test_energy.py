@@ -14,8 +14,8 @@ from onnx import TensorProto
 
 from edgeprune.errors import PlanError
 from edgeprune.models import open_checkpoint
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import PruneTarget
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.pruning.prices import energy, timed_blocks
@@ -151,8 +151,8 @@ def test_an_energy_target_is_met_in_predicted_joules(
     tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch, allocation: str
 ) -> None:
     pays_by_the_weight(board, monkeypatch)
-    wish = StructureRequest(PruneTarget("energy", 0.8), importance="magnitude", allocation=allocation, align=8)
-    options = PruneOptions({"tower": wish}, images=pictures(), pictures=1, compensate=False)
+    request = StructureRequest(PruneTarget("energy", 0.8), importance="magnitude", allocation=allocation, align=8)
+    options = PruneOptions({"tower": request}, images=pictures(), pictures=1, compensate=False)
     part = prune(tiny_checkpoint(), tmp_path / "out", options).parts["tower"]
     assert part.target == "energy=0.8" and part.before and part.after
     spec = open_checkpoint(tiny_checkpoint()).spec.vision

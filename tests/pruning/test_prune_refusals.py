@@ -12,8 +12,8 @@ import pytest
 
 from edgeprune.errors import EdgepruneError, PlanError
 from edgeprune.models import open_checkpoint
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import PruneTarget
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
 from edgeprune_runtime.errors import CheckpointError, ExportError
@@ -41,8 +41,8 @@ def refused(place: Path, options: PruneOptions, about: str, source: Path | None 
 
 def tower(**changes: Any) -> PruneOptions:
     fields = {name: value for name, value in changes.items() if name in PruneOptions.__dataclass_fields__}
-    wish = replace(WISH, **{name: value for name, value in changes.items() if name not in fields})
-    return PruneOptions({"tower": wish}, **({"pictures": 1} | fields))
+    request = replace(WISH, **{name: value for name, value in changes.items() if name not in fields})
+    return PruneOptions({"tower": request}, **({"pictures": 1} | fields))
 
 
 def test_nothing_asked_is_refused(tmp_path: Path) -> None:
@@ -176,17 +176,17 @@ def test_a_plan_that_is_none_or_of_another_checkpoint_is_refused(tmp_path: Path)
     copy = own_copy(tiny_checkpoint(**SOURCE), tmp_path)
     edit_json(copy / "config.json", lambda config: config.update(something="else"))
     refused(tmp_path, again, "made for another checkpoint", source=copy)
-    story = json.loads(plan.read_text(encoding="utf-8"))
+    record = json.loads(plan.read_text(encoding="utf-8"))
     for damage, about in (
         ("{", "is not a structure plan"),
-        (json.dumps({**story, "schema": 99}), "has schema 99"),
-        (json.dumps({key: value for key, value in story.items() if key != "parts"}), "is not a structure plan"),
-        (json.dumps({**story, "parts": {"tower": {"blocks": []}}}), "none is kept"),
+        (json.dumps({**record, "schema": 99}), "has schema 99"),
+        (json.dumps({key: value for key, value in record.items() if key != "parts"}), "is not a structure plan"),
+        (json.dumps({**record, "parts": {"tower": {"blocks": []}}}), "none is kept"),
         (
-            json.dumps({**story, "parts": {"tower": {"blocks": [{"block": 0, "heads": [9], "mlp": [0]}]}}}),
+            json.dumps({**record, "parts": {"tower": {"blocks": [{"block": 0, "heads": [9], "mlp": [0]}]}}}),
             "head groups",
         ),
-        (json.dumps({**story, "parts": {"vision": {"blocks": []}}}), "is not a structure plan"),
+        (json.dumps({**record, "parts": {"vision": {"blocks": []}}}), "is not a structure plan"),
     ):
         (tmp_path / "damaged.json").write_text(damage, encoding="utf-8")
         refused(tmp_path, PruneOptions(plan=tmp_path / "damaged.json"), about)

@@ -27,17 +27,17 @@ def forecast(
         from edgeprune.models import open_checkpoint, open_classifier
         from edgeprune.recipe import read_recipe
         from edgeprune_export.commands.predict import forecast_of_checkpoint, forecast_of_classifier
-        from edgeprune_export.commands.recipes import export_options, wishes_of
+        from edgeprune_export.commands.recipes import export_options, requests_of
         from edgeprune_export.pruning.open import is_classifier
 
         read = read_recipe(recipe)
-        wishes = wishes_of(read.structure) if read.structure else {}
+        requests = requests_of(read.structure) if read.structure else {}
         if is_classifier(model):
             precision = read.export.weights
-            found = forecast_of_classifier(open_classifier(model), precision, wishes, timed=time, track=track)
+            found = forecast_of_classifier(open_classifier(model), precision, requests, timed=time, track=track)
         else:
             found = forecast_of_checkpoint(
-                open_checkpoint(model), export_options(read), wishes, timed=time, track=track
+                open_checkpoint(model), export_options(read), requests, timed=time, track=track
             )
         if json:
             emit({"forecast": found, "recipe": read})

@@ -122,8 +122,8 @@ def prune(
 
             options = prune_options(read_recipe(recipe), recipe.parent, force=force, command=command_line())
         else:
+            from edgeprune.structure.request import StructureRequest
             from edgeprune.structure.targets import blocks_from_texts, targets_from_texts
-            from edgeprune.structure.wish import StructureRequest
             from edgeprune_export.pruning.open import parts_of
             from edgeprune_export.pruning.recover import Recovery
 
@@ -132,7 +132,7 @@ def prune(
             refuse_ignored(context, {one.measure for one in targets.values()})
             leaving = blocks_from_texts(blocks or [], parts, targets)
             options = PruneOptions(
-                wishes={
+                requests={
                     part: StructureRequest(
                         target=wanted,
                         importance=importance,
@@ -156,18 +156,18 @@ def prune(
                 command=command_line(),
             )
         target = to or Path(f"{Path(model).name}-pruned")
-        story = make(model, target, options, track=track)
+        record = make(model, target, options, track=track)
         if json:
-            emit({"checkpoint": str(target), "story": story})
+            emit({"checkpoint": str(target), "record": record})
             return
-        _show(story, target)
+        _show(record, target)
 
 
-def _show(story: PruneRecord, target: Path) -> None:
+def _show(record: PruneRecord, target: Path) -> None:
     """What every block has left, and what was reached."""
     from edgeprune_export.pruning.open import is_classifier
 
-    for part, done in story.parts.items():
+    for part, done in record.parts.items():
         rows = [(str(b.block), str(len(b.heads)), str(len(b.mlp))) for b in done.blocks]
         show_table(f"{part}: what stays", ("block", "head groups", "MLP channels"), rows)
         if done.target is not None and done.before and done.after:
@@ -177,11 +177,11 @@ def _show(story: PruneRecord, target: Path) -> None:
                 f"{amount(measure, done.after)}",
                 highlight=False,
             )
-    kind = "noise pictures" if story.noise else "samples"
-    seen = f"calibrated on {story.samples} {kind}, seed {story.seed}" if story.samples else "no calibration"
-    steps = f", {story.recovery['steps']} recovery steps" if story.recovery else ""
-    out.print(f"{seen}{', compensated' if story.compensated else ''}{steps}", highlight=False)
-    if not story.compensated and story.recovery is None:
+    kind = "noise pictures" if record.noise else "samples"
+    seen = f"calibrated on {record.samples} {kind}, seed {record.seed}" if record.samples else "no calibration"
+    steps = f", {record.recovery['steps']} recovery steps" if record.recovery else ""
+    out.print(f"{seen}{', compensated' if record.compensated else ''}{steps}", highlight=False)
+    if not record.compensated and record.recovery is None:
         err.print(
             "[yellow]warning:[/] what stays was not refitted; give --images for compensation and --recover for training"
         )

@@ -30,7 +30,6 @@ def selftest(
     """
     with errors_as_one_line(), tempfile.TemporaryDirectory(prefix="edgeprune-selftest-") as folder:
         need_engines()
-        import msgspec
         from rich.markup import escape
 
         from edgeprune_export.engines.selftest import selftest as steps

@@ -9,8 +9,8 @@ from typing import Any
 
 from edgeprune.models.config.structure_key import structure_entry
 from edgeprune.models.spec import ClassifierSpec
-from edgeprune_runtime.pictures.tiling import Single
 from edgeprune_runtime.errors import CheckpointError
+from edgeprune_runtime.pictures.tiling import Single
 from edgeprune_runtime.registry import Registry
 
 #: Classes of transformers with one head on the class token, by model type.

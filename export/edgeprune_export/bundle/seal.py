@@ -19,9 +19,9 @@ import msgspec
 
 from edgeprune.errors import ExportError
 from edgeprune_runtime.bundle import DIGEST, MANIFEST, sha256_of
+from edgeprune_runtime.files import flush
 from edgeprune_runtime.frozen import Spec
 from edgeprune_runtime.spec import FileSpec, Manifest
-from edgeprune_runtime.files import flush
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 

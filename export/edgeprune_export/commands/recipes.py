@@ -12,7 +12,7 @@ from edgeprune.plan import Budget
 from edgeprune.recipe import Recipe, Structure
 from edgeprune.recipe import RecipePart as RecipePart
 from edgeprune.structure.plan import ModelPart
-from edgeprune.structure.wish import StructureRequest
+from edgeprune.structure.request import StructureRequest
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.seal import require_free
@@ -49,7 +49,7 @@ def prune_options(recipe: Recipe, folder: Path, *, force: bool = False, command:
         raise PlanError("the recipe has no [structure]; add one, or export without pruning")
     recover = structure.recover
     return PruneOptions(
-        wishes=wishes_of(structure),
+        requests=requests_of(structure),
         plan=None if structure.plan is None else folder / structure.plan,
         images=None if structure.images is None else folder / structure.images,
         pictures=structure.limit_images,
@@ -64,9 +64,9 @@ def prune_options(recipe: Recipe, folder: Path, *, force: bool = False, command:
     )
 
 
-def wishes_of(structure: Structure) -> dict[ModelPart, StructureRequest]:
+def requests_of(structure: Structure) -> dict[ModelPart, StructureRequest]:
     parts: dict[ModelPart, RecipePart | None] = {"tower": structure.tower, "language": structure.language}
-    return {part: wanted.wish(structure.seed) for part, wanted in parts.items() if wanted is not None}
+    return {part: wanted.request(structure.seed) for part, wanted in parts.items() if wanted is not None}
 
 
 def export_recipe(
@@ -82,7 +82,7 @@ def export_recipe(
     pruned = hidden / Path(str(source)).name
     try:
         # An interrupted recovery is kept beside the bundle: the hidden folder goes.
-        asked = replace(prune_options(recipe, folder, command=options.command), beside=out)
+        asked = replace(prune_options(recipe, folder, command=options.command), resume_beside=out)
         prune(source, pruned, asked, track=track)
         return export(pruned, out, options, track=track)
     finally:
