@@ -46,7 +46,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         cache_bytes = 2 * sum(language.kv_heads) * language.capacity * language.head_dim * 4
         engines = {folder: read_engine_set(folder, verify=False) for folder in engine_folders(bundle)}
         if json:
-            told = [
+            listed = [
                 {"folder": str(folder), "key": e.key, "engines": e.engines, "gate": e.gate}
                 for folder, e in engines.items()
             ]
@@ -56,7 +56,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
                     "sha256": opened.sha256,
                     "cache_bytes": cache_bytes,
                     "manifest": manifest,
-                    "engines": told,
+                    "engines": listed,
                 }
             )
             return

@@ -41,7 +41,9 @@ PictureSize = Annotated[
 MaxTokens = Annotated[
     int,
     typer.Option(
-        "--max-tokens", min=1, help="Tokens of an answer: at most so many, and exactly so many where time is told."
+        "--max-tokens",
+        min=1,
+        help="Tokens of an answer: at most so many, and exactly so many where it is timed or projected.",
     ),
 ]
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import types
 from collections import defaultdict
+from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
+import typer
 from typer.models import OptionInfo
 
 from edgeprune.cli import app
 
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {command.name: command.callback for command in app.registered_commands if command.callback is not None}
 
 
@@ -61,3 +66,13 @@ def test_what_many_commands_share_is_there_under_one_word() -> None:
     assert set(found["--images"]) == set(found["--limit-images"]) == {"prune", "calibrate"}
     gone = {"--plan", "--precision", "--limit", "--pictures", "--memory", "--alpha", "--early-layer", "--newline"}
     assert not gone & set(found) and "plan" not in COMMANDS
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.stem
+)
+def test_the_commands_of_a_page_are_understood(page: Path) -> None:
+    group: Any = typer.main.get_command(app)
+    for line in re.findall(rf"^ *edgeprune ((?:{'|'.join(map(str, COMMANDS))})\b.*)$", page.read_text("utf-8"), re.M):
+        name, *words = shlex.split(line, comments=True)
+        assert group.commands[name].make_context(name, words), line
