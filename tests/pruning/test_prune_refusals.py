@@ -21,7 +21,7 @@ from tests.checkpoints import edit_json, own_copy, tiny_checkpoint
 from tests.pruning.made import pictures, write_pictures, write_questions
 
 SOURCE: dict[str, Any] = {"tower": "clip", "decoder": "llama"}
-WISH = StructureRequest(PruneTarget("params", 0.7), "magnitude", align=8)
+REQUEST = StructureRequest(PruneTarget("params", 0.7), "magnitude", align=8)
 
 
 def tree(folder: Path) -> list[str]:
@@ -41,7 +41,7 @@ def refused(place: Path, options: PruneOptions, about: str, source: Path | None 
 
 def tower(**changes: Any) -> PruneOptions:
     fields = {name: value for name, value in changes.items() if name in PruneOptions.__dataclass_fields__}
-    request = replace(WISH, **{name: value for name, value in changes.items() if name not in fields})
+    request = replace(REQUEST, **{name: value for name, value in changes.items() if name not in fields})
     return PruneOptions({"tower": request}, **({"pictures": 1} | fields))
 
 
@@ -85,12 +85,12 @@ def test_a_size_out_of_reach_is_refused_in_mebibytes(tmp_path: Path) -> None:
         ({"precision": "int4", "target": PruneTarget("memory", 1e5)}, "precision"),
     ],
 )
-def test_wishes_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, Any], about: str) -> None:
+def test_requests_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, Any], about: str) -> None:
     refused(tmp_path, tower(**({**changes, "images": pictures()} if "images" in changes else changes)), about)
 
 
 def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, PruneOptions({"vision": WISH}), "has no vision; it has tower, language")  # type: ignore[dict-item]
+    refused(tmp_path, PruneOptions({"vision": REQUEST}), "has no vision; it has tower, language")  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(

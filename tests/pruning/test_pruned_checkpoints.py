@@ -1,4 +1,4 @@
-"""A pruned checkpoint opens, exports through the parity gate, answers, and can be pruned again; equal wishes give equal files."""
+"""A pruned checkpoint opens, exports through the parity gate, answers, and can be pruned again; equal requests give equal files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PRUNED: tuple[dict[str, Any], ...] = (
 )
 MODELS = pytest.mark.parametrize("number", range(len(PRUNED)), ids=[variant_name(variant) for variant in PRUNED])
 #: What is asked of each: blocks leave one tower and one language model; another loses channels alone.
-WISHES: tuple[dict[ModelPart, StructureRequest], ...] = (
+REQUESTS: tuple[dict[ModelPart, StructureRequest], ...] = (
     {
         "tower": StructureRequest(PruneTarget("params", 0.7), align=8),
         "language": StructureRequest(PruneTarget("params", 0.8), "taylor", align=8),
@@ -68,7 +68,7 @@ def root() -> Path:
 
 
 def asked(number: int, **more: Any) -> PruneOptions:
-    return PruneOptions(**({"wishes": WISHES[number], "images": pictures(), "pictures": 2} | more))
+    return PruneOptions(**({"requests": REQUESTS[number], "images": pictures(), "pictures": 2} | more))
 
 
 @functools.cache
@@ -105,12 +105,12 @@ def test_what_is_written_is_what_was_promised(number: int) -> None:
     checkpoint, record = open_checkpoint(folder), record_of(folder)
     before, after = specs_of(source.spec), specs_of(checkpoint.spec)
     sizes = numbers_stored(folder)
-    assert list(record["parts"]) == list(WISHES[number]) and record["compensated"] and record["samples"] == 2
+    assert list(record["parts"]) == list(REQUESTS[number]) and record["compensated"] and record["samples"] == 2
     for part, (spec, count) in after.items():
-        if part not in WISHES[number]:
+        if part not in REQUESTS[number]:
             assert (spec, count) == before[part]
             continue
-        request, told = WISHES[number][part], record["parts"][part]
+        request, told = REQUESTS[number][part], record["parts"][part]
         kept = [Width(len(block["heads"]), len(block["mlp"])) for block in told["blocks"]]
         assert list(widths(spec, count)) == kept and count == before[part][1] - request.blocks
         if request.target.measure == "params":
