@@ -9,7 +9,7 @@ import pytest
 
 from edgeprune_profiles import load_report
 from edgeprune_profiles.measure import session
-from edgeprune_profiles.measure.picture import draw_picture, largest_size
+from edgeprune_profiles.measure.picture import draw_picture, write_picture
 from edgeprune_profiles.record.power_profile import EnergyPiece, PowerWindow
 from edgeprune_profiles.record.profile import BackendUse
 from edgeprune_profiles.record.sustain import Soak
@@ -17,7 +17,9 @@ from edgeprune_profiles.report import units
 from edgeprune_runtime import Model
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters import SourceCandidate
-from edgeprune_runtime.spec import Preprocess
+from edgeprune_runtime.pictures.load import load_image
+from edgeprune_runtime.pictures.spec import PictureSpec
+from edgeprune_runtime.pictures.tiling import Anyres, TileSpec
 from tests.commands import answer, complaint, invoke
 from tests.profiles.powered import RAILS, soaked, window
 
@@ -124,10 +126,10 @@ def test_mistakes_are_one_line(tiny_bundle, options, text):
     assert text in complaint("profile", tiny_bundle, *options, *QUICK)
 
 
-def test_the_generated_picture_fills_the_largest_grid_and_is_always_the_same():
-    wide = Preprocess(True, 48, 6, ((48, 96), (96, 144)), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    assert largest_size(wide) == (96, 144)
-    assert largest_size(Preprocess(False, 48, 6, (), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))) == (48, 48)
+def test_the_generated_picture_fills_the_largest_grid_and_is_always_the_same(tmp_path):
+    tile = TileSpec(48, 6, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    path, sentence = write_picture(tmp_path, PictureSpec(tile, Anyres(((48, 96), (96, 144)))))
+    assert load_image(path).size == (144, 96) and "(7 tiles)" in sentence
     assert draw_picture(96, 144).size == (144, 96)
     assert draw_picture(20, 30).tobytes() == draw_picture(20, 30).tobytes()
 

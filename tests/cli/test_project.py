@@ -141,7 +141,7 @@ def test_more_time_never_makes_the_fitted_budget_smaller(tmp_path: Path) -> None
     for milliseconds in range(700, 1300, 50):
         try:
             target = fit_target_from_text(f"device={slow},ttft={milliseconds}ms")
-            found = fitted_budget(target, spec.source, spec.preprocess, "fp32", 32, work)
+            found = fitted_budget(target, spec.source, spec.picture, "fp32", 32, work)
         except MeasurementError:
             kept.append(0)
         else:

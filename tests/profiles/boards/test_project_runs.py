@@ -12,7 +12,6 @@ from edgeprune_profiles.boards.device_file import load_device
 from edgeprune_profiles.boards.fit import THIS_BOARD, THIS_MODEL, EfficiencySample
 from edgeprune_profiles.boards.project import PREPROCESS_FACTOR, first_token_s, project, project_stages, target
 from edgeprune_profiles.boards.roofline import ideal
-from edgeprune_profiles.measure.picture import largest_size
 from edgeprune_profiles.measure.runs import own_trials, run_preprocess_s, run_samples, stage_medians
 from edgeprune_profiles.measure.work import request_shape, request_stages
 from edgeprune_profiles.record.profile import SCHEMA, BudgetRecord, BudgetResult, BundleRef, Report
@@ -75,7 +74,7 @@ def test_runs_of_another_bundle_or_of_other_pictures_are_refused(bundle: Bundle)
     other = msgspec.structs.replace(report, bundle=BundleRef("x", "f" * 64))
     with pytest.raises(MeasurementError, match="ffffffffffff.*--report DEVICE,REPORT.json,BUNDLE"):
         run_samples(bundle, other, target(CPU, "fp32"))
-    height, width = largest_size(bundle.manifest.preprocess)
+    height, width = bundle.manifest.picture.largest
     with pytest.raises(MeasurementError, match="visual tokens.*--size"):
         run_samples(bundle, report, target(CPU, "fp32"), (height, width // 2))
 
