@@ -30,7 +30,7 @@ MeasuredRuns = Annotated[
         help="A measured run to learn from: DEVICE,REPORT.json of `edgeprune profile --out`, and ,BUNDLE if it was another one.",
     ),
 ]
-EvalResult = Annotated[
+AccuracyFile = Annotated[
     Path | None, typer.Option("--eval", help="Result of `edgeprune eval --out`, shown beside the times.")
 ]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="Tables for a pull request.")]

@@ -215,7 +215,7 @@ def test_an_onnx_file_is_pruned_to_a_smaller_onnx_file(tmp_path: Path) -> None:
     [
         ((), "0 targets are given"),
         (("-s", "latency=0.8"), "not for ONNX files"),
-        (("-s", "params=0.8", "--importance", "taylor"), "no importance 'taylor'"),
+        (("-s", "params=0.8", "--importance", "taylor"), "unknown importance 'taylor'"),
         (("-s", "params=0.8", "--importance", "obs", "--images", "nowhere.npy"), "nowhere.npy cannot be read"),
         (("-s", "params=0.8", "--input-shape", "1,a"), "is not understood"),
         (("-s", "params=0.8", "--input-shape", "1,3,32,32"), "give sizes that agree"),

@@ -11,8 +11,8 @@ import typer
 from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, note, track_counts, warn
 from edgeprune.cli.open_bundle import BackendOption, Build, open_model
 from edgeprune.cli.options import (
+    AccuracyFile,
     BundleFolder,
-    EvalResult,
     MaxTokens,
     Seed,
     Threads,
@@ -51,7 +51,7 @@ def profile(
     build: Build = True,
     seed: Seed = 0,
     out: Annotated[Path | None, out_option()] = None,
-    accuracy: EvalResult = None,
+    accuracy: AccuracyFile = None,
     json: Json = False,
 ) -> None:
     """Measure time, memory and energy of BUNDLE under each budget, interleaved, against budget 1.0.

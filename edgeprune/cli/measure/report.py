@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
-from edgeprune.cli.options import EvalResult, Markdown, max_memory_option
+from edgeprune.cli.options import AccuracyFile, Markdown, max_memory_option
 
 
 def report(
@@ -22,7 +22,7 @@ def report(
     ] = None,
     markdown: Markdown = None,
     csv: Annotated[Path | None, typer.Option(help="One row per request, raw.")] = None,
-    accuracy: EvalResult = None,
+    accuracy: AccuracyFile = None,
     max_memory: Annotated[str | None, max_memory_option("what the measured machine has")] = None,
     json: Json = False,
 ) -> None:
