@@ -6,8 +6,11 @@ PIP_ARGS ?=
 BIN = $(VENV)/bin
 DEMO = demo
 REFERENCE = tools/reference_vlm
+# Processes that run tests side by side.
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: demo test check bench methods-table projection arm64-check clean
+.PHONY: demo test test-fast check bench methods-table projection arm64-check clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -28,8 +31,15 @@ demo: $(VENV)/installed
 	$(BIN)/edgeprune report $(DEMO)/report.json --eval $(DEMO)/accuracy.json --html $(DEMO)/report.html
 	@echo "open $(DEMO)/report.html in a browser; $(DEMO)/kept.png shows which tokens the budget kept"
 
+# Everything that lands a change: format, lint, types, and every test, the slow ones first; what times the machine last, alone.
 test: check
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not alone"
+	$(BIN)/python -m pytest -m alone
+
+# While one works: every test that is neither slow nor must be alone. `make test-fast TESTS="tests/runtime tests/cli"`: some
+# families; `make test-fast TESTS="-m prune"`: one marker, slow tests with it. tests/conftest.py says what is kept between runs.
+test-fast: $(VENV)/installed
+	$(PYTEST) -m "not slow and not alone" $(TESTS)
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

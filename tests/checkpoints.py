@@ -1,4 +1,4 @@
-"""Tiny made checkpoints for tests: each variant is written once per process and shared, so nobody may change it.
+"""Tiny made checkpoints for tests: each variant is written once and shared (tests/kept.py), so nobody may change it.
 
 folder = tiny_checkpoint(tower="vit", decoder="llama", tied=True)   # read only; options: fields of Recipe
 folder = own_copy(folder, tmp_path)                                 # one to damage
@@ -6,15 +6,15 @@ folder = own_copy(folder, tmp_path)                                 # one to dam
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tests.kept import kept
 from tools.checkpoints.recipe import Recipe
 from tools.checkpoints.write import make_checkpoint
 
@@ -90,15 +90,8 @@ def variant_name(variant: dict[str, Any]) -> str:
 
 
 @functools.cache
-def _root() -> Path:
-    root = Path(tempfile.mkdtemp(prefix="edgeprune-checkpoints-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    return root
-
-
-@functools.cache
 def _made(recipe: Recipe) -> Path:
-    return make_checkpoint(_root() / f"{len(list(_root().iterdir())):03d}", recipe)
+    return kept("checkpoint", asdict(recipe), lambda folder: make_checkpoint(folder, recipe))
 
 
 def tiny_checkpoint(**variant: Any) -> Path:

@@ -1,4 +1,4 @@
-"""Bundles of tiny made checkpoints: each is exported once per process and shared, so nobody may change it.
+"""Bundles of tiny made checkpoints: each is exported once and shared (tests/kept.py), so nobody may change it.
 
 bundle = exported(tower="vit", decoder="llama")          # read only; further options: fields of Recipe
 bundle = own_bundle(bundle, tmp_path)                    # a copy to damage
@@ -6,11 +6,9 @@ bundle = own_bundle(bundle, tmp_path)                    # a copy to damage
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,10 @@ from edgeprune_export.commands.export import export
 from edgeprune_runtime.bundle import MANIFEST
 from edgeprune_runtime.spec import Manifest, TokenPlan
 from tests.checkpoints import tiny_checkpoint
+from tests.kept import kept
+from tests.torchlib import read_once
+
+read_once()
 
 BUDGETS = ("0.2", "0.5", "40", "1.0")
 #: Methods that come with the package; tests may register others later.
@@ -82,13 +84,6 @@ GATED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
 )
 
 
-@functools.cache
-def _root() -> Path:
-    root = Path(tempfile.mkdtemp(prefix="edgeprune-bundles-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    return root
-
-
 def options(
     budgets: tuple[str, ...] = ("0.2", "1.0"),
     *,
@@ -119,8 +114,11 @@ def _exported(variant: str, asked: str) -> Path:
     wanted = json.loads(asked)
     if "budgets" in wanted:
         wanted["budgets"] = tuple(wanted["budgets"])
-    out = _root() / f"{len(list(_root().iterdir())):03d}"
-    return export(tiny_checkpoint(**json.loads(variant)), out, options(**wanted)).root
+
+    def make(out: Path) -> None:
+        export(tiny_checkpoint(**json.loads(variant)), out, options(**wanted))
+
+    return kept("bundle", [variant, asked], make)
 
 
 def tiny() -> Path:

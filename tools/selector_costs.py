@@ -28,6 +28,7 @@ import onnx
 
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.methods.controls import FULL
+from edgeprune_export.onnx.walk import all_nodes
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.language import LanguageModel
@@ -88,13 +89,14 @@ def selectors(bundle: Bundle, size: tuple[int, int], rounds: int) -> dict[str, d
         low, mid, high = np.percentile(taken[selection.method], [10, 50, 90])
         graph = onnx.load(bundle.path(bundle.graph(selection.graph).file), load_external_data=False).graph
         looped = any(node.op_type == "Scan" for node in graph.node)
-        found[selection.method] = {"ms": mid, "p10": low, "p90": high, "nodes": _nodes(graph), "greedy": looped}
+        found[selection.method] = {
+            "ms": mid,
+            "p10": low,
+            "p90": high,
+            "nodes": len(list(all_nodes(graph))),
+            "greedy": looped,
+        }
     return found
-
-
-def _nodes(graph: onnx.GraphProto) -> int:
-    bodies = (a.g for node in graph.node for a in node.attribute if a.HasField("g"))
-    return len(graph.node) + sum(_nodes(body) for body in bodies)
 
 
 def prefill(bundle: Bundle, rounds: int) -> tuple[float, int]:

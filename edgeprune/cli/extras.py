@@ -17,10 +17,10 @@ def need_engines() -> None:
     """Raise MissingExtra where graphs cannot be lowered here."""
     from edgeprune_runtime.errors import MissingExtra
 
-    if _missing(("onnx",)):
+    if missing := _missing(("onnx", "onnx_ir")):
         raise MissingExtra(
-            "building engines needs the package onnx, not installed here; install with `pip install edgeprune[rtx]`; on a Jetson with the "
-            "requirement file of its JetPack, see docs/jetson.md"
+            f"building engines needs {' and '.join(missing)}, not installed here; install with `pip install edgeprune[rtx]`; on a Jetson "
+            "with the requirement file of its JetPack, see docs/jetson.md"
         )
 
 

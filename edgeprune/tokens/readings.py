@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from edgeprune_runtime.registry import Registry
+
 Need = Literal["class token", "overview", "single patches"]
 Place = Literal["block", "feature layer", "tower", "host", "picture"]
 
@@ -36,40 +38,39 @@ class Reading:
 
 
 _CLASS: frozenset[Need] = frozenset({"class token"})
-READINGS: Mapping[str, Reading] = {
-    reading.name: reading
-    for reading in (
-        # softmax over all keys, the class token's column removed
-        Reading("attention", "class attention", "block", "[T, H, N]", _CLASS),
-        # the same with one head over the full width: softmax(q K^T / sqrt(C))
-        Reading("wide", "wide attention", "block", "[T, N]", _CLASS),
-        # of every query, mean over heads; R = N + 1, row 0 the class token's, or R = N without one: the last N rows are the tokens'
-        Reading("map", "map", "block", "[T, R, N]"),
-        # what a token receives of the other tokens' attention, mean over heads and over the N tokens that ask
-        Reading("received", "attention received", "block", "[T, N]"),
-        # key projections with bias
-        Reading("keys", "keys", "block", "[T, N, H, d]"),
-        # class token at the output of the feature layer, as often as patches are merged
-        Reading("class_feature", "class feature", "feature layer", "[T, C]", _CLASS),
-        # features behind the connector
-        Reading("projected", "projected", "feature layer", "[T, N, D]"),
-        # what a method inside the tower carried from block to block, -1 for tokens that left there
-        Reading(
-            "carried",
-            "queries, keys and values of all layers",
-            "tower",
-            "[T, N]",
-            frozenset({"class token", "single patches"}),
-        ),
-        # input embeddings of the question's words in the language model
-        Reading("question", "question", "host", "[M, D]"),
-        # 1/m for the m rows in use, 0 for the rest; all 0 without a question
-        Reading("question_weight", "", "host", "[M]"),
-        # Shannon entropy in bits of the grey values of each token's pixels
-        Reading("entropy", "entropy", "host", "[T, N]"),
-        Reading("overview", "overview", "picture", "", frozenset({"overview"})),
-    )
-}
+READINGS: Registry[Reading] = Registry("reading", group="edgeprune.readings", kind=Reading)
+for _reading in (
+    # softmax over all keys, the class token's column removed
+    Reading("attention", "class attention", "block", "[T, H, N]", _CLASS),
+    # the same with one head over the full width: softmax(q K^T / sqrt(C))
+    Reading("wide", "wide attention", "block", "[T, N]", _CLASS),
+    # of every query, mean over heads; R = N + 1, row 0 the class token's, or R = N without one: the last N rows are the tokens'
+    Reading("map", "map", "block", "[T, R, N]"),
+    # what a token receives of the other tokens' attention, mean over heads and over the N tokens that ask
+    Reading("received", "attention received", "block", "[T, N]"),
+    # key projections with bias
+    Reading("keys", "keys", "block", "[T, N, H, d]"),
+    # class token at the output of the feature layer, as often as patches are merged
+    Reading("class_feature", "class feature", "feature layer", "[T, C]", _CLASS),
+    # features behind the connector
+    Reading("projected", "projected", "feature layer", "[T, N, D]"),
+    # what a method inside the tower carried from block to block, -1 for tokens that left there
+    Reading(
+        "carried",
+        "queries, keys and values of all layers",
+        "tower",
+        "[T, N]",
+        frozenset({"class token", "single patches"}),
+    ),
+    # input embeddings of the question's words in the language model
+    Reading("question", "question", "host", "[M, D]"),
+    # 1/m for the m rows in use, 0 for the rest; all 0 without a question
+    Reading("question_weight", "", "host", "[M]"),
+    # Shannon entropy in bits of the grey values of each token's pixels
+    Reading("entropy", "entropy", "host", "[T, N]"),
+    Reading("overview", "overview", "picture", "", frozenset({"overview"})),
+):
+    READINGS.add(_reading.name, _reading)
 
 
 class Read(NamedTuple):

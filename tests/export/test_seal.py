@@ -71,6 +71,7 @@ def leftovers(out: Path) -> list[str]:
     return sorted(path.name for path in out.parent.iterdir() if path != out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
 @pytest.mark.parametrize("replace", [False, True], ids=["new", "replace"])
 def test_a_kill_at_any_file_system_event_leaves_the_old_bundle_or_nothing(

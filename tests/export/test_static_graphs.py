@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 
 from edgeprune_export.commands.export import export
 from edgeprune_export.graphs.linear import linear, quantize_rows, store_linear
-from edgeprune_export.onnx.graph import CONTRIB, Graph, check_static
+from edgeprune_export.onnx.graph import CONTRIB, Graph
+from edgeprune_export.onnx.static import check_static
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.bundle import sha256_of

@@ -100,6 +100,7 @@ def test_large_sizes_have_real_proportions() -> None:
     assert 2 * sum(tensor.size for tensor in large) > 2e9
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_checkpoint_and_never_over_one(tmp_path: Path) -> None:
     script = [sys.executable, "tools/make_checkpoint.py"]
     root = Path(__file__).parents[2]

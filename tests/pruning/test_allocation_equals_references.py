@@ -22,6 +22,8 @@ from edgeprune.structure.normalise import NORMALISATIONS
 from edgeprune.structure.steps import alignment, removal_order
 from tests.references import structure_allocate as reference
 
+pytestmark = pytest.mark.slow
+
 CASES = 300  # per allocation
 Sites = tuple[list[SiteCandidate], list[reference.Site]]
 

@@ -91,6 +91,7 @@ def test_a_label_that_the_model_does_not_have_is_refused(tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_table_of_importances_is_printed_for_any_classifier_and_continued(tmp_path: Path) -> None:
     model = huggingface_folder(tmp_path / "vit", made_model())
     words = [sys.executable, str(ROOT / "tools" / "structure_table.py"), "--model", str(model), "--align", "8"]

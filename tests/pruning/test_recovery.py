@@ -29,6 +29,8 @@ from edgeprune_runtime.errors import ExportError
 from tests.checkpoints import tiny_checkpoint
 from tests.pruning.made import SOME, blocks_of, pictures, prunable_of, random_plan
 
+pytestmark = pytest.mark.slow
+
 HOW = Recovery(steps=6, batch=2, rate=3e-3, seed=3)
 WAYS = pytest.mark.parametrize("lora", [None, 2], ids=["all weights", "lora"])
 

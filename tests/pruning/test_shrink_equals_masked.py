@@ -23,6 +23,8 @@ from edgeprune_export.pruning.vlm import PrunableVlm
 from tests.checkpoints import VARIANTS, variant_name
 from tests.pruning.made import array, blocks_of, layers_of, precise_subject, prunable_of, random_plan, whole, without
 
+pytestmark = pytest.mark.slow  # every tower with every decoder
+
 PLANS = 4  # random ones per model
 
 

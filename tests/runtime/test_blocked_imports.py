@@ -13,6 +13,7 @@ BLOCKED = (
     "torch",
     "transformers",
     "onnx",
+    "onnx_ir",
     "onnxscript",
     "accelerate",
     "safetensors",

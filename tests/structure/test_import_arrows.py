@@ -26,7 +26,7 @@ ALLOWED = {
 BASE = {"numpy", "onnxruntime", "PIL", "tokenizers", "jinja2", "msgspec", "psutil"}
 #: What a GPU brings: imported by name, in the function that needs it, by the files of backends only.
 VENDORS = {"cuda", "tensorrt", "tensorrt_rtx"}
-HEAVY = {"torch", "transformers", "onnx", "onnxscript", "accelerate", "safetensors", "huggingface_hub"}
+HEAVY = {"torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate", "safetensors", "huggingface_hub"}
 
 
 def modules(package: str) -> list[Path]:

@@ -48,7 +48,7 @@ def test_boards_and_files_are_the_same_set() -> None:
 def test_a_board_installs_versions_that_the_project_allows(file: str) -> None:
     project = [Requirement(text) for text in (*PROJECT["project"]["dependencies"], *EXTRAS["jetson"])]
     wanted = requirements(file)
-    assert {"numpy", "cuda-bindings", "onnx"} <= set(wanted)
+    assert {"numpy", "cuda-bindings", "onnx", "onnx-ir"} <= set(wanted)
     for name, requirement in wanted.items():
         allowed = [found for found in project if found.name == name]
         (lowest,) = (part.version for part in requirement.specifier if part.operator == ">=")

@@ -1,37 +1,87 @@
-"""The README is a promise: every command block in it runs, in order, in one scratch folder."""
+"""The README is a promise: every command block in it runs, section by section, each in a scratch folder of its own.
+
+A section starts with the files that commands of earlier sections write and its own commands name, made by those commands; so
+sections may run in any order and side by side. Within a section its blocks run in order.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.kept import kept
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CHECKPOINT = ROOT / "tools" / "reference_vlm" / "checkpoint"
+OWN = ("edgeprune ", "python ", "cp ")  # other commands install, or are `make` targets
+LINKED = ("tools", "docs", "Makefile", "pyproject.toml", "README.md", "LICENSE")
+PACKAGES = ("edgeprune", "export", "runtime", "profiles")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+@dataclass(frozen=True)
+class Block:
+    """One command block: the section it stands in, its number there, its lines."""
+
+    section: str
+    number: int
+    lines: tuple[str, ...]
 
 
-def commands() -> list[str]:
-    return [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+def blocks(language: str) -> list[Block]:
+    found: list[Block] = []
+    for section in re.split(r"^## ", README, flags=re.M)[1:]:
+        title = section.partition("\n")[0]
+        texts = re.findall(rf"^```{language}\n(.*?)^```$", section, re.M | re.S)
+        found += [Block(title, i, tuple(text.splitlines())) for i, text in enumerate(texts, 1)]
+    return found
 
 
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("readme")
-    for name in ("tools", "docs", "Makefile", "pyproject.toml", "README.md", "LICENSE"):
-        (folder / name).symlink_to(ROOT / name)
-    for name in ("edgeprune", "export", "runtime", "profiles"):
-        (folder / name).symlink_to(ROOT / name)
-    return folder
+def own_lines(block: Block) -> list[str]:
+    return [line for line in block.lines if line.startswith(OWN)]
+
+
+COMMANDS = [block for block in blocks("sh") if own_lines(block)]
+EXAMPLE, METHOD = blocks("python")
+
+
+def product(line: str) -> str | None:
+    """What a command writes."""
+    asked = re.search(r"--out (\S+)", line)
+    return asked[1] if asked else None
+
+
+def named(line: str) -> set[str]:
+    """What a line may name: each path by its first part."""
+    return {word.partition("/")[0] for word in re.split(r"[\s,\"'()]+", line)}
+
+
+def brought(section: str) -> dict[str, str]:
+    """What the commands of a section name and those of earlier sections write: name -> the command."""
+    here = [line for block in (*COMMANDS, EXAMPLE) if block.section == section for line in block.lines]
+    before = [line for block in COMMANDS for line in own_lines(block) if block.section != section]
+    ahead = before[: sum(len(own_lines(block)) for block in COMMANDS[: first_of(section)])]
+    makers = {name: line for line in reversed(ahead) if (name := product(line))}
+    return {name: makers[name] for name in set().union(*map(named, here)) & makers.keys()}
+
+
+def first_of(section: str) -> int:
+    """Where the blocks of a section begin; after all of them for one that has none."""
+    return next((i for i, block in enumerate(COMMANDS) if block.section == section), len(COMMANDS))
+
+
+#: Commands that write what other sections need.
+SHARED = {line for section in {b.section for b in (*COMMANDS, EXAMPLE)} for line in brought(section).values()}
 
 
 def run(command: str, folder: Path, timeout: int = 400) -> str:
@@ -49,26 +99,90 @@ def run(command: str, folder: Path, timeout: int = 400) -> str:
     return done.stdout
 
 
-def test_every_edgeprune_and_python_command_of_the_readme_runs_in_order(scratch: Path) -> None:
-    own = [line for line in commands() if line.startswith(("edgeprune ", "python ", "cp "))]
-    assert len(own) >= 10
-    for line in own:
-        run(line, scratch)
-    assert (scratch / "report.html").stat().st_size > 10_000
-    assert (scratch / "kept.png").is_file()
+def linked(folder: Path) -> Path:
+    """The folder, as if it were the repository's."""
+    for name in (*LINKED, *PACKAGES):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
 
 
-def test_the_python_example_of_the_readme_runs_on_the_bundle_of_its_commands(scratch: Path) -> None:
-    example, _method = blocks("python")
-    assert (scratch / "reference.bundle").is_dir(), "the command blocks come first"
-    (scratch / "example.py").write_text(example, encoding="utf-8")
-    assert run(f"{sys.executable} example.py", scratch).strip()
+def made_by(line: str) -> Path:
+    """What a command of the README writes where there is nothing but the repository; read only."""
+    name = product(line)
+    assert name is not None
+
+    def make(out: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            run(line, linked(Path(scratch)))
+            shutil.copytree(Path(scratch) / name, out)
+
+    return kept("readme", line, make)
+
+
+def bring(line: str, folder: Path) -> None:
+    """An own copy of what a command writes."""
+    shutil.copytree(made_by(line), folder / str(product(line)))
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a section, with what it needs of earlier ones."""
+
+    @functools.cache
+    def of(section: str) -> Path:
+        folder = linked(tmp_path_factory.mktemp("readme"))
+        for line in brought(section).values():
+            bring(line, folder)
+        return folder
+
+    return of
+
+
+def in_order(block: Block) -> Any:
+    """One case: the blocks of a section run in one worker, so that each finds what those before it wrote."""
+    place = pytest.mark.xdist_group(f"readme: {block.section}")
+    return pytest.param(block, id=f"{block.section}, block {block.number}", marks=place)
+
+
+#: Sections that need nothing of others first: those that do wait less for it.
+CASES = [in_order(block) for block in sorted(COMMANDS, key=lambda block: bool(brought(block.section)))]
+
+
+@pytest.mark.parametrize("block", CASES)
+def test_every_edgeprune_and_python_command_of_the_readme_runs_in_order(
+    block: Block, scratch: Callable[[str], Path]
+) -> None:
+    folder = scratch(block.section)
+    for line in own_lines(block):
+        if line in SHARED:
+            bring(line, folder)
+        else:
+            run(line, folder)
+        if page := re.search(r"--html (\S+)", line):
+            assert (folder / page[1]).stat().st_size > 10_000
+        if picture := re.search(r"--show-tokens (\S+)", line):
+            assert (folder / picture[1]).is_file()
+
+
+def test_the_readme_shows_what_matters() -> None:
+    lines = [line for block in COMMANDS for line in own_lines(block)]
+    assert len(lines) >= 10
+    assert any("--html report.html" in line for line in lines) and any(
+        "--show-tokens kept.png" in line for line in lines
+    )
+    assert SHARED, "sections that use the bundle of an earlier one find it"
+
+
+def test_the_python_example_of_the_readme_runs_on_the_bundle_of_its_commands(scratch: Callable[[str], Path]) -> None:
+    folder = scratch(EXAMPLE.section)
+    (folder / "example.py").write_text("\n".join(EXAMPLE.lines), encoding="utf-8")
+    assert run(f"{sys.executable} example.py", folder).strip()
 
 
 def test_the_method_of_the_readme_is_the_example_file() -> None:
-    _example, method = blocks("python")
+    method = "\n".join(METHOD.lines) + "\n"
     assert (ROOT / "docs" / "examples" / "mine.py").read_text(encoding="utf-8").endswith(method)
-    assert len([line for line in method.splitlines() if line.strip()]) <= 10
+    assert len([line for line in METHOD.lines if line.strip()]) <= 10
 
 
 def test_the_table_of_methods_is_what_the_command_prints() -> None:
@@ -86,15 +200,16 @@ def test_make_demo_ends_with_an_answer_and_a_report(tmp_path: Path) -> None:
     assert (tmp_path / "demo" / "report.html").is_file()
 
 
-def test_the_base_install_answers_from_a_bundle_without_torch(scratch: Path, tmp_path: Path) -> None:
-    """`pip install .` in a fresh environment, then a question to the bundle that the commands above exported."""
-    (install, *_rest) = [line for line in commands() if line.startswith("pip install")]
+def test_the_base_install_answers_from_a_bundle_without_torch(scratch: Callable[[str], Path], tmp_path: Path) -> None:
+    """`pip install .` in a fresh environment, then a question to the bundle that the README's commands export."""
+    (install,) = [line for block in blocks("sh") for line in block.lines if line.startswith("pip install .")]
     run(f"{sys.executable} -m venv fresh", tmp_path)
     fresh = tmp_path / "fresh" / "bin"
     source = tmp_path / "source"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv*", "demo", "checkpoint", "__pycache__"))
+    left_out = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "build", "demo", "checkpoint", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=left_out)
     run(f"{fresh}/{install.replace('pip install .', f'pip install --quiet {source}')}", tmp_path)
-    bundle, picture = scratch / "reference.bundle", ROOT / "docs" / "images" / "scene.png"
+    bundle, picture = scratch(EXAMPLE.section) / "reference.bundle", ROOT / "docs" / "images" / "scene.png"
     answer = run(
         f'{fresh}/edgeprune run {bundle} --image {picture} --prompt "which word is in the picture?" --json', tmp_path
     )

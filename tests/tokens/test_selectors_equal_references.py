@@ -15,6 +15,8 @@ from tests.references import attention, diverse, merging, received
 from tests.references.picture import Row
 from tests.tokens.pictures import FEATURE, LAST, Case, full_case, perturbed
 
+pytestmark = pytest.mark.slow  # thousands of drawn pictures
+
 #: A reference, and values of its settings to draw from.
 Entry = tuple[Callable[..., list[Row]], dict[str, tuple[float, ...]]]
 REFERENCES: dict[str, Entry] = {

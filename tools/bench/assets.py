@@ -61,6 +61,24 @@ def bundle(settings: Settings, precision: str, budgets: Sequence[str] = BUDGETS)
     return folder
 
 
+def family_bundle(settings: Settings, size: str, precision: str, budgets: Sequence[str]) -> Path:
+    """A bundle of a made checkpoint whose size names its family, budgets counted from each picture's own tokens."""
+    folder = settings.work / f"bundle-{size}-{precision}-{'_'.join(budgets)}@{digest((*_MAKERS, *_EXPORTERS))}"
+    if not folder.is_dir():
+        model = settings.work / f"model-{size}@{digest(_MAKERS)}"
+        if not model.is_dir():
+            say(f"making {model.name}")
+            partial = _room(model)
+            run_watched(python("tools/make_checkpoint.py", str(partial), "--size", size), settings.work / "make.log")
+            partial.rename(model)
+        say(f"exporting {folder.name}")
+        partial = _room(folder)
+        more = ("--no-parity", "--no-controls", "--method", "divprune", "--budget-of", "picture")
+        export(model, partial, precision, budgets, settings.work / "export.log", *more)
+        partial.rename(folder)
+    return folder
+
+
 def export(
     model: Path,
     out: Path,

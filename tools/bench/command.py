@@ -15,11 +15,16 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tools.bench import memory, prefill_plan, speed
+from tools.bench import families, memory, prefill_plan, speed
 from tools.bench.page import Page, write_page
 from tools.bench.settings import ROOT, Settings, say
 
-BENCHMARKS = {"prefill-plan": prefill_plan.measure, "speed": speed.measure, "memory": memory.measure}
+BENCHMARKS = {
+    "prefill-plan": prefill_plan.measure,
+    "speed": speed.measure,
+    "memory": memory.measure,
+    "families": families.measure,
+}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -31,10 +31,13 @@ def prefetch(make: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], ahe
             waiting.append(pool.submit(make, *next(arguments)))
 
 
-def normalise(pixels: np.ndarray, device: str = "cpu", dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """uint8 (views, height, width, 3) to what the image processor would give."""
+def normalise(
+    pixels: np.ndarray, device: str = "cpu", dtype: torch.dtype = torch.bfloat16,
+    constants: tuple[tuple[float, ...], tuple[float, ...]] = (MEAN, STD),
+) -> Tensor:  # fmt: skip
+    """uint8 (views, height, width, 3) to what an image processor with these constants (mean, deviation) would give."""
     x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in constants)
     return ((x - mean) / std).to(dtype)
 
 

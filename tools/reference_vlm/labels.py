@@ -33,9 +33,9 @@ class Views:
     patches: np.ndarray  # (views, 64, targets) int16
 
 
-def view_pixels(scene: Scene) -> np.ndarray:
-    """The thumbnail and the tiles, exactly as the LLaVA-NeXT image processor cuts them (no size needs padding)."""
-    thumbnail = np.asarray(scene.image.resize((TILE, TILE), Image.Resampling.BICUBIC))
+def view_pixels(scene: Scene, filter: Image.Resampling) -> np.ndarray:
+    """The thumbnail and the tiles; with BICUBIC as the LLaVA-NeXT image processor cuts them (no size needs padding)."""
+    thumbnail = np.asarray(scene.image.resize((TILE, TILE), filter))
     image = np.asarray(scene.image)
     tiles = [
         image[y : y + TILE, x : x + TILE] for y in range(0, scene.height, TILE) for x in range(0, scene.width, TILE)
@@ -121,9 +121,9 @@ def label_text(text: Text, box: tuple[int, int, int, int], grid: np.ndarray, mar
         marks[OBJECTS + 12 + WORDS.index(text.text)] = 1
 
 
-def label(scene: Scene) -> Views:
+def label(scene: Scene, filter: Image.Resampling = Image.Resampling.BICUBIC) -> Views:
     """Pixels and targets of all views of a scene."""
     boxes = [(0, 0, scene.width, scene.height)]
     boxes += [(x, y, TILE, TILE) for y in range(0, scene.height, TILE) for x in range(0, scene.width, TILE)]
     both = [label_view(scene, box, i == 0) for i, box in enumerate(boxes)]
-    return Views(view_pixels(scene), np.stack([b[0] for b in both]), np.stack([b[1] for b in both]))
+    return Views(view_pixels(scene, filter), np.stack([b[0] for b in both]), np.stack([b[1] for b in both]))

@@ -19,6 +19,7 @@ from transformers import (
     CLIPVisionConfig,
     GenerationConfig,
     LlamaConfig,
+    LlamaModel,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
     LlavaNextProcessor,
@@ -91,10 +92,10 @@ def build_model(attention: str = "plain") -> LlavaNextForConditionalGeneration:
     return model
 
 
-def keep_rotary_exact(model: LlavaNextForConditionalGeneration) -> None:
+def keep_rotary_exact(decoder: LlamaModel) -> None:
     """Restore the rotary frequencies in fp32: a cast to bf16 rounds them and so shifts positions."""
-    rotary = model.model.language_model.rotary_emb
-    head_dim, base = model.config.text_config.head_dim, model.config.text_config.rope_parameters["rope_theta"]
+    rotary = decoder.rotary_emb
+    head_dim, base = decoder.config.head_dim, decoder.config.rope_parameters["rope_theta"]
     exact = 1.0 / (base ** (torch.arange(0, head_dim, 2).float() / head_dim))
     rotary.inv_freq = exact.to(rotary.inv_freq.device)
     rotary.original_inv_freq = rotary.inv_freq.clone()
@@ -110,22 +111,31 @@ class Heads(nn.Module):
         self.patch = nn.Linear(width, sum(size for _, size in PATCH_TARGETS))
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Word-level tokenizer; digits and punctuation are single tokens, specials are registered with `tokenizers`."""
-    words = {word: i for i, word in enumerate(vocabulary())}
-    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+def word_tokenizer(
+    words: list[str], specials: tuple[str, ...], removed: str = r"\s+", **names: Any
+) -> PreTrainedTokenizerFast:
+    """Word-level tokenizer; digits, punctuation and runs of newlines (unless `removed`) are single tokens.
+
+    `specials` are registered with `tokenizers`: `additional_special_tokens=` would be ignored.
+    """
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\s+"), "removed"),
+            pre_tokenizers.Split(Regex(removed), "removed"),
             pre_tokenizers.Split(Regex(r"[A-Za-z]+|\d|[^\sA-Za-z\d]"), "isolated"),
         ]
     )
     inner.decoder = decoders.Fuse()
-    inner.add_special_tokens(list(SPECIALS))
+    inner.add_special_tokens(list(specials))
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>",
-        padding_side="left", extra_special_tokens={"image_token": "<image>"}, model_max_length=1024,
+        tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>", padding_side="left", model_max_length=1024, **names,
     )  # fmt: skip
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of this model."""
+    extra = {"image_token": "<image>"}
+    return word_tokenizer(vocabulary(), SPECIALS, bos_token="<bos>", eos_token="<eos>", extra_special_tokens=extra)
 
 
 def build_processor() -> LlavaNextProcessor:

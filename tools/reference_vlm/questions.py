@@ -20,14 +20,14 @@ SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<image>", "<|user|>", "<|assist
 QA = tuple[str, str, str]
 
 
-def vocabulary() -> list[str]:
-    """All tokens, specials first; digits and punctuation are tokens of their own."""
+def vocabulary(first: tuple[str, ...] = SPECIALS) -> list[str]:
+    """All tokens, `first` before the words; digits and punctuation are tokens of their own."""
     words: set[str] = {"yes", "no", "left", "right", "top", "bottom"}
     for templates in TEMPLATES.values():
         for template in templates:
             words.update(w.strip("?.") for w in template.split() if not w.startswith("{"))
     words.update(SHAPES, PLURALS, COLOUR_NAMES, WORDS)
-    return [*SPECIALS, *"0123456789", "?", ".", ",", *sorted(words)]
+    return [*first, *"0123456789", "?", ".", ",", *sorted(words)]
 
 
 def ask(scene: Scene, seed: int, drill: bool = False) -> list[QA]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from common import Optimizer, Progress, normalise, prefetch, save_state, schedule
 from labels import IGNORE, SIDE
 from model import Heads, save_checkpoint
-from packing import NEWLINE, PREFIX, Batch, layout, make_batch, mask_and_positions
+from packing import NEWLINE, PREFIX, Batch, Questions, layout, make_batch, mask_and_positions
 from scenes import SIZE_SHARES, SPAN
 from stage_tower import groups, patch_features, tower_losses
 from stage_tower import make_batch as make_views
@@ -55,7 +55,7 @@ def answer_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     return (F.cross_entropy(logits, labels, reduction="none") * weight).sum() / weight.sum()
 
 
-def correct_by_kind(batch: Batch, logits: Tensor) -> dict[str, list[bool]]:
+def correct_by_kind(batch: Questions, logits: Tensor) -> dict[str, list[bool]]:
     """Exact matches per question kind: every token of the answer and its end must be the arg max."""
     right = np.ones(batch.labels.shape, bool)
     at = batch.labels != IGNORE

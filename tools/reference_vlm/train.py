@@ -48,7 +48,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     model = build_model().to(args.device, torch.bfloat16)
-    keep_rotary_exact(model)
+    keep_rotary_exact(model.model.language_model)
     heads = Heads().to(args.device, torch.bfloat16)
     first = (1 + 10 * args.seed) * SPAN
     path = {stage: args.work / f"{stage}.pt" for stage in STAGES}

@@ -81,7 +81,7 @@ def export(
     Repeat --budget and --method for several; the first of each is the default of the bundle.
     """
     with errors_as_one_line():
-        need_export("torch", "transformers", "onnx", "onnxscript", "accelerate")
+        need_export("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate")
         from edgeprune.plan import budget_from_text
         from edgeprune_export.pruning.open import is_classifier
 

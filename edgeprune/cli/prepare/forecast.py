@@ -23,7 +23,7 @@ def forecast(
 ) -> None:
     """Print parameters, MACs, weights, cache and predicted time per stage, as MODEL is and as the recipe leaves it."""
     with errors_as_one_line():
-        need_export("torch", "onnx")
+        need_export("torch", "onnx", "onnx_ir")
         from edgeprune.models import open_checkpoint, open_classifier
         from edgeprune.recipe import read_recipe
         from edgeprune_export.commands.predict import forecast_of_checkpoint, forecast_of_classifier

@@ -90,7 +90,7 @@ def prune(
     """
     with errors_as_one_line():
         if model.endswith(".onnx"):
-            need_export("onnx")
+            need_export("onnx", "onnx_ir")
             from edgeprune.cli.prepare.prune_onnx import prune_file
 
             mine = ("model", "structure", "importance", "align", "images", "input_shape", *_COMMON)
@@ -111,7 +111,7 @@ def prune(
             return
         if input_shape is not None:
             raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
-        need_export("torch", "transformers", "onnx", "accelerate", "safetensors")
+        need_export("torch", "transformers", "onnx", "onnx_ir", "accelerate", "safetensors")
         from edgeprune_export.pruning.prune import PruneOptions
         from edgeprune_export.pruning.prune import prune as make
 

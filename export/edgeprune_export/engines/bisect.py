@@ -6,11 +6,12 @@ Each trial halves what is left: a tensor that is right clears all that it is com
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto
 
 from edgeprune_export.engines.builder import BuildFlags, Job, build_engine, capabilities_for
@@ -19,6 +20,8 @@ from edgeprune_export.engines.lower import LoweredWeights, NodeKind, lower
 from edgeprune_export.engines.prepare import KINDS, LANGUAGE, source_model
 from edgeprune_export.engines.rules.dialect import DIALECTS
 from edgeprune_export.gate.checks import relative, typical
+from edgeprune_export.onnx.extract import ancestors, ending_in, live_nodes
+from edgeprune_export.onnx.shapes import element, inferred, named_values
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.backends import tensorrt_api
 from edgeprune_runtime.backends.tensorrt import TensorRtBackend
@@ -29,12 +32,13 @@ from edgeprune_runtime.spec import GraphSpec, TensorSpec
 
 _NAMES = {TensorProto.FLOAT: "float32", TensorProto.INT64: "int64", TensorProto.INT32: "int32"}
 _NAMES |= {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16", TensorProto.BOOL: "bool"}
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def first_astray(
     bundle: Bundle,
     device: TensorRtBackend,
-    found: EngineSet,
+    engines: EngineSet,
     engine: str,
     inputs: Mapping[str, np.ndarray],
     limit: float,
@@ -42,7 +46,7 @@ def first_astray(
     """A sentence that names the first tensor whose difference passes `limit`, or why none could be found; None where the engine agrees."""
     try:
         with tempfile.TemporaryDirectory(prefix="edgeprune-bisect-") as folder:
-            return _search(bundle, device, found, engine, inputs, limit, Path(folder))
+            return _search(bundle, device, engines, engine, inputs, limit, Path(folder))
     except EdgepruneError as error:
         return f"The search for the tensor ended early ({error})"
 
@@ -50,27 +54,27 @@ def first_astray(
 def _search(
     bundle: Bundle,
     device: TensorRtBackend,
-    found: EngineSet,
+    engines: EngineSet,
     engine: str,
     inputs: Mapping[str, np.ndarray],
     limit: float,
     folder: Path,
 ) -> str | None:
     rows = len(inputs["embeds"]) if engine == LANGUAGE else 0
-    mine = _fixed(_lowered(bundle, found, engine, KINDS[found.key.precision], folder), rows)
-    exact = _fixed(_lowered(bundle, found, engine, "float32", folder), rows)
-    fed = _inputs(mine, inputs, rows)
+    mine = _fixed(_lowered(bundle, engines, engine, KINDS[engines.key.precision], folder), rows)
+    exact = _fixed(_lowered(bundle, engines, engine, "float32", folder), rows)
+    feed = _inputs(mine, inputs, rows)
     places = [name for name in _tensors(mine) if name in set(_tensors(exact))]
-    expected = _on_host(exact, places, fed, folder)
+    expected = _on_host(exact, places, feed, folder)
     places = [name for name in places if np.isfinite(expected[name]).all() and typical(expected[name]) > 0]
-    probe = _Probe(device, found, mine, fed, folder)
+    probe = _Probe(device, engines, mine, feed, folder)
     tried: dict[str, float] = {}
 
     def astray(name: str) -> bool:
         tried[name] = relative(probe.tensor(name).astype(np.float32), expected[name], typical)
         return not tried[name] <= limit
 
-    above = _ancestors(mine, places)
+    above = ancestors(mine.graph.node, places)
     outputs = [value.name for value in mine.graph.output if value.name in above]
     worst = next((name for name in outputs if astray(name)), None)
     if worst is None:
@@ -86,29 +90,19 @@ def _search(
     return f"The first tensor to go astray is {worst!r} ({made_by.op_type}) of {engine}, by {tried[worst]:.3g}"
 
 
-def _ancestors(model: onnx.ModelProto, places: list[str]) -> dict[str, set[str]]:
-    """For each of `places`, those among them that it is computed from."""
-    wanted, found = set(places), dict[str, set[str]]()
-    for node in model.graph.node:
-        above = set().union(*(found.get(name, set()) | ({name} & wanted) for name in node.input))
-        for name in node.output:
-            found[name] = above
-    return {name: found[name] for name in places}
-
-
 class _Probe:
     """Builds an engine that ends in a tensor, and runs it."""
 
     def __init__(
         self,
         device: TensorRtBackend,
-        found: EngineSet,
+        engines: EngineSet,
         model: onnx.ModelProto,
         inputs: Mapping[str, np.ndarray],
         folder: Path,
     ) -> None:
-        self._device, self._found, self._model, self._inputs, self._folder = device, found, model, inputs, folder
-        self._trt = tensorrt_api.load(found.key.runtime)
+        self._device, self._engines, self._model, self._inputs, self._folder = device, engines, model, inputs, folder
+        self._trt = tensorrt_api.load(engines.key.runtime)
         self._count = 0
 
     def tensor(self, name: str) -> np.ndarray:
@@ -116,8 +110,8 @@ class _Probe:
         label = f"probe-{self._count}"
         model, path = _ending_in(self._model, name), self._folder / f"{label}.onnx"
         onnx.save(model, path)
-        engine, flags = path.with_suffix(".engine"), BuildFlags("low_memory" in self._found.key.flags)
-        job = Job(path, engine, capabilities_for(self._trt, self._found.key), flags=flags)
+        engine, flags = path.with_suffix(".engine"), BuildFlags("low_memory" in self._engines.key.flags)
+        job = Job(path, engine, capabilities_for(self._trt, self._engines.key), flags=flags)
         build_engine(self._trt, job, lambda: None)
         graph = GraphSpec(label, path.name, _specs(model.graph.input), _specs(model.graph.output), 0)
         session = self._device.session(engine, graph)
@@ -125,23 +119,23 @@ class _Probe:
             spec.name: self._device.zeros(spec.shape, session.dtype(spec.name))
             for spec in (*graph.inputs, *graph.outputs)
         }
-        for present, past in _updated_in_place(model).items():
+        for present, past in _updated_in_place(model.graph.node).items():
             buffers[present] = buffers[past]
         session.bind(buffers)
         for spec in graph.inputs:
             if spec.name in self._inputs:
                 self._device.write(buffers[spec.name], self._inputs[spec.name])
         session.run()
-        found: np.ndarray = self._device.read(buffers[name]).copy()
-        return found
+        result: np.ndarray = self._device.read(buffers[name]).copy()
+        return result
 
 
-def _lowered(bundle: Bundle, found: EngineSet, engine: str, kind: NodeKind, folder: Path) -> onnx.ModelProto:
+def _lowered(bundle: Bundle, engines: EngineSet, engine: str, kind: NodeKind, folder: Path) -> onnx.ModelProto:
     """The engine's graph in `kind`, its weights beside it."""
     file = f"{kind}.bin"
     with WeightsWriter(folder / file) as writer:
         weights = LoweredWeights(bundle.path(bundle.manifest.weights_file), writer, file)
-        return lower(source_model(bundle, engine), DIALECTS[found.key.dialect], kind, weights)
+        return lower(source_model(bundle, engine), DIALECTS[engines.key.dialect], kind, weights)
 
 
 def _fixed(model: onnx.ModelProto, rows: int) -> onnx.ModelProto:
@@ -155,43 +149,32 @@ def _inputs(model: onnx.ModelProto, given: Mapping[str, np.ndarray], rows: int) 
         "total": np.asarray([rows], np.int32),
         "last_index": np.asarray([rows - 1], np.int32),
     }
-    found = {}
-    for spec in _specs(model.graph.input):
-        value = given.get(spec.name, first.get(spec.name, np.zeros(spec.shape)))
-        found[spec.name] = np.asarray(value).reshape(spec.shape)
-    return found
+    specs = _specs(model.graph.input)
+    values = {spec.name: given.get(spec.name, first.get(spec.name, np.zeros(spec.shape))) for spec in specs}
+    return {spec.name: np.asarray(values[spec.name]).reshape(spec.shape) for spec in specs}
 
 
 def _tensors(model: onnx.ModelProto) -> list[str]:
     """Floating-point values in the order in which they are made."""
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-    known = {v.name for v in (*inferred.value_info, *inferred.output) if v.type.tensor_type.elem_type in floats}
-    return [name for node in model.graph.node for name in node.output if name in known]
+    graph = inferred(model).graph
+    return [str(value.name) for node in graph for value in node.outputs if value.name and element(value) in _FLOATS]
 
 
 def _ending_in(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """The part of the model that makes `name`; caches that it updates on the way stay outputs, as a builder demands."""
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    known = {v.name: v for v in (*inferred.value_info, *inferred.output)}
-    needed, nodes = {name}, []
-    for node in reversed(model.graph.node):
-        if needed & set(node.output):
-            nodes.append(node)
-            needed |= set(node.input)
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
-    del part.graph.node[:], part.graph.output[:], part.graph.input[:], part.graph.initializer[:]
-    part.graph.node.extend(reversed(nodes))
-    part.graph.output.extend(known[one] for one in dict.fromkeys((name, *_updated_in_place(part))))
-    part.graph.input.extend(v for v in model.graph.input if v.name in needed)
-    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
-    return part
+    caches = _updated_in_place(live_nodes(model.graph.node, {name}))
+    return ending_in(model, _stated(model, dict.fromkeys((name, *caches))))
 
 
-def _updated_in_place(model: onnx.ModelProto) -> dict[str, str]:
+def _stated(model: onnx.ModelProto, names: Iterable[str]) -> list[onnx.ValueInfoProto]:
+    """Values of the model as outputs of their type and shape."""
+    values = named_values(inferred(model).graph)
+    return [ir.to_proto(values[name]) for name in names]
+
+
+def _updated_in_place(nodes: Iterable[onnx.NodeProto]) -> dict[str, str]:
     """Written cache -> the input that has the same memory."""
-    return {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "TensorScatter"}
+    return {node.output[0]: node.input[0] for node in nodes if node.op_type == "TensorScatter"}
 
 
 def _on_host(
@@ -200,19 +183,17 @@ def _on_host(
     """All named tensors of the float32 model, by ONNX Runtime."""
     import onnxruntime
 
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    known = {v.name: v for v in (*inferred.value_info, *inferred.output)}
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     del probed.graph.output[:]
-    probed.graph.output.extend(known[name] for name in names)
+    probed.graph.output.extend(_stated(model, names))
     onnx.save(probed, folder / "reference.onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(folder / "reference.onnx"), options, providers=["CPUExecutionProvider"])
     types = {spec.name: spec.dtype for spec in _specs(probed.graph.input)}
-    fed = {name: inputs[name].astype(types[name]) for name in types}
-    return dict(zip(names, session.run(names, fed), strict=True))
+    feed = {name: inputs[name].astype(types[name]) for name in types}
+    return dict(zip(names, session.run(names, feed), strict=True))
 
 
 def _specs(values: object) -> tuple[TensorSpec, ...]:

@@ -24,7 +24,7 @@ def joined(prefill: onnx.ModelProto, decode: onnx.ModelProto, name: str) -> onnx
     model = onnx.ModelProto()
     model.CopyFrom(prefill)
     model.graph.name = name
-    free = _free_shapes(prefill, decode)
+    free = _FreeShapes(prefill, decode)
     small = {tensor.name: tensor for tensor in prefill.graph.initializer}
     for node, other in zip(model.graph.node, decode.graph.node, strict=True):
         for place, (mine, theirs) in enumerate(zip(node.input, other.input, strict=True)):
@@ -58,19 +58,19 @@ def static(model: onnx.ModelProto, rows: int) -> onnx.ModelProto:
 
 def symbolic_inputs(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
     """Inputs that have the symbol, with their dimensions."""
-    found = {}
+    symbolic = {}
     for value in model.graph.input:
         dims = tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim)
         if ROWS in dims:
-            found[value.name] = dims
-    return found
+            symbolic[value.name] = dims
+    return symbolic
 
 
 def _kind(node: onnx.NodeProto) -> tuple[str, str, tuple[str, ...]]:
     return node.domain, node.op_type, tuple(node.output)
 
 
-class _free_shapes:
+class _FreeShapes:
     """Two constant shapes that differ in one place, with -1 there."""
 
     def __init__(self, prefill: onnx.ModelProto, decode: onnx.ModelProto) -> None:

@@ -1,9 +1,9 @@
 """Lower a bundle's graph to what an engine builder takes: standard operators only, precision written into the graph.
 
-A bundle's graphs use ONNX Runtime's contributed operators in float32 (or int8). Each of these has one rule per dialect (`dialect.py`);
+A bundle's graphs use ONNX Runtime's contributed operators in float32 (or int8). Each of these has one rule per dialect (`rules/dialect.py`);
 every other node is kept. Matrix products and attention run in `kind` (float16, bfloat16 or float32), everything between them stays in
 float32: residual streams, norms and the methods' arithmetic cost little and overflow in half precision. Weights are converted once into a
-weights file of their own that all lowered graphs share. The number of new positions may be symbolic (`rows.py`), so rules never use it.
+weights file of their own that all lowered graphs share. The number of new positions may be symbolic (`dynamic_rows.py`), so rules never use it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto, helper
 
 from edgeprune.errors import ExportError
 from edgeprune_export.onnx.nodes import Nodes
+from edgeprune_export.onnx.shapes import Dim, dims, element, inferred, named_values
+from edgeprune_export.onnx.walk import all_nodes, values_read
 from edgeprune_export.onnx.weights import Stored, WeightsWriter
 
 NodeKind = Literal["float16", "bfloat16", "float32"]
-Dim = int | str
 LoweringRule = Callable[["Lowering", onnx.NodeProto], None]
 ELEMENT = {
     "float32": TensorProto.FLOAT,
@@ -88,7 +90,7 @@ class Lowering(Nodes):
         self._small = {t.name: t for t in source.graph.initializer if t.name not in self._stored}
         self._inputs = {value.name: value for value in source.graph.input}
         self._outputs = {value.name: value for value in source.graph.output}
-        self._shapes, self._elements = _inferred(source)
+        self._values = named_values(inferred(source).graph)
         self._made: dict[str, str] = {}
         for node in source.graph.node:
             rule = dialect.rules.get((node.domain, node.op_type))
@@ -106,15 +108,15 @@ class Lowering(Nodes):
 
     def shape(self, value: str) -> tuple[Dim, ...]:
         """Dimensions of a value of the source; a symbolic one is a string."""
-        return self._shapes[value]
+        return dims(self._values[value]) or ()
 
-    def element(self, value: str) -> int:
-        """The ONNX element type of a value of the source; 0 where it is not known."""
-        return self._elements.get(value, 0)
+    def element(self, value: str) -> ir.DataType:
+        """The element type of a value of the source; UNDEFINED where it is not known."""
+        return element(self._values.get(value))
 
     def width(self, value: str) -> int:
         """The last dimension, which is never symbolic."""
-        last = self._shapes[value][-1]
+        last = self.shape(value)[-1]
         if not isinstance(last, int):
             raise ExportError(
                 f"graph {self.name}: the last dimension of {value!r} is not known; export the bundle again"
@@ -181,7 +183,7 @@ class Lowering(Nodes):
 
     def model(self) -> onnx.ModelProto:
         """The finished model; inputs that no node reads any more are left out."""
-        read = {name for node in self._nodes for name in _reads(node)}
+        read = values_read(self._nodes)
         small = [tensor for name, tensor in self._small.items() if name in read]
         graph = helper.make_graph(
             self._nodes,
@@ -208,7 +210,7 @@ def lower(source: onnx.ModelProto, dialect: Dialect, kind: NodeKind, weights: Lo
 
 def _check(model: onnx.ModelProto, dialect: Dialect) -> None:
     """Every node must be an operator of the dialect's opset: newer ones need a rule."""
-    for node in _all_nodes(model.graph):
+    for node in all_nodes(model.graph):
         if node.domain in dialect.domains:
             continue
         try:
@@ -218,34 +220,6 @@ def _check(model: onnx.ModelProto, dialect: Dialect) -> None:
                 f"graph {model.graph.name}: node {node.name!r} ({node.domain or 'ai.onnx'}.{node.op_type}) is not part of opset "
                 f"{dialect.opset}, which the dialect {dialect.name} is written in; give it a rule in edgeprune_export.engines"
             ) from error
-
-
-def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _all_nodes(attribute.g)
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            for inner in _all_nodes(attribute.g):
-                yield from (name for name in inner.input if name)
-
-
-def _inferred(model: onnx.ModelProto) -> tuple[dict[str, tuple[Dim, ...]], dict[str, int]]:
-    """Dimensions and element types of all values outside of bodies."""
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes: dict[str, tuple[Dim, ...]] = {t.name: tuple(t.dims) for t in graph.initializer}
-    elements = {t.name: t.data_type for t in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        dims = value.type.tensor_type.shape.dim
-        shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in dims)
-        elements[value.name] = value.type.tensor_type.elem_type
-    return shapes, elements
 
 
 def _checked(block: np.ndarray, kind: str, name: str) -> np.ndarray:
@@ -263,11 +237,6 @@ def _numpy(kind: str) -> np.dtype[Any]:
     if kind == "bfloat16":
         import ml_dtypes
 
-        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return found
+        half: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return half
     return np.dtype(kind)
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """Attributes by name, as Python values."""
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}

@@ -19,6 +19,7 @@ from edgeprune.models.weights.names import canonical_name
 from edgeprune.tokens.readings import Reads
 from edgeprune.tokens.sites import BlockRows, Inside, Step
 from edgeprune.tokens.units import merged, pooled
+from edgeprune_runtime.registry import Registry
 
 Projections = dict[tuple[int, str], Tensor]
 
@@ -61,13 +62,15 @@ def _keys(block: BlockOutputs) -> Tensor:
 
 
 #: One row per reading that is made in a block, by its name in `edgeprune.tokens.readings.READINGS`.
-EAGER_READINGS: Mapping[str, Callable[[BlockOutputs], Tensor]] = {
-    "attention": _class_rows,
-    "wide": _wide,
-    "map": _map,
-    "received": _received,
-    "keys": _keys,
-}
+EAGER_READINGS: Registry[Callable[[BlockOutputs], Tensor]] = Registry("reading of transformers' tower")
+for _name, _read in (
+    ("attention", _class_rows),
+    ("wide", _wide),
+    ("map", _map),
+    ("received", _received),
+    ("keys", _keys),
+):
+    EAGER_READINGS.add(_name, _read)
 
 
 def read_tile(

@@ -6,7 +6,7 @@ averaged over the patches of each visual token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from edgeprune.models.spec import TowerSpec
 from edgeprune_export.graphs.units import pooled
 from edgeprune_export.onnx.graph import Graph
+from edgeprune_runtime.registry import Registry
 
 
 class Branch(NamedTuple):
@@ -21,6 +22,9 @@ class Branch(NamedTuple):
 
     value: str
     shape: tuple[int, ...]
+
+
+GraphReading = Callable[[Graph, "Attention"], Branch]
 
 
 class Attention(NamedTuple):
@@ -92,13 +96,15 @@ def keys(g: Graph, at: Attention) -> Branch:
 
 
 #: One row per reading that is made in a block, by its name in `edgeprune.tokens.readings.READINGS`.
-GRAPH_READINGS: Mapping[str, Callable[[Graph, Attention], Branch]] = {
-    "attention": class_rows,
-    "wide": wide_row,
-    "map": mean_map,
-    "received": received,
-    "keys": keys,
-}
+GRAPH_READINGS: Registry[GraphReading] = Registry("reading's graph")
+for _name, _build in (
+    ("attention", class_rows),
+    ("wide", wide_row),
+    ("map", mean_map),
+    ("received", received),
+    ("keys", keys),
+):
+    GRAPH_READINGS.add(_name, _build)
 
 
 def without_class(g: Graph, spec: TowerSpec, x: str, axis: int) -> str:

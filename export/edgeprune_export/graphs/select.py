@@ -14,8 +14,9 @@ from edgeprune.tokens import combine
 from edgeprune.tokens.methods import Method
 from edgeprune.tokens.readings import Geometry, Reads, outputs_from
 from edgeprune_export.graphs.connector import project
-from edgeprune_export.onnx.graph import Graph, values_read
+from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.trace import trace
+from edgeprune_export.onnx.walk import values_read
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.spec import GraphSpec, TensorSpec
 
@@ -41,7 +42,7 @@ def select_graph(
     module = _Reduce(method, keep, plan, geometry_of(model), tuple(spec.name for spec in inputs))
     traced = trace(f"method {method.name}", module, inputs, ("rows", "kept"))
     traced.graph.name = "reduce"
-    used = values_read(traced.graph)
+    used = values_read(traced.graph.node)
     g = Graph(name, weights_file=weights_file)
     for spec in inputs:
         if spec.name in used:

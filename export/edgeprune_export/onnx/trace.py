@@ -15,6 +15,7 @@ from onnxscript import opset23 as op
 
 from edgeprune.errors import ExportError
 from edgeprune_export.onnx.graph import OPSET
+from edgeprune_export.onnx.walk import graphs
 from edgeprune_runtime.spec import TensorSpec
 
 
@@ -44,21 +45,16 @@ def trace(name: str, module: torch.nn.Module, inputs: Sequence[TensorSpec], outp
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     model.graph.name = name
-    _forget_origin(model.graph)
+    _forget_origin(model)
     return model
 
 
-def _forget_origin(graph: onnx.GraphProto) -> None:
+def _forget_origin(model: onnx.ModelProto) -> None:
     """The exporter notes the source line of every node, with the path of this machine."""
-    del graph.metadata_props[:]
-    graph.doc_string = ""
-    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _forget_origin(attribute.g)
+    for graph in graphs(model.graph):
+        for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+            del part.metadata_props[:]
+            part.doc_string = ""
 
 
 def _cause(error: BaseException) -> str:

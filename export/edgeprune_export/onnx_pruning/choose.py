@@ -120,11 +120,11 @@ def _settle(tally: Tally, sizes: Sequence[Sequence[int]], wanted: float) -> None
     near = _near(held, sizes)
     for first in near:
         tally.take(first.group, first.kept)
-        best, moves = min((best, moves), (miss(tally.total, first.steps), [first]), key=lambda found: found[0])
+        best, moves = min((best, moves), (miss(tally.total, first.steps), [first]), key=lambda option: option[0])
         for second in near:
             if second.group > first.group:
-                found = miss(tally.after(second.group, second.kept), first.steps + second.steps)
-                best, moves = min((best, moves), (found, [first, second]), key=lambda found: found[0])
+                option = miss(tally.after(second.group, second.kept), first.steps + second.steps)
+                best, moves = min((best, moves), (option, [first, second]), key=lambda option: option[0])
         tally.take(first.group, held[first.group])
     for move in moves:
         tally.take(move.group, move.kept)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import onnx
 
-from edgeprune_export.onnx_pruning.program import CONTRIB, Axis, Program, attribute
+from edgeprune_export.onnx.graph import CONTRIB
+from edgeprune_export.onnx.walk import attribute
+from edgeprune_export.onnx_pruning.program import Axis, Program
 from edgeprune_export.onnx_pruning.reading import read
 
 Product = tuple[Axis, ...]

@@ -13,8 +13,9 @@ import onnxruntime as ort
 from onnx import helper
 
 from edgeprune.errors import ExportError, PlanError
+from edgeprune_export.onnx.walk import attribute
 from edgeprune_export.onnx_pruning.layers import Layer
-from edgeprune_export.onnx_pruning.program import Program, attribute
+from edgeprune_export.onnx_pruning.program import Program
 
 Feed = Mapping[str, np.ndarray]
 _NOISE_RUNS = 8
@@ -37,18 +38,18 @@ def feeds(program: Program, inputs: Iterable[np.ndarray] | None, seed: int) -> l
     if len(values) != 1:
         raise PlanError(f"the graph has {len(values)} inputs; calibration takes graphs with one")
     name = values[0].name
-    found: list[Feed] = [{name: np.asarray(array, kinds[name])} for array in inputs]
+    given: list[Feed] = [{name: np.asarray(array, kinds[name])} for array in inputs]
     expected = program.shapes[name]
     by_batch = bool(program.symbolic) and len(expected) > 0
-    for feed in found:
+    for feed in given:
         shape = feed[name].shape
         if len(shape) != len(expected) or shape[by_batch:] != expected[by_batch:]:
             raise PlanError(
                 f"a calibration input has the shape {shape}, the graph takes {expected}; give arrays of that shape"
             )
-    if not found:
+    if not given:
         raise PlanError("no calibration input was given; give some, or none at all for noise")
-    return found
+    return given
 
 
 def moments(program: Program, layers: Sequence[Layer], given: Sequence[Feed]) -> dict[str, np.ndarray]:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import onnx
 
-from edgeprune_export.onnx_pruning.program import Axis, Program, attribute
+from edgeprune_export.onnx.walk import attribute
+from edgeprune_export.onnx_pruning.program import Axis, Program
 
 
 class Layer(NamedTuple):
@@ -20,8 +21,8 @@ class Layer(NamedTuple):
 
 def layers(program: Program) -> list[Layer]:
     """All layers of the graph in order. Grouped convolutions are left out: there inputs and outputs leave together."""
-    found = (_layer(node, program) for node in program.nodes)
-    return [layer for layer in found if layer is not None]
+    candidates = (_layer(node, program) for node in program.nodes)
+    return [layer for layer in candidates if layer is not None]
 
 
 def _layer(node: onnx.NodeProto, program: Program) -> Layer | None:
@@ -41,5 +42,5 @@ def _layer(node: onnx.NodeProto, program: Program) -> Layer | None:
 
 def roles(program: Program) -> tuple[list[Axis], list[Axis]]:
     """Axes of weights that make features and axes that read them, in order."""
-    found = layers(program)
-    return [layer.made for layer in found], [layer.read for layer in found]
+    ordered = layers(program)
+    return [layer.made for layer in ordered], [layer.read for layer in ordered]

@@ -24,11 +24,11 @@ ROUNDS = 24
 def saliency(program: Program, coupling: Coupling, given: Sequence[Feed], fallback: np.ndarray) -> np.ndarray:
     """[U] summed over the layers that read a unit; `fallback` [U] for groups that no plain layer reads."""
     reading = _readers(program, coupling)
-    found = moments(program, reading, given)
+    moment_of = moments(program, reading, given)
     scores = np.zeros(coupling.units)
     for weight, layer in {layer.weight: layer for layer in reading}.items():
         matrix, labels = _matrix(program, layer), _columns(program, coupling, layer)
-        inverse = np.linalg.inv(_damped(found[weight]))
+        inverse = np.linalg.inv(_damped(moment_of[weight]))
         for group in coupling.groups:
             units, columns = _blocks(labels, group.start, group.count)
             if len(units):
@@ -56,11 +56,11 @@ def compensated(
     fitted: set[str] = set()
     for first in range(0, len(values), size):
         now = [x for x in reading if x.node.input[0] in values[first : first + size] and x.weight not in fitted]
-        found = moments(done, now, given)
+        moment_of = moments(done, now, given)
         changed = {}
         for layer in now:
             stays = ~gone[_columns(program, coupling, layer)]
-            moment = _damped(found[layer.weight])
+            moment = _damped(moment_of[layer.weight])
             matrix = np.zeros_like(whole := _matrix(program, layer))
             matrix[:, stays] = np.linalg.solve(moment[np.ix_(stays, stays)], moment[stays] @ whole.T).T
             changed[layer.weight] = _stored(program, layer, matrix)

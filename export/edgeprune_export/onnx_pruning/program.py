@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
-from edgeprune_export.onnx.graph import values_read
-
-CONTRIB = "com.microsoft"
+from edgeprune_export.onnx.extract import live_nodes
+from edgeprune_export.onnx.walk import attribute, values_captured, values_read
 
 
 class Axis(NamedTuple):
@@ -74,8 +73,7 @@ class Program:
 
     def captured(self) -> set[str]:
         """Values that bodies of control flow read from outside."""
-        bodies = [a.g for node in self.nodes for a in node.attribute if a.HasField("g")]
-        return set().union(*(values_read(body) for body in bodies))
+        return values_captured(self.nodes)
 
     def with_constants(self, changed: Mapping[str, np.ndarray]) -> Program:
         """The same graph with other numbers in some constants of unchanged shape."""
@@ -92,7 +90,7 @@ class Program:
         del frame.graph.output[:]
         frame.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         nodes = live_nodes(self.nodes, outputs)
-        read = {name for node in nodes for name in node.input} | self.captured()
+        read = values_read(nodes)
         return self._model(frame, nodes, {name: array for name, array in self.constants.items() if name in read})
 
     @staticmethod
@@ -107,12 +105,6 @@ class Program:
         return model
 
 
-def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
-    """The value of a node's attribute."""
-    found = next((a for a in node.attribute if a.name == name), None)
-    return default if found is None else helper.get_attribute_value(found)
-
-
 def axes_given(node: onnx.NodeProto, program: Program, position: int) -> list[int] | None:
     """Axes that an operator names as an attribute or, in later opsets, as an input; None where it names none."""
     given = program.constant(node, position)
@@ -123,16 +115,3 @@ def axes_given(node: onnx.NodeProto, program: Program, position: int) -> list[in
 def is_float(array: np.ndarray) -> bool:
     """Floating point, bfloat16 and the eight-bit kinds included (their NumPy kind is 'V')."""
     return array.dtype.kind in "fV"
-
-
-def live_nodes(nodes: Iterable[onnx.NodeProto], outputs: Collection[str]) -> tuple[onnx.NodeProto, ...]:
-    """Nodes, in order, on whose results the outputs depend."""
-    wanted = set(outputs)
-    kept = []
-    for node in reversed(list(nodes)):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-            for body in (a.g for a in node.attribute if a.HasField("g")):
-                wanted |= values_read(body)
-    return tuple(reversed(kept))

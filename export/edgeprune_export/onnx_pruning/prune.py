@@ -115,10 +115,10 @@ def _scores(
 ) -> np.ndarray:
     if importance == "random":
         return relative(drawn(coupling, seed), coupling)
-    found = magnitude(program, coupling)
+    scores = magnitude(program, coupling)
     if importance == "obs":
-        found = obs.saliency(program, coupling, given, found)
-    return relative(found, coupling)
+        scores = obs.saliency(program, coupling, given, scores)
+    return relative(scores, coupling)
 
 
 def _kept(coupling: Coupling, removed: np.ndarray) -> tuple[GroupKept, ...]:

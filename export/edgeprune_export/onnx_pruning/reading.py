@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import numpy_helper
 
 from edgeprune.errors import ExportError, PlanError
-from edgeprune_export.onnx.graph import values_read
-from edgeprune_export.onnx_pruning.program import Axis, Program, live_nodes
-from edgeprune_export.onnx_pruning.shapes import Walk, walk
+from edgeprune_export.onnx.extract import live_nodes
+from edgeprune_export.onnx.folding import KnownValues, known_values
+from edgeprune_export.onnx.shapes import inlined
+from edgeprune_export.onnx.walk import values_captured
+from edgeprune_export.onnx_pruning.program import Axis, Program
 
 KnownShape = Sequence[int | None]
 """Lengths of an input; None for a batch that stays symbolic."""
@@ -21,8 +22,7 @@ KnownShape = Sequence[int | None]
 
 def read(model: onnx.ModelProto, input_shape: KnownShape | Mapping[str, KnownShape] | None = None) -> Program:
     """The graph of `model`, whose weights are loaded. input_shape: integers for inputs that the model leaves symbolic."""
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    model = inlined(model)
     graph = model.graph
     if graph.sparse_initializer:
         raise ExportError(f"graph {graph.name!r} has sparse weights, which cannot be sliced; store them dense")
@@ -32,11 +32,11 @@ def read(model: onnx.ModelProto, input_shape: KnownShape | Mapping[str, KnownSha
     for value in inputs:
         _agree(value, fixed.get(value.name))
     shapes = {value.name: fixed[value.name] if value.name in fixed else _declared(value) for value in inputs}
-    once = walk(model, weights, {name: _with_batch(shape, 1) for name, shape in shapes.items()})
+    once = known_values(model, weights, {name: _with_batch(shape, 1) for name, shape in shapes.items()})
     twice = once
     if any(shape[:1] == (None,) for shape in shapes.values()):
         _one_batch(inputs)
-        twice = walk(model, weights, {name: _with_batch(shape, 2) for name, shape in shapes.items()})
+        twice = known_values(model, weights, {name: _with_batch(shape, 2) for name, shape in shapes.items()})
     symbolic = frozenset(
         Axis(name, i)
         for name in once.types
@@ -49,8 +49,8 @@ def read(model: onnx.ModelProto, input_shape: KnownShape | Mapping[str, KnownSha
     outputs = {value.name for value in graph.output}
     alive, constants = unshared(live_nodes(nodes, outputs), constants, outputs)
     values = [*shapes, *(name for node in alive for name in (*node.input, *node.output) if name), *sorted(outputs)]
-    found = {name: once.shape(name) for name in values if name not in constants}
-    known = {name: shape for name, shape in found.items() if shape is not None}
+    computed = {name: once.shape(name) for name in values if name not in constants}
+    known = {name: shape for name, shape in computed.items() if shape is not None}
     known |= {name: array.shape for name, array in constants.items()}
     return Program(_frame(model, inputs, fixed, once, symbolic), alive, known, constants, symbolic)
 
@@ -63,23 +63,22 @@ def _agree(value: onnx.ValueInfoProto, shape: KnownShape | None) -> None:
     if len(own) != len(shape) or any(
         d.HasField("dim_value") and n is not None and d.dim_value != n for d, n in zip(own, shape, strict=True)
     ):
-        said = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in own)
+        stated = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in own)
         raise PlanError(
-            f"input {value.name!r} has the shape [{said}], asked for were {list(shape)}; give sizes that agree"
+            f"input {value.name!r} has the shape [{stated}], asked for were {list(shape)}; give sizes that agree"
         )
 
 
 def unshared(
-    nodes: Iterable[onnx.NodeProto], constants: Mapping[str, np.ndarray], outputs: set[str]
+    nodes: Sequence[onnx.NodeProto], constants: Mapping[str, np.ndarray], outputs: set[str]
 ) -> tuple[tuple[onnx.NodeProto, ...], dict[str, np.ndarray]]:
     """Nodes and the constants they read, with one copy per reader of every constant that has at most one axis longer than one.
 
     Exporters store equal tensors once: all biases that are zero become one tensor, which would couple layers that have nothing to do
     with each other. A shared matrix is a tied weight and stays one.
     """
-    seen: Counter[str] = Counter()
-    read_inside = {name for node in nodes for a in node.attribute if a.HasField("g") for name in values_read(a.g)}
-    kept = {name: constants[name] for name in outputs | read_inside if name in constants}
+    copies: Counter[str] = Counter()
+    kept = {name: constants[name] for name in outputs | values_captured(nodes) if name in constants}
     renamed = []
     for node in nodes:
         copy = onnx.NodeProto()
@@ -88,10 +87,10 @@ def unshared(
             if name in constants:
                 array = constants[name]
                 vector = array.ndim > 0 and array.size == max(array.shape)
-                fresh = f"{name}_{seen[name]}" if vector and seen[name] else name
+                fresh = f"{name}_{copies[name]}" if vector and copies[name] else name
                 while fresh != name and (fresh in constants or fresh in kept):
                     fresh += "_"
-                seen[name] += 1
+                copies[name] += 1
                 copy.input[position] = fresh
                 kept[fresh] = array
         renamed.append(copy)
@@ -144,7 +143,7 @@ def _equal(one: np.ndarray, other: np.ndarray | None) -> bool:
 
 
 def _with_target(
-    node: onnx.NodeProto, known: Walk, symbolic: frozenset[Axis], constants: dict[str, np.ndarray]
+    node: onnx.NodeProto, known: KnownValues, symbolic: frozenset[Axis], constants: dict[str, np.ndarray]
 ) -> onnx.NodeProto:
     """A Reshape whose target is computed from the batch, with a constant target instead; other nodes as they are."""
     if node.op_type != "Reshape" or node.domain or node.input[1] in constants:
@@ -165,7 +164,7 @@ def _frame(
     model: onnx.ModelProto,
     inputs: Iterable[onnx.ValueInfoProto],
     fixed: Mapping[str, Sequence[int | None]],
-    known: Walk,
+    known: KnownValues,
     symbolic: frozenset[Axis],
 ) -> onnx.ModelProto:
     """The model without nodes and constants. Of the stated shapes those stay that nobody could infer."""

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from edgeprune_export.onnx.walk import attribute
 from edgeprune_export.onnx_pruning.groups.find import Coupling
-from edgeprune_export.onnx_pruning.program import Axis, Program, attribute
+from edgeprune_export.onnx_pruning.program import Axis, Program
 from edgeprune_export.onnx_pruning.rules.layout import slices
 from edgeprune_export.onnx_pruning.rules.relations import positive
 

@@ -9,10 +9,11 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import onnx
+import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
-from edgeprune_export.engines.lint.facts import NodeFacts, Scope
+from edgeprune_export.engines.lint.facts import NodeFacts
 from edgeprune_export.engines.lint.rules import RTX_SMS, RULES, LintRule
 from edgeprune_export.engines.lint.run import Finding, LintTarget, lint
 
@@ -292,8 +293,9 @@ def test_the_operators_that_the_parser_does_not_know_are_those_that_are_named(tr
     parser = trt.OnnxParser(trt.Builder(logger).create_network(0), logger)
     rules = [r for r in RULES if any(reach.covers("rtx", (1, 7, 1), (89,)) for reach in r.reaches)]
     operators = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""}
-    bare = Scope(fixed=frozenset({"x"}))
-    named = {op for op in operators if any(r.check(NodeFacts(helper.make_node(op, ["x"], ["y"]), bare)) for r in rules)}
+    x = ir.Value(name="x")
+    bare = {op: NodeFacts(ir.Node("", op, [x], outputs=[ir.Value(name="y")]), {x}) for op in operators}
+    named = {op for op in operators if any(r.check(bare[op]) for r in rules)}
     unknown = {op for op in operators if not parser.supports_operator(op)}
     assert unknown <= named
     # The parser knows these by name, and then lacks the plugin or the kernel; a bare Loop has no condition.

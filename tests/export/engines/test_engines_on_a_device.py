@@ -40,6 +40,8 @@ from tests.commands import answer, complaint, invoke
 from tests.exports import GATED, exported, own_bundle
 from tests.simulated_gpu import SimulatedGpu, engines_of, simulate
 
+pytestmark = pytest.mark.slow
+
 PICTURE = fixed_pictures()[0]
 VERSIONS = ["10.3.0.30", "10.16.1", "11.4.0"]
 TENSORRT = target_from_text("tensorrt")

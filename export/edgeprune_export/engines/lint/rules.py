@@ -212,14 +212,14 @@ RULES = (
     LintRule(
         "scattered sums",
         (RTX,),
-        check.sets("ScatterElements", reduction=b"none"),
+        check.sets("ScatterElements", reduction="none"),
         "takes no reduction",
         "multiply with a one-hot matrix",
     ),
     LintRule(
         "scattered blocks",
         BOTH,
-        check.sets("ScatterND", reduction=b"none"),
+        check.sets("ScatterND", reduction="none"),
         "takes no reduction",
         "multiply with a one-hot matrix",
     ),

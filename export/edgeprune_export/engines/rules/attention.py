@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from edgeprune_export.engines.lower import MASKED, Lowering, attributes
+from edgeprune_export.engines.lower import MASKED, Lowering
+from edgeprune_export.onnx.walk import attributes
 
 
 def grouped_decomposed(at: Lowering, node: onnx.NodeProto) -> None:
@@ -202,8 +203,8 @@ def _causal_mask(at: Lowering) -> str:
 def _visible(at: Lowering, name: str, start: str, past: str) -> str:
     """[1, 1, R, C] bool: cache index <= the row's own."""
     own = at.node("Unsqueeze", [at.node("Add", [_row_numbers(at), start]), at.integers(1)])
-    seen = at.node("LessOrEqual", [_iota(at, past), own])
-    return at.node("Unsqueeze", [seen, at.integers(0, 1)], name=name)
+    within = at.node("LessOrEqual", [_iota(at, past), own])
+    return at.node("Unsqueeze", [within, at.integers(0, 1)], name=name)
 
 
 def _by_head(at: Lowering, which: str, groups: int, shared: int, past: str) -> str:

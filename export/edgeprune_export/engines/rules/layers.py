@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto
 
-from edgeprune_export.engines.lower import Lowering, attributes
+from edgeprune_export.engines.lower import Lowering
+from edgeprune_export.onnx.walk import attributes
 
 
 def linear(at: Lowering, node: onnx.NodeProto) -> None:
@@ -125,7 +127,7 @@ def rotary(at: Lowering, node: onnx.NodeProto) -> None:
 def running_sum(at: Lowering, node: onnx.NodeProto) -> None:
     """CumSum in float32, which TensorRT 10 asks for: counts of tokens are far below 2^24, where it stops being exact."""
     (x, axis), name = node.input, node.output[0]
-    if at.element(x) != TensorProto.INT64:
+    if at.element(x) != ir.DataType.INT64:
         at.keep(node)
         return
     wide = at.node("Cast", [x], name=f"{name}.wide", to=TensorProto.FLOAT)

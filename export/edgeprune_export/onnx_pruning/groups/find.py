@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeprune_export.onnx.graph import CONTRIB
 from edgeprune_export.onnx_pruning.groups.classes import Classes, classes
 from edgeprune_export.onnx_pruning.groups.merging import Held, decided
 from edgeprune_export.onnx_pruning.layers import roles
-from edgeprune_export.onnx_pruning.program import CONTRIB, Axis, Program
+from edgeprune_export.onnx_pruning.program import Axis, Program
 from edgeprune_export.onnx_pruning.rules import layers, layout, plain, reshape
 from edgeprune_export.onnx_pruning.rules.relations import Cells, Frozen, Merged, Relation, RelationRule, Same, freeze
 
@@ -129,16 +130,16 @@ def _named(program: Program, dims: Classes, label: np.ndarray, why: Mapping[int,
     for unit in sorted(places):
         kinds[tuple(places[unit])].append(unit)
     makers, readers = roles(program)
-    found_groups = []
+    candidates = []
     for kind, units in kinds.items():
         taken = {dimension for dimension, _ in kind}
         made = [i for i, axis in enumerate(makers) if dims.of[axis] in taken]
         if made:
-            found_groups.append((made[0], units, min(_run(label[dims.cells(makers[i])], units[0]) for i in made)))
+            candidates.append((made[0], units, min(_run(label[dims.cells(makers[i])], units[0]) for i in made)))
     number = np.full(len(label), -1)
     groups: list[Group] = []
     start = 0
-    for first, units, block in sorted(found_groups):
+    for first, units, block in sorted(candidates):
         number[units] = np.arange(start, start + len(units))
         groups.append(Group(makers[first].value, start, len(units), block))
         start += len(units)
@@ -160,11 +161,11 @@ def _frozen(
     layer_axes: Iterable[Axis], program: Program, dims: Classes, label: np.ndarray, why: Mapping[int, set[str]]
 ) -> Iterable[FrozenGroup]:
     """One entry per dimension of a layer's weight that is frozen throughout."""
-    seen: set[int] = set()
+    reported: set[int] = set()
     for axis in layer_axes:
         cells = label[dims.cells(axis)].tolist()
-        if seen.issuperset(cells) or not all(cell in why for cell in cells):
+        if reported.issuperset(cells) or not all(cell in why for cell in cells):
             continue
-        seen.update(cells)
+        reported.update(cells)
         operators = sorted(set().union(*(why[cell] for cell in cells)))
         yield FrozenGroup(axis.value, program.size(axis), tuple(operators))

@@ -58,5 +58,5 @@ def _per_unit(coupling: Coupling, axis: Axis) -> tuple[tuple[int, int], ...]:
     labels = coupling.labels[axis]
     starts = [group.start for group in coupling.groups]
     group_of = np.searchsorted(starts, labels[labels >= 0], side="right") - 1
-    found = enumerate(np.bincount(group_of, minlength=len(starts)).tolist())
-    return tuple((i, count // coupling.groups[i].count) for i, count in found if count)
+    counts = enumerate(np.bincount(group_of, minlength=len(starts)).tolist())
+    return tuple((i, count // coupling.groups[i].count) for i, count in counts if count)

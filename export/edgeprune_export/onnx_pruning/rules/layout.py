@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
-from edgeprune_export.onnx_pruning.program import Axis, Program, attribute, axes_given
+from edgeprune_export.onnx.walk import attribute
+from edgeprune_export.onnx_pruning.program import Axis, Program, axes_given
 from edgeprune_export.onnx_pruning.rules.relations import (
     Cells,
     Frozen,

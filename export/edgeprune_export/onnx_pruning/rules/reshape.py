@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx
 
-from edgeprune_export.onnx_pruning.program import Axis, Program, attribute
+from edgeprune_export.onnx.walk import attribute
+from edgeprune_export.onnx_pruning.program import Axis, Program
 from edgeprune_export.onnx_pruning.rules.relations import (
     Frozen,
     Merged,
@@ -45,7 +46,7 @@ def runs(one: Sequence[int], other: Sequence[int]) -> list[tuple[list[int], list
     right = [j for j, size in enumerate(other) if size != 1]
     if 0 in one or np.prod(one, dtype=np.int64) != np.prod(other, dtype=np.int64):
         return None
-    found = []
+    pairs = []
     while left:
         a, b = [left.pop(0)], [right.pop(0)]
         here, there = one[a[0]], other[b[0]]
@@ -56,8 +57,8 @@ def runs(one: Sequence[int], other: Sequence[int]) -> list[tuple[list[int], list
             else:
                 b.append(right.pop(0))
                 there *= other[b[-1]]
-        found.append((a, b))
-    return found
+        pairs.append((a, b))
+    return pairs
 
 
 def transpose(node: onnx.NodeProto, program: Program) -> Iterator[Relation]:

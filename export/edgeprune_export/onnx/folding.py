@@ -1,4 +1,8 @@
-"""Shapes and constants of a graph, node by node: ONNX's own shape inference, fed with every constant met on the way."""
+"""Shapes and constants of a graph, node by node: ONNX's own inference, fed with every constant met on the way.
+
+Against `shapes.inferred` this needs the weights, and knows what follows from them: shapes that the graph computes, and weights behind a
+Transpose. The nodes stay as they are (an optimizer would rewrite them), and one graph can be walked at several input shapes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edgeprune_export.onnx_pruning.program import CONTRIB, attribute
+from edgeprune_export.onnx.graph import CONTRIB
+from edgeprune_export.onnx.walk import attribute, bodies
 
 # Folding these would change what the graph is: numbers drawn anew, weights that are stored quantised, control flow.
 _NEVER_FOLDED = {"DequantizeLinear", "QuantizeLinear", "If", "Loop", "Scan", "Bernoulli", "Multinomial", "Dropout"}
@@ -22,7 +27,7 @@ _AS_FIRST_INPUT = {"Gelu", "FastGelu", "QuickGelu", "BiasGelu"}
 
 
 @dataclass
-class Walk:
+class KnownValues:
     """What is known after the nodes walked so far; one walk fills it."""
 
     types: dict[str, onnx.TypeProto] = field(default_factory=dict)
@@ -45,10 +50,12 @@ class Walk:
         self.types[name] = helper.make_tensor_type_proto(kind, array.shape)
 
 
-def walk(model: onnx.ModelProto, weights: Mapping[str, np.ndarray], inputs: Mapping[str, tuple[int, ...]]) -> Walk:
+def known_values(
+    model: onnx.ModelProto, weights: Mapping[str, np.ndarray], inputs: Mapping[str, tuple[int, ...]]
+) -> KnownValues:
     """Shapes and constants of all values, given the arrays of the initializers and the shapes of the inputs."""
     graph = model.graph
-    known = Walk()
+    known = KnownValues()
     for name, array in weights.items():
         known.settle(name, array)
     for value in graph.input:
@@ -58,8 +65,7 @@ def walk(model: onnx.ModelProto, weights: Mapping[str, np.ndarray], inputs: Mapp
     declared = {value.name: value.type for value in (*graph.value_info, *graph.output)}
     opsets = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.opset_import}
     for node in graph.node:
-        for name, found in _types(node, known, opsets).items():
-            known.types[name] = found
+        known.types.update(_types(node, known, opsets))
         for name in node.output:
             if name and known.shape(name) is None and name in declared:
                 known.types[name] = declared[name]
@@ -68,7 +74,7 @@ def walk(model: onnx.ModelProto, weights: Mapping[str, np.ndarray], inputs: Mapp
     return known
 
 
-def _types(node: onnx.NodeProto, known: Walk, opsets: Mapping[str, int]) -> dict[str, onnx.TypeProto]:
+def _types(node: onnx.NodeProto, known: KnownValues, opsets: Mapping[str, int]) -> dict[str, onnx.TypeProto]:
     """Types of a node's outputs; nothing for an operator that ONNX does not know or inputs it cannot use."""
     if node.domain == CONTRIB and node.op_type in _AS_FIRST_INPUT and node.input[0] in known.types:
         return {node.output[0]: known.types[node.input[0]]}
@@ -85,15 +91,13 @@ def _types(node: onnx.NodeProto, known: Walk, opsets: Mapping[str, int]) -> dict
         schema = onnx.defs.get_schema(node.op_type, opsets.get(node.domain, 1), node.domain)
         imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
         # Bodies of control flow may read any value; passing all of them to every node would take quadratic time.
-        inside = any(a.HasField("g") for a in node.attribute)
-        given = dict(known.types) if inside else {name: known.types[name] for name in node.input if name}
-        found = onnx.shape_inference.infer_node_outputs(schema, node, given, small, opset_imports=imports)
+        given = dict(known.types) if any(bodies(node)) else {name: known.types[name] for name in node.input if name}
+        return dict(onnx.shape_inference.infer_node_outputs(schema, node, given, small, opset_imports=imports))
     except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError):
         return {}
-    return dict(found)
 
 
-def _contrib_attention(node: onnx.NodeProto, known: Walk) -> dict[str, onnx.TypeProto]:
+def _contrib_attention(node: onnx.NodeProto, known: KnownValues) -> dict[str, onnx.TypeProto]:
     """Query, key and value of rank three: the output has the query's rows and the value's width."""
     query, value = known.shape(node.input[0]), known.shape(node.input[2]) if len(node.input) > 2 else None
     if query is None or value is None or len(query) != 3 or len(value) != 3:
@@ -102,7 +106,7 @@ def _contrib_attention(node: onnx.NodeProto, known: Walk) -> dict[str, onnx.Type
     return {node.output[0]: helper.make_tensor_type_proto(kind, (*query[:2], value[2]))}
 
 
-def _fold(node: onnx.NodeProto, known: Walk, opsets: Mapping[str, int]) -> None:
+def _fold(node: onnx.NodeProto, known: KnownValues, opsets: Mapping[str, int]) -> None:
     """Record the outputs of a node whose value is known without running the graph."""
     if node.domain or node.op_type in _NEVER_FOLDED or node.op_type.startswith(_RANDOM):
         return
@@ -115,9 +119,9 @@ def _fold(node: onnx.NodeProto, known: Walk, opsets: Mapping[str, int]) -> None:
     given = {name: known.constants[name] for name in node.input if name in known.constants}
     if any(name and name not in given for name in node.input):
         return
-    room = max(_LARGEST, sum(array.size for array in given.values()))
+    limit = max(_LARGEST, sum(array.size for array in given.values()))
     shapes = [known.shape(name) for name in node.output if name]
-    if any(shape is None or int(np.prod(shape)) > room for shape in shapes):
+    if any(shape is None or int(np.prod(shape)) > limit for shape in shapes):
         return
     for name, array in zip([n for n in node.output if n], _evaluate(node, given, opsets), strict=False):
         known.settle(name, np.asarray(array))
