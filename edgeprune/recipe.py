@@ -1,4 +1,4 @@
-"""A recipe: token plan, structure plan and precision of one export in a TOML file, checked when it is read.
+"""A recipe: token plan, structure plan and stored weights of one export in a TOML file, checked when it is read.
 
 [tokens]
 budgets = [0.2, 1.0]
@@ -16,22 +16,22 @@ target = "params=0.8"
 blocks = 1
 
 [export]
-precision = "int8"
+weights = "int8"
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from edgeprune.errors import PlanError
 from edgeprune.plan import Budget, budget_from_text
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import target_from_text
-from edgeprune.structure.wish import StructureRequest
-from edgeprune_runtime.spec import TokenPlan
+from edgeprune_runtime.spec import TokenPlan, WeightPrecision
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -61,7 +61,7 @@ class RecipePart(_Part, frozen=True):
     blocks: int = StructureRequest.blocks
     block_importance: str = StructureRequest.block_importance
 
-    def wish(self, seed: int) -> StructureRequest:
+    def request(self, seed: int) -> StructureRequest:
         return StructureRequest(
             **{**msgspec.structs.asdict(self), "target": target_from_text(self.target), "seed": seed}
         )
@@ -82,7 +82,7 @@ class Structure(_Part, frozen=True):
     tower: RecipePart | None = None
     language: RecipePart | None = None
     images: str | None = None
-    pictures: int = 64
+    limit_images: int = 64
     seed: int = 0
     compensate: bool = True
     recover: Recover | None = None
@@ -90,7 +90,7 @@ class Structure(_Part, frozen=True):
 
 
 class Export(_Part, frozen=True):
-    precision: Literal["fp32", "int8"] = "fp32"
+    weights: WeightPrecision = "fp32"
     chunk: int = 128
     capacity: int | None = None
     text_tokens: int = 512

@@ -120,7 +120,7 @@ def main() -> None:
                 "export",
                 str(CHECKPOINT),
                 *budgets,
-                "--precision",
+                "--weights",
                 precision,
                 "--out",
                 str(work / f"{precision}.bundle"),

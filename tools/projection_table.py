@@ -13,14 +13,13 @@ import argparse
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "tools" / "reference_vlm" / "checkpoint"
 sys.path.insert(0, str(ROOT))
 
-from edgeprune_export.bundle.roofline_counts import count_bundle
 from edgeprune_profiles import Report, load_report
 from edgeprune_profiles.boards.backtest import Coverage, Trial, coverage, leave_one_device_out
 from edgeprune_profiles.boards.device import Device
@@ -30,7 +29,6 @@ from edgeprune_profiles.boards.memory_fit import MIB, RUNTIME, memory_fit
 from edgeprune_profiles.boards.project import ProjectionTarget, target
 from edgeprune_profiles.boards.published import published
 from edgeprune_profiles.measure.runs import own_trials, run_samples, run_shape
-from edgeprune_profiles.measure.work import GraphWork
 from edgeprune_profiles.report import units
 from edgeprune_runtime.bundle import Bundle
 from tools.checkpoints.recipe import SIZES, Recipe, Size
@@ -87,13 +85,12 @@ class Recorded:
     """A bundle, its counts and a run of it here."""
 
     bundle: Bundle
-    graphs: dict[str, GraphWork]
     report: Report
     where: ProjectionTarget
 
     @property
     def samples(self) -> tuple[EfficiencySample, ...]:
-        return run_samples(self.bundle, self.graphs, self.report, self.where)
+        return run_samples(self.bundle, self.report, self.where)
 
 
 def edgeprune(*words: object) -> None:
@@ -108,23 +105,20 @@ def recorded(name: str, checkpoint: Path, precision: str, work: Path, runs: int,
     if not folder.exists():
         budgets = [word for budget in BUDGETS for word in ("--budget", budget)]
         edgeprune(
-            "export", checkpoint, *budgets, "--precision", precision, "--no-controls", "--no-parity", "--out", folder
+            "export", checkpoint, *budgets, "--weights", precision, "--no-controls", "--no-parity", "--out", folder
         )
     if not report.exists():
         edgeprune("profile", folder, "--runs", runs, "--threads", 1, "--max-tokens", 16, "--out", report)
     bundle = Bundle.open(folder, verify=False)
-    graphs = {graph: GraphWork(**asdict(count)) for graph, count in count_bundle(folder).items()}
-    return Recorded(bundle, graphs, load_report(report), target(device, precision))
+    return Recorded(bundle, load_report(report), target(device, precision))
 
 
 def from_other_budgets(one: Recorded) -> tuple[Trial, ...]:
-    return own_trials(
-        one.bundle, one.graphs, one.report, one.where, lambda name: [s for s in one.samples if s.run != name]
-    )
+    return own_trials(one.bundle, one.report, one.where, lambda name: [s for s in one.samples if s.run != name])
 
 
 def from_other_model(one: Recorded, other: Recorded) -> tuple[Trial, ...]:
-    return own_trials(one.bundle, one.graphs, one.report, one.where, lambda name: other.samples)
+    return own_trials(one.bundle, one.report, one.where, lambda name: other.samples)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -158,7 +152,9 @@ def memory_rows(every: list[Recorded]) -> list[list[str]]:
     for one in every:
         for result in one.report.budgets:
             shape = run_shape(one.bundle, one.report, result, None)
-            fit = memory_fit(one.bundle.manifest, one.graphs, shape, one.where.device, one.where.precision)
+            fit = memory_fit(
+                one.bundle.manifest, one.bundle.manifest.work, shape, one.where.device, one.where.precision
+            )
             read = None if result.memory is None else result.memory.peak_bytes
             name = f"{one.bundle.manifest.name.replace(REFERENCE.name, 'reference')}, {one.bundle.manifest.precision}, {result.budget.name}"
             rows.append([name, units.size(fit.application_bytes), units.size(read)])
@@ -180,7 +176,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     profile = work / "this-cpu.toml"
     if not profile.exists():
-        edgeprune("devices", "this-cpu", "--measure-cpu", "--threads", 1, "--out", profile)
+        edgeprune("devices", "this-cpu", "--measure-cpu", "--cpu-threads", 1, "--out", profile)
     device = load_device(str(profile))
     SIZES["projection"] = MADE
     if not (work / "made").exists():

@@ -29,7 +29,7 @@ from edgeprune_runtime.statistics import paired_difference, paired_ratio
 STRUCTURE = """
 [structure]
 images = "calibration/questions.jsonl"
-pictures = {pictures}
+limit-images = {pictures}
 {recover}
 """
 RECOVER = "recover = {{ steps = {steps}, batch = 8, rate = 3e-4 }}"

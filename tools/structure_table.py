@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 from edgeprune.models import open_classifier
 from edgeprune.models.classifiers.pictures import pixels_from_image
 from edgeprune.structure.plan import widths
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import target_from_text
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.commands.export_classifier import export_classifier
 from edgeprune_export.onnx_pruning.count import count
@@ -103,15 +103,15 @@ def tried(
     if job["variant"].startswith("recovered"):
         _, steps, _, _, rate = job["variant"].split()
         recovery = Recovery(int(steps), options.batch, rate=float(rate))
-    wish = StructureRequest(
+    request = StructureRequest(
         target_from_text(job["target"]), job["importance"], job["allocation"], options.normalise, align=options.align
     )
     start = time.process_time()
-    story = prune(
+    record = prune(
         options.model,
         work / "pruned",
         PruneOptions(
-            {"tower": wish},
+            {"tower": request},
             images=options.calibrate,
             pictures=options.recover_pictures if recovery else options.pictures,
             compensate=job["variant"] != "removed",
@@ -126,7 +126,7 @@ def tried(
     classes = [graph.classify(pixels) for pixels, _ in pictures]
     pairs = [(graph.seconds(), whole.seconds()) for _ in range(ROUNDS + 2)][2:]
     ratio = paired_ratio([a for a, _ in pairs], [b for _, b in pairs], seed=0)
-    part = story.parts["tower"]
+    part = record.parts["tower"]
     return job | {
         "params": counted.params / before.params,
         "macs": counted.macs / before.macs,
@@ -163,9 +163,9 @@ def times(options: argparse.Namespace, whole: Graph) -> str:
     price = price_of("latency", spec.vision, terms, silent)
     graphs, lines = {}, ["| target | MACs | predicted time | measured time |", "| --- | --- | --- | --- |"]
     for target in options.targets:
-        wish = StructureRequest(target_from_text(target), "magnitude", "uniform", align=options.align)
+        request = StructureRequest(target_from_text(target), "magnitude", "uniform", align=options.align)
         out = options.work / "timed"
-        prune(options.model, out, PruneOptions({"tower": wish}, compensate=False, force=True))
+        prune(options.model, out, PruneOptions({"tower": request}, compensate=False, force=True))
         export_classifier(out, options.work / target, force=True)
         tower = open_classifier(out).spec.vision
         graphs[target] = (Graph(options.work / target), price.of(widths(tower, tower.layers)))

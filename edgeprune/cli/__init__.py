@@ -22,7 +22,7 @@ from edgeprune.cli.methods import methods
 from edgeprune.cli.prepare.build import build
 from edgeprune.cli.prepare.calibrate import calibrate
 from edgeprune.cli.prepare.export import export
-from edgeprune.cli.prepare.forecast import plan
+from edgeprune.cli.prepare.forecast import forecast
 from edgeprune.cli.prepare.prune import prune
 from edgeprune.cli.prepare.selftest import selftest
 
@@ -36,7 +36,7 @@ app = typer.Typer(
 for _name, _command in (
     ("export", export),
     ("prune", prune),
-    ("plan", plan),
+    ("forecast", forecast),
     ("build", build),
     ("run", run),
     ("profile", profile),

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
-import typer
 from rich.markup import escape
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.options import BundleFolder
 
 if TYPE_CHECKING:
     from edgeprune_runtime.spec import TensorSpec
-
-BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")]
 
 
 def verify(bundle: BundleFolder, json: Json = False) -> None:
@@ -49,7 +46,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         cache_bytes = 2 * sum(language.kv_heads) * language.capacity * language.head_dim * 4
         engines = {folder: read_engine_set(folder, verify=False) for folder in engine_folders(bundle)}
         if json:
-            told = [
+            listed = [
                 {"folder": str(folder), "key": e.key, "engines": e.engines, "gate": e.gate}
                 for folder, e in engines.items()
             ]
@@ -59,7 +56,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
                     "sha256": opened.sha256,
                     "cache_bytes": cache_bytes,
                     "manifest": manifest,
-                    "engines": told,
+                    "engines": listed,
                 }
             )
             return

@@ -25,6 +25,16 @@ out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """A sentence on stderr about what stays unknown."""
+    err.print(text, style="yellow", markup=False, highlight=False)
+
+
+def note(text: str) -> None:
+    """A sentence on stderr about what goes on."""
+    err.print(text, style="dim", markup=False, highlight=False)
+
+
 def command_line() -> str:
     """This command as one can type it again; it is kept beside what it made."""
     return shlex.join(["edgeprune", *sys.argv[1:]])
@@ -38,6 +48,20 @@ def emit(value: Any) -> None:
 @contextmanager
 def track(title: str, total: int) -> Iterator[Callable[[], None]]:
     """A progress bar with time left on stderr; silent when stderr is not a terminal."""
+    with _bar() as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextmanager
+def track_counts(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """The same for work that says how much is done, of how much in all, and what goes on."""
+    with _bar() as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total, label: bar.update(task, completed=done, total=total)
+
+
+def _bar() -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -46,9 +70,7 @@ def track(title: str, total: int) -> Iterator[Callable[[], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task)
+    return Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
 
 
 @contextmanager

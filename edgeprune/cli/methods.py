@@ -11,9 +11,9 @@ from edgeprune.cli.console import Json, emit, errors_as_one_line, out
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="One method, or file.py:NAME, in full. [default: a table of all]")
+        str | None, typer.Argument(help="One method, or file.py:NAME, in full.", show_default="a table of all")
     ] = None,
-    markdown: Annotated[bool, typer.Option(help="Print the table of the README.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--as-markdown", help="Print the table of the README.")] = False,
     json: Json = False,
 ) -> None:
     """List token-reduction methods: what each reads, keeps and costs, and where it comes from."""
@@ -32,7 +32,7 @@ def methods(
         chosen = list(METHODS) if name is None else [METHODS.choose(name).name]
         if json:
             emit({one: facts(METHODS[one]) for one in chosen})
-        elif markdown:
+        elif as_markdown:
             out.print(markdown_table([METHODS[one] for one in chosen]), markup=False, highlight=False, soft_wrap=True)
         elif name is None:
             _table()

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from edgeprune.cli.console import command_line, err
+from edgeprune.cli.extras import need_engines
 
 if TYPE_CHECKING:
     from edgeprune_runtime import Model
@@ -37,11 +38,10 @@ def open_model(bundle: Path, backend: str, *, threads: int = 0, verify: bool = T
         if not build or backend not in _TARGETS:
             raise
         err.print(f"[yellow]note:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-    from edgeprune.cli.prepare.build import built, need
+    from edgeprune.cli.prepare.build import built
     from edgeprune_export.engines.build import BuildOptions
     from edgeprune_export.engines.target import target_from_text
 
-    need()
-    command = command_line()
-    built(bundle, target_from_text(_TARGETS[backend]), BuildOptions(force=True, command=command), quiet=True)
+    need_engines()
+    built(bundle, target_from_text(_TARGETS[backend]), BuildOptions(force=True, command=command_line()), quiet=True)
     return Model.open(bundle, backend=backend, threads=threads, verify=verify)

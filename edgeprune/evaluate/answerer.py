@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.evaluate.compare import Selection
+from edgeprune_runtime.budgets import asked_for, on_tiles
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.model import Model
 from edgeprune_runtime.results import View
@@ -14,24 +16,29 @@ from edgeprune_runtime.results import View
 class ModelAnswerer:
     """Encodes a picture once, keeps tokens of it once per selection, and answers every question about it from those."""
 
-    def __init__(
-        self, model: Model, selections: Sequence[Selection], max_tokens: int, tiles: int | None = None
-    ) -> None:
-        self._model = model
-        self._choices = {s.name: (_budget(s.name), s.method) for s in selections}
-        self._max_tokens, self._tiles = max_tokens, tiles
+    def __init__(self, model: Model, selections: Sequence[Selection], max_tokens: int) -> None:
+        self._model, self._max_tokens = model, max_tokens
+        self._choices: dict[int | None, dict[str, tuple[str, str]]] = {}
+        for selection in selections:
+            budget, tiles = asked_for(selection.name.rpartition("@")[2])
+            self._choices.setdefault(tiles, {})[selection.name] = budget, selection.method
         self._image: Path | None = None
         self._views: dict[str, View] = {}
 
     def answer(self, image: Path, question: str, selection: str) -> str:
         if image != self._image:
-            views = self._model.see_each(image, list(self._choices.values()), tiles=self._tiles, question=question)
-            self._image, self._views = image, dict(zip(self._choices, views, strict=True))
+            self._image, self._views = image, {}
+            for tiles, choices in self._choices.items():
+                views = self._model.see_each(image, list(choices.values()), tiles=tiles, question=question)
+                self._views.update(zip(choices, views, strict=True))
         return self._model.ask(question, image=self._views[selection], max_tokens=self._max_tokens).text
 
 
-def selections_of(model: Model, budgets: Sequence[str] = (), methods: Sequence[str] = ()) -> tuple[Selection, ...]:
-    """Everything the bundle holds, or the named budgets and methods of it; full budget, where held, always and first.
+def selections_of(
+    model: Model, budgets: Sequence[str] = (), methods: Sequence[str] = (), tiles: Sequence[int] = ()
+) -> tuple[Selection, ...]:
+    """Everything the bundle holds, or the named budgets and methods of it; full budget, where held, always and first. With all tiles, then
+    with each limit of `tiles`.
 
     Raises BudgetError for a budget or method that the bundle does not hold.
     """
@@ -48,8 +55,9 @@ def selections_of(model: Model, budgets: Sequence[str] = (), methods: Sequence[s
             name = f"{one.method}@{one.budget}"
             by_picture = name in found and found[name].keep != one.keep
             found[name] = Selection(name, one.method, one.keep_ratio, None if by_picture else one.keep)
-    return tuple(found.values())
-
-
-def _budget(name: str) -> str:
-    return name.rpartition("@")[2]
+    limited = [
+        replace(one, name=on_tiles(one.name, most), keep=None)
+        for most in dict.fromkeys(tiles)
+        for one in found.values()
+    ]
+    return (*found.values(), *limited)

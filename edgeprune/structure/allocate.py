@@ -25,45 +25,45 @@ class SiteCandidate:
     energy    [units] sum of w^2 of a unit's columns of the out matrix
     """
 
-    ladder: RemovalOrder
+    removal: RemovalOrder
     scores: Tensor
     saving: float
     taylor: Tensor | None
     energy: Tensor
 
     def savings(self) -> list[float]:
-        counts = self.ladder.counts
+        counts = self.removal.counts
         return [(after - before) * self.saving for before, after in zip(counts, counts[1:], strict=False)]
 
 
 SiteKey = Callable[[SiteCandidate], list[float]]
 
 
-def uniform(rung: SiteCandidate) -> list[float]:
+def uniform(candidate: SiteCandidate) -> list[float]:
     """Steps ordered by the keep share below which they leave, the largest share first."""
-    units, counts = len(rung.scores), rung.ladder.counts
+    units, counts = len(candidate.scores), candidate.removal.counts
     return [-(2 * units - before - after) / (2 * units) for before, after in zip(counts, counts[1:], strict=False)]
 
 
-def by_score(rung: SiteCandidate) -> list[float]:
+def by_score(candidate: SiteCandidate) -> list[float]:
     """Steps ordered by score lost per saving."""
-    sums = rung.ladder.sums(rung.scores).tolist()
-    return [score / saving for score, saving in zip(sums, rung.savings(), strict=True)]
+    sums = candidate.removal.sums(candidate.scores).tolist()
+    return [score / saving for score, saving in zip(sums, candidate.savings(), strict=True)]
 
 
-def slope(rung: SiteCandidate) -> list[float]:
+def slope(candidate: SiteCandidate) -> list[float]:
     """Steps ordered by the slope of the lower convex hull of (saving, distortion) where they lie."""
     saved = [0.0]
-    for saving in rung.savings():
+    for saving in candidate.savings():
         saved.append(saved[-1] + saving)
-    return hull_slopes(saved, [0.0, *distortion(rung).tolist()])
+    return hull_slopes(saved, [0.0, *distortion(candidate).tolist()])
 
 
-def distortion(rung: SiteCandidate) -> Tensor:
+def distortion(candidate: SiteCandidate) -> Tensor:
     """D after each step: mean_s C_s^2 + 0.5 (mean_s C_s^2 + 1e-7 energy of the removed), C_s = sum of the removed units' T_s. [steps]."""
-    assert rung.taylor is not None
-    change = rung.ladder.sums(rung.taylor).cumsum(dim=-1).square().mean(dim=0)
-    return 1.5 * change + 0.5 * LAMBDA * rung.ladder.sums(rung.energy).cumsum(dim=-1)
+    assert candidate.taylor is not None
+    change = candidate.removal.sums(candidate.taylor).cumsum(dim=-1).square().mean(dim=0)
+    return 1.5 * change + 0.5 * LAMBDA * candidate.removal.sums(candidate.energy).cumsum(dim=-1)
 
 
 def hull_slopes(x: Sequence[float], y: Sequence[float]) -> list[float]:
@@ -83,13 +83,13 @@ def _slope(x: Sequence[float], y: Sequence[float], start: int, stop: int) -> flo
 
 @dataclass(frozen=True)
 class Allocation:
-    """`key` orders the steps, ascending. apart: heads and channels give up the same share each."""
+    """`key` orders the steps, ascending. separate_kinds: heads and channels give up the same share each."""
 
     name: str
     what: str
     source: str
     key: SiteKey
-    apart: bool = False
+    separate_kinds: bool = False
     gradients: bool = False
 
 
@@ -97,33 +97,37 @@ ALLOCATIONS: Registry[Allocation] = Registry("allocation", group="edgeprune.allo
 for _one in (
     Allocation("uniform", "the same share of every layer", "AMP", uniform),
     Allocation("global", "one ranking over all layers, by score per saving", "SPA", by_score),
-    Allocation("module", "as global, heads and channels apart", "DIMAP, arXiv 2404.13648", by_score, apart=True),
+    Allocation(
+        "module", "as global, heads and channels apart", "DIMAP, arXiv 2404.13648", by_score, separate_kinds=True
+    ),
     Allocation("slope", "equal slope of distortion over saving", "LPViT, arXiv 2407.02068", slope, gradients=True),
 ):
     ALLOCATIONS.add(_one.name, _one)
 
 
-def allocate(rule: Allocation, rungs: Sequence[SiteCandidate], needed: float) -> list[int]:
-    """Steps that leave, per rung, so that at least about `needed` is saved. Raises PlanError where all steps together save less."""
-    possible = [sum(rung.savings()) for rung in rungs]
+def allocate(rule: Allocation, candidates: Sequence[SiteCandidate], needed: float) -> list[int]:
+    """Steps that leave, per site, so that at least about `needed` is saved. Raises PlanError where all steps together save less."""
+    possible = [sum(candidate.savings()) for candidate in candidates]
     if sum(possible) < needed * (1 - 1e-9):
         raise PlanError(f"all that may leave saves {sum(possible):g} of {needed:g} needed")
-    taken = [0] * len(rungs)
-    kinds = sorted({rung.ladder.kind for rung in rungs}) if rule.apart else [None]
+    taken = [0] * len(candidates)
+    kinds = sorted({candidate.removal.kind for candidate in candidates}) if rule.separate_kinds else [None]
     for kind in kinds:
-        places = [i for i, rung in enumerate(rungs) if kind in (None, rung.ladder.kind)]
+        places = [i for i, candidate in enumerate(candidates) if kind in (None, candidate.removal.kind)]
         share = sum(possible[i] for i in places) / (sum(possible) or 1.0)
-        _take(rule, rungs, places, needed * share, taken)
+        _take(rule, candidates, places, needed * share, taken)
     return taken
 
 
 def _take(
-    rule: Allocation, rungs: Sequence[SiteCandidate], places: Sequence[int], needed: float, taken: list[int]
+    rule: Allocation, candidates: Sequence[SiteCandidate], places: Sequence[int], needed: float, taken: list[int]
 ) -> None:
     steps = [
         (key, place, number, saving)
         for place in places
-        for number, (key, saving) in enumerate(zip(rule.key(rungs[place]), rungs[place].savings(), strict=True))
+        for number, (key, saving) in enumerate(
+            zip(rule.key(candidates[place]), candidates[place].savings(), strict=True)
+        )
     ]
     steps.sort(key=lambda step: step[:3])
     saved = 0.0
@@ -134,11 +138,13 @@ def _take(
         taken[place] += 1
 
 
-def kept_units(rungs: Sequence[SiteCandidate], taken: Sequence[int]) -> dict[tuple[str, int, str], tuple[int, ...]]:
+def kept_units(
+    candidates: Sequence[SiteCandidate], taken: Sequence[int]
+) -> dict[tuple[str, int, str], tuple[int, ...]]:
     """(part, block, kind) -> units that stay."""
     return {
-        (rung.ladder.part, rung.ladder.block, rung.ladder.kind): rung.ladder.kept(steps)
-        for rung, steps in zip(rungs, taken, strict=True)
+        (candidate.removal.part, candidate.removal.block, candidate.removal.kind): candidate.removal.kept(steps)
+        for candidate, steps in zip(candidates, taken, strict=True)
     }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 # Of the mean diagonal: calibration has few independent tokens, and columns move no further than they support.
 RIDGE = 0.3
-LEAST = 1e-100  # of a mean diagonal: where nothing was heard the columns stay as they are, and no NaN comes of it
+LEAST = 1e-100  # of a mean diagonal: where nothing was measured the columns stay as they are, and no NaN comes of it
 
 
 @dataclass

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from edgeprune.models.spec import DecoderSpec, TowerSpec, Width
-
-CostPrecision = Literal["fp32", "int8"]
+from edgeprune_runtime.spec import WeightPrecision
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class _Count:
     def parameters(self) -> int:
         return self.weights + self.rest
 
-    def bytes(self, precision: CostPrecision) -> int:
+    def bytes(self, precision: WeightPrecision) -> int:
         """int8: one byte per weight and a float32 scale per output row; all else float32."""
         return 4 * self.parameters() if precision == "fp32" else self.weights + 4 * (self.rows + self.rest)
 
@@ -87,13 +85,13 @@ def macs_of_language(spec: DecoderSpec, positions: int) -> Price:
     return Price(spec.vocab * spec.hidden, 0, positions * group.weights + attention, positions * channel.weights)
 
 
-def bytes_of_tower(spec: TowerSpec, precision: CostPrecision, *, classes: int = 0) -> Price:
+def bytes_of_tower(spec: TowerSpec, precision: WeightPrecision, *, classes: int = 0) -> Price:
     """Weights as stored by the exporter, of a classifier with its head."""
     block, group, channel = (count.bytes(precision) for count in _counts(spec))
     return Price(4 * _tower_fixed(spec) + _head(spec, classes).bytes(precision), block, group, channel)
 
 
-def bytes_of_language(spec: DecoderSpec, precision: CostPrecision, capacity: int, embedding_bytes: int) -> Price:
+def bytes_of_language(spec: DecoderSpec, precision: WeightPrecision, capacity: int, embedding_bytes: int) -> Price:
     """Weights as stored by the exporter, and a float32 KV cache of `capacity` positions.
 
     embedding_bytes  per number of the embedding table where it is not the head too (2 for a float16 checkpoint, else 4)

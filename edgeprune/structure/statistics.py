@@ -1,6 +1,6 @@
 """What calibration hears of a module while it runs: sums over tokens at the out layer of every site, and at every block.
 
-Hooks listen; the forward pass is the library's own. Only what some importance needs is gathered: gradients and second moments cost most.
+Hooks collect; the forward pass is the library's own. Only what some importance needs is gathered: gradients and second moments cost most.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class BlockStatistics:
 
 @dataclass
 class Statistics:
-    """Everything heard so far."""
+    """Everything collected so far."""
 
     samples: int = 0
     at: dict[StatisticKey, SiteStatistics] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Statistics:
 
 
 class StatisticsCollector:
-    """Gathers what `needs` names while the module runs inside `listening`; `after_backward` closes a batch with gradients."""
+    """Gathers what `needs` names while the module runs inside `collecting`; `after_backward` closes a batch with gradients."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class StatisticsCollector:
         self._open: list[tuple[Site, Tensor]] = []
 
     @contextmanager
-    def listening(self, module: nn.Module, samples: int) -> Iterator[None]:
+    def collecting(self, module: nn.Module, samples: int) -> Iterator[None]:
         """Hooks are there inside only; the batch holds `samples` samples, side by side along the first axis."""
         self._samples = samples
         hooks = [site.out.register_forward_pre_hook(self._at(site)) for site in self._sites]
@@ -120,22 +120,22 @@ class StatisticsCollector:
         return hook
 
     def _gather(self, site: Site, x: Tensor) -> None:
-        heard = self.statistics.of(site)
-        heard.tokens += len(x)
+        stats = self.statistics.of(site)
+        stats.tokens += len(x)
         if "inputs" in self._needs:
-            heard.square = heard.square + x.double().square().sum(dim=0)
-            heard.magnitude = heard.magnitude + x.abs().double().sum(dim=0)
+            stats.square = stats.square + x.double().square().sum(dim=0)
+            stats.magnitude = stats.magnitude + x.abs().double().sum(dim=0)
             if site.kind == "heads":
-                heard.passed = heard.passed + passed_on(x, site.out.weight, self._head_dims[site.part])
+                stats.passed = stats.passed + passed_on(x, site.out.weight, self._head_dims[site.part])
         if "moments" in self._needs:
-            heard.moment = heard.moment + (x.T @ x).double()
+            stats.moment = stats.moment + (x.T @ x).double()
 
     def _core(self, site: Site) -> Any:
         def hook(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             with torch.no_grad():
                 z = self._activations[site.part](output.detach()).reshape(-1, output.shape[-1])
-                heard = self.statistics.of(site)
-                heard.core = heard.core + core_sets(z).sum(dim=0, dtype=torch.float64)
+                stats = self.statistics.of(site)
+                stats.core = stats.core + core_sets(z).sum(dim=0, dtype=torch.float64)
 
         return hook
 
@@ -145,9 +145,9 @@ class StatisticsCollector:
             after = output[0] if isinstance(output, tuple) else output
             with torch.no_grad():
                 cosine = torch.nn.functional.cosine_similarity(before.detach(), after.detach(), dim=-1)
-                heard = self.statistics.block(part, number)
-                heard.tokens += cosine.numel()
-                heard.cosine += float(cosine.double().sum())
+                stats = self.statistics.block(part, number)
+                stats.tokens += cosine.numel()
+                stats.cosine += float(cosine.double().sum())
 
         return hook
 

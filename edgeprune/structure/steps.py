@@ -39,7 +39,7 @@ def alignment(kind: SiteKind, align: int, width: int) -> int:
     return align if kind == "mlp" else LANES // math.gcd(LANES, width)
 
 
-def ladder(part: ModelPart, block: int, kind: SiteKind, scores: Tensor, step: int) -> RemovalOrder:
+def removal_order(part: ModelPart, block: int, kind: SiteKind, scores: Tensor, step: int) -> RemovalOrder:
     """Least important first, ties the higher index first; at least `step` units stay, or all where there are fewer."""
     units = len(scores)
     backwards = torch.sort(scores.flip(0), stable=True).indices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -45,6 +45,21 @@ def target_from_text(text: str) -> PruneTarget:
     if not 0 < share <= 1:
         raise PlanError(f"target {text!r} is not a share above 0 and up to 1; write for example {name}=0.7")
     return PruneTarget(name, share)  # type: ignore[arg-type]  # one of Measure, checked above
+
+
+def blocks_from_texts(
+    texts: Sequence[str], parts: Sequence[ModelPart], targets: Collection[ModelPart]
+) -> dict[ModelPart, int]:
+    """Whole blocks that leave first: read `tower=1`; a number alone is for every part. Only parts with a target can lose any."""
+    found: dict[ModelPart, int] = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        if not number.isdigit() or (equals and name not in parts):
+            raise PlanError(f"--blocks {text} is not understood; write for example --blocks {parts[0]}=1")
+        found |= {part: int(number) for part in parts if not equals or part == name}
+    if stray := next((part for part in found if part not in targets), None):
+        raise PlanError(f"--blocks names the {stray}, for which there is no target; add --structure {stray}.params=0.9")
+    return found
 
 
 def targets_from_texts(texts: Sequence[str], parts: Sequence[ModelPart]) -> dict[ModelPart, PruneTarget]:

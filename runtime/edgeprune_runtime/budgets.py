@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.spec import Manifest, SelectionSpec
 
@@ -34,6 +37,28 @@ def selection(manifest: Manifest, budget: str | float | int | None, method: str 
     raise BudgetError(
         f"this bundle has no method {method!r} at budget {label}; it has {', '.join(methods(manifest, label))}"
     )
+
+
+class Asked(NamedTuple):
+    """A budget, and at most how many tiles beside the overview a picture is shown on; None: as many as the model takes."""
+
+    budget: str
+    tiles: int | None
+
+
+def on_tiles(budget: str, tiles: int | None) -> str:
+    """One name for both, as tables have it: "0.2", "0.2 on 4 tiles", "0.2 on one view"."""
+    if tiles is None:
+        return budget
+    return f"{budget} on one view" if tiles == 0 else f"{budget} on {tiles} tiles"
+
+
+def asked_for(name: str) -> Asked:
+    """What such a name stands for."""
+    match = re.fullmatch(r"(.+) on (?:(one view)|(\d+) tiles)", name)
+    if match is None:
+        return Asked(name, None)
+    return Asked(match[1], 0 if match[2] else int(match[3]))
 
 
 def label_of(budget: str | float | int) -> str:

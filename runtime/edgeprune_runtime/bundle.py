@@ -123,8 +123,9 @@ class Bundle:
         unknown = {s.graph for s in self.manifest.selections} - graphs | (
             {"tower", *self.manifest.language.graphs} - graphs
         )
-        if unsealed or unknown:
-            missing = ", ".join(sorted(unsealed | unknown))
+        uncounted = {f"the work of {name}" for name in graphs - set(self.manifest.work)}
+        if unsealed or unknown or uncounted:
+            missing = ", ".join(sorted(unsealed | unknown | uncounted))
             raise BundleError(f"the manifest of bundle {self.root} does not hold {missing}; export the bundle again")
 
 

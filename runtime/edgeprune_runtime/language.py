@@ -78,7 +78,7 @@ class LanguageModel:
                 self._backend.clear(buffer)
             raise RequestError(
                 "the model's numbers are no longer finite: half precision has overflowed, or the picture was not finite; build engines "
-                "with --precision bf16, or run with --backend onnxruntime"
+                "with --compute bf16, or run with --backend onnxruntime"
             )
         return logits
 

@@ -19,6 +19,7 @@ SCHEMA = 4
 Positions = Literal["keep", "renumber"]
 Separators = Literal["all", "rows", "none"]
 BudgetBase = Literal["largest", "picture"]
+WeightPrecision = Literal["fp32", "int8"]  # how weights are stored
 
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int8": 1, "bool": 1}
@@ -35,12 +36,36 @@ class TensorSpec(Spec, frozen=True):
     shape: tuple[int, ...]
 
 
+class GraphWork(Spec, frozen=True):
+    """What one run of one graph computes and moves, counted by the exporter.
+
+    macs              multiply-accumulates by kind: conv, linear, linear_int8 (with weights), product, attention (between values)
+    pair_macs         of attention over the cache: for each row and each position of the cache that it sees
+    weight_bytes      weights read whole, by stored type: fp32, fp16, int8, ...
+    activation_bytes  values that computing nodes write, each counted once to write and once to read
+    peak_bytes        most values alive at one time, the cache not among them
+    cache_bytes       keys and values of one position
+    nodes             computing nodes, those in bodies as often as they run
+    """
+
+    macs: dict[str, int] = {}
+    pair_macs: int = 0
+    weight_bytes: dict[str, int] = {}
+    activation_bytes: int = 0
+    peak_bytes: int = 0
+    cache_bytes: int = 0
+    nodes: int = 0
+
+
 class GraphSpec(Spec, frozen=True):
+    """`work` is there for every graph of a bundle."""
+
     name: str
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     weight_bytes: int
+    work: GraphWork | None = None
 
 
 class TensorRef(Spec, frozen=True):
@@ -183,7 +208,7 @@ class Manifest(Spec, frozen=True):
     schema: int
     name: str
     family: str
-    precision: Literal["fp32", "int8"]
+    precision: WeightPrecision
     picture: PictureSpec
     language: LanguageSpec
     plan: TokenPlan
@@ -194,3 +219,8 @@ class Manifest(Spec, frozen=True):
     parity: ParityReport
     provenance: Provenance
     special_tokens: dict[str, str] = {}
+
+    @property
+    def work(self) -> dict[str, GraphWork]:
+        """Of every graph, by name."""
+        return {graph.name: graph.work for graph in self.graphs if graph.work is not None}

@@ -57,7 +57,7 @@ def test_an_interrupted_evaluation_goes_on_from_its_log(tiny_bundle, questions, 
 
 def test_answers_under_another_policy_are_not_mixed(tiny_bundle, questions, tmp_path):
     log = tmp_path / "log.jsonl"
-    found = answer("eval", tiny_bundle, "--data", questions, *QUICK, "--limit", 1, "--answers", log)
+    found = answer("eval", tiny_bundle, "--data", questions, *QUICK, "--limit-questions", 1, "--answers", log)
     assert found["questions"] == 1
     options = ["--positions", "renumber", "--separators", "none", "--answers", log]
     line = complaint("eval", tiny_bundle, "--data", questions, *QUICK, *options)
@@ -65,7 +65,7 @@ def test_answers_under_another_policy_are_not_mixed(tiny_bundle, questions, tmp_
 
 
 def test_the_policies_can_be_chosen_for_a_comparison(tiny_bundle, questions):
-    options = ["--positions", "renumber", "--separators", "rows", "--method", "hired", "--limit", 2]
+    options = ["--positions", "renumber", "--separators", "rows", "--method", "hired", "--limit-questions", 2]
     found = answer("eval", tiny_bundle, "--data", questions, *QUICK, *options, "--metric", "anls")
     assert (found["settings"]["positions"], found["settings"]["separators"]) == ("renumber", "rows")
     assert [row["name"] for row in found["rows"]] == ["1.0", "hired@0.2"]

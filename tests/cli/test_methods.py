@@ -42,7 +42,7 @@ def test_one_method_is_described_in_full() -> None:
 
 
 def test_the_table_of_the_readme_can_be_printed() -> None:
-    lines = invoke("methods", "--markdown").stdout.splitlines()
+    lines = invoke("methods", "--as-markdown").stdout.splitlines()
     assert lines[0].startswith("| method |") and len(lines) == 2 + len(list(METHODS))
 
 
@@ -112,7 +112,7 @@ def test_a_method_whose_shapes_depend_on_values_is_named(tmp_path: Path) -> None
         (("--set", "early_layer=2"), "early_layer is 2; expected a whole number, 0 to 1"),
         (("--set", "early_layer=-1"), "early_layer is -1; expected a whole number, 0 to 1"),
         (("--set", "seed=0.5"), "seed is 0.5; expected a whole number, at least 0"),
-        (("--plan", "missing.json"), "cannot be read"),
+        (("--settings", "missing.json"), "cannot be read"),
     ],
 )
 def test_what_a_method_does_not_know_is_refused_before_any_work(
@@ -130,13 +130,13 @@ def test_a_layer_that_the_tower_lacks_is_refused_with_methods_that_fit(tmp_path:
 
 
 def test_calibration_measures_settles_and_is_used_by_export(questions: Path, tmp_path: Path) -> None:
-    checkpoint, plan = tiny_checkpoint(vision_layers=5), tmp_path / "plan.json"
+    checkpoint, plan = tiny_checkpoint(vision_layers=5), tmp_path / "settings.json"
     said = answer("calibrate", checkpoint, "--method", "flowcut", "--images", questions.parent, "--out", plan)
     assert said["pictures"] == len({q.image for q in load_questions(questions)})
     assert set(said["settings"]) == {"entropy_ratio_0", "entropy_ratio_2"}
     assert all(0 < value <= 1 for value in said["settings"].values())
-    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
-    words = ("--plan", plan, "--no-parity", "--no-controls")
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+    words = ("--settings", plan, "--no-parity", "--no-controls")
     answer("export", checkpoint, "--budget", "0.2", *words, "--out", tmp_path / "b")
     sealed = json.loads((tmp_path / "b" / "manifest.json").read_text())["plan"]
     assert (sealed["method"], sealed["settings"]) == ("flowcut", said["settings"])
@@ -147,7 +147,7 @@ def test_an_interrupted_calibration_goes_on_where_it_stopped(
 ) -> None:
     from edgeprune_export.commands import calibrate as module
 
-    words = (tiny_checkpoint(), "--method", "fopru", "--images", questions.parent, "--out", tmp_path / "plan.json")
+    words = (tiny_checkpoint(), "--method", "fopru", "--images", questions.parent, "--out", tmp_path / "settings.json")
     whole = answer("calibrate", *words)
     seen: list[str] = []
     measured = module._measured
@@ -160,7 +160,7 @@ def test_an_interrupted_calibration_goes_on_where_it_stopped(
 
     monkeypatch.setattr(module, "_measured", stopping)
     assert invoke("calibrate", *words).exit_code != 0
-    log = tmp_path / "plan.json.measured.jsonl"
+    log = tmp_path / "settings.json.measured.jsonl"
     log.write_bytes(log.read_bytes() + b'{"picture": "torn')
     done = list(seen)
     seen.clear()

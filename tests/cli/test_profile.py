@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from edgeprune_profiles import load_report
-from edgeprune_profiles.measure import power_and_soak, runner
+from edgeprune_profiles.measure import session
 from edgeprune_profiles.measure.picture import draw_picture, write_picture
 from edgeprune_profiles.record.power_profile import EnergyPiece, PowerWindow
 from edgeprune_profiles.record.profile import BackendUse
@@ -18,11 +17,11 @@ from edgeprune_profiles.report import units
 from edgeprune_runtime import Model
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters import SourceCandidate
+from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.pictures.tiling import Ratio, Single, Split
+from edgeprune_runtime.pictures.tiling import Anyres, TileSpec
 from tests.commands import answer, complaint, invoke
 from tests.profiles.powered import RAILS, soaked, window
-from tests.tilings import canvases, tile_spec
 
 QUICK = ["--runs", 1, "--warmup", 0, "--max-tokens", 2, "--threads", 1]
 
@@ -97,7 +96,7 @@ def test_people_get_tables_and_conditions(tiny_bundle, tmp_path):
 
 
 def test_without_full_budget_says_how_to_get_a_baseline(tiny_bundle, monkeypatch):
-    monkeypatch.setattr("edgeprune_profiles.measure.separate_memory.measure_apart", lambda request: None)
+    monkeypatch.setattr("edgeprune_profiles.measure.session.measure_apart", lambda request: None)
     found = answer("profile", tiny_bundle, "--budget", "40", *QUICK)
     assert any("no baseline" in note and "--budget 1.0" in note for note in found["notes"])
     (budget,) = found["budgets"]
@@ -114,7 +113,7 @@ def test_memory_stays_unknown_when_its_process_dies(tiny_bundle, monkeypatch):
 
 
 def test_an_evaluation_can_stand_beside_the_times(tiny_bundle, evaluated, monkeypatch, tmp_path):
-    monkeypatch.setattr("edgeprune_profiles.measure.separate_memory.measure_apart", lambda request: None)
+    monkeypatch.setattr("edgeprune_profiles.measure.session.measure_apart", lambda request: None)
     found = answer("profile", tiny_bundle, "--budget", "0.2", *QUICK, "--eval", evaluated[0])
     assert found["accuracy"]["rows"][0]["name"] == "1.0"
 
@@ -127,29 +126,17 @@ def test_mistakes_are_one_line(tiny_bundle, options, text):
     assert text in complaint("profile", tiny_bundle, *options, *QUICK)
 
 
-@pytest.mark.parametrize(
-    ("rule", "size", "tiles"),
-    [
-        (canvases(48, (1, 2), (2, 3)), (96, 144), 7), (Single(resize_shortest=48), (48, 48), 1),
-        (Ratio(1, 6), (48, 288), 7), (Split(144), (144, 144), 10),
-    ],
-)  # fmt: skip
-def test_the_generated_picture_fills_the_largest_canvas(rule, size, tiles, tmp_path):
-    spec = PictureSpec(tile_spec(48, 6), rule)
-    path, said = write_picture(tmp_path, spec)
-    with Image.open(path) as drawn:
-        assert (drawn.height, drawn.width) == size
-    assert spec.place(*size).tiles == tiles and f"({tiles} tiles)" in said
-
-
-def test_the_generated_picture_is_always_the_same():
+def test_the_generated_picture_fills_the_largest_grid_and_is_always_the_same(tmp_path):
+    tile = TileSpec(48, 6, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    path, sentence = write_picture(tmp_path, PictureSpec(tile, Anyres(((48, 96), (96, 144)))))
+    assert load_image(path).size == (144, 96) and "(7 tiles)" in sentence
     assert draw_picture(96, 144).size == (144, 96)
     assert draw_picture(20, 30).tobytes() == draw_picture(20, 30).tobytes()
 
 
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeprune_profiles.measure.separate_memory.measure_apart", lambda request: None)
+    monkeypatch.setattr("edgeprune_profiles.measure.session.measure_apart", lambda request: None)
 
 
 @pytest.fixture
@@ -167,9 +154,9 @@ def rails(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(f"soak {budget} {seconds:g}")
         return soaked(seconds=seconds)
 
-    monkeypatch.setattr("edgeprune_runtime.meters.power_sources", lambda: (RAILS,))
-    monkeypatch.setattr(power_and_soak, "with_power", partial(power_and_soak.with_power, window=window_of))
-    monkeypatch.setattr(power_and_soak, "with_soak", partial(power_and_soak.with_soak, soak=soak_of))
+    monkeypatch.setattr("edgeprune_profiles.measure.session.power_sources", lambda: (RAILS,))
+    monkeypatch.setattr(session, "with_power", partial(session.with_power, window=window_of))
+    monkeypatch.setattr(session, "with_soak", partial(session.with_soak, soak=soak_of))
     return done
 
 
@@ -195,7 +182,8 @@ def test_a_soak_asks_the_first_budget_for_as_long_as_was_said(tiny_bundle, rails
 
 def test_without_a_sensor_power_is_one_sentence_and_the_times_are_kept(tiny_bundle, no_memory, monkeypatch):
     monkeypatch.setattr(
-        "edgeprune_runtime.meters.power_sources", lambda: (SourceCandidate("rapl", None, None, "hidden here"),)
+        "edgeprune_profiles.measure.session.power_sources",
+        lambda: (SourceCandidate("rapl", None, None, "hidden here"),),
     )
     result = invoke("profile", tiny_bundle, "--budget", "0.2", *QUICK, "--power")
     assert result.exit_code == 0, result.output
@@ -207,8 +195,8 @@ def test_what_was_measured_stays_when_a_later_part_fails(tiny_bundle, no_memory,
     def broken(*_: object) -> None:
         raise MeasurementError("the power sampler did not start")
 
-    monkeypatch.setattr("edgeprune_runtime.meters.power_sources", lambda: (RAILS,))
-    monkeypatch.setattr(power_and_soak, "with_soak", partial(power_and_soak.with_soak, soak=broken))
+    monkeypatch.setattr("edgeprune_profiles.measure.session.power_sources", lambda: (RAILS,))
+    monkeypatch.setattr(session, "with_soak", partial(session.with_soak, soak=broken))
     result = invoke("profile", tiny_bundle, "--budget", "0.2", *QUICK, "--sustain", "2m", "--out", tmp_path / "r.json")
     assert result.exit_code == 1
     assert "did not start" in result.stderr
@@ -230,7 +218,7 @@ def test_the_report_says_what_ran_it_and_how_to_repeat_it(measured):
 
 
 def test_counters_and_memory_of_the_host_are_not_taken_for_those_of_a_gpu(tiny_bundle, no_memory, monkeypatch):
-    monkeypatch.setattr(runner, "backend_use", lambda model: BackendUse("tensorrt", "", "gpu"))
+    monkeypatch.setattr(session, "backend_use", lambda model: BackendUse("tensorrt", "", "gpu"))
     found = answer("profile", tiny_bundle, "--budget", "0.2", *QUICK)
     assert found["energy_source"].startswith("unknown: the work runs on a GPU")
     assert any("what the GPU allocates is not in it" in note for note in found["notes"])

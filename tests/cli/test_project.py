@@ -9,6 +9,7 @@ import pytest
 
 from edgeprune_profiles.boards.device_file import device_names, write_device
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.spec import GraphWork
 from tests.checkpoints import tiny_checkpoint
 from tests.commands import answer, complaint, invoke
 from tests.profiles.made_boards import board, figure
@@ -89,7 +90,7 @@ def test_a_recommendation_tells_measured_from_projected(
 ) -> None:
     path, _ = measured
     found = answer(
-        "recommend", tiny_bundle, "--ttft", "1s", "--tokens-per-s", 10, "--power", "15W", "--memory", "8GB", "--price", 500,
+        "recommend", tiny_bundle, "--ttft", "1s", "--tokens-per-s", 10, "--max-power", "15W", "--max-memory", "8GB", "--max-price", 500,
         "--report", f"{here},{path}", "-b", "0.2", "-b", "1.0", "--max-tokens", 3,
     )  # fmt: skip
     by = {(c["device"], c["budget"]): c for c in found["choices"]}
@@ -125,18 +126,26 @@ def test_export_fit_takes_the_largest_budget_that_meets_the_target(tmp_path: Pat
 
 def test_more_time_never_makes_the_fitted_budget_smaller(tmp_path: Path) -> None:
     """On a processor of 1 GFLOP/s the budget grows with the target, from none to all."""
-    from edgeprune.cli.prepare.export_fit import fitted_budget
+    from edgeprune.models import open_checkpoint
+    from edgeprune_export.bundle.counts import count_spec
+    from edgeprune_profiles.boards.fit_budget import fit_target_from_text, fitted_budget
 
     slow, checkpoint = tmp_path / "slow.toml", tiny_checkpoint(tower="clip", decoder="llama")
     write_device(board("slow", kind="cpu", peak_per_s={"fp32": figure(1e9)}), slow)
+    spec = open_checkpoint(checkpoint).spec
+
+    def work(keep: int) -> dict[str, GraphWork]:
+        return count_spec(spec, "fp32", 32, keep)
+
     kept = []
     for milliseconds in range(700, 1300, 50):
         try:
-            found = fitted_budget(str(checkpoint), f"device={slow},ttft={milliseconds}ms", "fp32", 32)
+            target = fit_target_from_text(f"device={slow},ttft={milliseconds}ms")
+            found = fitted_budget(target, spec.source, spec.picture, "fp32", 32, work)
         except MeasurementError:
             kept.append(0)
         else:
-            kept.append(found.count or 10**6)
+            kept.append(10**6 if found.budget == "1.0" else found.keep)
     assert kept == sorted(kept)
     assert 0 < min(k for k in kept if k) < 10**6
     assert kept[-1] == 10**6

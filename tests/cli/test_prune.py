@@ -22,7 +22,7 @@ method = "uniform"
 
 [structure]
 images = "pictures"
-pictures = 2
+limit-images = 2
 
 [structure.tower]
 target = "macs=0.8"
@@ -34,7 +34,7 @@ importance = "activation"
 align = 8
 
 [export]
-precision = "fp32"
+weights = "fp32"
 """
 
 
@@ -50,13 +50,13 @@ def recipe(tmp_path: Path) -> Path:
 def test_a_plan_says_what_a_recipe_will_come_to_and_writes_nothing(recipe: Path) -> None:
     model = tiny_checkpoint()
     before = sorted(recipe.parent.rglob("*"))
-    found = answer("plan", model, "--recipe", recipe, "--no-time")["forecast"]
+    found = answer("forecast", model, "--recipe", recipe, "--no-time")["forecast"]
     tower, language = (next(one for one in found if one["part"] == part) for part in ("tower", "language"))
     assert tower["macs"][1] == pytest.approx(0.8 * tower["macs"][0], rel=0.03)
     assert language["params"][1] == pytest.approx(0.9 * language["params"][0], rel=0.03)
     assert language["cache_bytes"][0] >= language["cache_bytes"][1] > 0 == tower["cache_bytes"][0]
     assert all(one["seconds"] is None and one["budget"] == "0.4" for one in found)
-    assert "->" in invoke("plan", model, "--recipe", recipe).stdout
+    assert "->" in invoke("forecast", model, "--recipe", recipe).stdout
     assert sorted(recipe.parent.rglob("*")) == before
 
 
@@ -64,12 +64,12 @@ def test_a_plan_for_a_classifier_says_the_same_of_its_one_part(tmp_path: Path) -
     model = huggingface_folder(tmp_path / "vit", made_model())
     recipe = tmp_path / "r.toml"
     recipe.write_text('[structure.tower]\ntarget = "macs=0.8"\nimportance = "magnitude"\nalign = 8\n', encoding="utf-8")
-    (found,) = answer("plan", model, "--recipe", recipe, "--no-time")["forecast"]
-    done = answer("prune", model, "--recipe", recipe, "--out", tmp_path / "smaller")["story"]["parts"]["tower"]
+    (found,) = answer("forecast", model, "--recipe", recipe, "--no-time")["forecast"]
+    done = answer("prune", model, "--recipe", recipe, "--out", tmp_path / "smaller")["record"]["parts"]["tower"]
     assert found["part"] == "tower" and found["budget"] is None and found["cache_bytes"] == [0, 0]
     assert found["macs"][0] == done["before"] and found["macs"][1] == pytest.approx(done["after"], rel=0.05)
     recipe.write_text('[structure.language]\ntarget = "macs=0.8"\n', encoding="utf-8")
-    assert "has no language; it has tower" in complaint("plan", model, "--recipe", recipe)
+    assert "has no language; it has tower" in complaint("forecast", model, "--recipe", recipe)
 
 
 def test_a_recipe_is_pruned_exported_gated_and_answers(recipe: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_recipe_is_pruned_exported_gated_and_answers(recipe: Path) -> None:
 def test_a_pruned_checkpoint_is_smaller_and_says_what_was_reached(recipe: Path) -> None:
     model, out = tiny_checkpoint(), recipe.parent / "smaller"
     words = ("-s", "tower.params=0.9", "-s", "language.macs=0.8", "--align", 8, "--out", out)
-    text = invoke("prune", model, *words, "--images", recipe.parent / "pictures", "--pictures", 2).stdout
+    text = invoke("prune", model, *words, "--images", recipe.parent / "pictures", "--limit-images", 2).stdout
     assert "tower: params=0.9 asked, 0." in text and "compensated" in text and "edgeprune export" in text
     before, after = (open_checkpoint(folder).spec for folder in (model, out))
     assert after.language.widths and after.vision.widths and after.language.hidden == before.language.hidden
@@ -95,18 +95,27 @@ def test_a_pruned_checkpoint_is_smaller_and_says_what_was_reached(recipe: Path) 
 
 def test_data_free_importances_need_no_pictures(tmp_path: Path) -> None:
     found = answer(
-        "prune", tiny_checkpoint(), "-s", "language.params=0.9", "-i", "dimap", "--align", 8, "-o", tmp_path / "a"
+        "prune",
+        tiny_checkpoint(),
+        "-s",
+        "language.params=0.9",
+        "--importance",
+        "dimap",
+        "--align",
+        8,
+        "-o",
+        tmp_path / "a",
     )
-    assert found["story"]["samples"] == 0 and not found["story"]["compensated"]
+    assert found["record"]["samples"] == 0 and not found["record"]["compensated"]
     found = answer(
-        "prune", tiny_checkpoint(), "-s", "tower.params=0.9", "-i", "obs", "--align", 8, "-o", tmp_path / "b"
+        "prune", tiny_checkpoint(), "-s", "tower.params=0.9", "--importance", "obs", "--align", 8, "-o", tmp_path / "b"
     )
-    assert found["story"]["noise"] and found["story"]["compensated"]
+    assert found["record"]["noise"] and found["record"]["compensated"]
 
 
 def test_a_classifier_is_pruned_and_exported_to_one_graph(tmp_path: Path) -> None:
     model = huggingface_folder(tmp_path / "vit", made_model())
-    words = ("-s", "params=0.9", "-i", "magnitude", "--align", 8, "--out", tmp_path / "smaller")
+    words = ("-s", "params=0.9", "--importance", "magnitude", "--align", 8, "--out", tmp_path / "smaller")
     assert invoke("prune", model, *words).stdout.endswith("smaller\n")
     found = answer("export", tmp_path / "smaller", "--out", tmp_path / "graph")
     assert found["parity"] and all(check["passed"] for check in found["parity"])
@@ -118,26 +127,26 @@ def test_a_classifier_is_pruned_and_exported_to_one_graph(tmp_path: Path) -> Non
     ("words", "said"),
     [
         (("-s", "params=0.8"), "measured on pictures"),
-        (("-s", "tower.params=0.01", "-i", "magnitude"), "cannot reach params=0.01"),
+        (("-s", "tower.params=0.01", "--importance", "magnitude"), "cannot reach params=0.01"),
         (("-s", "tower.parms=0.8"), "is not known"),
         (("-s", "eye.params=0.8"), "names no part"),
         (("-s", "tower.params=0.8", "-s", "tower.macs=0.8"), "two targets"),
-        (("-s", "params=0.8", "-i", "magnitud"), "did you mean 'magnitude'"),
-        (("-s", "params=0.8", "-i", "magnitude", "--allocation", "even"), "unknown allocation"),
-        (("-s", "params=0.8", "-i", "magnitude", "--normalise", "x"), "unknown normalisation"),
-        (("-s", "params=0.8", "-i", "magnitude", "--blocks", "tower"), "--blocks tower is not understood"),
-        (("-s", "params=0.8", "-i", "magnitude", "--blocks", "99"), "cannot leave"),
-        (("-s", "tower.params=0.8", "-i", "yopo", "--images", PICTURES), "says nothing about the tower"),
-        (("-s", "params=0.8", "-i", "magnitude", "--recover", "5"), "recovery learns on pictures"),
+        (("-s", "params=0.8", "--importance", "magnitud"), "did you mean 'magnitude'"),
+        (("-s", "params=0.8", "--importance", "magnitude", "--allocation", "even"), "unknown allocation"),
+        (("-s", "params=0.8", "--importance", "magnitude", "--normalise", "x"), "unknown normalisation"),
+        (("-s", "params=0.8", "--importance", "magnitude", "--blocks", "tower"), "--blocks tower is not understood"),
+        (("-s", "params=0.8", "--importance", "magnitude", "--blocks", "99"), "cannot leave"),
+        (("-s", "tower.params=0.8", "--importance", "yopo", "--images", PICTURES), "says nothing about the tower"),
+        (("-s", "params=0.8", "--importance", "magnitude", "--recover", "5"), "recovery learns on pictures"),
         (("-s", "params=0.8", "--images", "nowhere"), "neither a folder of pictures"),
         ((), "nothing is asked of any part"),
-        (("-s", "params=0.8", "--plan", "structure.json"), "give one of them"),
-        (("--plan", "structure.json", "-i", "obs"), "--importance is for a new one"),
-        (("-s", "params=0.8", "-i", "magnitude", "--lora", "4"), "--lora means nothing without --recover"),
-        (("-s", "params=0.8", "-i", "magnitude", "--rate", "1e-3"), "--rate means nothing without --recover"),
+        (("-s", "params=0.8", "--structure-plan", "structure.json"), "give one of them"),
+        (("--structure-plan", "structure.json", "--importance", "obs"), "--importance is for a new one"),
+        (("-s", "params=0.8", "--importance", "magnitude", "--lora", "4"), "--lora means nothing without --recover"),
+        (("-s", "params=0.8", "--importance", "magnitude", "--rate", "1e-3"), "--rate means nothing without --recover"),
         (
-            ("-s", "params=0.8", "--precision", "int8"),
-            "--precision means something for latency, energy, memory targets",
+            ("-s", "params=0.8", "--weights", "int8"),
+            "--weights means something for latency, energy, memory targets",
         ),
         (("-s", "params=0.8", "--block-importance", "removal"), "--block-importance means nothing without --blocks"),
         (("-s", "tower.params=0.8", "--blocks", "language=1"), "there is no target"),
@@ -155,8 +164,8 @@ def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(
 def test_a_recipe_says_what_is_wrong_with_it(recipe: Path) -> None:
     for wrong, said in (
         (RECIPE.replace("macs=0.8", "macs=1.8"), "not a share"),
-        (RECIPE.replace("pictures = 2", 'plan = "structure.json"'), "give one of them"),
-        (RECIPE.replace("pictures = 2", "pictures = 2\ncolour = 1"), "colour"),
+        (RECIPE.replace("limit-images = 2", 'plan = "structure.json"'), "give one of them"),
+        (RECIPE.replace("limit-images = 2", "limit-images = 2\ncolour = 1"), "colour"),
         (RECIPE.replace("[tokens]", "[tokens"), "is not TOML"),
         (RECIPE.replace('"fp32"', '"fp8"'), "fp8"),
         (RECIPE.replace('images = "pictures"', 'images = "elsewhere"'), "elsewhere"),
@@ -164,7 +173,7 @@ def test_a_recipe_says_what_is_wrong_with_it(recipe: Path) -> None:
         recipe.write_text(wrong, encoding="utf-8")
         assert said in complaint("export", tiny_checkpoint(), "--recipe", recipe, "--out", recipe.parent / "out")
     assert {path.name for path in recipe.parent.iterdir()} == {"pictures", "small.toml"}
-    assert "cannot be read" in complaint("plan", tiny_checkpoint(), "--recipe", recipe.parent / "none.toml")
+    assert "cannot be read" in complaint("forecast", tiny_checkpoint(), "--recipe", recipe.parent / "none.toml")
     clash = invoke("export", tiny_checkpoint(), "--recipe", recipe, "--method", "uniform")
     assert clash.exit_code == 2 and "--method cannot be given with a recipe" in " ".join(clash.stderr.split())
     assert invoke("export", tiny_checkpoint()).exit_code == 2
@@ -196,7 +205,7 @@ def test_an_onnx_file_is_pruned_to_a_smaller_onnx_file(tmp_path: Path) -> None:
     found = answer("prune", GRAPHS / "cnn.onnx", "-s", "params=0.8", "--out", out)
     assert found["met"] and found["after"]["params"] < found["before"]["params"] and out.is_file()
     np.save(tmp_path / "inputs.npy", np.random.default_rng(0).standard_normal((4, 3, 24, 24), np.float32))
-    words = ("-s", "macs=0.8", "-i", "obs", "--images", tmp_path / "inputs.npy", "--out", out, "--force")
+    words = ("-s", "macs=0.8", "--importance", "obs", "--images", tmp_path / "inputs.npy", "--out", out, "--force")
     text = invoke("prune", GRAPHS / "vit20.onnx", *words).stdout
     assert "coupled groups" in text and "LayerNormalization" in text and "counted from the file" in text
 
@@ -206,8 +215,8 @@ def test_an_onnx_file_is_pruned_to_a_smaller_onnx_file(tmp_path: Path) -> None:
     [
         ((), "0 targets are given"),
         (("-s", "latency=0.8"), "not for ONNX files"),
-        (("-s", "params=0.8", "-i", "taylor"), "no importance 'taylor'"),
-        (("-s", "params=0.8", "-i", "obs", "--images", "nowhere.npy"), "nowhere.npy cannot be read"),
+        (("-s", "params=0.8", "--importance", "taylor"), "unknown importance 'taylor'"),
+        (("-s", "params=0.8", "--importance", "obs", "--images", "nowhere.npy"), "nowhere.npy cannot be read"),
         (("-s", "params=0.8", "--input-shape", "1,a"), "is not understood"),
         (("-s", "params=0.8", "--input-shape", "1,3,32,32"), "give sizes that agree"),
         (("-s", "params=0.0001"), "0.0001"),

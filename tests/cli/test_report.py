@@ -40,10 +40,10 @@ def test_puts_the_evaluation_beside_the_times(report_json, evaluated):
 
 
 def test_memory_is_held_against_a_limit_that_is_given(report_json):
-    result = invoke("report", report_json, "--limit", "8GiB")
+    result = invoke("report", report_json, "--max-memory", "8GiB")
     assert result.exit_code == 0, result.output
     assert "The limit is 8.00\N{NO-BREAK SPACE}GiB" in report_json.with_suffix(".html").read_text()
-    assert "--limit" in complaint("report", report_json, "--limit", "lots")
+    assert "--max-memory" in complaint("report", report_json, "--max-memory", "lots")
 
 
 def test_an_evaluation_of_another_bundle_is_refused(report_json, evaluated):

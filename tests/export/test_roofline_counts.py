@@ -14,8 +14,9 @@ from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import Width
 from edgeprune.structure import cost
 from edgeprune_export.bundle.counts import count_spec
-from edgeprune_export.bundle.roofline_counts import GraphCount, count_bundle, count_model
+from edgeprune_export.bundle.roofline_counts import count_model
 from edgeprune_runtime import Bundle
+from edgeprune_runtime.spec import GraphWork
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import exported
 
@@ -32,7 +33,7 @@ def counted(
     inputs: dict[str, tuple[int, ...]],
     outputs: dict[str, tuple[int, ...]],
     weights: dict[str, np.ndarray] | None = None,
-) -> GraphCount:
+) -> GraphWork:
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
     results = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in outputs.items()]
     tensors = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
@@ -47,7 +48,7 @@ def test_a_product_with_weights_by_hand() -> None:
         {"y": (2, 3, 5)},
         {"w": np.zeros((4, 5), np.float32)},
     )
-    assert found == GraphCount(
+    assert found == GraphWork(
         macs={"linear": 2 * 3 * 4 * 5},
         weight_bytes={"fp32": 80},
         activation_bytes=2 * 2 * 3 * 5 * 4,
@@ -151,7 +152,7 @@ def test_counts_of_a_bundle_are_those_of_the_cost_formulas(variant: dict[str, An
     """Only the last block differs: behind its attention the prefill graph goes on with the last row alone."""
     plan = {"method": "divprune"} if variant["tower"] == "siglip" else {}
     folder = exported(variant, budgets=["1.0"], parity=False, precision=precision, plan=plan)
-    spec, found = open_checkpoint(tiny_checkpoint(**variant)).spec, count_bundle(folder)
+    spec, found = open_checkpoint(tiny_checkpoint(**variant)).spec, Bundle.open(folder).manifest.work
     tower = {kind: macs for kind, macs in found["tower"].macs.items() if kind != "product"}  # readings of the selector
     assert sum(tower.values()) == cost.macs_of_tower(spec.vision).of(widths(spec.vision, spec.feature_layer + 1))
     language = widths(spec.language, spec.language.layers)
@@ -171,7 +172,7 @@ def test_counts_before_the_export_come_close_to_those_of_the_files(variant: dict
     folder = exported(variant, budgets=["1.0"], parity=False, plan=plan)
     manifest = Bundle.open(folder).manifest
     selection = manifest.selections[-1]
-    files = count_bundle(folder)
+    files = manifest.work
     guessed = count_spec(
         open_checkpoint(tiny_checkpoint(**variant)).spec, "fp32", manifest.language.chunk, selection.keep
     )
@@ -183,8 +184,10 @@ def test_counts_before_the_export_come_close_to_those_of_the_files(variant: dict
     assert guessed["prefill"].cache_bytes == files["prefill"].cache_bytes
 
 
-def test_a_bundle_is_counted_without_reading_its_weights(tmp_path: Path, tiny_bundle: Path) -> None:
-    for path in tiny_bundle.glob("*.onnx"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    alone = count_model(onnx.load(tmp_path / "tower.onnx", load_external_data=False))
-    assert alone == count_bundle(tiny_bundle)["tower"]
+def test_the_manifest_holds_the_counts_of_every_graph_which_need_no_weights(tiny_bundle: Path) -> None:
+    manifest = Bundle.open(tiny_bundle).manifest
+    assert manifest.work == {
+        graph.name: count_model(onnx.load(tiny_bundle / graph.file, load_external_data=False))
+        for graph in manifest.graphs
+    }
+    assert all(work.nodes and work.macs for work in manifest.work.values())

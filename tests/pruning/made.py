@@ -70,7 +70,7 @@ def pictures() -> Path:
     return write_pictures(root)
 
 
-def subject_of(variant: Mapping[str, Any], count: int = 2) -> PrunableVlm:
+def prunable_of(variant: Mapping[str, Any], count: int = 2) -> PrunableVlm:
     """A subject of its own, which a test may change."""
     samples = [CalibrationSample(picture) for picture in sorted(pictures().iterdir())[:count]]
     return PrunableVlm(open_checkpoint(tiny_checkpoint(**variant)), samples)
@@ -78,13 +78,13 @@ def subject_of(variant: Mapping[str, Any], count: int = 2) -> PrunableVlm:
 
 def precise_subject(variant: Mapping[str, Any], count: int = 1) -> PrunableVlm:
     """A subject in float64, with its samples."""
-    subject = subject_of(variant, count)
-    samples = [subject.batch([number]) for number in range(count)]
-    subject.module.double()
+    prunable = prunable_of(variant, count)
+    samples = [prunable.batch([number]) for number in range(count)]
+    prunable.module.double()
     for sample in samples:
         sample.inputs["pixel_values"] = sample.inputs["pixel_values"].double()
-    subject.batch = lambda numbers, random=None: samples[numbers[0]]  # type: ignore[method-assign]
-    return subject
+    prunable.batch = lambda numbers, random=None: samples[numbers[0]]  # type: ignore[method-assign]
+    return prunable
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ class Layers:
         return list(range(unit * width, (unit + 1) * width))
 
 
-def layers_of(subject: PrunableVlm) -> dict[Place, Layers]:
+def layers_of(prunable: PrunableVlm) -> dict[Place, Layers]:
     """Every site of a model up to the tower's feature layer."""
-    config: Any = subject.module.config
+    config: Any = prunable.module.config
     found: dict[Place, tuple[dict[str, nn.Linear], list[nn.Linear]]] = {}
-    for name, layer in subject.module.named_modules():
+    for name, layer in prunable.module.named_modules():
         place = _PLACE.search(name)
         if place is None or not isinstance(layer, nn.Linear):
             continue
@@ -149,7 +149,7 @@ def without(block: nn.Module) -> RemovableHandle:
     return block.register_forward_hook(skip, prepend=True)
 
 
-def random_plan(subject: PrunableVlm, seed: int, *, drop: bool = True) -> StructurePlan:
+def random_plan(prunable: PrunableVlm, seed: int, *, drop: bool = True) -> StructurePlan:
     """Different heads and channels in every block, none to all of them gone, and sometimes blocks gone."""
     random = np.random.default_rng(seed)
 
@@ -157,7 +157,7 @@ def random_plan(subject: PrunableVlm, seed: int, *, drop: bool = True) -> Struct
         keep = int(random.choice((1, units, random.integers(1, units + 1))))
         return tuple(sorted(random.permutation(units)[:keep].tolist()))
 
-    everywhere = layers_of(subject)
+    everywhere = layers_of(prunable)
     plans: dict[ModelPart, tuple[BlockPlan, ...]] = {}
     for part in ("tower", "language"):
         count = 1 + max(block for p, block, _ in everywhere if p == part)

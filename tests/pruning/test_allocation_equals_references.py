@@ -19,7 +19,7 @@ from edgeprune.structure.allocate import (
     kept_units,
 )
 from edgeprune.structure.normalise import NORMALISATIONS
-from edgeprune.structure.steps import alignment, ladder
+from edgeprune.structure.steps import alignment, removal_order
 from tests.references import structure_allocate as reference
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def made(random: np.random.Generator, normalise: str = "none", *, exact: bool = 
     """Random layers as the product and as the references take them, in the order of a forward pass."""
     saving = {"heads": float(random.integers(1, 40)), "mlp": float(random.integers(1, 9))}
     channels, width = int(random.choice((1, 2, 3, 4, 8))), int(random.choice((1, 2, 3, 4, 8, 16)))
-    rungs, sites = [], []
+    candidates, sites = [], []
     for layer in range(int(random.integers(1, 5))):
         for kind in ("heads", "mlp"):
             units = int(random.integers(1, 9 if kind == "heads" else 30))
@@ -45,31 +45,33 @@ def made(random: np.random.Generator, normalise: str = "none", *, exact: bool = 
             scores = ties(random, units) if exact else random.random(units)
             terms = ties(random, 3, units) - 3 if exact else random.normal(size=(3, units))
             squared = ties(random, units)
-            order = ladder("tower", layer, kind, torch.from_numpy(scores), step)  # type: ignore[arg-type]
+            order = removal_order("tower", layer, kind, torch.from_numpy(scores), step)  # type: ignore[arg-type]
             values = NORMALISATIONS.get(normalise)(torch.from_numpy(scores))
-            rungs.append(SiteCandidate(order, values, saving[kind], torch.from_numpy(terms), torch.from_numpy(squared)))
+            candidates.append(
+                SiteCandidate(order, values, saving[kind], torch.from_numpy(terms), torch.from_numpy(squared))
+            )
             least = min(step, units)
             site = reference.Site(layer, kind, scores.tolist(), saving[kind], step, least, terms, squared.tolist())
             sites.append(site)
-    return rungs, sites
+    return candidates, sites
 
 
-def targets(random: np.random.Generator, rungs: list[SiteCandidate]) -> tuple[float, float]:
+def targets(random: np.random.Generator, candidates: list[SiteCandidate]) -> tuple[float, float]:
     """(size, wanted size): often nothing or everything that may leave, or half a step."""
-    size = float(sum(len(rung.scores) * rung.saving for rung in rungs))
-    most = sum(sum(rung.savings()) for rung in rungs)
+    size = float(sum(len(candidate.scores) * candidate.saving for candidate in candidates))
+    most = sum(sum(candidate.savings()) for candidate in candidates)
     needed = random.choice((0, most, random.integers(0, int(most) + 1), random.integers(0, int(2 * most) + 1) / 2))
     return size, size - float(needed)
 
 
-def chosen(name: str, rungs: list[SiteCandidate], needed: float) -> dict[tuple[int, str], list[int]]:
-    taken = allocate(ALLOCATIONS[name], rungs, needed)
-    return {(block, kind): list(units) for (_, block, kind), units in kept_units(rungs, taken).items()}
+def chosen(name: str, candidates: list[SiteCandidate], needed: float) -> dict[tuple[int, str], list[int]]:
+    taken = allocate(ALLOCATIONS[name], candidates, needed)
+    return {(block, kind): list(units) for (_, block, kind), units in kept_units(candidates, taken).items()}
 
 
-def same_order(rungs: list[SiteCandidate], name: str) -> bool:
+def same_order(candidates: list[SiteCandidate], name: str) -> bool:
     """Whether steps of different layers are apart by more than rounding, so that float64 sees the order of exact fractions."""
-    keys = np.sort(np.concatenate([ALLOCATIONS[name].key(rung) for rung in rungs]))
+    keys = np.sort(np.concatenate([ALLOCATIONS[name].key(candidate) for candidate in candidates]))
     gaps = np.diff(keys)
     return bool(((gaps == 0) | (gaps > 1e-12 * (1 + np.abs(keys[1:])))).all())
 
@@ -79,11 +81,11 @@ def test_an_allocation_of_layers_with_ties_equals_the_reference(name: str) -> No
     compared = moved = 0
     for seed in range(CASES):
         random = np.random.default_rng(seed)
-        rungs, sites = made(random)
-        size, wanted = targets(random, rungs)
-        if not same_order(rungs, name):
+        candidates, sites = made(random)
+        size, wanted = targets(random, candidates)
+        if not same_order(candidates, name):
             continue
-        found, expected = chosen(name, rungs, size - wanted), reference.ALLOCATORS[name](sites, size, wanted)
+        found, expected = chosen(name, candidates, size - wanted), reference.ALLOCATORS[name](sites, size, wanted)
         assert found == expected.kept, f"seed {seed}"
         compared, moved = compared + 1, moved + (expected.cost < size)
     assert compared >= 0.9 * CASES and moved > CASES // 3
@@ -94,19 +96,19 @@ def test_an_allocation_of_layers_with_ties_equals_the_reference(name: str) -> No
 def test_an_allocation_by_normalised_scores_equals_the_reference(name: str, normalise: str) -> None:
     for seed in range(CASES):
         random = np.random.default_rng(seed + 10_000)
-        rungs, sites = made(random, normalise, exact=False)
-        size, wanted = targets(random, rungs)
+        candidates, sites = made(random, normalise, exact=False)
+        size, wanted = targets(random, candidates)
         expected = reference.ALLOCATORS[name](sites, size, wanted, normalise)
-        assert chosen(name, rungs, size - wanted) == expected.kept, f"seed {seed}"
+        assert chosen(name, candidates, size - wanted) == expected.kept, f"seed {seed}"
 
 
 @pytest.mark.parametrize("name", ["uniform", "slope"])
 def test_an_allocation_of_layers_without_ties_equals_the_reference(name: str) -> None:
     for seed in range(CASES):
         random = np.random.default_rng(seed + 20_000)
-        rungs, sites = made(random, exact=False)
-        size, wanted = targets(random, rungs)
-        assert chosen(name, rungs, size - wanted) == reference.ALLOCATORS[name](sites, size, wanted).kept, (
+        candidates, sites = made(random, exact=False)
+        size, wanted = targets(random, candidates)
+        assert chosen(name, candidates, size - wanted) == reference.ALLOCATORS[name](sites, size, wanted).kept, (
             f"seed {seed}"
         )
 
@@ -115,12 +117,12 @@ def test_an_allocation_of_layers_without_ties_equals_the_reference(name: str) ->
 def test_the_result_is_within_half_a_step_of_the_target(name: str) -> None:
     for seed in range(CASES):
         random = np.random.default_rng(seed + 30_000)
-        rungs, _ = made(random, exact=False)
-        size, wanted = targets(random, rungs)
-        kept = chosen(name, rungs, size - wanted)
-        reached = sum(len(kept[r.ladder.block, r.ladder.kind]) * r.saving for r in rungs)
+        candidates, _ = made(random, exact=False)
+        size, wanted = targets(random, candidates)
+        kept = chosen(name, candidates, size - wanted)
+        reached = sum(len(kept[r.removal.block, r.removal.kind]) * r.saving for r in candidates)
         largest = {
-            kind: max((saving for r in rungs if r.ladder.kind == kind for saving in r.savings()), default=0.0)
+            kind: max((saving for r in candidates if r.removal.kind == kind for saving in r.savings()), default=0.0)
             for kind in ("heads", "mlp")
         }
         half = sum(largest.values()) / 2 if name == "module" else max(largest.values()) / 2
@@ -130,14 +132,16 @@ def test_the_result_is_within_half_a_step_of_the_target(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(ALLOCATIONS))
 def test_what_cannot_be_saved_is_refused_and_all_of_it_can_be(name: str) -> None:
     for seed in range(30):
-        rungs, _ = made(np.random.default_rng(seed), exact=False)
-        most = sum(sum(rung.savings()) for rung in rungs)
+        candidates, _ = made(np.random.default_rng(seed), exact=False)
+        most = sum(sum(candidate.savings()) for candidate in candidates)
         for needed in (most + 1, 2 * most + 1e-3):
             with pytest.raises(PlanError, match="all that may leave"):
-                allocate(ALLOCATIONS[name], rungs, needed)
-        assert allocate(ALLOCATIONS[name], rungs, most) == [len(rung.ladder.counts) - 1 for rung in rungs]
+                allocate(ALLOCATIONS[name], candidates, needed)
+        assert allocate(ALLOCATIONS[name], candidates, most) == [
+            len(candidate.removal.counts) - 1 for candidate in candidates
+        ]
         for nothing in (0, -1, -most):
-            assert allocate(ALLOCATIONS[name], rungs, nothing) == [0] * len(rungs)
+            assert allocate(ALLOCATIONS[name], candidates, nothing) == [0] * len(candidates)
 
 
 def test_normalisations_equal_the_reference() -> None:
@@ -162,7 +166,7 @@ def test_ladders_equal_the_reference() -> None:
         random = np.random.default_rng(seed)
         units, step = int(random.integers(1, 40)), int(random.integers(1, 12))
         scores = ties(random, units)
-        found = ladder("language", 3, "mlp", torch.from_numpy(scores), step)
+        found = removal_order("language", 3, "mlp", torch.from_numpy(scores), step)
         site = reference.Site(3, "mlp", scores.tolist(), 1.0, step, reference.channel_least(units, step))
         steps = reference.steps_of(site)
         assert [list(found.order[a:b]) for a, b in zip(found.counts, found.counts[1:], strict=False)] == steps
@@ -183,11 +187,11 @@ def test_heads_leave_together_in_multiples_of_eight_lanes() -> None:
 
 def test_distortion_equals_the_reference() -> None:
     for seed in range(50):
-        rungs, sites = made(np.random.default_rng(seed), exact=False)
-        for rung, site in zip(rungs, sites, strict=True):
-            order, counts = rung.ladder.order, rung.ladder.counts
+        candidates, sites = made(np.random.default_rng(seed), exact=False)
+        for candidate, site in zip(candidates, sites, strict=True):
+            order, counts = candidate.removal.order, candidate.removal.counts
             wanted = [reference.distortion(site, order[:count]) for count in counts[1:]]
-            np.testing.assert_allclose(distortion(rung).numpy(), wanted, rtol=1e-9, atol=1e-15)
+            np.testing.assert_allclose(distortion(candidate).numpy(), wanted, rtol=1e-9, atol=1e-15)
 
 
 def test_the_energy_of_a_unit_is_that_of_its_columns() -> None:

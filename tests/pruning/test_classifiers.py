@@ -14,9 +14,9 @@ import torch
 from edgeprune.errors import PlanError
 from edgeprune.models import open_classifier
 from edgeprune.structure.plan import BlockPlan, StructurePlan
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.targets import target_from_text
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.gate.eager_classifier import classifier_module
 from edgeprune_export.pruning.classifier import specs_of_classifier
 from edgeprune_export.pruning.prune import PruneOptions, prune
@@ -67,12 +67,12 @@ def test_every_form_of_classifier_is_pruned_compensated_and_recovered(form: str,
         "timm": lambda: timm_folder(tmp_path / "vit", model),
         "bare": lambda: bare_file(tmp_path / "vit.safetensors", made_model(hidden=128, heads=2), torch.float16),
     }[form]()
-    wish = StructureRequest(target_from_text("params=0.9"), "activation", "uniform", align=8)
+    request = StructureRequest(target_from_text("params=0.9"), "activation", "uniform", align=8)
     options = PruneOptions(
-        {"tower": wish}, images=pictures(tmp_path / "seen"), pictures=4, recovery=Recovery(steps=2, batch=3)
+        {"tower": request}, images=pictures(tmp_path / "seen"), pictures=4, recovery=Recovery(steps=2, batch=3)
     )
-    story = prune(source, tmp_path / "smaller", options)
-    assert story.samples == 4 and story.compensated
+    record = prune(source, tmp_path / "smaller", options)
+    assert record.samples == 4 and record.compensated
     before, after = open_classifier(source), open_classifier(tmp_path / "smaller")
     assert after.spec.vision.widths and after.spec.picture == before.spec.picture
     assert after.spec.classes == before.spec.classes
@@ -81,12 +81,12 @@ def test_every_form_of_classifier_is_pruned_compensated_and_recovered(form: str,
 def test_a_label_that_the_model_does_not_have_is_refused(tmp_path: Path) -> None:
     table = pictures(tmp_path / "seen", 2)
     table.write_text(f"file,label\n0.png,{CLASSES}\n", encoding="utf-8")
-    wish = StructureRequest(target_from_text("params=0.9"), align=8)
+    request = StructureRequest(target_from_text("params=0.9"), align=8)
     with pytest.raises(PlanError, match=f"has label {CLASSES}; the model has classes 0 to {CLASSES - 1}"):
         prune(
             huggingface_folder(tmp_path / "vit", made_model()),
             tmp_path / "out",
-            PruneOptions({"tower": wish}, images=table),
+            PruneOptions({"tower": request}, images=table),
         )
     assert not (tmp_path / "out").exists()
 

@@ -14,7 +14,7 @@ from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.prunable import batches
 from edgeprune_export.pruning.refit import compensate
 from edgeprune_export.pruning.vlm import PrunableVlm
-from tests.pruning.made import SOME, Layers, Place, array, layers_of, precise_subject, random_plan, subject_of, whole
+from tests.pruning.made import SOME, Layers, Place, array, layers_of, precise_subject, prunable_of, random_plan, whole
 from tests.references.structure_compensate import compensate as reference
 
 IDS = ["-".join(str(value) for value in variant.values()) for variant in SOME]
@@ -46,28 +46,28 @@ def test_a_refit_equals_the_tall_least_squares_problem(biased: bool) -> None:
             np.testing.assert_allclose(shifted.numpy(), wanted_bias, rtol=1e-6, atol=1e-8)
 
 
-def compensated(subject: PrunableVlm, plan: StructurePlan) -> tuple[nn.Module, nn.Module]:
+def compensated(prunable: PrunableVlm, plan: StructurePlan) -> tuple[nn.Module, nn.Module]:
     """(shrunk, shrunk and compensated)."""
-    bare = shrink(subject.module, subject.specs, plan)
-    fitted = shrink(subject.module, subject.specs, plan)
-    compensate(subject, fitted, subject.pruned(plan), plan, silent)
+    bare = shrink(prunable.module, prunable.specs, plan)
+    fitted = shrink(prunable.module, prunable.specs, plan)
+    compensate(prunable, fitted, prunable.pruned(plan), plan, silent)
     return bare, fitted
 
 
 @torch.no_grad()
-def error(subject: PrunableVlm, module: nn.Module) -> tuple[float, float]:
+def error(prunable: PrunableVlm, module: nn.Module) -> tuple[float, float]:
     """Mean squares of what a module's visual features and logits are away from, over the calibration samples."""
     features = logits = 0.0
-    for batch in batches(subject):
-        (f, x), (g, y) = subject.features(subject.module, batch), subject.features(module, batch)
+    for batch in batches(prunable):
+        (f, x), (g, y) = prunable.features(prunable.module, batch), prunable.features(module, batch)
         features += float((f - g).square().mean())
         logits += float((x - y).square().mean())
     return features, logits
 
 
-def twins(subject: PrunableVlm) -> StructurePlan:
+def twins(prunable: PrunableVlm) -> StructurePlan:
     """Make the later half of all units copies of the earlier, so that what leaves can be told from what stays; they leave."""
-    everywhere = layers_of(subject)
+    everywhere = layers_of(prunable)
     for layers in everywhere.values():
         half = layers.units // 2
         for layer in layers.inner.values():
@@ -84,47 +84,47 @@ def twins(subject: PrunableVlm) -> StructurePlan:
     return StructurePlan(
         {
             part: tuple(BlockPlan(i, stays((part, i, "heads")), stays((part, i, "mlp"))) for i in range(count))
-            for part, (_, count) in subject.specs.items()
+            for part, (_, count) in prunable.specs.items()
         }
     )
 
 
 @pytest.mark.parametrize("number", range(len(IDS)), ids=IDS)
 def test_what_copies_gave_is_given_by_what_stays(number: int) -> None:
-    subject = subject_of(SOME[number])
-    bare, fitted = compensated(subject, twins(subject))
-    for without, with_it in zip(error(subject, bare), error(subject, fitted), strict=True):
+    prunable = prunable_of(SOME[number])
+    bare, fitted = compensated(prunable, twins(prunable))
+    for without, with_it in zip(error(prunable, bare), error(prunable, fitted), strict=True):
         assert 0 <= with_it < 0.1 * without
 
 
 def test_compensation_lowers_the_error_of_any_tower() -> None:
     for variant in SOME:
-        subject = subject_of(variant)
-        spec, count = subject.specs["tower"]
+        prunable = prunable_of(variant)
+        spec, count = prunable.specs["tower"]
         half = tuple(BlockPlan(i, (0, 1), tuple(range(0, spec.mlp, 2))) for i in range(count))
-        bare, fitted = compensated(subject, StructurePlan({"tower": half}))
-        for without, with_it in zip(error(subject, bare), error(subject, fitted), strict=True):
+        bare, fitted = compensated(prunable, StructurePlan({"tower": half}))
+        for without, with_it in zip(error(prunable, bare), error(prunable, fitted), strict=True):
             assert with_it < 0.6 * without
 
 
 @pytest.mark.parametrize("number", range(len(IDS)), ids=IDS)
 def test_removing_nothing_changes_nothing(number: int) -> None:
     """In float64; in float32 rounding alone moves weights by about 1e-5."""
-    subject = precise_subject(SOME[number])
-    everything = StructurePlan({part: whole(spec, count) for part, (spec, count) in subject.specs.items()})
-    _, fitted = compensated(subject, everything)
-    before = subject.module.state_dict()
+    prunable = precise_subject(SOME[number])
+    everything = StructurePlan({part: whole(spec, count) for part, (spec, count) in prunable.specs.items()})
+    _, fitted = compensated(prunable, everything)
+    before = prunable.module.state_dict()
     for name, value in fitted.state_dict().items():
         assert float((value - before[name]).abs().max()) <= 1e-6, name
 
 
-def read(subject: PrunableVlm, module: nn.Module, layers: Layers | nn.Linear) -> np.ndarray:
+def read(prunable: PrunableVlm, module: nn.Module, layers: Layers | nn.Linear) -> np.ndarray:
     """What an out matrix reads while a module runs all samples: [tokens, in]."""
     layer = layers.out if isinstance(layers, Layers) else layers
     found: list[np.ndarray] = []
     hook = layer.register_forward_pre_hook(lambda _, x: found.append(array(x[0]).reshape(-1, x[0].shape[-1])))
     with torch.no_grad():
-        for batch in batches(subject):
+        for batch in batches(prunable):
             module(**batch.inputs, use_cache=False)
     hook.remove()
     return np.concatenate(found)
@@ -133,11 +133,11 @@ def read(subject: PrunableVlm, module: nn.Module, layers: Layers | nn.Linear) ->
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_every_layer_of_a_compensated_model_is_the_fit_of_what_it_hears_there(number: int) -> None:
     """What a layer hears depends on earlier layers only, so in the finished model it hears what it was fitted on."""
-    subject = subject_of(SOME[number])
-    plan = random_plan(subject, 40 + number)
-    _, fitted = compensated(subject, plan)
-    places = layers_of(subject)
-    names = {id(layer): name for name, layer in subject.module.named_modules()}
+    prunable = prunable_of(SOME[number])
+    plan = random_plan(prunable, 40 + number)
+    _, fitted = compensated(prunable, plan)
+    places = layers_of(prunable)
+    names = {id(layer): name for name, layer in prunable.module.named_modules()}
     checked = 0
     for part, blocks in plan.blocks.items():
         for position, block in enumerate(blocks):
@@ -147,9 +147,9 @@ def test_every_layer_of_a_compensated_model_is_the_fit_of_what_it_hears_there(nu
                 small = fitted.get_submodule(name)
                 assert isinstance(small, nn.Linear)
                 columns = [c for unit in (block.heads if kind == "heads" else block.mlp) for c in layers.columns(unit)]
-                x, heard = read(subject, subject.module, layers), read(subject, fitted, small)
+                x, stats = read(prunable, prunable.module, layers), read(prunable, fitted, small)
                 pruned = np.zeros_like(x)
-                pruned[:, columns] = heard
+                pruned[:, columns] = stats
                 bias = None if layers.out.bias is None else array(layers.out.bias)
                 v, b = reference(array(layers.out.weight), bias, x, pruned, columns)
                 np.testing.assert_allclose(array(small.weight), v, rtol=1e-3, atol=1e-4 * np.abs(v).max())
@@ -160,10 +160,10 @@ def test_every_layer_of_a_compensated_model_is_the_fit_of_what_it_hears_there(nu
 
 
 def test_parts_are_compensated_in_the_order_of_a_forward_pass_however_they_are_named() -> None:
-    subject = subject_of(SOME[0])
-    blocks = random_plan(subject, 40).blocks
+    prunable = prunable_of(SOME[0])
+    blocks = random_plan(prunable, 40).blocks
     states = [
-        compensated(subject, StructurePlan({part: blocks[part] for part in parts}))[1].state_dict()  # type: ignore[misc]
+        compensated(prunable, StructurePlan({part: blocks[part] for part in parts}))[1].state_dict()  # type: ignore[misc]
         for parts in (("tower", "language"), ("language", "tower"))
     ]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

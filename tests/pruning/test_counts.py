@@ -27,7 +27,7 @@ from edgeprune_export.pruning.vlm import specs_of
 from edgeprune_runtime import Bundle
 from tests.checkpoints import VARIANTS, tiny_checkpoint, variant_name
 from tests.exports import exported
-from tests.pruning.made import random_plan, subject_of
+from tests.pruning.made import prunable_of, random_plan
 from tests.references.structure_cost import Block, Language, Tower
 
 MODELS = pytest.mark.parametrize("number", range(len(VARIANTS)), ids=[variant_name(variant) for variant in VARIANTS])
@@ -100,15 +100,15 @@ def test_every_price_is_the_count_by_hand(number: int) -> None:
 
 @MODELS
 def test_parameters_are_those_of_the_shrunk_model(number: int) -> None:
-    subject = subject_of(VARIANTS[number], 1)
-    plan = random_plan(subject, number)
+    prunable = prunable_of(VARIANTS[number], 1)
+    plan = random_plan(prunable, number)
     model = pruned_model(spec_of(number), plan)
     shapes = needed_tensors(model.vision, model.connector, model.language, model.feature_layer, model.learned)
     sizes = {"tower": 0, "language": 0}
     for name, shape in shapes.items():
         if not name.startswith(("connector.", "newline")):
             sizes["tower" if name.startswith("tower.") else "language"] += math.prod(shape)
-    smaller = shrink(subject.module, subject.specs, plan)
+    smaller = shrink(prunable.module, prunable.specs, plan)
     language: Any = smaller.model.language_model  # type: ignore[union-attr]
     numbers = {id(p): p.numel() for p in (*language.parameters(), *smaller.lm_head.parameters())}  # type: ignore[union-attr]
     assert sum(numbers.values()) == sizes["language"]
@@ -119,10 +119,10 @@ def test_parameters_are_those_of_the_shrunk_model(number: int) -> None:
 
 def test_macs_of_a_tower_are_those_that_torch_counts() -> None:
     """SigLIP, whose every block is read: torch counts two operations per multiply-accumulate."""
-    subject = subject_of({"family": "llava", "tower": "siglip", "decoder": "qwen2"}, 1)
-    plan = random_plan(subject, 3)
-    smaller: Any = shrink(subject.module, subject.specs, plan)
-    spec = subject.specs["tower"][0]
+    prunable = prunable_of({"family": "llava", "tower": "siglip", "decoder": "qwen2"}, 1)
+    plan = random_plan(prunable, 3)
+    smaller: Any = shrink(prunable.module, prunable.specs, plan)
+    spec = prunable.specs["tower"][0]
     assert isinstance(spec, TowerSpec)
     smaller.set_attn_implementation("eager")
     counter = FlopCounterMode(display=False)

@@ -14,8 +14,8 @@ from onnx import TensorProto
 
 from edgeprune.errors import PlanError
 from edgeprune.models import open_checkpoint
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import PruneTarget
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.pruning.prices import energy, timed_blocks
@@ -151,8 +151,8 @@ def test_an_energy_target_is_met_in_predicted_joules(
     tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch, allocation: str
 ) -> None:
     pays_by_the_weight(board, monkeypatch)
-    wish = StructureRequest(PruneTarget("energy", 0.8), importance="magnitude", allocation=allocation, align=8)
-    options = PruneOptions({"tower": wish}, images=pictures(), pictures=1, compensate=False)
+    request = StructureRequest(PruneTarget("energy", 0.8), importance="magnitude", allocation=allocation, align=8)
+    options = PruneOptions({"tower": request}, images=pictures(), pictures=1, compensate=False)
     part = prune(tiny_checkpoint(), tmp_path / "out", options).parts["tower"]
     assert part.target == "energy=0.8" and part.before and part.after
     spec = open_checkpoint(tiny_checkpoint()).spec.vision
@@ -179,15 +179,17 @@ def test_without_a_sensor_an_energy_target_is_refused_in_the_meters_words_and_le
     tmp_path: Path, board: Board
 ) -> None:
     board.why = WHY
-    line = complaint("prune", tiny_checkpoint(), "-s", "energy=0.7", "-i", "magnitude", "--out", tmp_path / "out")
+    line = complaint(
+        "prune", tiny_checkpoint(), "-s", "energy=0.7", "--importance", "magnitude", "--out", tmp_path / "out"
+    )
     assert WHY in line and line.endswith("ask for latency=0.7 instead")
     (tmp_path / "r.toml").write_text('[structure.tower]\ntarget = "energy=0.7"\nimportance = "magnitude"\n')
-    assert WHY in complaint("plan", tiny_checkpoint(), "--recipe", tmp_path / "r.toml", "--no-time")
+    assert WHY in complaint("forecast", tiny_checkpoint(), "--recipe", tmp_path / "r.toml", "--no-time")
     assert [path.name for path in tmp_path.iterdir()] == ["r.toml"]
 
 
 def test_what_was_reached_is_said_in_joules(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     pays_by_the_weight(board, monkeypatch)
-    words = ("-s", "tower.energy=0.9", "-i", "magnitude", "--align", 8, "--out", tmp_path / "out")
+    words = ("-s", "tower.energy=0.9", "--importance", "magnitude", "--align", 8, "--out", tmp_path / "out")
     text = " ".join(invoke("prune", tiny_checkpoint(), *words).stdout.split())
     assert "tower: energy=0.9 asked, 0." in text and "mJ (predicted)" in text

@@ -13,8 +13,8 @@ from edgeprune.models.spec import DecoderSpec
 from edgeprune.plan import budget_from_text
 from edgeprune.structure import cost
 from edgeprune.structure.plan import widths
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import target_from_text
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.commands.export import export
 from edgeprune_export.commands.export_classifier import export_classifier
@@ -25,15 +25,15 @@ from tests.checkpoints import tiny_checkpoint
 from tests.classifiers import huggingface_folder, made_model
 
 
-def wish(target: str) -> StructureRequest:
+def request(target: str) -> StructureRequest:
     return StructureRequest(target_from_text(target), importance="random", align=8)
 
 
 @pytest.mark.parametrize("variant", [{}, {"tower": "dinov2", "swiglu": True, "decoder": "mistral", "tied": True}])
 def test_the_graphs_of_a_pruned_model_have_the_promised_parameters_and_macs(variant: dict, tmp_path: Path) -> None:
     """The method reads nothing of the tower, so its graph is the tower alone."""
-    wishes = {"tower": wish("params=0.8"), "language": wish("macs=0.8")}
-    story = prune(tiny_checkpoint(**variant), tmp_path / "smaller", PruneOptions(wishes, compensate=False))
+    requests = {"tower": request("params=0.8"), "language": request("macs=0.8")}
+    record = prune(tiny_checkpoint(**variant), tmp_path / "smaller", PruneOptions(requests, compensate=False))
     spec = open_checkpoint(tmp_path / "smaller").spec
     options = ExportOptions(
         (budget_from_text("0.4"),), TokenPlan(method="uniform"), controls=False, chunk=16, parity=False
@@ -42,7 +42,7 @@ def test_the_graphs_of_a_pruned_model_have_the_promised_parameters_and_macs(vari
     tower = widths(spec.vision, spec.feature_layer + 1)
     counted = count(onnx.load(tmp_path / "bundle" / "tower.onnx"))
     assert counted.macs == cost.macs_of_tower(spec.vision).of(tower)
-    assert counted.params == cost.parameters(spec.vision).of(tower) == story.parts["tower"].after
+    assert counted.params == cost.parameters(spec.vision).of(tower) == record.parts["tower"].after
     layers = widths(spec.language, spec.language.layers)
     stored = {}
     for name in ("prefill", "decode", "head"):
@@ -58,12 +58,12 @@ def test_the_graphs_of_a_pruned_model_have_the_promised_parameters_and_macs(vari
 
 def test_the_graph_of_a_pruned_classifier_has_the_promised_parameters_and_macs(tmp_path: Path) -> None:
     model = huggingface_folder(tmp_path / "vit", made_model())
-    story = prune(model, tmp_path / "smaller", PruneOptions({"tower": wish("macs=0.8")}, compensate=False))
+    record = prune(model, tmp_path / "smaller", PruneOptions({"tower": request("macs=0.8")}, compensate=False))
     export_classifier(tmp_path / "smaller", tmp_path / "graph")
     spec = open_classifier(tmp_path / "smaller").spec
     kept = widths(spec.vision, spec.vision.layers)
     counted = count(onnx.load(tmp_path / "graph" / "model.onnx"))
-    assert counted.macs == cost.macs_of_classifier(spec.vision, spec.classes).of(kept) == story.parts["tower"].after
+    assert counted.macs == cost.macs_of_classifier(spec.vision, spec.classes).of(kept) == record.parts["tower"].after
     assert counted.params == cost.parameters(spec.vision, classes=spec.classes).of(kept)
 
 

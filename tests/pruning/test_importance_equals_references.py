@@ -18,7 +18,7 @@ from edgeprune.structure.statistics import Statistics
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.calibration_stats import collect_statistics, removal_losses
 from edgeprune_export.pruning.vlm import PrunableVlm
-from tests.pruning.made import SOME, Layers, Place, array, blocks_of, layers_of, subject_of, without
+from tests.pruning.made import SOME, Layers, Place, array, blocks_of, layers_of, prunable_of, without
 from tests.references import structure_importance as reference
 from tests.references import structure_readings as readings
 
@@ -43,7 +43,7 @@ class Record:
 class Recorded:
     """One subject, heard by the product and recorded by hooks of this file."""
 
-    subject: PrunableVlm
+    prunable: PrunableVlm
     statistics: Statistics
     layers: dict[Place, Layers]
     at: dict[Place, Record]
@@ -54,18 +54,18 @@ class Recorded:
 
 @functools.cache
 def recorded(number: int) -> Recorded:
-    subject = subject_of(SOME[number])
-    found = Recorded(subject, Statistics(), layers_of(subject), {}, [], [], {})
+    prunable = prunable_of(SOME[number])
+    found = Recorded(prunable, Statistics(), layers_of(prunable), {}, [], [], {})
     found.at.update({place: Record() for place in found.layers})
-    for sample in range(subject.samples):
+    for sample in range(prunable.samples):
         _one(found, sample)
-    found.statistics = collect_statistics(subject_of(SOME[number]), NEEDS, silent)  # type: ignore[arg-type]
+    found.statistics = collect_statistics(prunable_of(SOME[number]), NEEDS, silent)  # type: ignore[arg-type]
     return found
 
 
 def _one(found: Recorded, sample: int) -> None:
-    module: Any = found.subject.module
-    batch = found.subject.batch([sample])
+    module: Any = found.prunable.module
+    batch = found.prunable.batch([sample])
     assert batch.rows is not None and batch.labels is not None
     last = int(batch.rows[0])
     kept: dict[Place, torch.Tensor] = {}
@@ -147,7 +147,7 @@ def expected(name: str, found: Recorded, place: Place) -> list[float]:
 
 
 def activation_of(found: Recorded, place: Place) -> str:
-    config: Any = found.subject.module.config
+    config: Any = found.prunable.module.config
     if place[0] == "tower":
         return "silu" if getattr(config.vision_config, "use_swiglu_ffn", False) else config.vision_config.hidden_act
     return str(config.text_config.hidden_act)
@@ -158,7 +158,7 @@ def activation_of(found: Recorded, place: Place) -> str:
 def test_an_importance_of_a_real_model_equals_its_reference(number: int, name: str) -> None:
     found, importance = recorded(number), IMPORTANCES[name]
     checked = 0
-    for site in sites(found.subject.module, found.subject.specs):
+    for site in sites(found.prunable.module, found.prunable.specs):
         place: Place = (site.part, site.block, site.kind)
         if site.part not in importance.parts:
             continue
@@ -174,11 +174,11 @@ def test_an_importance_of_a_real_model_equals_its_reference(number: int, name: s
 @pytest.mark.parametrize("number", range(len(IDS)), ids=IDS)
 def test_every_site_up_to_the_feature_layer_is_heard_and_no_other(number: int) -> None:
     found = recorded(number)
-    assert [(s.part, s.block, s.kind) for s in sites(found.subject.module, found.subject.specs)] == sorted(
+    assert [(s.part, s.block, s.kind) for s in sites(found.prunable.module, found.prunable.specs)] == sorted(
         found.layers, key=lambda place: (place[0] != "tower", place[1], place[2] != "heads")
     )
     assert set(found.statistics.at) == set(found.layers)
-    assert found.statistics.samples == found.subject.samples
+    assert found.statistics.samples == found.prunable.samples
     for place, record in found.at.items():
         assert found.statistics.at[place].tokens == sum(len(x) for x in record.x)
 
@@ -186,7 +186,7 @@ def test_every_site_up_to_the_feature_layer_is_heard_and_no_other(number: int) -
 @pytest.mark.parametrize("number", range(len(IDS)), ids=IDS)
 def test_block_importances_equal_their_references(number: int) -> None:
     found = recorded(number)
-    for part, (_, count) in found.subject.specs.items():
+    for part, (_, count) in found.prunable.specs.items():
         for i in range(count):
             into, out_of = found.stream[part, i]
             score = BLOCK_IMPORTANCES["similarity"].score
@@ -195,7 +195,7 @@ def test_block_importances_equal_their_references(number: int) -> None:
             assert score(found.statistics.block(part, i)) == pytest.approx(wanted, rel=1e-5, abs=1e-6)
     look = BLOCK_IMPORTANCES["visual"].score
     assert look is not None and BLOCK_IMPORTANCES["visual"].parts == ("language",)
-    for i in range(found.subject.specs["language"][1]):
+    for i in range(found.prunable.specs["language"][1]):
         wanted = readings.visual([sample[i] for sample in found.last_rows], found.visual)
         assert 0 < look(found.statistics.block("language", i)) == pytest.approx(wanted, rel=1e-5)
 
@@ -203,19 +203,19 @@ def test_block_importances_equal_their_references(number: int) -> None:
 @pytest.mark.parametrize("number", range(len(IDS)), ids=IDS)
 def test_removal_is_the_divergence_of_the_next_token_without_the_block(number: int) -> None:
     found = recorded(number)
-    module: Any = found.subject.module
+    module: Any = found.prunable.module
 
     def next_token(sample: int) -> np.ndarray:
-        batch = found.subject.batch([sample])
+        batch = found.prunable.batch([sample])
         assert batch.rows is not None
         with torch.no_grad():
             logits = module(**batch.inputs).logits[0, int(batch.rows[0])]
         return array(torch.softmax(logits.double(), -1))
 
-    everyone = range(found.subject.samples)
+    everyone = range(found.prunable.samples)
     whole = [next_token(sample) for sample in everyone]
-    for part, (_, count) in found.subject.specs.items():
-        losses = removal_losses(found.subject, part, silent)
+    for part, (_, count) in found.prunable.specs.items():
+        losses = removal_losses(found.prunable, part, silent)
         assert len(losses) == count
         for i, loss in enumerate(losses):
             block = blocks_of(module, part)[i]
@@ -226,18 +226,18 @@ def test_removal_is_the_divergence_of_the_next_token_without_the_block(number: i
 
 
 def test_without_an_answer_the_model_is_asked_for_its_own_words() -> None:
-    subject = recorded(0).subject
-    batch = subject.batch([1])
+    prunable = recorded(0).prunable
+    batch = prunable.batch([1])
     assert batch.rows is not None and batch.labels is not None and 1 <= len(batch.labels) <= 8
     with torch.no_grad():
-        said = subject.logits(subject.module, batch).argmax(dim=-1)
+        said = prunable.logits(prunable.module, batch).argmax(dim=-1)
     assert torch.equal(said, batch.labels)
 
 
 def test_a_random_draw_is_of_its_seed_and_site_alone() -> None:
     found = recorded(0)
     draw = IMPORTANCES["random"].score
-    everywhere = sites(found.subject.module, found.subject.specs)
+    everywhere = sites(found.prunable.module, found.prunable.specs)
     drawn = {seed: [draw(site, found.statistics.of(site), seed) for site in everywhere] for seed in (0, 1)}
     again = [draw(site, found.statistics.of(site), 0) for site in reversed(everywhere)][::-1]
     assert all(torch.equal(one, other) for one, other in zip(drawn[0], again, strict=True))
@@ -251,16 +251,16 @@ def test_every_importance_says_what_it_has_to_hear() -> None:
     found = recorded(1)
     for name in IMPORTANCES:
         importance = IMPORTANCES[name]
-        heard = collect_statistics(subject_of(SOME[1]), importance.needs, silent)
-        for site in sites(found.subject.module, found.subject.specs):
+        stats = collect_statistics(prunable_of(SOME[1]), importance.needs, silent)
+        for site in sites(found.prunable.module, found.prunable.specs):
             if site.part in importance.parts:
-                alone, among = (importance.score(site, s.of(site), 3) for s in (heard, found.statistics))
+                alone, among = (importance.score(site, s.of(site), 3) for s in (stats, found.statistics))
                 torch.testing.assert_close(alone, among, rtol=1e-4, atol=1e-12)
 
 
 def test_the_site_of_a_module_is_the_units_of_its_description() -> None:
     found = recorded(0)
-    for site in sites(found.subject.module, found.subject.specs):
+    for site in sites(found.prunable.module, found.prunable.specs):
         assert isinstance(site, Site)
         layers = found.layers[site.part, site.block, site.kind]
         assert site.out is layers.out and set(map(id, site.inner)) == set(map(id, layers.inner.values()))

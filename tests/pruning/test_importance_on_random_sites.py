@@ -30,7 +30,7 @@ class Case:
     gate: np.ndarray
     rows: list[np.ndarray]
     visual: list[set[int]]
-    heard: SiteStatistics
+    stats: SiteStatistics
 
     @property
     def columns(self) -> list[list[int]]:
@@ -66,7 +66,7 @@ def case(seed: int, kind: str) -> Case:
     site = Site("language", 0, "heads" if kind == "heads" else "mlp", units, inner, linear(random, lanes, hidden, bias))
     everything = ("inputs", "moments", "gradients", "core")
     act = torch.nn.functional.silu
-    listener = StatisticsCollector((site,), {"language": width}, everything, {"language": act})  # type: ignore[arg-type]
+    collector = StatisticsCollector((site,), {"language": width}, everything, {"language": act})  # type: ignore[arg-type]
     x, grads, gates, rows, visual = [], [], [], [], []
     for _ in range(samples):
         tokens = int(random.integers(2, 6))
@@ -76,19 +76,19 @@ def case(seed: int, kind: str) -> Case:
             drawn(random, tokens, hidden),
         )
         one.requires_grad_(True)
-        with listener.listening(nn.Module(), 1):
+        with collector.collecting(nn.Module(), 1):
             if kind == "mlp":
                 gates.append(array(act(inner[0](hear))))
             (site.out(one)[0] * weight).sum().backward()
-            listener.after_backward()
+            collector.after_backward()
         x.append(array(one[0]))
         grads.append(array(weight @ site.out.weight))
         rows.append(random.dirichlet(np.ones(6), units * queries))
         visual.append({1, 2})
-    heard = listener.statistics.of(site)
-    heard.visual += [torch.from_numpy(one[:, 1:3].sum(1) / np.delete(one, (1, 2), 1).sum(1)) for one in rows]
+    stats = collector.statistics.of(site)
+    stats.visual += [torch.from_numpy(one[:, 1:3].sum(1) / np.delete(one, (1, 2), 1).sum(1)) for one in rows]
     gate = np.concatenate(gates) if gates else np.zeros(())
-    return Case(site, queries, x, grads, gate, rows, visual, heard)
+    return Case(site, queries, x, grads, gate, rows, visual, stats)
 
 
 def expected(name: str, c: Case) -> list[float]:
@@ -122,7 +122,7 @@ def test_an_importance_of_random_layers_equals_its_reference(name: str, kind: st
     compared = 0
     for seed in SEEDS:
         c = case(seed, kind)
-        scores, wanted = IMPORTANCES[name].score(c.site, c.heard, 0).numpy(), np.asarray(expected(name, c))
+        scores, wanted = IMPORTANCES[name].score(c.site, c.stats, 0).numpy(), np.asarray(expected(name, c))
         np.testing.assert_allclose(scores, wanted, rtol=1e-6, atol=1e-9 * max(1.0, float(wanted.max())))
         assert scores.dtype == np.float64 and (scores >= 0).all()
         compared += bool(wanted.any())
@@ -138,10 +138,10 @@ def test_layers_of_zeros_that_hear_zeros_have_finite_scores(name: str) -> None:
         if layer.bias is not None:
             layer.bias.data.zero_()
     size = c.site.units
-    heard = SiteStatistics(5, *(torch.zeros(size, dtype=torch.float64) for _ in range(3)))
-    heard.moment, heard.core = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
-    heard.taylor = [torch.zeros(size, dtype=torch.float64)]
-    scores = IMPORTANCES[name].score(c.site, heard, 0)
+    stats = SiteStatistics(5, *(torch.zeros(size, dtype=torch.float64) for _ in range(3)))
+    stats.moment, stats.core = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+    stats.taylor = [torch.zeros(size, dtype=torch.float64)]
+    scores = IMPORTANCES[name].score(c.site, stats, 0)
     assert bool(torch.isfinite(scores).all())
     assert name == "random" or not bool(scores.any())
 

@@ -9,8 +9,8 @@ import pytest
 
 from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import Width
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import target_from_text
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.prices.latency import seconds
 from edgeprune_export.pruning.prices.timed_blocks import PricedRequest, price_from, price_of_language, price_of_tower
@@ -44,6 +44,6 @@ def test_blocks_of_a_real_shape_are_timed_and_cost_something(precision: str) -> 
 
 
 def test_a_latency_target_is_met_in_predicted_seconds(tmp_path: Path) -> None:
-    wish = StructureRequest(target_from_text("latency=0.9"), importance="magnitude", align=8)
-    part = prune(tiny_checkpoint(), tmp_path / "out", PruneOptions({"language": wish})).parts["language"]
+    request = StructureRequest(target_from_text("latency=0.9"), importance="magnitude", align=8)
+    part = prune(tiny_checkpoint(), tmp_path / "out", PruneOptions({"language": request})).parts["language"]
     assert part.target == "latency=0.9" and part.before and part.after and 0 < part.after < part.before

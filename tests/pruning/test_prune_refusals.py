@@ -12,8 +12,8 @@ import pytest
 
 from edgeprune.errors import EdgepruneError, PlanError
 from edgeprune.models import open_checkpoint
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import PruneTarget
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
 from edgeprune_runtime.errors import CheckpointError, ExportError
@@ -21,7 +21,7 @@ from tests.checkpoints import edit_json, own_copy, tiny_checkpoint
 from tests.pruning.made import pictures, write_pictures, write_questions
 
 SOURCE: dict[str, Any] = {"tower": "clip", "decoder": "llama"}
-WISH = StructureRequest(PruneTarget("params", 0.7), "magnitude", align=8)
+REQUEST = StructureRequest(PruneTarget("params", 0.7), "magnitude", align=8)
 
 
 def tree(folder: Path) -> list[str]:
@@ -41,8 +41,8 @@ def refused(place: Path, options: PruneOptions, about: str, source: Path | None 
 
 def tower(**changes: Any) -> PruneOptions:
     fields = {name: value for name, value in changes.items() if name in PruneOptions.__dataclass_fields__}
-    wish = replace(WISH, **{name: value for name, value in changes.items() if name not in fields})
-    return PruneOptions({"tower": wish}, **({"pictures": 1} | fields))
+    request = replace(REQUEST, **{name: value for name, value in changes.items() if name not in fields})
+    return PruneOptions({"tower": request}, **({"pictures": 1} | fields))
 
 
 def test_nothing_asked_is_refused(tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_a_size_out_of_reach_is_refused_in_mebibytes(tmp_path: Path) -> None:
         ({"precision": "int4", "target": PruneTarget("memory", 1e5)}, "precision"),
     ],
 )
-def test_wishes_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, Any], about: str) -> None:
+def test_requests_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, Any], about: str) -> None:
     refused(tmp_path, tower(**({**changes, "images": pictures()} if "images" in changes else changes)), about)
 
 
 def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, PruneOptions({"vision": WISH}), "has no vision; it has tower, language")  # type: ignore[dict-item]
+    refused(tmp_path, PruneOptions({"vision": REQUEST}), "has no vision; it has tower, language")  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(
@@ -176,17 +176,17 @@ def test_a_plan_that_is_none_or_of_another_checkpoint_is_refused(tmp_path: Path)
     copy = own_copy(tiny_checkpoint(**SOURCE), tmp_path)
     edit_json(copy / "config.json", lambda config: config.update(something="else"))
     refused(tmp_path, again, "made for another checkpoint", source=copy)
-    story = json.loads(plan.read_text(encoding="utf-8"))
+    record = json.loads(plan.read_text(encoding="utf-8"))
     for damage, about in (
         ("{", "is not a structure plan"),
-        (json.dumps({**story, "schema": 99}), "has schema 99"),
-        (json.dumps({key: value for key, value in story.items() if key != "parts"}), "is not a structure plan"),
-        (json.dumps({**story, "parts": {"tower": {"blocks": []}}}), "none is kept"),
+        (json.dumps({**record, "schema": 99}), "has schema 99"),
+        (json.dumps({key: value for key, value in record.items() if key != "parts"}), "is not a structure plan"),
+        (json.dumps({**record, "parts": {"tower": {"blocks": []}}}), "none is kept"),
         (
-            json.dumps({**story, "parts": {"tower": {"blocks": [{"block": 0, "heads": [9], "mlp": [0]}]}}}),
+            json.dumps({**record, "parts": {"tower": {"blocks": [{"block": 0, "heads": [9], "mlp": [0]}]}}}),
             "head groups",
         ),
-        (json.dumps({**story, "parts": {"vision": {"blocks": []}}}), "is not a structure plan"),
+        (json.dumps({**record, "parts": {"vision": {"blocks": []}}}), "is not a structure plan"),
     ):
         (tmp_path / "damaged.json").write_text(damage, encoding="utf-8")
         refused(tmp_path, PruneOptions(plan=tmp_path / "damaged.json"), about)

@@ -1,4 +1,4 @@
-"""A pruned checkpoint opens, exports through the parity gate, answers, and can be pruned again; equal wishes give equal files."""
+"""A pruned checkpoint opens, exports through the parity gate, answers, and can be pruned again; equal requests give equal files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from safetensors import safe_open
 from edgeprune.models import open_checkpoint
 from edgeprune.models.spec import Width
 from edgeprune.structure.plan import ModelPart, widths
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import PruneTarget
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.commands.export import export
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.samples import CalibrationSample
@@ -36,7 +36,7 @@ PRUNED: tuple[dict[str, Any], ...] = (
 )
 MODELS = pytest.mark.parametrize("number", range(len(PRUNED)), ids=[variant_name(variant) for variant in PRUNED])
 #: What is asked of each: blocks leave one tower and one language model; another loses channels alone.
-WISHES: tuple[dict[ModelPart, StructureRequest], ...] = (
+REQUESTS: tuple[dict[ModelPart, StructureRequest], ...] = (
     {
         "tower": StructureRequest(PruneTarget("params", 0.7), align=8),
         "language": StructureRequest(PruneTarget("params", 0.8), "taylor", align=8),
@@ -68,7 +68,7 @@ def root() -> Path:
 
 
 def asked(number: int, **more: Any) -> PruneOptions:
-    return PruneOptions(**({"wishes": WISHES[number], "images": pictures(), "pictures": 2} | more))
+    return PruneOptions(**({"requests": REQUESTS[number], "images": pictures(), "pictures": 2} | more))
 
 
 @functools.cache
@@ -79,9 +79,9 @@ def pruned(number: int) -> Path:
     return out
 
 
-def story_of(folder: Path) -> dict[str, Any]:
-    story: dict[str, Any] = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
-    return story
+def record_of(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "structure.json").read_text(encoding="utf-8"))
+    return record
 
 
 def numbers_stored(folder: Path) -> dict[str, int]:
@@ -102,21 +102,21 @@ def numbers_stored(folder: Path) -> dict[str, int]:
 @MODELS
 def test_what_is_written_is_what_was_promised(number: int) -> None:
     folder, source = pruned(number), open_checkpoint(tiny_checkpoint(**PRUNED[number]))
-    checkpoint, story = open_checkpoint(folder), story_of(folder)
+    checkpoint, record = open_checkpoint(folder), record_of(folder)
     before, after = specs_of(source.spec), specs_of(checkpoint.spec)
     sizes = numbers_stored(folder)
-    assert list(story["parts"]) == list(WISHES[number]) and story["compensated"] and story["samples"] == 2
+    assert list(record["parts"]) == list(REQUESTS[number]) and record["compensated"] and record["samples"] == 2
     for part, (spec, count) in after.items():
-        if part not in WISHES[number]:
+        if part not in REQUESTS[number]:
             assert (spec, count) == before[part]
             continue
-        wish, told = WISHES[number][part], story["parts"][part]
+        request, told = REQUESTS[number][part], record["parts"][part]
         kept = [Width(len(block["heads"]), len(block["mlp"])) for block in told["blocks"]]
-        assert list(widths(spec, count)) == kept and count == before[part][1] - wish.blocks
-        if wish.target.measure == "params":
+        assert list(widths(spec, count)) == kept and count == before[part][1] - request.blocks
+        if request.target.measure == "params":
             assert told["after"] == sizes[part]
-            assert abs(told["after"] / told["before"] - wish.target.value) < 0.1 or wish.blocks
-        assert told["after"] < told["before"] and told["target"] == wish.target.label
+            assert abs(told["after"] / told["before"] - request.target.value) < 0.1 or request.blocks
+        assert told["after"] < told["before"] and told["target"] == request.target.label
     assert (folder / "model.safetensors").stat().st_size < source.weight_bytes
     for name in source.weights.shapes:
         if name in checkpoint.weights.shapes:
@@ -150,7 +150,7 @@ def test_the_same_seed_gives_the_same_files(number: int, tmp_path: Path) -> None
     for path in pruned(number).iterdir():
         if path.name != "structure.json":
             assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
-    one, other = story_of(pruned(number)), story_of(tmp_path / "again")
+    one, other = record_of(pruned(number)), record_of(tmp_path / "again")
     assert {**one, "created": ""} == {**other, "created": ""}
 
 
@@ -161,7 +161,7 @@ def test_its_plan_makes_the_same_checkpoint_again(number: int, tmp_path: Path) -
     for name in ("model.safetensors", "config.json"):
         assert (pruned(number) / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     blocks = [
-        {part: told["blocks"] for part, told in story_of(f)["parts"].items()}
+        {part: told["blocks"] for part, told in record_of(f)["parts"].items()}
         for f in (pruned(number), tmp_path / "again")
     ]
     assert blocks[0] == blocks[1]
@@ -174,8 +174,8 @@ def test_it_can_be_pruned_again(number: int, tmp_path: Path) -> None:
     prune(pruned(number), out, PruneOptions(parts, compensate=False))  # type: ignore[arg-type]
     first, second = numbers_stored(pruned(number)), numbers_stored(out)
     for part in parts:
-        assert second[part] < first[part] and story_of(out)["parts"][part]["before"] == first[part]
-        assert story_of(out)["parts"][part]["after"] == second[part]
+        assert second[part] < first[part] and record_of(out)["parts"][part]["before"] == first[part]
+        assert record_of(out)["parts"][part]["after"] == second[part]
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     for name, section in (("tower", "vision_config"), ("language", "text_config")):
         assert len(config["edgeprune"]["structure"][name]) == config[section]["num_hidden_layers"]
@@ -189,10 +189,10 @@ def test_the_feature_layer_stays_the_last_block_that_is_read(layer: int, tmp_pat
     before = open_checkpoint(folder).spec
     count = before.feature_layer + 1
     gone = 1 if count > 1 else 0
-    wish = StructureRequest(
+    request = StructureRequest(
         PruneTarget("params", 0.9), "magnitude", align=4, blocks=gone, block_importance="similarity"
     )
-    prune(folder, tmp_path / "out", PruneOptions({"tower": wish}, images=pictures(), pictures=1))
+    prune(folder, tmp_path / "out", PruneOptions({"tower": request}, images=pictures(), pictures=1))
     after = open_checkpoint(tmp_path / "out").spec
     assert after.feature_layer == count - 1 - gone and after.vision.layers == 4 - gone
     whole, small = (
@@ -211,10 +211,10 @@ def test_a_head_that_differs_from_the_embedding_stays_itself_though_the_configur
         folder / "config.json",
         lambda c: (c.update(tie_word_embeddings=True), c["text_config"].update(tie_word_embeddings=True)),
     )
-    wishes: dict[ModelPart, StructureRequest] = {
+    requests: dict[ModelPart, StructureRequest] = {
         "language": StructureRequest(PruneTarget("params", 0.9), "magnitude", align=8)
     }
-    prune(folder, tmp_path / "out", PruneOptions(wishes))
+    prune(folder, tmp_path / "out", PruneOptions(requests))
     before, after = (open_checkpoint(path).weights for path in (folder, tmp_path / "out"))
     for name in ("head.weight", "embed.weight"):
         np.testing.assert_array_equal(after.read(name), before.read(name))
@@ -222,13 +222,13 @@ def test_a_head_that_differs_from_the_embedding_stays_itself_though_the_configur
 
 def test_questions_with_answers_calibrate_too(tmp_path: Path) -> None:
     file = write_questions(tmp_path / "data" / "questions.jsonl")
-    wishes: dict[ModelPart, StructureRequest] = {
+    requests: dict[ModelPart, StructureRequest] = {
         "language": StructureRequest(PruneTarget("params", 0.8), "taylor", align=8)
     }
     source = tiny_checkpoint(**PRUNED[0])
-    story = prune(source, tmp_path / "out", PruneOptions(wishes, images=file, pictures=64))
-    assert story.samples == 3 and not story.noise
-    prune(source, tmp_path / "pictures", PruneOptions(wishes, images=file.parent, pictures=64))
+    record = prune(source, tmp_path / "out", PruneOptions(requests, images=file, pictures=64))
+    assert record.samples == 3 and not record.noise
+    prune(source, tmp_path / "pictures", PruneOptions(requests, images=file.parent, pictures=64))
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "pictures"))
     assert one != other, "answers have a say"
 
@@ -241,16 +241,16 @@ def test_without_pictures_noise_calibrates_and_weights_alone_need_none(tmp_path:
         PruneOptions({"tower": StructureRequest(PruneTarget("params", 0.7), "obs", align=8)}, pictures=2),
     )
     assert noise.noise and noise.compensated and noise.samples == 2
-    wishes: dict[ModelPart, StructureRequest] = {
+    requests: dict[ModelPart, StructureRequest] = {
         "tower": StructureRequest(PruneTarget("params", 0.7), "magnitude", align=8)
     }
-    assert not prune(source, tmp_path / "magnitude", PruneOptions(wishes)).compensated
+    assert not prune(source, tmp_path / "magnitude", PruneOptions(requests)).compensated
 
 
 def test_force_replaces_a_pruned_checkpoint(tmp_path: Path) -> None:
     source, out = tiny_checkpoint(**PRUNED[0]), tmp_path / "out"
-    wish = StructureRequest(PruneTarget("params", 0.9), "magnitude", align=8)
-    prune(source, out, PruneOptions({"tower": wish}))
+    request = StructureRequest(PruneTarget("params", 0.9), "magnitude", align=8)
+    prune(source, out, PruneOptions({"tower": request}))
     (out / "stale").write_text("of the older one", encoding="utf-8")
     before = (out / "model.safetensors").read_bytes()
     prune(

@@ -16,9 +16,9 @@ from torch.nn.functional import log_softmax
 
 from edgeprune.errors import PlanError
 from edgeprune.structure.plan import BlockPlan, StructurePlan
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.targets import PruneTarget
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning import recover as module
 from edgeprune_export.pruning.prunable import batches
@@ -27,7 +27,7 @@ from edgeprune_export.pruning.recover import Recovery, distance, recover
 from edgeprune_export.pruning.vlm import PrunableVlm
 from edgeprune_runtime.errors import ExportError
 from tests.checkpoints import tiny_checkpoint
-from tests.pruning.made import SOME, blocks_of, pictures, random_plan, subject_of
+from tests.pruning.made import SOME, blocks_of, pictures, prunable_of, random_plan
 
 pytestmark = pytest.mark.slow
 
@@ -54,21 +54,21 @@ def how(lora: int | None, **changes: float) -> Recovery:
     return Recovery(**({**{f: getattr(HOW, f) for f in ("steps", "batch", "rate", "seed")}, "lora": lora} | changes))  # type: ignore[arg-type]
 
 
-def small(subject: PrunableVlm, seed: int = 0) -> tuple[nn.Module, StructurePlan]:
+def small(prunable: PrunableVlm, seed: int = 0) -> tuple[nn.Module, StructurePlan]:
     """Half of what the tower and the language model have; of two seeds other units of the same number."""
     plan = {}
-    for part, blocks in random_plan(subject, 0, drop=False).blocks.items():
-        spec = subject.specs[part][0]
+    for part, blocks in random_plan(prunable, 0, drop=False).blocks.items():
+        spec = prunable.specs[part][0]
         plan[part] = tuple(BlockPlan(b.block, (0, 1), tuple(range(seed, spec.mlp, 2))) for b in blocks)
-    return shrink(subject.module, subject.specs, StructurePlan(plan)), StructurePlan(plan)
+    return shrink(prunable.module, prunable.specs, StructurePlan(plan)), StructurePlan(plan)
 
 
 @torch.no_grad()
-def apart(subject: PrunableVlm, student: nn.Module) -> float:
+def apart(prunable: PrunableVlm, student: nn.Module) -> float:
     """Mean over the samples of the loss that recovery lowers."""
     found = [
-        distance(subject.features(student, batch), subject.features(subject.module, batch), HOW)
-        for batch in batches(subject)
+        distance(prunable.features(student, batch), prunable.features(prunable.module, batch), HOW)
+        for batch in batches(prunable)
     ]
     return float(torch.stack(found).mean())
 
@@ -81,9 +81,9 @@ def straight_through(lora: int | None) -> dict[str, Tensor]:
 
 
 def recovered(state: Path, settings: Recovery, track: object = silent, seed: int = 0) -> dict[str, Tensor]:
-    subject = subject_of(SOME[0])
-    smaller, plan = small(subject, seed)
-    return recover(subject, smaller, plan, settings, state, track).state_dict()  # type: ignore[arg-type]
+    prunable = prunable_of(SOME[0])
+    smaller, plan = small(prunable, seed)
+    return recover(prunable, smaller, plan, settings, state, track).state_dict()  # type: ignore[arg-type]
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -93,12 +93,12 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 @WAYS
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_few_steps_lower_the_distance_to_the_unpruned_model(number: int, lora: int | None, tmp_path: Path) -> None:
-    subject = subject_of(SOME[number])
-    smaller, plan = small(subject)
+    prunable = prunable_of(SOME[number])
+    smaller, plan = small(prunable)
     before = {name: value.clone() for name, value in smaller.state_dict().items()}
-    far = apart(subject, smaller)
-    student = recover(subject, smaller, plan, how(lora, steps=12), tmp_path / "state", silent)
-    assert apart(subject, student) < 0.9 * far
+    far = apart(prunable, smaller)
+    student = recover(prunable, smaller, plan, how(lora, steps=12), tmp_path / "state", silent)
+    assert apart(prunable, student) < 0.9 * far
     after = student.state_dict()
     assert after.keys() == before.keys() and all(after[name].shape == value.shape for name, value in before.items())
     assert not any(p.requires_grad for p in student.parameters()) and not student.training
@@ -110,16 +110,16 @@ def test_a_few_steps_lower_the_distance_to_the_unpruned_model(number: int, lora:
 
 def test_only_what_was_pruned_learns(tmp_path: Path) -> None:
     for lora in (None, 2):
-        subject = subject_of(SOME[0])
-        _, plan = small(subject)
+        prunable = prunable_of(SOME[0])
+        _, plan = small(prunable)
         tower = StructurePlan({"tower": plan.blocks["tower"]})
-        smaller = shrink(subject.module, subject.specs, tower)
+        smaller = shrink(prunable.module, prunable.specs, tower)
         before = {name: value.clone() for name, value in smaller.state_dict().items()}
-        after = recover(subject, smaller, tower, how(lora, steps=2), tmp_path / "state", silent).state_dict()
+        after = recover(prunable, smaller, tower, how(lora, steps=2), tmp_path / "state", silent).state_dict()
         moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
         later = f".{len(tower.blocks['tower'])}."
         assert moved and all("vision_tower" in name and later not in name for name in moved)
-        assert len(blocks_of(subject.module, "tower")) == len(tower.blocks["tower"]) + 1
+        assert len(blocks_of(prunable.module, "tower")) == len(tower.blocks["tower"]) + 1
 
 
 def test_the_distance_is_the_softened_divergence_and_the_features_own() -> None:
@@ -193,11 +193,11 @@ def test_without_peft_lora_says_what_to_install(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_recovery_that_diverges_is_given_up(tmp_path: Path) -> None:
-    subject = subject_of(SOME[0])
-    smaller, plan = small(subject)
+    prunable = prunable_of(SOME[0])
+    smaller, plan = small(prunable)
     next(smaller.parameters()).data.fill_(float("nan"))
     with pytest.raises(ExportError, match="recovery diverged at step 0.*smaller --rate"):
-        recover(subject, smaller, plan, HOW, tmp_path / "state", silent)
+        recover(prunable, smaller, plan, HOW, tmp_path / "state", silent)
 
 
 @WAYS
@@ -207,8 +207,8 @@ def test_a_recovered_checkpoint_says_so_and_a_break_keeps_the_state_alone(
     monkeypatch.setattr(module, "_SAVE_EVERY", 2)
     source, out = tiny_checkpoint(**SOME[0]), tmp_path / "out"
     settings = how(lora, steps=4)
-    wishes = {"tower": StructureRequest(PruneTarget("params", 0.7), "magnitude", align=8)}
-    options = PruneOptions(wishes, images=pictures(), pictures=2, recovery=settings)  # type: ignore[arg-type]
+    requests = {"tower": StructureRequest(PruneTarget("params", 0.7), "magnitude", align=8)}
+    options = PruneOptions(requests, images=pictures(), pictures=2, recovery=settings)  # type: ignore[arg-type]
 
     def breaking(title: str, total: int) -> object:
         return broken_after(3, total) if title == "recovering" else silent(title, total)
@@ -217,8 +217,8 @@ def test_a_recovered_checkpoint_says_so_and_a_break_keeps_the_state_alone(
         prune(source, out, options, track=breaking)  # type: ignore[arg-type]
     (state,) = tmp_path.iterdir()
     assert state.name.startswith(".out.recovery-") and state.suffix == ".safetensors"
-    story = prune(source, out, options)
-    assert story.recovery is not None and story.recovery["steps"] == 4 and story.recovery["lora"] == lora
+    record = prune(source, out, options)
+    assert record.recovery is not None and record.recovery["steps"] == 4 and record.recovery["lora"] == lora
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     prune(source, tmp_path / "straight", options)
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "straight"))

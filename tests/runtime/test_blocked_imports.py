@@ -40,12 +40,18 @@ picture = (np.arange(90 * 130 * 3) % 251).astype(np.uint8).reshape(90, 130, 3)
 with edgeprune_runtime.Model.open(sys.argv[1], threads=1) as model:
     seen = model.ask("what is the number?", image=picture, budget=0.5, max_tokens=6)
     text = model.ask("say a word", max_tokens=6)
+
+from edgeprune_profiles.boards.device_file import load_device
+from edgeprune_profiles.boards.from_runs import ProjectedRequest, project_on, samples_of
+bundle = edgeprune_runtime.Bundle.open(sys.argv[1])
+board, request = load_device("orin-nano-8gb"), ProjectedRequest("what is the number?", 3, None)
+projected = [stage.stage for stage in project_on(board, bundle, "0.2", request, (), samples_of((), None)).stages]
 loaded = sorted(BLOCKED & {name.partition(".")[0] for name in sys.modules})
-print(json.dumps({"seen": seen.token_ids, "text": text.token_ids, "loaded": loaded}))
+print(json.dumps({"seen": seen.token_ids, "text": text.token_ids, "projected": projected, "loaded": loaded}))
 """
 
 
-def test_a_bundle_runs_without_torch_transformers_or_onnx(tiny_bundle: Path, opened: Model) -> None:
+def test_a_bundle_runs_and_is_projected_without_torch_transformers_or_onnx(tiny_bundle: Path, opened: Model) -> None:
     import numpy as np
 
     done = subprocess.run(
@@ -54,6 +60,7 @@ def test_a_bundle_runs_without_torch_transformers_or_onnx(tiny_bundle: Path, ope
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["loaded"] == []
+    assert said["projected"] == ["tower", "select", "prefill", "decode"], "work is in the manifest"
     picture = (np.arange(90 * 130 * 3) % 251).astype(np.uint8).reshape(90, 130, 3)
     assert tuple(said["seen"]) == opened.ask("what is the number?", image=picture, budget=0.5, max_tokens=6).token_ids
     assert tuple(said["text"]) == opened.ask("say a word", max_tokens=6).token_ids

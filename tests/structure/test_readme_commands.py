@@ -189,7 +189,7 @@ def test_the_table_of_methods_is_what_the_command_prints() -> None:
     from edgeprune.tokens.methods import METHODS
     from edgeprune.tokens.registry.describe import markdown_table
 
-    assert markdown_table([METHODS[name] for name in METHODS]) in README, "paste `edgeprune methods --markdown`"
+    assert markdown_table([METHODS[name] for name in METHODS]) in README, "paste `edgeprune methods --as-markdown`"
 
 
 def test_make_demo_ends_with_an_answer_and_a_report(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def export(
     """`edgeprune export` in a process of its own; `enter` makes of the command one that runs in a control group."""
     chosen = [part for budget in budgets for part in ("--budget", budget)]
     program = python("-c", "from edgeprune.cli import main; main()", "export", str(model), "--out", str(out))
-    return run_watched(enter([*program, "--precision", precision, *chosen, *more]), log)
+    return run_watched(enter([*program, "--weights", precision, *chosen, *more]), log)
 
 
 def size_of(folder: Path) -> int:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.choices import given
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out
+from edgeprune.cli.options import given, out_option
 from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -18,30 +18,31 @@ if TYPE_CHECKING:
 def devices(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(help="One board, NAME@MODE, or a .toml file, in full. [default: a table of all]")
+        str | None,
+        typer.Argument(help="One board, NAME@MODE, or a .toml file, in full.", show_default="a table of all"),
     ] = None,
     measure_cpu: Annotated[
         bool, typer.Option("--measure-cpu", help="Measure this processor for some seconds and write its profile.")
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads that --measure-cpu uses.")] = 1,
-    to: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File of --measure-cpu. [default: NAME.toml or this-cpu.toml]")
-    ] = None,
+    cpu_threads: Annotated[
+        int, typer.Option("--cpu-threads", min=1, max=256, help="Threads that --measure-cpu uses.")
+    ] = 1,
+    to: Annotated[Path | None, out_option("NAME.toml or this-cpu.toml")] = None,
     json: Json = False,
 ) -> None:
     """Show device profiles: peak rates, memory, power modes, software, price. What no source was found for is unknown."""
     with errors_as_one_line():
         from edgeprune_profiles.boards.device_file import device_names, load_device, write_device
 
-        if not measure_cpu and (to is not None or given(context, "threads")):
-            raise typer.BadParameter("--threads and --out belong to --measure-cpu")
+        if not measure_cpu and (to is not None or given(context, "cpu_threads")):
+            raise typer.BadParameter("--cpu-threads and --out belong to --measure-cpu")
         if measure_cpu:
             from edgeprune_profiles.boards.measure_cpu import measure_cpu as measure
             from edgeprune_runtime.meters.environment import environment
 
             if name in device_names():
                 raise typer.BadParameter(f"{name} is a board of the list; give this processor a name of its own")
-            device = measure(name or "this-cpu", environment(), threads)
+            device = measure(name or "this-cpu", environment(), cpu_threads)
             path = to or Path(f"{device.name}.toml")
             write_device(device, path)
             err.print(f"[dim]{path} written; `edgeprune project BUNDLE --device {path}` uses it[/]", highlight=False)

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.boards.projecting import Budgets, Prompt, Size
-from edgeprune.cli.choices import EnginePrecisionName
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.options import (
+    MaxTokens,
+    MeasuredRuns,
+    PictureSize,
+    budget_option,
+    compute_option,
+    device_option,
+    prompt_option,
+)
 from edgeprune.cli.tables import show_table
+from edgeprune_runtime.engines.spec import EnginePrecision
 
 if TYPE_CHECKING:
     from edgeprune_profiles.boards.fit import Efficiency
@@ -20,26 +28,13 @@ if TYPE_CHECKING:
 
 def project(
     bundle: Annotated[Path | None, typer.Argument(help="Bundle folder written by `edgeprune export`.")] = None,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--device", "-d", help="NAME, NAME@MODE or a .toml file; repeat for several. See `edgeprune devices`."
-        ),
-    ] = None,
-    budget: Budgets = None,
-    report: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--report",
-            help="Learn from a run: DEVICE,REPORT.json of `edgeprune profile --out`, and ,BUNDLE if it was another one. Repeat for several.",
-        ),
-    ] = None,
-    precision: Annotated[
-        EnginePrecisionName | None, typer.Option(help="What a GPU computes floats in. [default: fp16]")
-    ] = None,
-    prompt: Prompt = "What is in this picture?",
-    size: Size = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 16,
+    device: Annotated[list[str] | None, device_option()] = None,
+    budget: Annotated[list[str] | None, budget_option("all of the bundle")] = None,
+    report: MeasuredRuns = None,
+    compute: Annotated[EnginePrecision | None, compute_option("fp16")] = None,
+    prompt: Annotated[str, prompt_option()] = "What is in this picture?",
+    size: PictureSize = None,
+    max_tokens: MaxTokens = 16,
     backtest: Annotated[
         bool,
         typer.Option(
@@ -60,18 +55,17 @@ def project(
             return
         if bundle is None or not device:
             raise typer.BadParameter("give a BUNDLE and at least one --device, or --backtest")
-        from edgeprune.cli.boards.projecting import Asked, budgets_in, open_counted, project_on, read_runs, samples_of
         from edgeprune_profiles.boards.device_file import load_device
+        from edgeprune_profiles.boards.from_runs import ProjectedRequest, budgets_in, project_on, read_runs, samples_of
         from edgeprune_profiles.record.quantities import size_px
+        from edgeprune_runtime.bundle import Bundle
 
-        opened = open_counted(bundle)
-        asked = Asked(prompt, max_tokens, None if size is None else size_px(size, "--size"))
+        opened = Bundle.open(bundle, verify=False)
+        request = ProjectedRequest(prompt, max_tokens, None if size is None else size_px(size, "--size"))
         runs = read_runs(report or [], opened)
-        samples = samples_of(runs, asked.size)
+        samples = samples_of(runs, request.size)
         found = [
-            project_on(
-                load_device(name), opened, label, asked, runs, samples, None if precision is None else precision.value
-            )
+            project_on(load_device(name), opened, label, request, runs, samples, compute)
             for name in device
             for label in budgets_in(opened, budget or [])
         ]

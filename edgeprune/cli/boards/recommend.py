@@ -2,69 +2,62 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.boards.projecting import Budgets, Prompt, Size
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.options import (
+    BundleFolder,
+    MaxTokens,
+    MeasuredRuns,
+    PictureSize,
+    budget_option,
+    device_option,
+    max_memory_option,
+    prompt_option,
+)
 from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
-    from edgeprune.cli.boards.projecting import Asked, MeasuredRun, ProjectedBundle
-    from edgeprune_profiles.boards.device import Device
-    from edgeprune_profiles.boards.fit import EfficiencySample
     from edgeprune_profiles.boards.recommend import BoardChoice, BoardOption
 
 
 def recommend(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")],
+    bundle: BundleFolder,
     ttft: Annotated[str | None, typer.Option(help="Time to the first token, at most: 1s, 500ms.")] = None,
     tokens_per_s: Annotated[str | None, typer.Option("--tokens-per-s", help="Tokens per second, at least: 10.")] = None,
-    power: Annotated[str | None, typer.Option(help="Watts of the board, at most: 15W.")] = None,
-    memory: Annotated[
-        str | None, typer.Option(help="Bytes that weights, cache, activations and runtime may take, at most: 8GB.")
-    ] = None,
-    price: Annotated[str | None, typer.Option(help="Price in US dollars, at most: 400.")] = None,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--device", "-d", help="Only these: NAME, NAME@MODE or a .toml file. [default: all, in all their modes]"
-        ),
-    ] = None,
-    budget: Budgets = None,
-    report: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--report",
-            help="A measured run, DEVICE,REPORT.json, and ,BUNDLE if it was another one. Repeat for several.",
-        ),
-    ] = None,
-    prompt: Prompt = "What is in this picture?",
-    size: Size = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 16,
+    max_power: Annotated[str | None, typer.Option("--max-power", help="Watts of the board: 15W.")] = None,
+    max_memory: Annotated[str | None, max_memory_option()] = None,
+    max_price: Annotated[str | None, typer.Option("--max-price", help="Price in US dollars: 400.")] = None,
+    device: Annotated[list[str] | None, device_option("all, in all their modes")] = None,
+    budget: Annotated[list[str] | None, budget_option("all of the bundle")] = None,
+    report: MeasuredRuns = None,
+    prompt: Annotated[str, prompt_option()] = "What is in this picture?",
+    size: PictureSize = None,
+    max_tokens: MaxTokens = 16,
     json: Json = False,
 ) -> None:
     """Say which boards meet the needs with BUNDLE, at which budgets: measured where there are runs, else projected."""
     with errors_as_one_line():
-        from edgeprune.cli.boards.projecting import Asked, open_counted, read_runs, samples_of
+        from edgeprune_profiles.boards.from_runs import ProjectedRequest, options_on_boards, read_runs, samples_of
         from edgeprune_profiles.boards.recommend import Needs, measure_next
         from edgeprune_profiles.boards.recommend import recommend as choose
         from edgeprune_profiles.record import quantities as q
+        from edgeprune_runtime.bundle import Bundle
 
         needs = Needs(
             ttft_s=None if ttft is None else q.quantity(ttft, q.SECONDS, "--ttft"),
             tokens_per_s=None if tokens_per_s is None else q.quantity(tokens_per_s, q.PER_SECOND, "--tokens-per-s"),
-            power_w=None if power is None else q.quantity(power, q.WATTS, "--power"),
-            memory_bytes=None if memory is None else round(q.quantity(memory, q.BYTES, "--memory")),
-            price_usd=None if price is None else q.quantity(price, q.DOLLARS, "--price"),
+            power_w=None if max_power is None else q.quantity(max_power, q.WATTS, "--max-power"),
+            memory_bytes=None if max_memory is None else round(q.quantity(max_memory, q.BYTES, "--max-memory")),
+            price_usd=None if max_price is None else q.quantity(max_price, q.DOLLARS, "--max-price"),
         )
-        opened = open_counted(bundle)
-        asked = Asked(prompt, max_tokens, None if size is None else q.size_px(size, "--size"))
+        opened = Bundle.open(bundle, verify=False)
+        request = ProjectedRequest(prompt, max_tokens, None if size is None else q.size_px(size, "--size"))
         runs = read_runs(report or [], opened)
-        samples = samples_of(runs, asked.size)
-        found, left_out = _candidates(opened, budget or [], device or [], asked, runs, samples)
+        samples = samples_of(runs, request.size)
+        found, left_out = options_on_boards(opened, budget or [], device or [], request, runs, samples)
         choices = choose(found, needs)
         following = measure_next(choices)
         if json:
@@ -89,49 +82,6 @@ def recommend(
                 highlight=False,
                 markup=False,
             )
-
-
-def _candidates(
-    opened: ProjectedBundle,
-    budgets: list[str],
-    names: list[str],
-    asked: Asked,
-    runs: tuple[MeasuredRun, ...],
-    samples: tuple[EfficiencySample, ...],
-) -> tuple[list[BoardOption], dict[str, str]]:
-    """Measured and projected ones, and why a board is not among them."""
-    from edgeprune.cli.boards.projecting import budgets_in, memory_of, project_on
-    from edgeprune_profiles.boards.recommend import measured, projected
-    from edgeprune_runtime.errors import MeasurementError
-
-    wanted = budgets_in(opened, budgets)
-    found = [
-        measured(run.device, result, memory_of(run, asked.shape(run.opened, result.budget.name)))
-        for run in runs
-        if run.own
-        for result in run.report.budgets
-        if result.budget.name in wanted
-    ]
-    left_out: dict[str, str] = {}
-    for device in _boards(names, runs):
-        try:
-            for label in wanted:
-                found.append(projected(project_on(device, opened, label, asked, runs, samples, None)))
-        except MeasurementError as error:
-            left_out[device.name] = str(error)
-    return found, left_out
-
-
-def _boards(names: list[str], runs: tuple[MeasuredRun, ...]) -> list[Device]:
-    """The boards asked for, or all of them in each mode, and those that runs were made on."""
-    from edgeprune_profiles.boards.device import in_mode
-    from edgeprune_profiles.boards.device_file import device_names, load_device
-
-    if names:
-        return [load_device(name) for name in names]
-    boards = [load_device(name) for name in device_names()]
-    modes = [in_mode(board, mode.name) for board in boards for mode in board.power_modes if not mode.of_the_peaks]
-    return list({board.name: board for board in (*boards, *modes, *(run.device for run in runs))}.values())
 
 
 def _as_data(choice: BoardChoice) -> dict[str, object]:

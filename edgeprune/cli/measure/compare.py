@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.options import Markdown
 
 
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A.JSON", help="Written by `edgeprune profile --out`.")],
     b: Annotated[Path, typer.Argument(metavar="B.JSON", help="Another.")],
-    markdown: Annotated[Path | None, typer.Option(help="Also write it for a pull request.")] = None,
+    markdown: Markdown = None,
     json: Json = False,
 ) -> None:
     """Say what takes less in B.JSON than in A.JSON, by budget and stage, and what is not distinguishable."""

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from edgeprune.cli.choices import Tiles
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, track
 from edgeprune.cli.open_bundle import BackendOption, Build, open_model
+from edgeprune.cli.options import (
+    BundleFolder,
+    MaxTokens,
+    Seed,
+    Threads,
+    budget_option,
+    method_option,
+    out_option,
+    positions_option,
+    separators_option,
+    tiles_option,
+)
 from edgeprune_runtime.spec import Positions, Separators
 
 if TYPE_CHECKING:
@@ -22,50 +32,43 @@ if TYPE_CHECKING:
 _LONG = 500  # answers from which on losing them would hurt
 
 
-class MetricName(str, Enum):
-    """Scores that the tables can lead with."""
-
-    exact_match = "exact_match"
-    vqa_accuracy = "vqa_accuracy"
-    anls = "anls"
+MetricName = Literal["exact_match", "vqa_accuracy", "anls"]  # scores that the tables can lead with
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")],
+    bundle: BundleFolder,
     data: Annotated[
         Path, typer.Option(help='Questions, one JSON object per line: {"image", "question", "answers", "kind"}.')
     ],
-    budget: Annotated[
-        list[str] | None, typer.Option("--budget", "-b", help="Repeat for several. [default: all of the bundle]")
+    budget: Annotated[list[str] | None, budget_option("all of the bundle")] = None,
+    method: Annotated[list[str] | None, method_option("all of the bundle, at the same K", several=True)] = None,
+    tiles: Annotated[
+        list[int] | None, tiles_option("all that a picture has; others are scored beside", several=True)
     ] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(help="Repeat for several. [default: the bundle's own and its controls, at the same K]"),
-    ] = None,
-    tiles: Tiles = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit-questions", min=1, help="Only the first N questions.")] = None,
     metric: Annotated[
         MetricName | None,
         typer.Option(
-            help="To lead with. [default: vqa_accuracy with several references per question, else exact_match]"
+            help="To lead with.", show_default="vqa_accuracy with several references per question, else exact_match"
         ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 16,
-    positions: Annotated[
-        Positions | None, typer.Option(help="Instead of the bundle's own policy, to compare them.")
-    ] = None,
-    separators: Annotated[Separators | None, typer.Option(help="Instead of the bundle's own policy.")] = None,
-    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
+    max_tokens: MaxTokens = 16,
+    positions: Annotated[Positions | None, positions_option("the bundle's own")] = None,
+    separators: Annotated[Separators | None, separators_option("the bundle's own")] = None,
+    threads: Threads = 0,
     backend: BackendOption = "auto",
     build: Build = True,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Keep the result here, for `edgeprune report --eval`.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, out_option()] = None,
     answers: Annotated[
         Path | None, typer.Option(help="Log of every answer; give it again to go on after an interruption.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Score answers of BUNDLE under each budget and method against budget 1.0, question by question."""
+    """Score answers of BUNDLE under each budget and method against budget 1.0, question by question.
+
+    --out keeps the result, for `edgeprune report --eval`.
+    """
     with errors_as_one_line():
         from edgeprune.evaluate import load_questions
         from edgeprune_runtime.files import write_json
@@ -82,10 +85,19 @@ def evaluate(
                 "positions": positions,
                 "separators": separators,
                 "max_tokens": str(max_tokens),
-                **({} if tiles is None else {"tiles": str(tiles)}),
             }
             comparison = _compare(
-                model, data, questions, budget or [], method or [], tiles, max_tokens, metric, settings, answers, seed
+                model,
+                data,
+                questions,
+                budget or [],
+                method or [],
+                tiles or [],
+                max_tokens,
+                metric,
+                settings,
+                answers,
+                seed,
             )
         if out is not None:
             write_json(out, comparison)
@@ -104,7 +116,7 @@ def _compare(
     questions: tuple[Question, ...],
     budgets: list[str],
     methods: list[str],
-    tiles: int | None,
+    tiles: list[int],
     max_tokens: int,
     metric: MetricName | None,
     settings: dict[str, str],
@@ -114,7 +126,7 @@ def _compare(
     from edgeprune.evaluate import AnswerLog, answer_all, compare, pending
     from edgeprune.evaluate.answerer import ModelAnswerer, selections_of
 
-    selections = selections_of(model, budgets, methods)
+    selections = selections_of(model, budgets, methods, tiles)
     about = {"data": hashlib.sha256(data.read_bytes()).hexdigest(), **settings}
     with (
         TemporaryDirectory(prefix="edgeprune-") as scratch,
@@ -123,7 +135,7 @@ def _compare(
         total = pending(questions, selections, log)
         if log_path is None and total > _LONG:
             err.print(f"[dim]{total} answers; with --answers FILE this can be interrupted and resumed[/]")
-        answerer = ModelAnswerer(model, selections, max_tokens, tiles)
+        answerer = ModelAnswerer(model, selections, max_tokens)
         with track("answers", total) as advance:
             found = answer_all(
                 questions, selections, answerer, log, lambda done, total, label: advance() if done else None
@@ -133,7 +145,7 @@ def _compare(
         selections,
         found,
         data=data.name,
-        headline=metric.value if metric else None,
+        headline=metric,
         seed=seed,
         settings=settings,
     )

@@ -8,27 +8,33 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.choices import Tiles
-from edgeprune.cli.console import Json, emit, err, errors_as_one_line
-from edgeprune.cli.measure.profiling import ProfileOptions, measured
-from edgeprune.cli.open_bundle import BackendOption, Build
+from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, note, track_counts, warn
+from edgeprune.cli.open_bundle import BackendOption, Build, open_model
+from edgeprune.cli.options import (
+    AccuracyFile,
+    BundleFolder,
+    MaxTokens,
+    Seed,
+    Threads,
+    budget_option,
+    image_option,
+    out_option,
+    prompt_option,
+    tiles_option,
+)
 
 
 def profile(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")],
-    budget: Annotated[
-        list[str] | None, typer.Option("--budget", "-b", help="Repeat for several. [default: all of the bundle]")
+    bundle: BundleFolder,
+    budget: Annotated[list[str] | None, budget_option("all of the bundle")] = None,
+    image: Annotated[list[Path] | None, image_option("a generated picture")] = None,
+    prompt: Annotated[str, prompt_option()] = "What is in this picture?",
+    tiles: Annotated[
+        list[int] | None, tiles_option("all that a picture has; others are measured beside", several=True)
     ] = None,
-    image: Annotated[
-        list[Path] | None, typer.Option("--image", "-i", help="Repeat for several. [default: a generated picture]")
-    ] = None,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The question asked.")] = "What is in this picture?",
-    tiles: Tiles = None,
     runs: Annotated[int, typer.Option(min=1, help="Rounds that count; each asks every budget once, shuffled.")] = 10,
     warmup: Annotated[int, typer.Option(min=0, help="Rounds before them that are thrown away.")] = 2,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens that every answer has; end tokens are ignored, so that work is equal.")
-    ] = 16,
+    max_tokens: MaxTokens = 16,
     power: Annotated[
         bool,
         typer.Option(
@@ -44,43 +50,46 @@ def profile(
             "against the last."
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
+    threads: Threads = 0,
     backend: BackendOption = "auto",
     build: Build = True,
-    seed: Annotated[int, typer.Option(help="Seed of the order and of the bootstrap.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Keep every raw number here, for `edgeprune report` and `edgeprune compare`.")
-    ] = None,
-    accuracy: Annotated[
-        Path | None, typer.Option("--eval", help="Result of `edgeprune eval --out`, to be shown beside the times.")
-    ] = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, out_option()] = None,
+    accuracy: AccuracyFile = None,
     json: Json = False,
 ) -> None:
-    """Measure time, memory and energy of BUNDLE under each budget, interleaved, against budget 1.0."""
+    """Measure time, memory and energy of BUNDLE under each budget, interleaved, against budget 1.0.
+
+    Every answer has --max-tokens tokens: end tokens are ignored, so that work is equal. --out keeps every raw number, for `edgeprune report`
+    and `edgeprune compare`.
+    """
     with errors_as_one_line():
         from edgeprune_profiles import load_accuracy
+        from edgeprune_profiles.measure.session import Observer, ProfileOptions, profile_model
         from edgeprune_profiles.record.sustain import soak_seconds
 
-        wish = ProfileOptions(
-            bundle=bundle,
-            chosen=budget or [],
-            images=image or [],
+        options = ProfileOptions(
+            budgets=tuple(budget or ()),
+            tiles=tuple(tiles or ()),
+            images=tuple(image or ()),
             question=prompt,
             runs=runs,
             warmup=warmup,
-            tiles=tiles,
             max_tokens=max_tokens,
             threads=threads,
-            backend=backend,
-            build=build,
             seed=seed,
             power=power,
             soak_s=None if sustain is None else soak_seconds(sustain),
             accuracy=None if accuracy is None else load_accuracy(accuracy),
             out=out,
+            command=command_line(),
         )
-        with TemporaryDirectory(prefix="edgeprune-") as scratch:
-            report = measured(wish, Path(scratch))
+        with (
+            TemporaryDirectory(prefix="edgeprune-") as scratch,
+            open_model(bundle, backend, threads=threads, build=build) as model,
+            track_counts("profile") as progress,
+        ):
+            report = profile_model(model, options, Path(scratch), Observer(progress, note, warn))
         if json:
             from edgeprune_profiles.report.digest import digest
 
@@ -90,6 +99,6 @@ def profile(
 
             show(report)
         if out is None:
-            err.print("[dim]--out report.json keeps the raw numbers, for `edgeprune report`[/]", highlight=False)
+            note("--out report.json keeps the raw numbers, for `edgeprune report`")
         else:
-            err.print(f"[dim]{out} written; `edgeprune report {out}` makes a page of it[/]", highlight=False)
+            note(f"{out} written; `edgeprune report {out}` makes a page of it")

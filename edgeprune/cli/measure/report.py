@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.options import AccuracyFile, Markdown, max_memory_option
 
 
 def report(
@@ -15,18 +16,14 @@ def report(
     html: Annotated[
         Path | None,
         typer.Option(
-            help="One self-contained page. [default: REPORT.html beside the report, when no form and no --json is given]"
+            help="One self-contained page.",
+            show_default="REPORT.html beside the report, when no form and no --json is given",
         ),
     ] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Tables for a pull request.")] = None,
+    markdown: Markdown = None,
     csv: Annotated[Path | None, typer.Option(help="One row per request, raw.")] = None,
-    accuracy: Annotated[
-        Path | None, typer.Option("--eval", help="Result of `edgeprune eval --out`, to be put beside the times.")
-    ] = None,
-    limit: Annotated[
-        str | None,
-        typer.Option(help="Hold memory against this, such as 8GiB. [default: the measured machine's memory]"),
-    ] = None,
+    accuracy: AccuracyFile = None,
+    max_memory: Annotated[str | None, max_memory_option("what the measured machine has")] = None,
     json: Json = False,
 ) -> None:
     """Write REPORT.JSON in readable forms and print what it says."""
@@ -43,7 +40,7 @@ def report(
         from edgeprune_profiles.report.digest import digest
         from edgeprune_runtime.files import write_whole
 
-        limit_bytes = None if limit is None else round(quantity(limit, BYTES, "--limit"))
+        limit_bytes = None if max_memory is None else round(quantity(max_memory, BYTES, "--max-memory"))
         found = load_report(report_json)
         if accuracy is not None:
             found = with_accuracy(found, load_accuracy(accuracy))

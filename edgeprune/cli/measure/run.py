@@ -10,39 +10,38 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from edgeprune.cli.choices import Tiles
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line
 from edgeprune.cli.open_bundle import BackendOption, Build, open_model
+from edgeprune.cli.options import (
+    BundleFolder,
+    MaxTokens,
+    Seed,
+    Threads,
+    budget_option,
+    image_option,
+    method_option,
+    prompt_option,
+    tiles_option,
+)
 
 if TYPE_CHECKING:
     from edgeprune_runtime import Answer, Model, View
 
 
 def run(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")],
-    prompt: Annotated[
-        list[str], typer.Option("--prompt", "-p", help="Question; repeat to ask several about the same picture.")
-    ],
-    image: Annotated[
-        list[Path] | None, typer.Option("--image", "-i", help="Picture; repeat for several, answered in turn.")
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget", "-b", help="One of the bundle's budgets, see `edgeprune inspect`. [default: its first]"
-        ),
-    ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="A control instead of the bundle's method: random, uniform, downsample.")
-    ] = None,
-    tiles: Tiles = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 128,
+    bundle: BundleFolder,
+    prompt: Annotated[list[str], prompt_option(several=True)],
+    image: Annotated[list[Path] | None, image_option()] = None,
+    budget: Annotated[str | None, budget_option("the bundle's first", several=False)] = None,
+    method: Annotated[str | None, method_option("the bundle's own")] = None,
+    tiles: Annotated[int | None, tiles_option()] = None,
+    max_tokens: MaxTokens = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    seed: Seed = 0,
     template: Annotated[bool, typer.Option(help="Wrap the question in the checkpoint's chat template.")] = True,
     show_tokens: Annotated[Path | None, typer.Option(help="Write a picture of the kept tokens (.png).")] = None,
-    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads per graph; 0 lets the backend choose.")] = 0,
+    threads: Threads = 0,
     backend: BackendOption = "auto",
     build: Build = True,
     check: Annotated[

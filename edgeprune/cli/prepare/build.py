@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
-from edgeprune.cli.choices import EnginePrecisionName
 from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.extras import need_engines
+from edgeprune.cli.options import BundleFolder, Force, compute_option
+from edgeprune_runtime.engines.spec import EnginePrecision
 
 if TYPE_CHECKING:
     from edgeprune_export.engines.build import BuildOptions
@@ -18,14 +19,8 @@ if TYPE_CHECKING:
     from edgeprune_runtime.engines.spec import EngineSet
 
 
-class EngineDialect(str, Enum):
-    auto = "auto"
-    portable = "portable"
-    modern = "modern"
-
-
 def build(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")],
+    bundle: BundleFolder,
     target: Annotated[
         list[str],
         typer.Option(
@@ -36,16 +31,13 @@ def build(
             "TensorRT providers. Repeat for several.",
         ),
     ],
-    precision: Annotated[
-        EnginePrecisionName,
-        typer.Option(help="Of matrix products and the KV cache; everything between them is float32."),
-    ] = EnginePrecisionName.fp16,
+    compute: Annotated[EnginePrecision, compute_option()] = "fp16",
     dialect: Annotated[
-        EngineDialect,
+        Literal["auto", "portable", "modern"],
         typer.Option(
             help="portable: opset 20, every TensorRT from 10.3 on; modern: fused attention, cache in place. auto: by version."
         ),
-    ] = EngineDialect.auto,
+    ] = "auto",
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="One engine at a time in its own process, few tactics: slower engines.")
     ] = False,
@@ -53,19 +45,19 @@ def build(
         bool,
         typer.Option(help="On a device, hold engines against the bundle's own graphs before sealing; off is recorded."),
     ] = True,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace engines for the same target.")] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Build TensorRT engines for BUNDLE, kept inside it; what is there stays as it is until they are whole."""
     with errors_as_one_line():
-        need()
+        need_engines()
         from edgeprune_export.engines.build import BuildOptions
         from edgeprune_export.engines.builder import BuildFlags
         from edgeprune_export.engines.target import target_from_text
 
         options = BuildOptions(
-            precision=precision.value,
-            dialect=None if dialect is EngineDialect.auto else dialect.value,
+            precision=compute,
+            dialect=None if dialect == "auto" else dialect,
             flags=BuildFlags(low_memory),
             gate=gate,
             force=force,
@@ -111,20 +103,6 @@ def built(bundle: Path, target: object, options: BuildOptions, *, quiet: bool = 
         else:
             out.print(f"gate: {len(found.gate.checks)} checks against the bundle's graphs passed")
     return folder, found
-
-
-def need() -> None:
-    """Raise MissingExtra where graphs cannot be lowered here."""
-    from importlib.util import find_spec
-
-    from edgeprune_runtime.errors import MissingExtra
-
-    missing = [name for name in ("onnx", "onnx_ir") if find_spec(name) is None]
-    if missing:
-        raise MissingExtra(
-            f"building engines needs {' and '.join(missing)}, not installed here; install with `pip install edgeprune[rtx]`; on a Jetson "
-            "with the requirement file of its JetPack, see docs/jetson.md"
-        )
 
 
 def _as_json(found: EngineSet) -> dict[str, object]:

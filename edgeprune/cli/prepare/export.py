@@ -7,11 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.choices import Precision, Tiles, alone
-from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
-from edgeprune_runtime.spec import BudgetBase, Positions, Separators, TokenPlan
+from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, note, out, track
+from edgeprune.cli.extras import need_export
+from edgeprune.cli.options import (
+    Force,
+    MethodSettings,
+    alone,
+    budget_option,
+    method_option,
+    out_option,
+    positions_option,
+    recipe_option,
+    separators_option,
+    tiles_option,
+    weights_option,
+)
+from edgeprune_runtime.spec import BudgetBase, Positions, Separators, TokenPlan, WeightPrecision
 
 if TYPE_CHECKING:
+    from edgeprune.models.families import Family
+    from edgeprune.plan import Budget
     from edgeprune_runtime.bundle import Bundle
 
 
@@ -23,14 +38,7 @@ def export(
             help="Checkpoint folder (Hugging Face layout) or hub id of a vision-language model; or a ViT classifier, without a budget."
         ),
     ],
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--budget",
-            "-b",
-            help="Keep ratio (0.2) or token count (576); repeat for several, the first is the default.",
-        ),
-    ] = None,
+    budget: Annotated[list[str] | None, budget_option()] = None,
     fit: Annotated[
         str | None,
         typer.Option(
@@ -38,43 +46,16 @@ def export(
             "(and tokens-per-s=10)."
         ),
     ] = None,
-    recipe: Annotated[
-        Path | None,
-        typer.Option(
-            "--recipe", help="Token plan, structured pruning and precision from a TOML file; see `edgeprune plan`."
-        ),
+    recipe: Annotated[Path | None, recipe_option()] = None,
+    to: Annotated[Path | None, out_option("MODEL.bundle")] = None,
+    method: Annotated[list[str] | None, method_option("hired", several=True)] = None,
+    set_: MethodSettings = None,
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="Method and settings from `edgeprune calibrate`.")
     ] = None,
-    to: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Bundle folder to write. [default: MODEL's name + .bundle]")
-    ] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method",
-            "-m",
-            help="Token-reduction method (see `edgeprune methods`) or file.py:NAME; repeat for several, the first is the default. "
-            "[default: hired]",
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A setting of the method, as NAME=NUMBER; `edgeprune methods NAME` lists them."),
-    ] = None,
-    plan_file: Annotated[
-        Path | None, typer.Option("--plan", help="Method and settings from `edgeprune calibrate`.")
-    ] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="int8: dynamic, for tower and language model; measure its quality.")
-    ] = Precision.fp32,
-    positions: Annotated[
-        Positions, typer.Option(help="Positions of kept tokens: as in the whole picture, or contiguous.")
-    ] = "keep",
-    separators: Annotated[
-        Separators,
-        typer.Option(
-            help="Separators (newlines of mosaic rows) below budget 1.0: all, of rows with a kept token, none."
-        ),
-    ] = "all",
+    weights: Annotated[WeightPrecision, weights_option()] = "fp32",
+    positions: Annotated[Positions, positions_option()] = "keep",
+    separators: Annotated[Separators, separators_option()] = "all",
     budget_of: Annotated[
         BudgetBase,
         typer.Option(
@@ -83,15 +64,17 @@ def export(
     ] = "largest",
     chunk: Annotated[int, typer.Option(min=1, help="Positions per run of the prefill graph.")] = 128,
     capacity: Annotated[
-        int | None, typer.Option(help="Positions of the KV cache. [default: the largest prompt + --text-tokens]")
+        int | None, typer.Option(help="Positions of the KV cache.", show_default="the largest prompt + --text-tokens")
     ] = None,
     text_tokens: Annotated[
         int, typer.Option(min=1, help="Room for question and answer when --capacity is not given.")
     ] = 512,
-    tiles: Tiles = None,
+    tiles: Annotated[int | None, tiles_option()] = None,
     family: Annotated[
         str | None,
-        typer.Option(help="How to read MODEL: a family's name, or file.py:NAME. [default: what its config.json says]"),
+        typer.Option(
+            help="How MODEL is read: a family's name, or file.py:NAME.", show_default="what its config.json says"
+        ),
     ] = None,
     controls: Annotated[
         bool, typer.Option(help="Include random, uniform and downsample at the same K (a few hundred KB), for eval.")
@@ -99,55 +82,52 @@ def export(
     parity: Annotated[
         bool, typer.Option(help="Hold the graphs against transformers before sealing; switching it off is recorded.")
     ] = True,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing bundle.")] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
-    """Export MODEL to a sealed bundle of static-shape ONNX graphs under one or more token budgets."""
-    with errors_as_one_line():
-        need("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate")
-        from edgeprune.plan import budget_from_text, settings_from_text
+    """Export MODEL to a sealed bundle of static-shape ONNX graphs under one or more token budgets.
 
-        target = to or Path(f"{Path(model).name}.bundle")
-        command = command_line()
-        budgets = tuple(budget_from_text(text) for text in budget or [])
+    Repeat --budget and --method for several; the first of each is the default of the bundle.
+    """
+    with errors_as_one_line():
+        need_export("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate")
+        from edgeprune.plan import budget_from_text
         from edgeprune_export.pruning.open import is_classifier
 
         if is_classifier(model):
-            alone(context, "classifier", besides=("model", "to", "precision", "parity", "force", "json"))
-            _classifier(model, to or Path(f"{Path(model).name}-onnx"), precision, parity, force, json)
+            alone(context, "classifier", besides=("model", "to", "weights", "parity", "force", "json"))
+            _classifier(model, to or Path(f"{Path(model).name}-onnx"), weights, parity, force, json)
             return
+        target = to or Path(f"{Path(model).name}.bundle")
+        budgets = tuple(budget_from_text(text) for text in budget or [])
         if recipe is not None:
             alone(context, "recipe", besides=("model", "budget", "to", "parity", "force", "json"))
-            from edgeprune.recipe import read_recipe
-            from edgeprune_export.commands.recipes import export_options, export_recipe
-
-            read = read_recipe(recipe)
-            chosen = export_options(read, budgets=budgets, parity=parity, force=force, command=command)
-            _show(export_recipe(model, target, read, recipe.parent, chosen, track=track), target, json)
+            _show(_from_recipe(model, target, recipe, budgets, parity=parity, force=force), target, json)
             return
         from edgeprune.models.families import FAMILIES
 
         kind = None if family is None else FAMILIES.choose(family)
         if fit is not None:
-            from edgeprune.cli.prepare.export_fit import fitted_budget
-
-            budgets = tuple(dict.fromkeys((fitted_budget(model, fit, precision.value, chunk, tiles, kind), *budgets)))
+            budgets = tuple(dict.fromkeys((_fitted(model, fit, weights, chunk, tiles, kind), *budgets)))
         if not budgets:
             raise typer.BadParameter("give at least one --budget, a --fit, or a --recipe")
-        from edgeprune.plan_file import read_plan
+        from edgeprune.plan import settings_from_text
+        from edgeprune.settings_file import read_settings, with_calibrated
         from edgeprune.tokens.methods import METHODS
         from edgeprune_export.bundle.options import ExportOptions
         from edgeprune_export.commands.export import export as make
 
-        stored = None if plan_file is None else read_plan(plan_file)
-        names = [METHODS.choose(text).name for text in method or ([stored.method] if stored else ["hired"])]
-        settings = {**(stored.settings if stored else {}), **settings_from_text(set_ or [])}
-        plan = TokenPlan(names[0], settings, positions, separators, budget_of)
+        names, settings = with_calibrated(
+            None if settings_file is None else read_settings(settings_file),
+            method or [],
+            settings_from_text(set_ or []),
+        )
+        first, *more = (METHODS.choose(name).name for name in names)
         options = ExportOptions(
             budgets=budgets,
-            plan=plan,
-            more_methods=tuple(names[1:]),
-            precision=precision.value,
+            plan=TokenPlan(first, settings, positions, separators, budget_of),
+            more_methods=tuple(more),
+            precision=weights,
             chunk=chunk,
             capacity=capacity,
             text_tokens=text_tokens,
@@ -156,15 +136,48 @@ def export(
             controls=controls,
             parity=parity,
             force=force,
-            command=command,
+            command=command_line(),
         )
         _show(make(model, target, options, track=track), target, json)
 
 
-def _classifier(model: str, target: Path, precision: Precision, parity: bool, force: bool, json: bool) -> None:
+def _from_recipe(
+    model: str, target: Path, path: Path, budgets: tuple[Budget, ...], *, parity: bool, force: bool
+) -> Bundle:
+    from edgeprune.recipe import read_recipe
+    from edgeprune_export.commands.recipes import export_options, export_recipe
+
+    recipe = read_recipe(path)
+    options = export_options(recipe, budgets=budgets, parity=parity, force=force, command=command_line())
+    return export_recipe(model, target, recipe, path.parent, options, track=track)
+
+
+def _fitted(
+    model: str, text: str, stored: WeightPrecision, chunk: int, tiles: int | None, family: Family | None
+) -> Budget:
+    """The largest budget that meets --fit, with a sentence about it."""
+    from edgeprune.models.checkpoint import open_checkpoint
+    from edgeprune.plan import budget_from_text
+    from edgeprune_export.bundle.counts import count_spec
+    from edgeprune_profiles.boards.fit_budget import fit_target_from_text, fitted_budget
+    from edgeprune_profiles.report import units
+
+    asked, spec = fit_target_from_text(text), open_checkpoint(model, family, tiles).spec
+    found = fitted_budget(
+        asked, spec.source, spec.picture, stored, chunk, lambda keep: count_spec(spec, stored, chunk, keep)
+    )
+    time = found.ttft_s
+    note(
+        f"budget {found.budget}: the largest of {found.candidates} visual tokens for {text}; projected, not measured: first token after "
+        f"{units.seconds(time.point)} [{units.seconds(time.low)}, {units.seconds(time.high)}]"
+    )
+    return budget_from_text(found.budget)
+
+
+def _classifier(model: str, target: Path, weights: WeightPrecision, parity: bool, force: bool, json: bool) -> None:
     from edgeprune_export.commands.export_classifier import export_classifier
 
-    spec, checks = export_classifier(model, target, precision=precision.value, parity=parity, force=force, track=track)
+    spec, checks = export_classifier(model, target, precision=weights, parity=parity, force=force, track=track)
     if json:
         emit({"folder": str(target), "graph": spec, "parity": checks})
         return
@@ -197,16 +210,3 @@ def _show(bundle: Bundle, target: Path, json: bool) -> None:
         out.print(f"parity: {len(manifest.parity.checks)} checks against {manifest.parity.reference} passed")
     out.print(f"sealed {target}  ({total / 1e6:.1f} MB, {len(manifest.graphs)} graphs)")
     out.print(f'try: edgeprune run {target} --image photo.jpg --prompt "What is this?"', highlight=False)
-
-
-def need(*packages: str) -> None:
-    """Raise MissingExtra for packages of the `export` extra that are not installed."""
-    from importlib.util import find_spec
-
-    from edgeprune_runtime.errors import MissingExtra
-
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        raise MissingExtra(
-            f"export needs {', '.join(missing)}, not installed here; install with `pip install edgeprune[export]`"
-        )

@@ -1,4 +1,4 @@
-"""edgeprune plan: what a recipe will come to, before anything runs."""
+"""edgeprune forecast: what a recipe will come to, before anything runs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.extras import need_export
+from edgeprune.cli.options import recipe_option
 from edgeprune.cli.tables import show_table
 
 
-def plan(
+def forecast(
     model: Annotated[
         str, typer.Argument(help="Folder or hub id of a vision-language checkpoint, or a ViT classifier.")
     ],
-    recipe: Annotated[
-        Path, typer.Option("--recipe", help="The recipe (TOML) that `edgeprune export` or `prune` would carry out.")
-    ],
+    recipe: Annotated[Path, recipe_option()],
     time: Annotated[
         bool, typer.Option(help="Predict seconds from blocks timed on this machine (some seconds).")
     ] = True,
@@ -25,23 +25,22 @@ def plan(
 ) -> None:
     """Print parameters, MACs, weights, cache and predicted time per stage, as MODEL is and as the recipe leaves it."""
     with errors_as_one_line():
-        from edgeprune.cli.prepare.export import need
-
-        need("torch", "onnx", "onnx_ir")
+        need_export("torch", "onnx", "onnx_ir")
         from edgeprune.models import open_checkpoint, open_classifier
         from edgeprune.recipe import read_recipe
-        from edgeprune_export.commands.predict import forecast, forecast_of_classifier
-        from edgeprune_export.commands.recipes import export_options, wishes_of
+        from edgeprune_export.commands.predict import forecast_of_checkpoint, forecast_of_classifier
+        from edgeprune_export.commands.recipes import export_options, requests_of
         from edgeprune_export.pruning.open import is_classifier
 
         read = read_recipe(recipe)
-        wishes = wishes_of(read.structure) if read.structure else {}
+        requests = requests_of(read.structure) if read.structure else {}
         if is_classifier(model):
-            precision = read.export.precision
-            found = forecast_of_classifier(open_classifier(model), precision, wishes, timed=time, track=track)
+            precision = read.export.weights
+            found = forecast_of_classifier(open_classifier(model), precision, requests, timed=time, track=track)
         else:
-            checkpoint = open_checkpoint(model, tiles=read.export.tiles)
-            found = forecast(checkpoint, export_options(read), wishes, timed=time, track=track)
+            found = forecast_of_checkpoint(
+                open_checkpoint(model, tiles=read.export.tiles), export_options(read), requests, timed=time, track=track
+            )
         if json:
             emit({"forecast": found, "recipe": read})
             return

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.choices import Precision, alone, given
 from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.extras import need_export
+from edgeprune.cli.options import (
+    Force,
+    LimitImages,
+    Seed,
+    alone,
+    given,
+    images_option,
+    out_option,
+    recipe_option,
+    weights_option,
+)
 from edgeprune.cli.tables import show_table
 from edgeprune.errors import PlanError
+from edgeprune_runtime.spec import WeightPrecision
 
 if TYPE_CHECKING:
-    from edgeprune.structure.plan import ModelPart
     from edgeprune_export.pruning.record import PruneRecord
 
 _COMMON = ("to", "seed", "compensate", "force", "json")
@@ -39,15 +50,10 @@ def prune(
         typer.Argument(help="Folder or hub id of a vision-language checkpoint, a ViT classifier, or an .onnx file."),
     ],
     structure: Targets = None,
-    recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="Take targets and all else from a recipe (TOML).")
-    ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Checkpoint folder (or .onnx file) to write. [default: MODEL-pruned]"),
-    ] = None,
+    recipe: Annotated[Path | None, recipe_option()] = None,
+    to: Annotated[Path | None, out_option("MODEL-pruned")] = None,
     importance: Annotated[
-        str, typer.Option("--importance", "-i", help="What decides which units stay; see `edgeprune importances`.")
+        str, typer.Option("--importance", help="What decides which units stay; see `edgeprune importances`.")
     ] = "taylor",
     allocation: Annotated[
         str, typer.Option(help="How much each layer gives up: uniform, global, module or slope.")
@@ -58,42 +64,38 @@ def prune(
         list[str] | None, typer.Option("--blocks", help="Whole blocks that leave first: tower=1, language=2.")
     ] = None,
     block_importance: Annotated[str, typer.Option(help="Which blocks: similarity, removal or visual.")] = "similarity",
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            help="Calibration: a folder of pictures, a .jsonl of questions, or a .csv with file and label; for an .onnx file a .npy of inputs."
-        ),
-    ] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="How many of them calibrate; --recover learns on all.")] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of the draw, of noise, of recovery and of `random`.")] = 0,
+    images: Annotated[Path | None, images_option()] = None,
+    limit_images: LimitImages = 64,
+    seed: Seed = 0,
     compensate: Annotated[bool, typer.Option(help="Refit what stays by least squares.")] = True,
-    recover: Annotated[int, typer.Option(min=0, help="Training steps towards the unpruned model afterwards.")] = 0,
+    recover: Annotated[
+        int, typer.Option(min=0, help="Training steps towards the unpruned model afterwards, on all of --images.")
+    ] = 0,
     lora: Annotated[int, typer.Option(min=0, help="Rank of adapters for --recover; 0 trains all weights.")] = 0,
     rate: Annotated[float, typer.Option(help="Learning rate of --recover.")] = 1e-4,
     batch: Annotated[int, typer.Option(min=1, help="Samples per step of --recover.")] = 16,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="Repeat the choice of a structure.json instead of choosing.")
+    structure_plan: Annotated[
+        Path | None,
+        typer.Option("--structure-plan", help="Repeat the choice of a structure.json instead of choosing."),
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="For latency, energy and memory targets.")] = Precision.fp32,
+    weights: Annotated[WeightPrecision, weights_option()] = "fp32",
     input_shape: Annotated[
         str | None, typer.Option(help="Shape of the input of an .onnx file whose own is symbolic: 1,3,224,224.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an earlier pruned checkpoint.")] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
-    """Remove head groups, MLP channels and blocks of MODEL for good, and write what is left as a smaller checkpoint."""
-    with errors_as_one_line():
-        from edgeprune.cli.prepare.export import need
+    """Remove head groups, MLP channels and blocks of MODEL for good, and write what is left as a smaller checkpoint.
 
+    --weights says what latency, energy and memory targets are predicted for; an .onnx file becomes a smaller .onnx file.
+    """
+    with errors_as_one_line():
         if model.endswith(".onnx"):
-            need("onnx", "onnx_ir")
+            need_export("onnx", "onnx_ir")
             from edgeprune.cli.prepare.prune_onnx import prune_file
 
-            alone(
-                context,
-                "model in ONNX",
-                besides=("model", "structure", "importance", "align", "images", "input_shape", *_COMMON),
-            )
+            mine = ("model", "structure", "importance", "align", "images", "input_shape", *_COMMON)
+            alone(context, "model in ONNX", besides=mine)
             prune_file(
                 Path(model),
                 to or Path(f"{Path(model).stem}-pruned.onnx"),
@@ -110,71 +112,63 @@ def prune(
             return
         if input_shape is not None:
             raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
-        need("torch", "transformers", "onnx", "onnx_ir", "accelerate", "safetensors")
-        command = command_line()
+        need_export("torch", "transformers", "onnx", "onnx_ir", "accelerate", "safetensors")
+        from edgeprune_export.pruning.prune import PruneOptions
         from edgeprune_export.pruning.prune import prune as make
 
-        target = to or Path(f"{Path(model).name}-pruned")
         if recipe is not None:
             alone(context, "recipe", besides=("model", "to", "force", "json"))
             from edgeprune.recipe import read_recipe
             from edgeprune_export.commands.recipes import prune_options
 
-            options = prune_options(read_recipe(recipe), recipe.parent, force=force, command=command)
+            options = prune_options(read_recipe(recipe), recipe.parent, force=force, command=command_line())
         else:
-            from edgeprune.structure.targets import targets_from_texts
-            from edgeprune.structure.wish import StructureRequest
+            from edgeprune.structure.request import StructureRequest
+            from edgeprune.structure.targets import blocks_from_texts, targets_from_texts
             from edgeprune_export.pruning.open import parts_of
-            from edgeprune_export.pruning.prune import PruneOptions
             from edgeprune_export.pruning.recover import Recovery
 
-            refuse_ignored(context)
             parts = parts_of(model)
-            counts = block_counts(blocks or [], parts)
             targets = targets_from_texts(structure or [], parts)
-            if stray := next((part for part in counts if part not in targets), None):
-                raise PlanError(
-                    f"--blocks names the {stray}, for which there is no target; add --structure {stray}.params=0.9"
-                )
-            if given(context, "precision") and not any(one.measure in _STORED for one in targets.values()):
-                raise PlanError(f"--precision means something for {', '.join(_STORED)} targets only; leave it out")
-            wishes = {
-                part: StructureRequest(
-                    target=wanted,
-                    importance=importance,
-                    allocation=allocation,
-                    normalise=normalise,
-                    align=align,
-                    blocks=counts.get(part, 0),
-                    block_importance=block_importance,
-                    seed=seed,
-                )
-                for part, wanted in targets.items()
-            }
+            refuse_ignored(context, {one.measure for one in targets.values()})
+            leaving = blocks_from_texts(blocks or [], parts, targets)
             options = PruneOptions(
-                wishes=wishes,
-                plan=plan,
+                requests={
+                    part: StructureRequest(
+                        target=wanted,
+                        importance=importance,
+                        allocation=allocation,
+                        normalise=normalise,
+                        align=align,
+                        blocks=leaving.get(part, 0),
+                        block_importance=block_importance,
+                        seed=seed,
+                    )
+                    for part, wanted in targets.items()
+                },
+                plan=structure_plan,
                 images=images,
-                pictures=pictures,
+                pictures=limit_images,
                 seed=seed,
                 compensate=compensate,
                 recovery=Recovery(recover, batch, lora or None, rate, seed=seed) if recover else None,
-                precision=precision.value,
+                precision=weights,
                 force=force,
-                command=command,
+                command=command_line(),
             )
-        story = make(model, target, options, track=track)
+        target = to or Path(f"{Path(model).name}-pruned")
+        record = make(model, target, options, track=track)
         if json:
-            emit({"checkpoint": str(target), "story": story})
+            emit({"checkpoint": str(target), "record": record})
             return
-        _show(story, target)
+        _show(record, target)
 
 
-def _show(story: PruneRecord, target: Path) -> None:
+def _show(record: PruneRecord, target: Path) -> None:
     """What every block has left, and what was reached."""
     from edgeprune_export.pruning.open import is_classifier
 
-    for part, done in story.parts.items():
+    for part, done in record.parts.items():
         rows = [(str(b.block), str(len(b.heads)), str(len(b.mlp))) for b in done.blocks]
         show_table(f"{part}: what stays", ("block", "head groups", "MLP channels"), rows)
         if done.target is not None and done.before and done.after:
@@ -184,11 +178,11 @@ def _show(story: PruneRecord, target: Path) -> None:
                 f"{amount(measure, done.after)}",
                 highlight=False,
             )
-    kind = "noise pictures" if story.noise else "samples"
-    seen = f"calibrated on {story.samples} {kind}, seed {story.seed}" if story.samples else "no calibration"
-    steps = f", {story.recovery['steps']} recovery steps" if story.recovery else ""
-    out.print(f"{seen}{', compensated' if story.compensated else ''}{steps}", highlight=False)
-    if not story.compensated and story.recovery is None:
+    kind = "noise pictures" if record.noise else "samples"
+    seen = f"calibrated on {record.samples} {kind}, seed {record.seed}" if record.samples else "no calibration"
+    steps = f", {record.recovery['steps']} recovery steps" if record.recovery else ""
+    out.print(f"{seen}{', compensated' if record.compensated else ''}{steps}", highlight=False)
+    if not record.compensated and record.recovery is None:
         err.print(
             "[yellow]warning:[/] what stays was not refitted; give --images for compensation and --recover for training"
         )
@@ -207,22 +201,13 @@ def amount(measure: str, value: float) -> str:
     return f"{value / 1e6:.2f} M {measure}"
 
 
-def refuse_ignored(context: typer.Context) -> None:
-    """Options that would change nothing are refused. Raises PlanError."""
+def refuse_ignored(context: typer.Context, measures: Collection[str]) -> None:
+    """Options that would change nothing are refused; `measures` are those of the targets. Raises PlanError."""
     for name, other in _BESIDE.items():
         if given(context, name) and not given(context, other):
             raise PlanError(f"--{name.replace('_', '-')} means nothing without --{other}; add that or leave it out")
-    choosing = ("structure", "blocks", "importance", "allocation", "normalise", "align", "precision")
-    if given(context, "plan") and (clash := next((name for name in choosing if given(context, name)), None)):
-        raise PlanError(f"--plan repeats a choice, --{clash} is for a new one; give one of them")
-
-
-def block_counts(texts: list[str], parts: Sequence[ModelPart]) -> dict[ModelPart, int]:
-    """Read `tower=1`; a number alone is for every part of the model."""
-    found: dict[ModelPart, int] = {}
-    for text in texts:
-        name, equals, number = text.rpartition("=")
-        if not number.isdigit() or (equals and name not in parts):
-            raise PlanError(f"--blocks {text} is not understood; write for example --blocks {parts[0]}=1")
-        found |= {part: int(number) for part in parts if not equals or part == name}
-    return found
+    choosing = ("structure", "blocks", "importance", "allocation", "normalise", "align", "weights")
+    if given(context, "structure_plan") and (clash := next((name for name in choosing if given(context, name)), None)):
+        raise PlanError(f"--structure-plan repeats a choice, --{clash} is for a new one; give one of them")
+    if given(context, "weights") and not set(_STORED) & set(measures):
+        raise PlanError(f"--weights means something for {', '.join(_STORED)} targets only; leave it out")

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from edgeprune.cli.console import emit, out, track
 from edgeprune.cli.tables import show_table
 from edgeprune.errors import PlanError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ALIGN = 8
 
@@ -32,6 +28,7 @@ def prune_file(
 ) -> None:
     """Prune `source` to `target` and say what stayed and what could not be touched."""
     from edgeprune.structure.targets import target_from_text
+    from edgeprune_export.onnx_pruning.files import read_inputs
     from edgeprune_export.onnx_pruning.prune import prune_onnx
 
     if len(structure) != 1:
@@ -44,7 +41,7 @@ def prune_file(
         target,
         {wanted.measure: wanted.value},
         importance=importance or "magnitude",  # type: ignore[arg-type]  # prune_onnx refuses others by name
-        inputs=None if inputs is None else _rows(inputs),
+        inputs=None if inputs is None else read_inputs(inputs),
         compensate=compensate,
         align=align or ALIGN,
         input_shape=None if input_shape is None else _shape(input_shape),
@@ -75,16 +72,3 @@ def _shape(text: str) -> tuple[int, ...]:
     except ValueError as error:
         raise PlanError(f"--input-shape {text} is not understood; write for example 1,3,224,224") from error
     return shape
-
-
-def _rows(path: Path) -> list[np.ndarray[Any, Any]]:
-    """Calibration inputs [n, ...] as the graph takes them, one at a time. No pickles."""
-    import numpy as np
-
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise PlanError(
-            f"{path} cannot be read ({error}); for an ONNX file, --images is a .npy array [n, ...] of inputs as the graph takes them"
-        ) from error
-    return [array[i : i + 1] for i in range(len(array))]

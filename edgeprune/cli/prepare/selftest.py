@@ -9,26 +9,27 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.extras import need_engines
 from edgeprune.cli.open_bundle import BackendOption
+from edgeprune.cli.options import out_option
 
 _MARKS = {"passed": "[green]passed [/]", "failed": "[red]failed [/]", "skipped": "[yellow]skipped[/]"}
 
 
 def selftest(
     bundle: Annotated[
-        Path | None, typer.Argument(help="A bundle of your own. [default: a tiny one that comes with edgeprune]")
+        Path | None, typer.Argument(help="A bundle of your own.", show_default="a tiny one that comes with edgeprune")
     ] = None,
     backend: BackendOption = "auto",
-    record: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write steps, numbers and environment as JSON.")
-    ] = None,
+    record: Annotated[Path | None, out_option()] = None,
     json: Json = False,
 ) -> None:
-    """Try a backend on this device: build engines, hold them against the CPU's answers, capture graphs, take times and energy."""
-    from edgeprune.cli.prepare.build import need
+    """Try a backend on this device: build engines, hold them against the CPU's answers, capture graphs, take times and energy.
 
+    --out keeps steps, numbers and environment as JSON.
+    """
     with errors_as_one_line(), tempfile.TemporaryDirectory(prefix="edgeprune-selftest-") as folder:
-        need()
+        need_engines()
         from rich.markup import escape
 
         from edgeprune_export.engines.selftest import selftest as steps

@@ -49,7 +49,7 @@ def refuse_quantised(*sections: Section) -> None:
         if section.has("quantization_config"):
             raise CheckpointError(
                 f"{section.where} has a quantization_config; expected float16, bfloat16 or float32 weights; "
-                "start from the original checkpoint and use --precision int8"
+                "start from the original checkpoint and use --weights int8"
             )
 
 

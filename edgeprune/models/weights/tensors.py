@@ -142,7 +142,7 @@ def checked_weights(
             if not part.is_float:
                 raise CheckpointError(
                     f"{part.name} is stored as {part.kind}; expected float16, bfloat16 or float32; "
-                    "quantised weights are not supported: start from the original checkpoint and use --precision int8"
+                    "quantised weights are not supported: start from the original checkpoint and use --weights int8"
                 )
         if _joined_shape(parts[name], len(shape)) != shape:
             stored = " + ".join(str(list(part.shape)) for part in parts[name])

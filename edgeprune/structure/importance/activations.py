@@ -11,23 +11,23 @@ from edgeprune.structure.statistics import SiteStatistics
 
 
 @torch.no_grad()
-def activation(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
+def activation(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
     """sqrt of the sum over columns i of mean(X_i^2) * ||W_i||^2: [units]."""
-    energy = heard.square / heard.tokens * site.out.weight.double().square().sum(dim=0)
+    energy = stats.square / stats.tokens * site.out.weight.double().square().sum(dim=0)
     return energy.reshape(site.units, -1).sum(dim=1).sqrt()
 
 
 @torch.no_grad()
-def amp(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
+def amp(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
     """Heads: mean L1 norm of what a query head adds, summed over its group; channels: mean |X|: [units]."""
-    total = heard.passed if site.kind == "heads" else heard.magnitude
-    return (total / heard.tokens).reshape(site.units, -1).sum(dim=1)
+    total = stats.passed if site.kind == "heads" else stats.magnitude
+    return (total / stats.tokens).reshape(site.units, -1).sum(dim=1)
 
 
 @torch.no_grad()
-def core(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
+def core(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
     """Channels: share of the tokens that have the channel in their core set; heads as `amp`: [units]."""
-    return amp(site, heard, seed) if site.kind == "heads" else heard.core / heard.tokens
+    return amp(site, stats, seed) if site.kind == "heads" else stats.core / stats.tokens
 
 
 ALL = (

@@ -1,4 +1,4 @@
-"""What an importance is: a name, what calibration has to hear for it, and a number per unit."""
+"""What an importance is: a name, what calibration has to measure for it, and a number per unit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ImportanceEvidence = Literal["paper", "code read", "reconstruction", "control"]
 class Importance:
     """Units with a higher score stay.
 
-    score  (site, heard, seed) -> [units] float64, finite and at least 0
+    score  (site, stats, seed) -> [units] float64, finite and at least 0
     needs  what the score reads of `SiteStatistics`; empty: the weights are enough and no picture is needed
     noise  True: where no pictures are given, calibration on noise is what its source does
     parts  where it has a meaning of its own; elsewhere it is refused
@@ -37,7 +37,7 @@ class Importance:
 
 @dataclass(frozen=True)
 class BlockImportance:
-    """Blocks with a higher score stay. `score` reads what was heard; None: the block is left out and the loss of that is measured."""
+    """Blocks with a higher score stay. `score` reads what was measured; None: the block is left out and the loss of that is measured."""
 
     name: str
     what: str

@@ -6,14 +6,14 @@ from edgeprune.structure.importance.base import BlockImportance
 from edgeprune.structure.statistics import BlockStatistics
 
 
-def similarity(heard: BlockStatistics) -> float:
+def similarity(stats: BlockStatistics) -> float:
     """1 - mean over tokens of cos(input, output)."""
-    return 1 - heard.cosine / heard.tokens
+    return 1 - stats.cosine / stats.tokens
 
 
-def visual(heard: BlockStatistics) -> float:
+def visual(stats: BlockStatistics) -> float:
     """Attention mass of the last prompt position on visual tokens, mean over heads and samples."""
-    return sum(heard.visual) / len(heard.visual)
+    return sum(stats.visual) / len(stats.visual)
 
 
 ALL = (

@@ -12,7 +12,7 @@ from edgeprune.structure.sites import Site
 from edgeprune.structure.statistics import SiteStatistics
 
 
-def random(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
+def random(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
     """Drawn uniformly, its own stream per site: [units]."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {site.name}".encode()))
     return torch.rand(site.units, generator=generator, dtype=torch.float64)

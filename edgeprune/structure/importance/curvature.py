@@ -10,19 +10,19 @@ from edgeprune.structure.sites import Site
 from edgeprune.structure.statistics import SiteStatistics
 
 DAMPING = 0.01
-LEAST = 1e-100  # of a mean diagonal: where nothing was heard there is still an inverse, and no NaN
+LEAST = 1e-100  # of a mean diagonal: where nothing was measured there is still an inverse, and no NaN
 
 
 @torch.no_grad()
-def taylor(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
+def taylor(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
     """Mean over samples of T^2, T the first-order change of the loss when the unit becomes zero: [units]."""
-    return torch.stack(heard.taylor).square().mean(dim=0)
+    return torch.stack(stats.taylor).square().mean(dim=0)
 
 
 @torch.no_grad()
-def obs(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
+def obs(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
     """trace(W_S ((H^-1)_SS)^-1 W_S^T): output energy lost when the columns S go and the others make up for it: [units]."""
-    inverse = torch.linalg.inv(damped(heard.moment / heard.tokens))
+    inverse = torch.linalg.inv(damped(stats.moment / stats.tokens))
     width, units = site.width, site.units
     blocks = inverse.reshape(units, width, units, width)[torch.arange(units), :, torch.arange(units)]  # [units, w, w]
     columns = site.out.weight.double().reshape(-1, units, width).permute(1, 2, 0)  # [units, w, D]

@@ -12,11 +12,11 @@ from edgeprune.structure.statistics import SiteStatistics
 
 
 @torch.no_grad()
-def yopo(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
+def yopo(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
     """Heads: attention of the last prompt position on visual tokens over its attention on all others; channels as `activation`: [units]."""
     if site.kind == "mlp":
-        return activation(site, heard, seed)
-    return torch.stack(heard.visual).double().mean(dim=0).reshape(site.units, -1).mean(dim=1)
+        return activation(site, stats, seed)
+    return torch.stack(stats.visual).double().mean(dim=0).reshape(site.units, -1).mean(dim=1)
 
 
 ALL = (

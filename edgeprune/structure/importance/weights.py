@@ -11,7 +11,7 @@ from edgeprune.structure.statistics import SiteStatistics
 
 
 @torch.no_grad()
-def magnitude(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
+def magnitude(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
     """sqrt of the sum of w^2 over all members of a unit, biases included: [units]."""
     total = _by_column(site, site.out.weight.double().square())
     for layer in site.inner:
@@ -22,7 +22,7 @@ def magnitude(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def dimap(site: Site, heard: SiteStatistics, seed: int) -> Tensor:
+def dimap(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
     """Mean over a unit's weights (no biases) of w^2 / sum of v^2 over the same matrix's weights v with |v| >= |w|: [units]."""
     total = _by_column(site, information(site.out.weight))
     for layer in site.inner:

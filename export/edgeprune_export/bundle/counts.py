@@ -1,4 +1,4 @@
-"""What the graphs of a checkpoint would do, before any is made: counts as `roofline_counts` reads them from the files.
+"""What the graphs of a checkpoint would do, before any is made: counts as `roofline_counts` reads them from the graphs.
 
 From edgeprune's own cost formulas, for one budget of K tokens. Element-wise values are not counted, which are little beside the
 products of any model worth projecting; the select graph is taken to be its connector, which is nearly all of it.
@@ -6,17 +6,17 @@ products of any model worth projecting; the select graph is taken to be its conn
 
 from __future__ import annotations
 
-from dataclasses import replace
+import msgspec
 
 from edgeprune.models.spec import DecoderSpec, ModelSpec, TowerSpec, Width
 from edgeprune.structure import cost
-from edgeprune_export.bundle.roofline_counts import GraphCount
+from edgeprune_runtime.spec import GraphWork, WeightPrecision
 
 #: Computing nodes of a block as exported, and of a select graph: for launch overhead only.
 NODES_OF_A_BLOCK, NODES_OF_SELECT = 15, 50
 
 
-def count_spec(spec: ModelSpec, precision: cost.CostPrecision, chunk: int, keep: int) -> dict[str, GraphCount]:
+def count_spec(spec: ModelSpec, precision: WeightPrecision, chunk: int, keep: int) -> dict[str, GraphWork]:
     """Counts of tower, select, prefill (one chunk), decode and head for a bundle of `spec` that keeps `keep` tokens."""
     vision, language, connector = spec.vision, spec.language, spec.connector
     tower = _widths(vision, spec.feature_layer + 1)
@@ -31,12 +31,14 @@ def count_spec(spec: ModelSpec, precision: cost.CostPrecision, chunk: int, keep:
     block_bytes, width = stored.of(blocks) - stored.fixed, 1 if precision == "int8" else 4
     kind = "linear_int8" if precision == "int8" else "linear"
 
-    def counted(macs: int, weight_bytes: float, nodes: int) -> GraphCount:
-        return GraphCount({kind: macs}, weight_bytes={precision: round(weight_bytes)}, nodes=nodes)
+    def counted(macs: int, weight_bytes: float, nodes: int) -> GraphWork:
+        return GraphWork({kind: macs}, weight_bytes={precision: round(weight_bytes)}, nodes=nodes)
 
-    def cached(rows: int) -> GraphCount:
+    def cached(rows: int) -> GraphWork:
         nodes, cache_bytes = NODES_OF_A_BLOCK * len(blocks), 2 * groups * language.head_dim * 4
-        return replace(counted(rows * per_row, block_bytes, nodes), pair_macs=pairs, cache_bytes=cache_bytes)
+        return msgspec.structs.replace(
+            counted(rows * per_row, block_bytes, nodes), pair_macs=pairs, cache_bytes=cache_bytes
+        )
 
     tower_bytes = cost.bytes_of_tower(vision, precision).of(tower)
     return {

@@ -1,10 +1,10 @@
-"""What one run of each graph of a bundle does: multiply-accumulates, bytes, nodes. Read from the ONNX files; no weight is loaded.
+"""What one run of a graph does: multiply-accumulates, bytes, nodes. Read from the graph alone; no weight is loaded.
 
 The counts are what a roofline needs (Williams et al. 2009): arithmetic by kind, and the bytes that must move at least once.
 Graphs of a bundle are static, so ONNX's shape inference knows every value; the contributed operators that edgeprune writes
 (MultiHeadAttention, GroupQueryAttention, DynamicQuantizeMatMul, QuickGelu) carry their output shapes in the file. Limits:
 element-wise arithmetic is counted as bytes only, both branches of an `If` count as one run of the first, and attention over
-the cache is given per pair of a row and a position, because the file does not say how full the cache is.
+the cache is given per pair of a row and a position, because the graph does not say how full the cache is.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from edgeprune_export.onnx.graph import CONTRIB
 from edgeprune_export.onnx.shapes import dims, element, inferred, inner_graphs
-from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.spec import GraphWork
 
 #: Operators that only rename or regroup what is there.
 VIEWS = frozenset({"Reshape", "Identity", "Unsqueeze", "Squeeze", "Flatten", "Constant", "Shape"})
@@ -28,44 +26,12 @@ VIEWS = frozenset({"Reshape", "Identity", "Unsqueeze", "Squeeze", "Flatten", "Co
 ROWS = frozenset({"Gather", "GatherND", "GatherElements", "RotaryEmbedding"})
 
 
-@dataclass(frozen=True)
-class GraphCount:
-    """One run of one graph.
-
-    macs              by kind: conv, linear, linear_int8 (with weights), product, attention (between values)
-    pair_macs         of attention over the cache: for each row and each position of the cache that it sees
-    weight_bytes      weights read whole, by stored type: fp32, fp16, int8, ...
-    activation_bytes  values that computing nodes write, each counted once to write and once to read
-    peak_bytes        most values alive at one time, the cache not among them
-    cache_bytes       keys and values of one position
-    nodes             computing nodes, those in bodies as often as they run
-    """
-
-    macs: dict[str, int] = field(default_factory=dict)
-    pair_macs: int = 0
-    weight_bytes: dict[str, int] = field(default_factory=dict)
-    activation_bytes: int = 0
-    peak_bytes: int = 0
-    cache_bytes: int = 0
-    nodes: int = 0
-
-
-def count_bundle(root: str | Path) -> dict[str, GraphCount]:
-    """Counts of every graph of a bundle by name."""
-    bundle = Bundle.open(root, verify=False)
-    return {spec.name: count_file(bundle.path(spec.file)) for spec in bundle.manifest.graphs}
-
-
-def count_file(path: Path) -> GraphCount:
-    return count_model(onnx.load(path, load_external_data=False))
-
-
-def count_model(model: onnx.ModelProto) -> GraphCount:
+def count_model(model: onnx.ModelProto) -> GraphWork:
     """Counts of a model with static shapes; its weights need not be loaded."""
     return _count(inferred(model).graph)
 
 
-def _count(graph: ir.Graph) -> GraphCount:
+def _count(graph: ir.Graph) -> GraphWork:
     weights = set(graph.initializers.values())
     sizes = {value: _bytes(value) for value in _values(graph)}
     macs: Counter[str] = Counter()
@@ -98,7 +64,7 @@ def _count(graph: ir.Graph) -> GraphCount:
     for value in (weight for weight in graph.initializers.values() if weight in read):
         by_type[_type_name(element(value))] += _bytes(value)
     peak = max(inner_peak, _peak(graph, {value: size for value, size in sizes.items() if value not in cached}))
-    return GraphCount(dict(macs), pairs, dict(by_type), moved, peak, cache, nodes)
+    return GraphWork(dict(macs), pairs, dict(by_type), moved, peak, cache, nodes)
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:

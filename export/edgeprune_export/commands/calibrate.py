@@ -18,7 +18,7 @@ import torch
 from edgeprune.errors import PlanError
 from edgeprune.models import Checkpoint, open_checkpoint
 from edgeprune.plan import MethodPlan
-from edgeprune.plan_file import SCHEMA, StoredPlan, write_plan
+from edgeprune.settings_file import SCHEMA, CalibratedSettings, write_settings
 from edgeprune.tokens.methods import METHODS, Method
 from edgeprune.tokens.readings import outputs_from
 from edgeprune.tokens.registry.fit import method_plan, require_fit
@@ -53,7 +53,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 def calibrate(
     source: str | Path, asked: TokenPlan, how: Calibrating, out: Path, *, track: Track = silent
-) -> StoredPlan:
+) -> CalibratedSettings:
     """Measure, settle and write `out`. Raises PlanError when there is nothing to calibrate or nothing to calibrate on."""
     method = METHODS[asked.method]
     if method.calibration is None:
@@ -81,7 +81,7 @@ def calibrate(
             advance()
     measured = [known[path.name] for path in pictures]
     settled = {**plan.settings, **method.calibration.settle(measured, plan)}
-    stored = StoredPlan(
+    stored = CalibratedSettings(
         schema=SCHEMA,
         method=method.name,
         settings=settled,
@@ -91,7 +91,7 @@ def calibrate(
         model=Path(str(source)).name,
         command=how.command,
     )
-    write_plan(out, stored)
+    write_settings(out, stored)
     os.remove(log)
     return stored
 

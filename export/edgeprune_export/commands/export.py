@@ -20,6 +20,7 @@ from edgeprune.tokens.registry.fit import method_plan, require_fit
 from edgeprune_export.bundle.memory import return_freed_memory
 from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections
 from edgeprune_export.bundle.progress import Track, silent
+from edgeprune_export.bundle.roofline_counts import count_model
 from edgeprune_export.bundle.seal import hashes, publish, staging, write_manifest
 from edgeprune_export.gate.parity import cases, check_parity
 from edgeprune_export.graphs.connector import store_connector
@@ -174,8 +175,9 @@ def _write_graphs(
     with track("graphs", len(build)) as advance:
         for name, make in build.items():
             graph = make()
-            onnx.save(graph.model(), folder / f"{name}.onnx")
-            specs.append(graph.spec(f"{name}.onnx"))
+            written = graph.model()
+            onnx.save(written, folder / f"{name}.onnx")
+            specs.append(msgspec.structs.replace(graph.spec(f"{name}.onnx"), work=count_model(written)))
             advance()
     return tuple(specs)
 

@@ -17,9 +17,9 @@ from edgeprune.models.spec import DecoderSpec, TowerSpec, Width
 from edgeprune.structure.allocate import SiteCandidate
 from edgeprune.structure.cost import Price
 from edgeprune.structure.plan import ModelPart, widths
-from edgeprune.structure.steps import alignment, ladder
+from edgeprune.structure.request import StructureRequest
+from edgeprune.structure.steps import alignment, removal_order
 from edgeprune.structure.targets import Measure
-from edgeprune.structure.wish import StructureRequest
 from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.graphs.linear import WeightPrecision
@@ -53,10 +53,10 @@ class Forecast:
     seconds: Pair | None
 
 
-def forecast(
+def forecast_of_checkpoint(
     checkpoint: Checkpoint,
     options: ExportOptions,
-    wishes: Mapping[ModelPart, StructureRequest],
+    requests: Mapping[ModelPart, StructureRequest],
     *,
     timed: bool,
     track: Track,
@@ -72,7 +72,7 @@ def forecast(
         tower_seconds = None
         if timed and isinstance(spec, TowerSpec):  # the same under every budget
             tower_seconds = price_of("latency", spec, whole, track)
-        planned = spread(part, spec, full, wishes[part], whole, track) if part in wishes else full
+        planned = spread(part, spec, full, requests[part], whole, track) if part in requests else full
         for budget, keep in _keeps(chosen).items():
             request = PricedRequest(packed_max(model.picture, keep) + TEXT, TOKENS, options.chunk, room)
             terms, times = replace(whole, request=request), model.picture.tiles_max if part == "tower" else 1
@@ -88,17 +88,17 @@ def forecast(
 def forecast_of_classifier(
     classifier: Classifier,
     precision: WeightPrecision,
-    wishes: Mapping[ModelPart, StructureRequest],
+    requests: Mapping[ModelPart, StructureRequest],
     *,
     timed: bool,
     track: Track,
 ) -> list[Forecast]:
     """One entry. Raises PlanError for a target that cannot be reached, or of a part that a classifier has not."""
-    if "language" in wishes:
+    if "language" in requests:
         raise PlanError("the model has no language; it has tower: leave [structure.language] out")
     spec, terms = classifier.spec.vision, terms_of_classifier(classifier, precision)
     full = widths(spec, spec.layers)
-    planned = spread("tower", spec, full, wishes["tower"], terms, track) if "tower" in wishes else full
+    planned = spread("tower", spec, full, requests["tower"], terms, track) if "tower" in requests else full
     seconds = _pair(price_of("latency", spec, terms, track), full, planned) if timed else None
     return [Forecast("tower", None, None, spec.positions, *_counted(spec, terms, full, planned, 1), seconds)]
 
@@ -118,26 +118,26 @@ def spread(
     part: ModelPart,
     spec: TowerSpec | DecoderSpec,
     full: tuple[Width, ...],
-    wish: StructureRequest,
+    request: StructureRequest,
     terms: Terms,
     track: Track,
 ) -> tuple[Width, ...]:
     """Widths of the blocks that stay when every layer gives the same share; the last `blocks` blocks leave."""
-    left = full[: len(full) - wish.blocks]
-    price = price_of(wish.target.measure, spec, terms, track)
+    left = full[: len(full) - request.blocks]
+    price = price_of(request.target.measure, spec, terms, track)
     share = spec.heads // spec.kv_heads if isinstance(spec, DecoderSpec) else 1
-    rungs = []
+    candidates = []
     for i, width in enumerate(left):
         for kind, units, saving, lanes in (
             ("heads", width.groups, price.at(i, len(left))[0], share * spec.head_dim),
             ("mlp", width.mlp, price.at(i, len(left))[1], 1),
         ):
             zeros = torch.zeros(units, dtype=torch.float64)
-            steps = ladder(part, i, kind, zeros, alignment(kind, wish.align, lanes))  # type: ignore[arg-type]
-            rungs.append(SiteCandidate(steps, zeros, saving, None, zeros))
-    even = replace(wish, allocation="uniform")
-    taken = steps_to(part, even, rungs, price.of(left), wanted_of(wish.target, price.of(full)), price.of(full))
-    gone = [rung.ladder.counts[steps] for rung, steps in zip(rungs, taken, strict=True)]
+            steps = removal_order(part, i, kind, zeros, alignment(kind, request.align, lanes))  # type: ignore[arg-type]
+            candidates.append(SiteCandidate(steps, zeros, saving, None, zeros))
+    even = replace(request, allocation="uniform")
+    taken = steps_to(part, even, candidates, price.of(left), wanted_of(request.target, price.of(full)), price.of(full))
+    gone = [candidate.removal.counts[steps] for candidate, steps in zip(candidates, taken, strict=True)]
     return tuple(Width(w.groups - gone[2 * i], w.mlp - gone[2 * i + 1]) for i, w in enumerate(left))
 
 

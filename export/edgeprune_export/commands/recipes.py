@@ -12,7 +12,7 @@ from edgeprune.plan import Budget
 from edgeprune.recipe import Recipe, Structure
 from edgeprune.recipe import RecipePart as RecipePart
 from edgeprune.structure.plan import ModelPart
-from edgeprune.structure.wish import StructureRequest
+from edgeprune.structure.request import StructureRequest
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.seal import require_free
@@ -31,7 +31,7 @@ def export_options(
         budgets=budgets or recipe.budgets(),
         plan=recipe.token_plan(),
         more_methods=recipe.tokens.methods,
-        precision=settings.precision,
+        precision=settings.weights,
         chunk=settings.chunk,
         capacity=settings.capacity,
         text_tokens=settings.text_tokens,
@@ -50,24 +50,24 @@ def prune_options(recipe: Recipe, folder: Path, *, force: bool = False, command:
         raise PlanError("the recipe has no [structure]; add one, or export without pruning")
     recover = structure.recover
     return PruneOptions(
-        wishes=wishes_of(structure),
+        requests=requests_of(structure),
         plan=None if structure.plan is None else folder / structure.plan,
         images=None if structure.images is None else folder / structure.images,
-        pictures=structure.pictures,
+        pictures=structure.limit_images,
         seed=structure.seed,
         compensate=structure.compensate,
         recovery=None
         if recover is None
         else Recovery(recover.steps, recover.batch, recover.lora or None, recover.rate, seed=structure.seed),
-        precision=recipe.export.precision,
+        precision=recipe.export.weights,
         force=force,
         command=command,
     )
 
 
-def wishes_of(structure: Structure) -> dict[ModelPart, StructureRequest]:
+def requests_of(structure: Structure) -> dict[ModelPart, StructureRequest]:
     parts: dict[ModelPart, RecipePart | None] = {"tower": structure.tower, "language": structure.language}
-    return {part: wanted.wish(structure.seed) for part, wanted in parts.items() if wanted is not None}
+    return {part: wanted.request(structure.seed) for part, wanted in parts.items() if wanted is not None}
 
 
 def export_recipe(
@@ -83,7 +83,7 @@ def export_recipe(
     pruned = hidden / Path(str(source)).name
     try:
         # An interrupted recovery is kept beside the bundle: the hidden folder goes.
-        asked = replace(prune_options(recipe, folder, command=options.command), beside=out)
+        asked = replace(prune_options(recipe, folder, command=options.command), resume_beside=out)
         prune(source, pruned, asked, track=track)
         return export(pruned, out, options, track=track)
     finally:

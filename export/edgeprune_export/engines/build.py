@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import psutil
@@ -38,12 +37,12 @@ from edgeprune_runtime.engines.spec import (
     ENGINES,
     LOWERED_KEY,
     EngineKey,
+    EnginePrecision,
     EngineSet,
     EngineSpec,
     GateReport,
 )
 
-EnginePrecision = Literal["fp16", "bf16", "fp32"]
 Say = Callable[[BuildEstimate], None]
 
 
@@ -131,7 +130,7 @@ def _key(target: EngineTarget, options: BuildOptions, device: DeviceBackend | No
     if target.runtime == "onnxruntime":
         if options.precision != "fp16":
             raise PlanError(
-                f"ONNX Runtime's attention on CUDA takes float16 graphs, not {options.precision}; leave --precision out"
+                f"ONNX Runtime's attention on CUDA takes float16 graphs, not {options.precision}; leave --compute out"
             )
         if options.dialect is not None:
             raise PlanError(f"ONNX Runtime has a dialect of its own, not {options.dialect}; leave --dialect out")

@@ -86,7 +86,7 @@ def check_engines(bundle: Bundle, device: DeviceBackend, found: EngineSet, track
         raise ParityError(
             f"the engine differs from the bundle's graph in {check.name}"
             f"{f' at budget {check.budget}' if check.budget else ''}: {check.value:.3g}, allowed {check.rule} {check.limit:g}. {where}. "
-            "Nothing was sealed. Try --precision bf16 or --dialect portable, and report it with this sentence"
+            "Nothing was sealed. Try --compute bf16 or --dialect portable, and report it with this sentence"
         )
     return GateReport(None, tuple(checks.made))
 

@@ -228,7 +228,7 @@ def _checked(block: np.ndarray, kind: str, name: str) -> np.ndarray:
         converted = block.astype(_numpy(kind))
     if not np.isfinite(converted.astype(np.float32)).all() and np.isfinite(block).all():
         raise ExportError(
-            f"{name} has a weight of {np.abs(block).max():g}, too large for {kind}; build with --precision bf16"
+            f"{name} has a weight of {np.abs(block).max():g}, too large for {kind}; build with --compute bf16"
         )
     return converted
 

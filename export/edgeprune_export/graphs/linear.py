@@ -7,14 +7,13 @@ int8: per-output-channel symmetric weights [in, out] and per-tensor dynamic acti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 
 from edgeprune_export.onnx.graph import CONTRIB, Graph
 from edgeprune_export.onnx.weights import WeightsWriter
+from edgeprune_runtime.spec import WeightPrecision as WeightPrecision
 
-WeightPrecision = Literal["fp32", "int8"]
 Reader = Callable[[str], Iterable[np.ndarray]]
 """Name -> the tensor in float32, in blocks of rows, so that no matrix is held whole."""
 _SLAB_BYTES = 16 << 20

@@ -7,12 +7,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from onnx.external_data_helper import uses_external_data
 
-from edgeprune.errors import ExportError
+from edgeprune.errors import ExportError, PlanError
 from edgeprune_runtime.files import flush, replace_file
 
 _SMALLEST_EXTERNAL = 1024
@@ -31,6 +34,17 @@ def load(source: Path) -> tuple[onnx.ModelProto, bool]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ExportError(f"{source} is not a whole ONNX model ({reason}); export it again") from error
     return model, external
+
+
+def read_inputs(path: Path) -> list[NDArray[Any]]:
+    """Calibration inputs [n, ...] of a .npy file as the graph takes them, one at a time. No pickles."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise PlanError(
+            f"{path} cannot be read ({error}); for an ONNX file, --images is a .npy array [n, ...] of inputs as the graph takes them"
+        ) from error
+    return [array[i : i + 1] for i in range(len(array))]
 
 
 @contextmanager

@@ -42,7 +42,7 @@ class OnnxPruned:
 
     file: Path
     before: Counted
-    promised: Counted
+    predicted: Counted
     after: Counted
     target: OnnxTarget
     reached: float
@@ -91,16 +91,16 @@ def prune_onnx(
             fitted = obs.compensated(program, coupling, removed, given, advance) if compensate else program
             pruned = rewrite(fitted, coupling, removed)
             advance()
-            before, promised = count_program(program), count_program(pruned)
+            before, predicted = count_program(program), count_program(pruned)
             kept = _kept(coupling, removed)
-            reached = getattr(promised, wanted.metric) / getattr(before, wanted.metric)
+            reached = getattr(predicted, wanted.metric) / getattr(before, wanted.metric)
             facts = {"target": asdict(wanted), "reached": reached, "importance": importance, "seed": seed}
             after = _written(
-                pruned, program, partial, {**facts, "groups": [asdict(g) for g in kept]}, external, promised
+                pruned, program, partial, {**facts, "groups": [asdict(g) for g in kept]}, external, predicted
             )
             advance()
     met = abs(reached - wanted.share) <= TOLERANCE * wanted.share
-    return OnnxPruned(out, before, promised, after, wanted, reached, met, kept, coupling.frozen)
+    return OnnxPruned(out, before, predicted, after, wanted, reached, met, kept, coupling.frozen)
 
 
 def _target(given: Mapping[str, float]) -> OnnxTarget:
@@ -129,7 +129,7 @@ def _kept(coupling: Coupling, removed: np.ndarray) -> tuple[GroupKept, ...]:
 
 
 def _written(
-    pruned: Program, source: Program, path: Path, facts: dict[str, object], external: bool, promised: Counted
+    pruned: Program, source: Program, path: Path, facts: dict[str, object], external: bool, predicted: Counted
 ) -> Counted:
     """Write the graph and read it back: it must have the promised size and the outputs of its source."""
     model = pruned.model()
@@ -141,9 +141,9 @@ def _written(
     again = read(files.load(path)[0])
     after = count_program(again)
     outputs = [source.shapes.get(name) for name in source.outputs]
-    if after != promised or [again.shapes.get(name) for name in again.outputs] != outputs:
+    if after != predicted or [again.shapes.get(name) for name in again.outputs] != outputs:
         raise ExportError(
-            f"the written graph has {after} and outputs {[again.shapes.get(n) for n in again.outputs]}, promised were {promised} and "
+            f"the written graph has {after} and outputs {[again.shapes.get(n) for n in again.outputs]}, promised were {predicted} and "
             f"{outputs}; please report the source graph"
         )
     return after

@@ -1,4 +1,4 @@
-"""Run the calibration samples through the unpruned model and listen."""
+"""Run the calibration samples through the unpruned model and collect statistics."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from edgeprune_export.pruning.prunable import (
 )
 
 
-def collect_statistics(subject: PrunableModel, needs: Iterable[Need], track: Track) -> Statistics:
+def collect_statistics(prunable: PrunableModel, needs: Iterable[Need], track: Track) -> Statistics:
     """What the importances need, in one pass; a pass with gradients costs about three times one without."""
     needs = frozenset(needs)
-    listener = StatisticsCollector(
-        sites(subject.module, subject.specs), head_dims(subject.specs), needs, activations_of(subject.specs)
+    collector = StatisticsCollector(
+        sites(prunable.module, prunable.specs), head_dims(prunable.specs), needs, activations_of(prunable.specs)
     )
     if not needs:
-        return listener.statistics
-    with track("calibrating", batch_count(subject)) as advance:
-        for batch in batches(subject):
-            with listener.listening(subject.module, batch.samples):
-                _forward(subject, batch, listener, "gradients" in needs)
+        return collector.statistics
+    with track("calibrating", batch_count(prunable)) as advance:
+        for batch in batches(prunable):
+            with collector.collecting(prunable.module, batch.samples):
+                _forward(prunable, batch, collector, "gradients" in needs)
             if "visual" in needs:
-                _look(subject, batch, listener.statistics)
+                _look(prunable, batch, collector.statistics)
             advance()
-    return listener.statistics
+    return collector.statistics
 
 
-def _forward(subject: PrunableModel, batch: Batch, listener: StatisticsCollector, gradients: bool) -> None:
+def _forward(prunable: PrunableModel, batch: Batch, collector: StatisticsCollector, gradients: bool) -> None:
     if not gradients:
         with torch.no_grad():
-            subject.logits(subject.module, batch)
+            prunable.logits(prunable.module, batch)
         return
     # Parameters need no gradient, the pixels do: so every activation after them has one.
     batch.inputs["pixel_values"].requires_grad_(True)
-    loss_of(subject.logits(subject.module, batch), batch).backward()  # type: ignore[no-untyped-call]
-    listener.after_backward()
+    loss_of(prunable.logits(prunable.module, batch), batch).backward()  # type: ignore[no-untyped-call]
+    collector.after_backward()
 
 
 @torch.no_grad()
-def _look(subject: PrunableModel, batch: Batch, statistics: Statistics) -> None:
+def _look(prunable: PrunableModel, batch: Batch, statistics: Statistics) -> None:
     """Visual readings of the language model's heads and layers."""
-    heads = {s.block: s for s in sites(subject.module, subject.specs) if (s.part, s.kind) == ("language", "heads")}
-    for layer, (rows, visual) in enumerate(subject.attention(batch)):
+    heads = {s.block: s for s in sites(prunable.module, prunable.specs) if (s.part, s.kind) == ("language", "heads")}
+    for layer, (rows, visual) in enumerate(prunable.attention(batch)):
         mass = rows[:, visual].double().sum(dim=1)
         other = rows[:, ~visual].double().sum(dim=1)
         statistics.block("language", layer).visual.append(float(mass.mean()))
@@ -63,18 +63,18 @@ def _look(subject: PrunableModel, batch: Batch, statistics: Statistics) -> None:
 
 
 @torch.no_grad()
-def removal_losses(subject: PrunableModel, part: ModelPart, track: Track) -> list[float]:
+def removal_losses(prunable: PrunableModel, part: ModelPart, track: Track) -> list[float]:
     """Per block of a part: mean over samples of KL(p || q) at the last position, p whole, q without the block."""
-    spec, blocks = subject.specs[part]
-    _, modules = block_lists(subject.module)[part]
+    spec, blocks = prunable.specs[part]
+    _, modules = block_lists(prunable.module)[part]
     totals = torch.zeros(blocks, dtype=torch.float64)
     samples = 0
-    with track(f"leaving out blocks of the {part}", batch_count(subject)) as advance:
-        for batch in batches(subject):
-            whole = _last(subject, subject.module, batch)
+    with track(f"leaving out blocks of the {part}", batch_count(prunable)) as advance:
+        for batch in batches(prunable):
+            whole = _last(prunable, prunable.module, batch)
             for i in range(blocks):
                 with _without(modules[i]):
-                    totals[i] += divergence(whole, _last(subject, subject.module, batch))
+                    totals[i] += divergence(whole, _last(prunable, prunable.module, batch))
             samples += batch.samples
             advance()
     return (totals / samples).tolist()
@@ -86,8 +86,8 @@ def divergence(whole: Tensor, without: Tensor) -> float:
     return float((p.exp() * (p - q)).sum())
 
 
-def _last(subject: PrunableModel, module: nn.Module, batch: Batch) -> Tensor:
-    logits = subject.logits(module, batch)
+def _last(prunable: PrunableModel, module: nn.Module, batch: Batch) -> Tensor:
+    logits = prunable.logits(module, batch)
     return logits if batch.rows is None else logits[:1]
 
 

@@ -15,11 +15,11 @@ from edgeprune.structure.cost import Price
 from edgeprune.structure.importance import IMPORTANCES
 from edgeprune.structure.normalise import NORMALISATIONS
 from edgeprune.structure.plan import BlockPlan, ModelPart, StructurePlan, widths
+from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.sites import Site, Specs, sites
 from edgeprune.structure.statistics import Statistics
-from edgeprune.structure.steps import alignment, ladder
+from edgeprune.structure.steps import alignment, removal_order
 from edgeprune.structure.targets import PruneTarget
-from edgeprune.structure.wish import StructureRequest
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Prediction:
 @dataclass(frozen=True)
 class PlanWithCost:
     plan: StructurePlan
-    promises: tuple[Prediction, ...] = field(default_factory=tuple)
+    predictions: tuple[Prediction, ...] = field(default_factory=tuple)
 
 
 def choose(
     module: nn.Module,
     specs: Specs,
-    wishes: Mapping[ModelPart, StructureRequest],
+    requests: Mapping[ModelPart, StructureRequest],
     prices: Mapping[ModelPart, Price],
     statistics: Statistics,
     block_scores: Mapping[ModelPart, Sequence[float]],
@@ -49,26 +49,28 @@ def choose(
     """Raises PlanError for a target that cannot be reached, with the smallest that can."""
     everywhere = sites(module, specs)
     plans: dict[ModelPart, tuple[BlockPlan, ...]] = {}
-    promises = []
-    for part, wish in wishes.items():
+    predictions = []
+    for part, request in requests.items():
         spec, count = specs[part]
-        gone = _blocks_that_leave(wish, block_scores.get(part, ()))
+        gone = _blocks_that_leave(request, block_scores.get(part, ()))
         left = [site for site in everywhere if site.part == part and site.block not in gone]
         full = widths(spec, count)
         price = prices[part]
         before = price.of(full)
-        wanted = wanted_of(wish.target, before)
+        wanted = wanted_of(request.target, before)
         now = price.of([width for i, width in enumerate(full) if i not in gone])
         stay = [i for i in range(count) if i not in gone]
-        rungs = [_rung(site, wish, price.at(stay.index(site.block), len(stay)), statistics) for site in left]
-        taken = steps_to(part, wish, rungs, now, wanted, before)
-        kept = kept_units(rungs, taken)
+        candidates = [
+            _candidate(site, request, price.at(stay.index(site.block), len(stay)), statistics) for site in left
+        ]
+        taken = steps_to(part, request, candidates, now, wanted, before)
+        kept = kept_units(candidates, taken)
         plans[part] = tuple(
             BlockPlan(i, kept[part, i, "heads"], kept[part, i, "mlp"]) for i in range(count) if i not in gone
         )
         after = price.of([Width(len(b.heads), len(b.mlp)) for b in plans[part]])
-        promises.append(Prediction(part, wish.target, before, after))
-    return PlanWithCost(StructurePlan(plans), tuple(promises))
+        predictions.append(Prediction(part, request.target, before, after))
+    return PlanWithCost(StructurePlan(plans), tuple(predictions))
 
 
 def wanted_of(target: PruneTarget, before: float) -> float:
@@ -77,37 +79,46 @@ def wanted_of(target: PruneTarget, before: float) -> float:
 
 
 def steps_to(
-    part: ModelPart, wish: StructureRequest, rungs: Sequence[SiteCandidate], now: float, wanted: float, before: float
+    part: ModelPart,
+    request: StructureRequest,
+    candidates: Sequence[SiteCandidate],
+    now: float,
+    wanted: float,
+    before: float,
 ) -> list[int]:
-    """Steps of every rung that leave, from a cost of `now` down to `wanted`. Raises PlanError with the smallest share that can be."""
-    rule = ALLOCATIONS.get(wish.allocation)
+    """Steps of every candidate that leave, from a cost of `now` down to `wanted`. Raises PlanError with the smallest share that can be."""
+    rule = ALLOCATIONS.get(request.allocation)
     try:
-        return allocate(rule, rungs, now - wanted)
+        return allocate(rule, candidates, now - wanted)
     except PlanError as error:
-        least = now - sum(sum(rung.savings()) for rung in rungs)
-        what = f"{least / 2**20:.1f} MiB" if wish.target.measure == "memory" else f"{least / before:.3f}"
+        least = now - sum(sum(candidate.savings()) for candidate in candidates)
+        what = f"{least / 2**20:.1f} MiB" if request.target.measure == "memory" else f"{least / before:.3f}"
         raise PlanError(
-            f"the {part} cannot reach {wish.target.label}: with one head group and {wish.align} channels left in every block it is at "
+            f"the {part} cannot reach {request.target.label}: with one head group and {request.align} channels left in every block it is at "
             f"{what}; ask for more than that, remove blocks, or choose a smaller --align"
         ) from error
 
 
-def _rung(site: Site, wish: StructureRequest, each: tuple[float, float], statistics: Statistics) -> SiteCandidate:
-    heard = statistics.of(site)
-    scores = IMPORTANCES[wish.importance].score(site, heard, wish.seed)
+def _candidate(
+    site: Site, request: StructureRequest, each: tuple[float, float], statistics: Statistics
+) -> SiteCandidate:
+    stats = statistics.of(site)
+    scores = IMPORTANCES[request.importance].score(site, stats, request.seed)
     if not bool(torch.isfinite(scores).all()):
-        raise PlanError(f"{wish.importance} gives {site.name} scores that are not finite; calibrate on other pictures")
+        raise PlanError(
+            f"{request.importance} gives {site.name} scores that are not finite; calibrate on other pictures"
+        )
     saving = each[0] if site.kind == "heads" else each[1]
-    taylor = torch.stack(heard.taylor) if heard.taylor else None
+    taylor = torch.stack(stats.taylor) if stats.taylor else None
     return SiteCandidate(
-        ladder(site.part, site.block, site.kind, scores, alignment(site.kind, wish.align, site.width)),
-        NORMALISATIONS.get(wish.normalise)(scores),
+        removal_order(site.part, site.block, site.kind, scores, alignment(site.kind, request.align, site.width)),
+        NORMALISATIONS.get(request.normalise)(scores),
         saving,
         taylor,
         energies(site.out.weight, site.units),
     )
 
 
-def _blocks_that_leave(wish: StructureRequest, scores: Sequence[float]) -> set[int]:
+def _blocks_that_leave(request: StructureRequest, scores: Sequence[float]) -> set[int]:
     """The least important ones; of equal ones the later."""
-    return set(sorted(range(len(scores)), key=lambda i: (scores[i], -i))[: wish.blocks])
+    return set(sorted(range(len(scores)), key=lambda i: (scores[i], -i))[: request.blocks])

@@ -1,4 +1,4 @@
-"""A plain ViT or DeiT classifier as a subject: many pictures side by side, each a sample."""
+"""A plain ViT or DeiT classifier as a prunable model: many pictures side by side, each a sample."""
 
 from __future__ import annotations
 

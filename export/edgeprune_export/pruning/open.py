@@ -1,4 +1,4 @@
-"""A checkpoint to prune: found out what it is, described, and loaded only when all wishes have been checked."""
+"""A checkpoint to prune: described, and loaded only when all requests have been checked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class OpenedModel:
     verify: Callable[[Path, Specs], None]
 
 
-def open_subject(source: str | Path, images: Path | None, pictures: int, seed: int, precision: str) -> OpenedModel:
+def open_prunable(source: str | Path, images: Path | None, pictures: int, seed: int, precision: str) -> OpenedModel:
     """Raises CheckpointError for a model that is not supported, PlanError for samples that cannot be found."""
     samples = noise_samples(pictures, seed) if images is None else samples_from(images, pictures, seed)
     if is_classifier(source):

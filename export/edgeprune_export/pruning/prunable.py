@@ -33,7 +33,7 @@ class Batch:
 
 
 class PrunableModel(Protocol):
-    """A model under the knife."""
+    """A loaded model, and how to run, shrink and write it."""
 
     module: nn.Module
     specs: Specs
@@ -78,14 +78,14 @@ class PrunableModel(Protocol):
         ...
 
 
-def batches(subject: PrunableModel) -> Iterator[Batch]:
+def batches(prunable: PrunableModel) -> Iterator[Batch]:
     """All samples in order."""
-    for start in range(0, subject.samples, subject.side_by_side):
-        yield subject.batch(range(start, min(start + subject.side_by_side, subject.samples)))
+    for start in range(0, prunable.samples, prunable.side_by_side):
+        yield prunable.batch(range(start, min(start + prunable.side_by_side, prunable.samples)))
 
 
-def batch_count(subject: PrunableModel) -> int:
-    return -(-subject.samples // subject.side_by_side)
+def batch_count(prunable: PrunableModel) -> int:
+    return -(-prunable.samples // prunable.side_by_side)
 
 
 def loss_of(logits: Tensor, batch: Batch) -> Tensor:

@@ -42,7 +42,7 @@ class PruneRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_record(path: Path) -> PruneRecord:
     """Raises PlanError for a file that is missing, damaged or newer."""
     try:
-        story = msgspec.json.decode(path.read_bytes(), type=PruneRecord)
+        record = msgspec.json.decode(path.read_bytes(), type=PruneRecord)
     except OSError as error:
         raise PlanError(
             f"{path} cannot be read ({error.strerror}); it is the structure.json of a pruned checkpoint"
@@ -51,6 +51,6 @@ def read_record(path: Path) -> PruneRecord:
         raise PlanError(
             f"{path} is not a structure plan ({error}); it is the structure.json of a pruned checkpoint"
         ) from error
-    if story.schema != SCHEMA:
-        raise PlanError(f"{path} has schema {story.schema}, this version reads {SCHEMA}; prune again")
-    return story
+    if record.schema != SCHEMA:
+        raise PlanError(f"{path} has schema {record.schema}, this version reads {SCHEMA}; prune again")
+    return record

@@ -49,10 +49,10 @@ class Recovery:
 
 
 def recover(
-    subject: PrunableModel, smaller: nn.Module, plan: StructurePlan, how: Recovery, state: Path, track: Track
+    prunable: PrunableModel, smaller: nn.Module, plan: StructurePlan, how: Recovery, state: Path, track: Track
 ) -> nn.Module:
     """Train `smaller` and return it, adapters merged. `state`: where an interrupted run is kept; removed at the end."""
-    asked = _asked(subject, smaller, how)
+    asked = _asked(prunable, smaller, how)
     torch.manual_seed(how.seed)
     student = _with_adapters(smaller, plan, how) if how.lora else _all_trainable(smaller, plan)
     trained = {name: p for name, p in student.named_parameters() if p.requires_grad}
@@ -65,7 +65,7 @@ def recover(
     with track("recovering", how.steps) as advance:
         for step in range(how.steps):
             if step >= start:
-                _step(subject, student, how, step, optimizer)
+                _step(prunable, student, how, step, optimizer)
                 schedule.step()
                 if (step + 1) % _SAVE_EVERY == 0:
                     _save(state, asked, step + 1, trained, optimizer)
@@ -76,18 +76,18 @@ def recover(
 
 
 def _step(
-    subject: PrunableModel, student: nn.Module, how: Recovery, step: int, optimizer: torch.optim.Optimizer
+    prunable: PrunableModel, student: nn.Module, how: Recovery, step: int, optimizer: torch.optim.Optimizer
 ) -> None:
     """One update on `batch` samples, gathered over as many forward passes as they need."""
     total = 0.0
-    chosen = list(_drawn(subject.samples, how, step))
+    chosen = list(_drawn(prunable.samples, how, step))
     random = torch.Generator().manual_seed(how.seed * 1_000_003 + step)
-    for start in range(0, len(chosen), subject.side_by_side):
-        numbers = chosen[start : start + subject.side_by_side]
-        batch = subject.batch(numbers, random)
+    for start in range(0, len(chosen), prunable.side_by_side):
+        numbers = chosen[start : start + prunable.side_by_side]
+        batch = prunable.batch(numbers, random)
         with torch.no_grad():
-            wanted = subject.features(subject.module, batch)
-        loss = distance(subject.features(student, batch), wanted, how) * len(numbers) / len(chosen)
+            wanted = prunable.features(prunable.module, batch)
+        loss = distance(prunable.features(student, batch), wanted, how) * len(numbers) / len(chosen)
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     if not math.isfinite(total):
@@ -144,13 +144,13 @@ def _warm_cosine(steps: int) -> Any:
     return factor
 
 
-def _asked(subject: PrunableModel, smaller: nn.Module, how: Recovery) -> str:
+def _asked(prunable: PrunableModel, smaller: nn.Module, how: Recovery) -> str:
     """What a saved state belongs to: the settings, and the weights that the recovery starts from."""
     digest = hashlib.sha256()
     for name, value in smaller.state_dict().items():
         digest.update(f"{name} {tuple(value.shape)}".encode())
         digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return msgspec.json.encode([asdict(how), subject.samples, digest.hexdigest()]).decode()
+    return msgspec.json.encode([asdict(how), prunable.samples, digest.hexdigest()]).decode()
 
 
 def _save(state: Path, asked: str, step: int, trained: dict[str, nn.Parameter], optimizer: Any) -> None:

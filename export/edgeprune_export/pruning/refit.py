@@ -24,12 +24,12 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class _Stop(Exception):
-    """Ends a block's forward pass once everything wanted was heard."""
+    """Ends a block's forward pass once everything wanted was collected."""
 
 
 @dataclass(frozen=True)
 class _Block:
-    """One block of one of the two models: what is listened to inside it."""
+    """One block of one of the two models: what is collected inside it."""
 
     module: nn.Module
     sites: Mapping[SiteKind, Site]
@@ -45,27 +45,27 @@ class _Stream:
 
 @torch.no_grad()
 def compensate(
-    subject: PrunableModel, smaller: nn.Module, smaller_specs: Specs, plan: StructurePlan, track: Track
+    prunable: PrunableModel, smaller: nn.Module, smaller_specs: Specs, plan: StructurePlan, track: Track
 ) -> None:
     """Refit the out layers of `smaller`, in place. Parts in the order of a forward pass."""
     for part in (part for part in PARTS if part in plan.blocks):
-        whole, cut = (_stream(subject, module, part) for module in (subject.module, smaller))
-        blocks = _blocks(subject.module, subject.specs, part)
+        whole, cut = (_stream(prunable, module, part) for module in (prunable.module, smaller))
+        blocks = _blocks(prunable.module, prunable.specs, part)
         fewer = _blocks(smaller, smaller_specs, part)
         place = {block.block: number for number, block in enumerate(plan.blocks[part])}
         with track(f"compensating the {part}", len(blocks)) as advance:
             for i, block in enumerate(blocks):
                 rest = [calls[i] for calls in whole.rest]
-                heard = [_hear(block, state, call) for state, call in zip(whole.hidden, rest, strict=True)]
+                stats = [_run_block(block, state, call) for state, call in zip(whole.hidden, rest, strict=True)]
                 if i in place:
-                    _refit_block(block, fewer[place[i]], heard, cut.hidden, rest)
+                    _refit_block(block, fewer[place[i]], stats, cut.hidden, rest)
                     cut.hidden = _through(fewer[place[i]].module, cut.hidden, rest)
-                whole.hidden = [one.after for one in heard]
+                whole.hidden = [one.after for one in stats]
                 advance()
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _BlockPass:
     """Of one batch: rows that the out layers read, by kind, and what leaves the block."""
 
     inputs: Mapping[SiteKind, Tensor]
@@ -73,36 +73,36 @@ class _Heard:
 
 
 def _refit_block(
-    block: _Block, fewer: _Block, heard: Sequence[_Heard], cut: Sequence[Tensor], rest: Sequence[Arguments]
+    block: _Block, fewer: _Block, stats: Sequence[_BlockPass], cut: Sequence[Tensor], rest: Sequence[Arguments]
 ) -> None:
     for kind in KINDS:
         site, small = block.sites[kind], fewer.sites[kind]
         moments = Moments.empty(small.out.in_features, small.out.out_features)
-        for one, state, call in zip(heard, cut, rest, strict=True):
-            own = _hear(fewer, state, call, until=kind)
+        for one, state, call in zip(stats, cut, rest, strict=True):
+            own = _run_block(fewer, state, call, until=kind)
             moments.add(own.inputs[kind], one.inputs[kind] @ site.out.weight.T)
         small.out.weight.data, bias = refit(small.out.weight, small.out.bias, moments)
         if bias is not None:
             small.out.bias.data = bias
 
 
-def _hear(block: _Block, hidden: Tensor, call: Arguments, until: SiteKind | None = None) -> _Heard:
-    """Run one block on one batch and listen; with `until`, no further than the out layer of that kind."""
+def _run_block(block: _Block, hidden: Tensor, call: Arguments, until: SiteKind | None = None) -> _BlockPass:
+    """Run one block on one batch and keep what its out layers read; with `until`, no further than the out layer of that kind."""
     inputs: dict[SiteKind, Tensor] = {}
 
     def at(kind: SiteKind) -> Any:
-        def listen(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        def keep_input(module: nn.Module, given: tuple[Tensor, ...]) -> None:
             inputs[kind] = given[0].reshape(-1, given[0].shape[-1])
             if kind == until:
                 raise _Stop
 
-        return listen
+        return keep_input
 
     hooks = [site.out.register_forward_pre_hook(at(kind)) for kind, site in block.sites.items()]
     after = hidden
     with _removed(hooks), suppress(_Stop):
         (after,) = _through(block.module, [hidden], [call])
-    return _Heard(inputs, after)
+    return _BlockPass(inputs, after)
 
 
 def _through(block: nn.Module, hidden: Sequence[Tensor], rest: Sequence[Arguments]) -> list[Tensor]:
@@ -120,14 +120,14 @@ def _blocks(module: nn.Module, specs: Specs, part: ModelPart) -> list[_Block]:
     return [_Block(modules[i], found[i]) for i in sorted(found)]
 
 
-def _stream(subject: PrunableModel, module: nn.Module, part: ModelPart) -> _Stream:
+def _stream(prunable: PrunableModel, module: nn.Module, part: ModelPart) -> _Stream:
     """Run every batch through a whole model and note how the blocks of a part are called."""
     _, blocks = block_lists(module)[part]
     found = _Stream()
-    for batch in batches(subject):
+    for batch in batches(prunable):
         found.rest.append([])
         with _removed([block.register_forward_pre_hook(_noting(found), with_kwargs=True) for block in blocks]):
-            subject.logits(module, batch)
+            prunable.logits(module, batch)
     return found
 
 

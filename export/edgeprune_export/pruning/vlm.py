@@ -1,4 +1,4 @@
-"""A vision-language checkpoint as a subject: one sample is a picture with its question and, where it is known, its answer."""
+"""A vision-language checkpoint as a prunable model: one sample is a picture with its question and, where it is known, its answer."""
 
 from __future__ import annotations
 

@@ -43,13 +43,13 @@ def write_checkpoint(
     module: nn.Module,
     texts: Mapping[str, Mapping[str, Any]],
     stored: Callable[[str], str | None],
-    story: msgspec.Struct,
+    record: msgspec.Struct,
 ) -> None:
     """Fill an empty folder.
 
     texts   JSON files by name: config.json and what else is not the source's own
     stored  parameter name -> dtype it has in the source (float16 ...), None for one that is not written
-    story   what was done, as structure.json
+    record  what was done, as structure.json
     """
     from safetensors.torch import save_file
 
@@ -62,7 +62,7 @@ def write_checkpoint(
         if path.is_file() and path.suffix not in _LEFT and not path.name.endswith(".index.json"):
             shutil.copyfile(path, folder / path.name)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / STRUCTURE).write_bytes(msgspec.json.format(msgspec.json.encode(story), indent=2) + b"\n")
+    (folder / STRUCTURE).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     for name, content in texts.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeprune_profiles.boards.device import Device
-from edgeprune_profiles.measure.work import FLOAT_BYTES, GraphWork, RequestShape
-from edgeprune_runtime.spec import Manifest
+from edgeprune_profiles.measure.work import FLOAT_BYTES, RequestShape
+from edgeprune_runtime.spec import GraphWork, Manifest
 
 MIB = 1 << 20
 #: Assumed bytes of Python and the libraries: ONNX Runtime as measured here, CUDA context and TensorRT by estimate.

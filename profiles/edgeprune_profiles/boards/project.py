@@ -16,9 +16,9 @@ from edgeprune_profiles.boards.device import Device
 from edgeprune_profiles.boards.fit import BASES, Efficiency, EfficiencySample, estimate, stage_seconds
 from edgeprune_profiles.boards.memory_fit import MemoryFit, memory_fit
 from edgeprune_profiles.boards.roofline import UNKNOWN_LAUNCH_S, Bound, ideal
-from edgeprune_profiles.measure.work import GraphWork, RequestShape, request_stages
+from edgeprune_profiles.measure.work import RequestShape, request_stages
 from edgeprune_runtime.errors import MeasurementError
-from edgeprune_runtime.spec import Manifest
+from edgeprune_runtime.spec import GraphWork, Manifest
 from edgeprune_runtime.statistics import Interval
 
 #: A Jetson has the TensorRT of its JetPack and no other; this one came with JetPack 6.1.
@@ -69,7 +69,7 @@ def target(device: Device, stored: str, precision: str | None = None) -> Project
     if device.kind == "cpu":
         if precision is not None:
             raise MeasurementError(
-                f"{device.name} computes what the bundle stores, got --precision {precision}; export the bundle in that precision"
+                f"{device.name} computes what the bundle stores, got --compute {precision}; leave it out, or export with other --weights"
             )
         return ProjectionTarget(device, None)
     if stored == "int8":
@@ -91,7 +91,6 @@ def _version(text: str) -> tuple[int, ...]:
 
 def project(
     manifest: Manifest,
-    graphs: Mapping[str, GraphWork],
     shape: RequestShape,
     where: ProjectionTarget,
     samples: Sequence[EfficiencySample],
@@ -99,7 +98,7 @@ def project(
 ) -> Projection:
     """Raises MeasurementError naming the figure that is not known of the board, or the runs that are missing."""
     device = where.device
-    stages = project_stages(manifest.name, manifest.language.chunk, graphs, shape, where, samples)
+    stages = project_stages(manifest.name, manifest.language.chunk, manifest.work, shape, where, samples)
     ttft, step = first_token_s(stages, preprocess_s), stages[-1].time_s
     return Projection(
         device=device,
@@ -110,7 +109,7 @@ def project(
         ttft_s=ttft,
         tokens_per_s=rate(step),
         energy_j=_energy(device, ttft, step, shape.answer),
-        memory=memory_fit(manifest, graphs, shape, device, where.precision),
+        memory=memory_fit(manifest, manifest.work, shape, device, where.precision),
         notes=_notes(device, preprocess_s),
     )
 

@@ -13,6 +13,7 @@ from edgeprune_profiles.record.power_profile import DECODE, IMAGE, PREFILL, REQU
 from edgeprune_profiles.record.profile import BackendUse, BudgetRecord, BudgetResult, EnginesRef, Report
 from edgeprune_runtime.backends import created
 from edgeprune_runtime.backends.device import DeviceBackend
+from edgeprune_runtime.budgets import asked_for, on_tiles
 from edgeprune_runtime.engines.spec import ENGINE_MANIFEST
 from edgeprune_runtime.model import Model
 from edgeprune_runtime.results import View
@@ -21,16 +22,17 @@ from edgeprune_runtime.results import View
 class ModelRunner:
     """Answers from scratch, past the end token: every budget generates the same number of tokens, so times compare.
 
-    `positions` is the longest sequence per budget so far, prompt and answer together. `tiles`: see `Model.see`.
+    A budget may say on how many tiles, as in a report. `positions` is the longest sequence per budget so far, prompt and answer together.
     """
 
-    def __init__(self, model: Model, tiles: int | None = None) -> None:
-        self._model, self._tiles = model, tiles
+    def __init__(self, model: Model) -> None:
+        self._model = model
         self.positions: dict[str, int] = {}
 
     def run(self, budget: str, image: Path, question: str, max_tokens: int) -> Run:
+        asked = asked_for(budget)
         answer = self._model.ask(
-            question, image=image, budget=budget, tiles=self._tiles, max_tokens=max_tokens, stop=False
+            question, image=image, budget=asked.budget, tiles=asked.tiles, max_tokens=max_tokens, stop=False
         )
         used = answer.prompt_tokens + len(answer.token_ids)
         self.positions[budget] = max(used, self.positions.get(budget, 0))
@@ -44,7 +46,8 @@ class ModelRunner:
         model, language = self._model, self._model.language
 
         def see() -> View:
-            return model.see(image, budget=budget, tiles=self._tiles, question=question)
+            asked = asked_for(budget)
+            return model.see(image, budget=asked.budget, tiles=asked.tiles, question=question)
 
         view = see()
         start = model.ask(question, image=view, max_tokens=1, stop=False).prompt_tokens
@@ -76,8 +79,9 @@ def backend_use(model: Model) -> BackendUse:
     return BackendUse(model.backend, model.backend_why, "gpu", EnginesRef(folder.name, digest))
 
 
-def budgets_of(model: Model, chosen: Sequence[str] = ()) -> tuple[BudgetRecord, ...]:
-    """The bundle's budgets, or those `chosen` among them. `keep` is None where it depends on the picture.
+def budgets_of(model: Model, chosen: Sequence[str] = (), tiles: Sequence[int] = ()) -> tuple[BudgetRecord, ...]:
+    """The bundle's budgets, or those `chosen` among them, with all tiles and then with each limit of `tiles`. `keep` is None where it
+    depends on the picture.
 
     Raises BudgetError for one that the bundle does not hold.
     """
@@ -89,7 +93,12 @@ def budgets_of(model: Model, chosen: Sequence[str] = ()) -> tuple[BudgetRecord, 
         one, kept = own[0], {s.keep for s in own}
         keep = kept.pop() if not one.whole and len(kept) == 1 else None
         budgets.append(BudgetRecord(name, one.method, keep, one.keep_ratio, weights_bytes))
-    return tuple(budgets)
+    limited = [
+        msgspec.structs.replace(budget, name=on_tiles(budget.name, most))
+        for most in dict.fromkeys(tiles)
+        for budget in budgets
+    ]
+    return (*budgets, *limited)
 
 
 def with_cache_bytes(report: Report, model: Model, positions: dict[str, int]) -> Report:

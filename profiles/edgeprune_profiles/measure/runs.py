@@ -6,7 +6,7 @@ machine and is hardly disturbed by other programs on a busy one; else the clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean, median
 
 from edgeprune_profiles.boards.backtest import Trial
@@ -14,7 +14,7 @@ from edgeprune_profiles.boards.device import Device
 from edgeprune_profiles.boards.fit import EfficiencySample, sample
 from edgeprune_profiles.boards.project import ProjectionTarget, first_token_s, project_stages
 from edgeprune_profiles.boards.roofline import ideal
-from edgeprune_profiles.measure.work import GraphWork, RequestShape, request_shape, request_stages
+from edgeprune_profiles.measure.work import RequestShape, request_shape, request_stages
 from edgeprune_profiles.record.profile import DECODE, BudgetResult, Report
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import MeasurementError
@@ -25,7 +25,7 @@ PREPROCESS = "preprocess"
 def run_shape(bundle: Bundle, report: Report, result: BudgetResult, size: tuple[int, int] | None) -> RequestShape:
     """The request that a report recorded. Raises MeasurementError where pictures of `size` would give other visual tokens."""
     question = (report.question or "").split(" / ")[0]
-    shape = request_shape(bundle, result.budget.name, question, report.max_tokens, size, report.tiles)
+    shape = request_shape(bundle, result.budget.name, question, report.max_tokens, size)
     seen = {sample.visual_tokens for sample in result.samples}
     if seen - {shape.visual}:
         raise MeasurementError(
@@ -48,7 +48,6 @@ def stage_medians(report: Report, result: BudgetResult, device: Device) -> dict[
 
 def run_samples(
     bundle: Bundle,
-    graphs: Mapping[str, GraphWork],
     report: Report,
     where: ProjectionTarget,
     size: tuple[int, int] | None = None,
@@ -63,7 +62,7 @@ def run_samples(
     for result in report.budgets:
         shape = run_shape(bundle, report, result, size)
         measured = stage_medians(report, result, where.device)
-        for stage in request_stages(bundle.manifest.language.chunk, graphs, shape, where.precision):
+        for stage in request_stages(bundle.manifest.language.chunk, bundle.manifest.work, shape, where.precision):
             if seconds := measured.get(stage.name):
                 found = ideal(where.device, stage)
                 samples.append(sample(where.device.name, bundle.manifest.name, found, seconds, result.budget.name))
@@ -72,7 +71,6 @@ def run_samples(
 
 def own_trials(
     bundle: Bundle,
-    graphs: Mapping[str, GraphWork],
     report: Report,
     where: ProjectionTarget,
     learn: Callable[[str], Sequence[EfficiencySample]],
@@ -86,7 +84,7 @@ def own_trials(
     for result in report.budgets:
         name = result.budget.name
         shape = run_shape(bundle, report, result, size)
-        stages = project_stages(model, bundle.manifest.language.chunk, graphs, shape, where, learn(name))
+        stages = project_stages(model, bundle.manifest.language.chunk, bundle.manifest.work, shape, where, learn(name))
         measured = stage_medians(report, result, where.device)
         first = sum(measured[stage.stage] for stage in stages[:-1])
         label = f"{model}, {bundle.manifest.precision}, {name}"

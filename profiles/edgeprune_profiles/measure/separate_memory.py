@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgeprune_runtime.budgets import asked_for
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters.memory import MemoryMeter, MemoryReading
 from edgeprune_runtime.model import Model
@@ -27,7 +28,6 @@ class MemoryRequest(msgspec.Struct, frozen=True):
     max_tokens: int
     threads: int
     backend: str
-    tiles: int | None = None
 
 
 def measure_here(request: MemoryRequest) -> MemoryReading:
@@ -40,8 +40,7 @@ def measure_here(request: MemoryRequest) -> MemoryReading:
             model.ask(
                 request.question,
                 image=Path(request.image),
-                budget=request.budget,
-                tiles=request.tiles,
+                **asked_for(request.budget)._asdict(),
                 max_tokens=request.max_tokens,
                 stop=False,
             )

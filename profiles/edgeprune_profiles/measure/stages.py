@@ -109,7 +109,6 @@ def profile(
     memory: Meter[MemoryReading] | None = None,
     memory_apart: Callable[[BudgetRecord], MemoryReading | None] | None = None,
     threads: int = 0,
-    tiles: int | None = None,
     notes: Sequence[str] = (),
     backend: BackendUse | None = None,
     progress: RunProgress = lambda done, total, label: None,
@@ -117,7 +116,6 @@ def profile(
     """Run everything and return the raw numbers.
 
     warmup_rounds   rounds of every budget on the first case that are thrown away
-    tiles           what `runner` was told of tiles, for the record
     memory_apart    measures one budget in a process of its own; better than the default, where the budgets share one
     Raises MeasurementError when there is nothing to measure, and whatever `runner` raises.
     """
@@ -184,7 +182,6 @@ def profile(
         budgets=tuple(BudgetResult(b, tuple(samples[b.name]), readings.get(b.name)) for b in budgets),
         question=" / ".join(dict.fromkeys(case.question for case in cases)),
         threads=threads,
-        tiles=tiles,
         notes=tuple(notes),
         backend=backend,
         pictures_sha256=tuple(case.sha256 for case in cases if case.sha256 is not None),

@@ -1,6 +1,6 @@
 """The work of one request by stage: how often each graph runs, and what a run computes and moves.
 
-Counts come from outside (the exporter reads them from the ONNX files), so nothing here needs onnx. A bundle's graphs can
+Counts are the exporter's, in the manifest, so nothing here needs onnx. A bundle's graphs can
 be run in another precision than they are stored in: engines on a GPU compute float graphs in half precision.
 """
 
@@ -9,27 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import msgspec
-
 from edgeprune_runtime import budgets
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.prompting.pack import pack
 from edgeprune_runtime.prompting.prompt import Prompter
+from edgeprune_runtime.spec import GraphWork
 
 FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
-
-
-class GraphWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One run of one graph: multiply-accumulates by kind, bytes by stored type, nodes; see `edgeprune_export.bundle.roofline_counts`."""
-
-    macs: dict[str, int] = {}
-    pair_macs: int = 0
-    weight_bytes: dict[str, int] = {}
-    activation_bytes: int = 0
-    peak_bytes: int = 0
-    cache_bytes: int = 0
-    nodes: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,13 +57,13 @@ def request_shape(
     question: str,
     answer: int,
     size: tuple[int, int] | None = None,
-    tiles: int | None = None,
 ) -> RequestShape:
     """The request for one picture of `size` = (height, width), by default one that fills the largest tile grid.
 
-    tiles  most tiles of it beside its overview, as in `Model.see`
+    budget may say on how many tiles, as in a report
     """
     manifest = bundle.manifest
+    budget, tiles = budgets.asked_for(budget)
     limited = manifest.picture.limited(tiles)
     picture = pack_picture(limited.place(*(size or limited.largest)), manifest.picture)
     chosen = budgets.selection(manifest, budget, None, picture.tiles)

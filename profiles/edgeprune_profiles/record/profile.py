@@ -14,6 +14,7 @@ import msgspec
 
 from edgeprune_profiles.record.power_profile import PowerWindow
 from edgeprune_profiles.record.sustain import Soak
+from edgeprune_runtime.budgets import asked_for
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters.environment import Environment
 from edgeprune_runtime.meters.memory import MemoryReading
@@ -31,6 +32,7 @@ class Record(msgspec.Struct, frozen=True):
 class BudgetRecord(Record, frozen=True):
     """One way of choosing visual tokens that the bundle holds. `keep_ratio` 1.0 drops nothing; its `keep` is None.
 
+    name            a budget, and on how many tiles where that was limited (`edgeprune_runtime.budgets.on_tiles`)
     weights_bytes   the bundle's one weights file, which all budgets share
     cache_bytes     rows of the KV cache that the longest request writes
     """
@@ -44,7 +46,8 @@ class BudgetRecord(Record, frozen=True):
 
     @property
     def full(self) -> bool:
-        return self.keep_ratio == 1.0
+        """Whether nothing is left out: neither tokens nor tiles."""
+        return self.keep_ratio == 1.0 and asked_for(self.name).tiles is None
 
 
 class RequestSample(Record, frozen=True):
@@ -140,7 +143,6 @@ class Accuracy(Record, frozen=True):
 class Report(Record, frozen=True):
     """`notes` are sentences about the conditions; `threads` 0 means that the backend chose.
 
-    tiles             most tiles of a picture beside its overview, as `--tiles` asked for; None: as many as the bundle takes
     pictures_sha256   of each case, in their order
     power_source      what the power windows read, or "unknown: ..." with the reason; None: nobody asked for power
     """
@@ -166,7 +168,6 @@ class Report(Record, frozen=True):
     pictures_sha256: tuple[str, ...] = ()
     power_source: str | None = None
     soak: Soak | None = None
-    tiles: int | None = None
 
 
 class _Version(msgspec.Struct):

@@ -36,7 +36,6 @@ _FACTS: Mapping[str, Callable[[Report], object]] = {
     "engines": lambda r: r.backend.engines.sha256[:12] if r.backend and r.backend.engines else None,
     "threads": lambda r: r.threads or "as the backend chooses",
     "pictures": lambda r: ", ".join(dict.fromkeys(r.cases)),
-    "tiles": lambda r: "as many as the bundle takes" if r.tiles is None else f"at most {r.tiles}",
     "question": lambda r: r.question,
     "tokens per answer": lambda r: r.max_tokens,
     "rounds": lambda r: r.repetitions,

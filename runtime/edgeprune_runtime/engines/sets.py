@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
@@ -15,13 +16,14 @@ from edgeprune_runtime.engines.spec import (
     ENGINE_SCHEMA,
     ENGINES,
     EngineKey,
+    EnginePrecision,
     EngineSet,
     EngineSpec,
 )
 from edgeprune_runtime.errors import BundleError, EngineError
 from edgeprune_runtime.spec import Manifest
 
-PREFERRED = ("fp16", "bf16", "fp32")
+PREFERRED = get_args(EnginePrecision)
 
 
 def engine_folders(root: Path) -> list[Path]:

@@ -12,6 +12,8 @@ ENGINES = "engines"  # folder inside a bundle; one folder per target in it
 ENGINE_MANIFEST = "engines.json"
 ENGINE_DIGEST = "engines.sha256"
 
+EnginePrecision = Literal["fp16", "bf16", "fp32"]  # what products are computed in, best first
+
 
 class EngineKey(Spec, frozen=True):
     """What engines are bound to, besides the bundle's graphs.
@@ -25,7 +27,7 @@ class EngineKey(Spec, frozen=True):
     runtime: Literal["tensorrt", "tensorrt_rtx", "onnxruntime"]
     version: str
     dialect: str
-    precision: Literal["fp16", "bf16", "fp32"]
+    precision: EnginePrecision
     capabilities: tuple[str, ...]
     gpu: str | None = None
     driver: str | None = None

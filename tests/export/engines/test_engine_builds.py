@@ -211,7 +211,7 @@ def test_the_command_builds_and_tells_and_needs_no_torch(tmp_path: Path) -> None
 
 def test_the_lint_stops_a_build_before_it_starts_and_names_every_node(tmp_path: Path) -> None:
     bundle = own_bundle(exported(GATED[1][0]), tmp_path)
-    line = complaint("build", bundle, "--target", "rtx:sm75", "--dialect", "portable", "--precision", "bf16")
+    line = complaint("build", bundle, "--target", "rtx:sm75", "--dialect", "portable", "--compute", "bf16")
     assert (
         "cannot take" in line
         and "so nothing was built. pixels.bfloat16 (Cast) of tower, " in line

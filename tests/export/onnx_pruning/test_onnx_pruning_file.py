@@ -60,7 +60,7 @@ def test_the_written_file_has_what_was_promised(name: str, metric: str, importan
     done = prune_onnx(source, out, {metric: 0.7}, importance=importance)
     written = onnx.load(out)
     assert done.before == count(onnx.load(source))
-    assert done.promised == done.after == count(written) and done.after.params == stored(written)
+    assert done.predicted == done.after == count(written) and done.after.params == stored(written)
     assert done.reached == getattr(done.after, metric) / getattr(done.before, metric)
     assert done.met == (abs(done.reached - 0.7) <= 0.007)
     assert done.met

@@ -9,9 +9,10 @@ import pytest
 
 from edgeprune_profiles.boards.memory_fit import MIB, MemoryFit, memory_fit
 from edgeprune_profiles.boards.roofline import UNKNOWN_LAUNCH_S, ideal
-from edgeprune_profiles.measure.work import GraphWork, Load, RequestShape, Stage, request_shape, request_stages
+from edgeprune_profiles.measure.work import Load, RequestShape, Stage, request_shape, request_stages
 from edgeprune_runtime import Bundle, Model
 from edgeprune_runtime.errors import BudgetError, MeasurementError
+from edgeprune_runtime.spec import GraphWork
 from tests.profiles.made_boards import board
 
 GRAPHS = {

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from edgeprune_export.bundle.roofline_counts import count_bundle
 from edgeprune_profiles.boards.device import Device
 from edgeprune_profiles.boards.device_file import load_device
 from edgeprune_profiles.boards.fit import THIS_BOARD, THIS_MODEL, EfficiencySample
 from edgeprune_profiles.boards.project import PREPROCESS_FACTOR, first_token_s, project, project_stages, target
 from edgeprune_profiles.boards.roofline import ideal
 from edgeprune_profiles.measure.runs import own_trials, run_preprocess_s, run_samples, stage_medians
-from edgeprune_profiles.measure.work import GraphWork, request_shape, request_stages
+from edgeprune_profiles.measure.work import request_shape, request_stages
 from edgeprune_profiles.record.profile import SCHEMA, BudgetRecord, BudgetResult, BundleRef, Report
 from edgeprune_profiles.record.profile import RequestSample as Request
 from edgeprune_runtime import Bundle
@@ -32,18 +30,13 @@ def bundle(tiny_bundle: Path) -> Bundle:
     return Bundle.open(tiny_bundle)
 
 
-@pytest.fixture(scope="module")
-def graphs(tiny_bundle: Path) -> dict[str, GraphWork]:
-    return {name: GraphWork(**asdict(count)) for name, count in count_bundle(tiny_bundle).items()}
-
-
-def slowed(bundle: Bundle, graphs: dict[str, GraphWork], factor: float, device: Device = CPU) -> Report:
+def slowed(bundle: Bundle, factor: float, device: Device = CPU) -> Report:
     """A report in which every stage took `factor` times its roofline on the device, and the clock twice that."""
     results = []
     for name in BUDGETS:
         shape = request_shape(bundle, name, "what ?", 3)
         times = {}
-        for stage in request_stages(bundle.manifest.language.chunk, graphs, shape, None):
+        for stage in request_stages(bundle.manifest.language.chunk, bundle.manifest.work, shape, None):
             found = ideal(device, stage)
             times[stage.name] = (factor * found.seconds + found.launch_s,) * (2 if stage.name == "decode" else 1)
         busy = {"preprocess": (0.25, 0.25), **times}
@@ -56,8 +49,8 @@ def slowed(bundle: Bundle, graphs: dict[str, GraphWork], factor: float, device: 
     )  # fmt: skip
 
 
-def test_one_thread_of_a_processor_is_read_on_its_own_clock(bundle: Bundle, graphs: dict[str, GraphWork]) -> None:
-    report = slowed(bundle, graphs, 2.0)
+def test_one_thread_of_a_processor_is_read_on_its_own_clock(bundle: Bundle) -> None:
+    report = slowed(bundle, 2.0)
     result = report.budgets[0]
     busy = stage_medians(report, result, CPU)
     assert busy["preprocess"] == 0.5, "two spans of one request add up"
@@ -67,8 +60,8 @@ def test_one_thread_of_a_processor_is_read_on_its_own_clock(bundle: Bundle, grap
     assert run_preprocess_s(report, CPU) == 0.5
 
 
-def test_a_run_at_half_the_roofline_has_the_efficiency_one_half(bundle: Bundle, graphs: dict[str, GraphWork]) -> None:
-    found = run_samples(bundle, graphs, slowed(bundle, graphs, 2.0), target(CPU, "fp32"))
+def test_a_run_at_half_the_roofline_has_the_efficiency_one_half(bundle: Bundle) -> None:
+    found = run_samples(bundle, slowed(bundle, 2.0), target(CPU, "fp32"))
     assert len(found) == 4 * len(BUDGETS)
     # an efficiency counts launches of at most nine tenths of the time
     assert {s.stage for s in found} == {"tower", "select", "prefill", "decode"}
@@ -76,22 +69,22 @@ def test_a_run_at_half_the_roofline_has_the_efficiency_one_half(bundle: Bundle, 
     assert {(s.device, s.model) for s in found} == {("cpu", bundle.manifest.name)}
 
 
-def test_runs_of_another_bundle_or_of_other_pictures_are_refused(bundle: Bundle, graphs: dict[str, GraphWork]) -> None:
-    report = slowed(bundle, graphs, 2.0)
+def test_runs_of_another_bundle_or_of_other_pictures_are_refused(bundle: Bundle) -> None:
+    report = slowed(bundle, 2.0)
     other = msgspec.structs.replace(report, bundle=BundleRef("x", "f" * 64))
     with pytest.raises(MeasurementError, match="ffffffffffff.*--report DEVICE,REPORT.json,BUNDLE"):
-        run_samples(bundle, graphs, other, target(CPU, "fp32"))
+        run_samples(bundle, other, target(CPU, "fp32"))
     height, width = bundle.manifest.picture.largest
     with pytest.raises(MeasurementError, match="visual tokens.*--size"):
-        run_samples(bundle, graphs, report, target(CPU, "fp32"), (height, width // 2))
+        run_samples(bundle, report, target(CPU, "fp32"), (height, width // 2))
 
 
-def test_a_projection_from_a_run_gives_the_run_back(bundle: Bundle, graphs: dict[str, GraphWork]) -> None:
-    report = slowed(bundle, graphs, 2.0)
+def test_a_projection_from_a_run_gives_the_run_back(bundle: Bundle) -> None:
+    report = slowed(bundle, 2.0)
     where = target(CPU, "fp32")
-    samples = run_samples(bundle, graphs, report, where)
+    samples = run_samples(bundle, report, where)
     shape = request_shape(bundle, "0.2", "what ?", 3)
-    found = project(bundle.manifest, graphs, shape, where, samples, preprocess_s=0.5)
+    found = project(bundle.manifest, shape, where, samples, preprocess_s=0.5)
     measured = stage_medians(report, report.budgets[0], CPU)
     assert found.ttft_s.low < found.ttft_s.point < found.ttft_s.high
     assert found.ttft_s.holds(sum(measured[stage] for stage in ("preprocess", "tower", "select", "prefill")))
@@ -103,55 +96,51 @@ def test_a_projection_from_a_run_gives_the_run_back(bundle: Bundle, graphs: dict
     assert not any("preprocessing" in note for note in found.notes)
 
 
-def test_preprocessing_without_a_run_is_left_out_and_said_so(bundle: Bundle, graphs: dict[str, GraphWork]) -> None:
+def test_preprocessing_without_a_run_is_left_out_and_said_so(bundle: Bundle) -> None:
     where = target(CPU, "fp32")
-    samples = run_samples(bundle, graphs, slowed(bundle, graphs, 2.0), where)
+    samples = run_samples(bundle, slowed(bundle, 2.0), where)
     shape = request_shape(bundle, "0.2", "what ?", 3)
-    bare = project(bundle.manifest, graphs, shape, where, samples)
-    whole = project(bundle.manifest, graphs, shape, where, samples, preprocess_s=0.5)
+    bare = project(bundle.manifest, shape, where, samples)
+    whole = project(bundle.manifest, shape, where, samples, preprocess_s=0.5)
     assert whole.ttft_s.high - bare.ttft_s.high == pytest.approx(0.5 * PREPROCESS_FACTOR)
     assert any("preprocessing" in note for note in bare.notes)
 
 
-def test_without_power_there_is_no_energy_and_the_least_certain_stage_names_the_basis(
-    bundle: Bundle, graphs: dict[str, GraphWork]
-) -> None:
+def test_without_power_there_is_no_energy_and_the_least_certain_stage_names_the_basis(bundle: Bundle) -> None:
     device = board("cpu", kind="cpu", power_modes=())
     where = target(device, "fp32")
-    samples = [s for s in run_samples(bundle, graphs, slowed(bundle, graphs, 2.0), where) if s.stage != "select"]
+    samples = [s for s in run_samples(bundle, slowed(bundle, 2.0), where) if s.stage != "select"]
     bounds = {s.bound for s in samples}
     samples += [
         EfficiencySample("cpu", "m", "tower", bound, "fp32", 0.5, "r")
         for bound in ("compute", "memory")
         if bound not in bounds
     ]  # type: ignore[arg-type]
-    found = project(bundle.manifest, graphs, request_shape(bundle, "0.2", "what ?", 3), where, samples)
+    found = project(bundle.manifest, request_shape(bundle, "0.2", "what ?", 3), where, samples)
     assert found.energy_j is None
     assert found.basis == THIS_BOARD
 
 
-def test_own_runs_are_tested_without_the_budget_that_is_projected(bundle: Bundle, graphs: dict[str, GraphWork]) -> None:
-    report, where = slowed(bundle, graphs, 2.0), target(CPU, "fp32")
-    samples = run_samples(bundle, graphs, report, where)
+def test_own_runs_are_tested_without_the_budget_that_is_projected(bundle: Bundle) -> None:
+    report, where = slowed(bundle, 2.0), target(CPU, "fp32")
+    samples = run_samples(bundle, report, where)
     asked: list[str] = []
 
     def learn(name: str) -> list[EfficiencySample]:
         asked.append(name)
         return [s for s in samples if s.run != name]
 
-    trials = own_trials(bundle, graphs, report, where, learn)
+    trials = own_trials(bundle, report, where, learn)
     assert asked == list(BUDGETS)
     assert [(t.left_out, t.stage) for t in trials] == [(b, s) for b in BUDGETS for s in ("first token", "per token")]
     assert all(t.inside for t in trials), "every stage is exactly twice its roofline"
 
 
-def test_a_run_that_was_twice_as_slow_as_the_others_is_found_outside(
-    bundle: Bundle, graphs: dict[str, GraphWork]
-) -> None:
-    report, where = slowed(bundle, graphs, 40.0), target(CPU, "fp32")
-    learned = run_samples(bundle, graphs, slowed(bundle, graphs, 20.0), where)
+def test_a_run_that_was_twice_as_slow_as_the_others_is_found_outside(bundle: Bundle) -> None:
+    report, where = slowed(bundle, 40.0), target(CPU, "fp32")
+    learned = run_samples(bundle, slowed(bundle, 20.0), where)
     assert not any(
-        t.inside for t in own_trials(bundle, graphs, report, where, lambda name: learned) if t.stage == "first token"
+        t.inside for t in own_trials(bundle, report, where, lambda name: learned) if t.stage == "first token"
     )
 
 
@@ -173,9 +162,11 @@ def test_a_board_whose_tensorrt_is_too_old_is_refused() -> None:
         target(load_device("jetson-nano"), "fp32")
 
 
-def test_the_first_token_comes_after_all_but_decode(bundle: Bundle, graphs: dict[str, GraphWork]) -> None:
+def test_the_first_token_comes_after_all_but_decode(bundle: Bundle) -> None:
     where = target(CPU, "fp32")
-    samples = run_samples(bundle, graphs, slowed(bundle, graphs, 2.0), where)
+    samples = run_samples(bundle, slowed(bundle, 2.0), where)
     shape = request_shape(bundle, "0.2", "what ?", 3)
-    stages = project_stages(bundle.manifest.name, bundle.manifest.language.chunk, graphs, shape, where, samples)
+    stages = project_stages(
+        bundle.manifest.name, bundle.manifest.language.chunk, bundle.manifest.work, shape, where, samples
+    )
     assert first_token_s(stages).point == pytest.approx(sum(stage.time_s.point for stage in stages[:3]))

@@ -144,7 +144,7 @@ RULES = (
         (RTX,),
         check.attention_in_full_precision,
         "has kernels for float16 and bfloat16 only, but for a query of one row",
-        "build with --precision fp16 or bf16, or use the portable dialect",
+        "build with --compute fp16 or bf16, or use the portable dialect",
     ),
     LintRule(
         "odd heads",
@@ -257,7 +257,7 @@ RULES = (
         (Reach("rtx", sms=_TURING),),
         check.full_precision_product,
         "has no float32 kernel for sm75",
-        "build with --precision fp16; where it is a method's own arithmetic, export without it (--no-controls for downsample), or leave "
+        "build with --compute fp16; where it is a method's own arithmetic, export without it (--no-controls for downsample), or leave "
         "sm75 out",
     ),
     LintRule(
@@ -265,7 +265,7 @@ RULES = (
         (Reach("rtx", sms=_TURING), Reach("tensorrt", sms=_TURING)),
         check.touches_bfloat16,
         "uses bfloat16, which sm75 lacks",
-        "build with --precision fp16",
+        "build with --compute fp16",
     ),
     LintRule(
         "fp8 before Ada",
