@@ -27,10 +27,11 @@ class ModelAnswerer:
 
     def answer(self, image: Path, question: str, selection: str) -> str:
         if image != self._image:
-            self._image, self._views = image, {}
+            views: dict[str, View] = {}
             for tiles, choices in self._choices.items():
-                views = self._model.see_each(image, list(choices.values()), tiles=tiles, question=question)
-                self._views.update(zip(choices, views, strict=True))
+                kept = self._model.see_each(image, list(choices.values()), tiles=tiles, question=question)
+                views.update(zip(choices, kept, strict=True))
+            self._image, self._views = image, views
         return self._model.ask(question, image=self._views[selection], max_tokens=self._max_tokens).text
 
 

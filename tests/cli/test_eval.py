@@ -98,3 +98,10 @@ def test_mistakes_are_one_line(tiny_bundle, questions, options, text):
 
 def test_missing_questions_are_one_line(tiny_bundle, tmp_path):
     assert "cannot read the questions" in complaint("eval", tiny_bundle, "--data", tmp_path / "no.jsonl")
+
+
+def test_limits_of_tiles_are_scored_beside_all_of_them(tiny_bundle, questions):
+    options = ["--method", "uniform", "--tiles", "none", "--limit-questions", 2]
+    rows = answer("eval", tiny_bundle, "--data", questions, *options, *QUICK)["rows"]
+    assert [row["name"] for row in rows] == ["1.0", "uniform@0.2", "1.0 on one view", "uniform@0.2 on one view"]
+    assert rows[0]["differences"] == {} and all(row["differences"] for row in rows[1:])

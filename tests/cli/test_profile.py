@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from edgeprune_profiles import load_report
 from edgeprune_profiles.measure import session
@@ -17,11 +18,11 @@ from edgeprune_profiles.report import units
 from edgeprune_runtime import Model
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters import SourceCandidate
-from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.pictures.tiling import Anyres, TileSpec
+from edgeprune_runtime.pictures.tiling import Ratio, Single, Split
 from tests.commands import answer, complaint, invoke
 from tests.profiles.powered import RAILS, soaked, window
+from tests.tilings import canvases, tile_spec
 
 QUICK = ["--runs", 1, "--warmup", 0, "--max-tokens", 2, "--threads", 1]
 
@@ -126,12 +127,38 @@ def test_mistakes_are_one_line(tiny_bundle, options, text):
     assert text in complaint("profile", tiny_bundle, *options, *QUICK)
 
 
-def test_the_generated_picture_fills_the_largest_grid_and_is_always_the_same(tmp_path):
-    tile = TileSpec(48, 6, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    path, sentence = write_picture(tmp_path, PictureSpec(tile, Anyres(((48, 96), (96, 144)))))
-    assert load_image(path).size == (144, 96) and "(7 tiles)" in sentence
+@pytest.mark.parametrize(
+    ("rule", "size", "tiles"),
+    [
+        (canvases(48, (1, 2), (2, 3)), (96, 144), 7), (Single(resize_shortest=48), (48, 48), 1),
+        (Ratio(1, 6), (48, 288), 7), (Split(144), (144, 144), 10),
+    ],
+)  # fmt: skip
+def test_the_generated_picture_fills_the_largest_canvas(rule, size, tiles, tmp_path):
+    spec = PictureSpec(tile_spec(48, 6), rule)
+    path, said = write_picture(tmp_path, spec)
+    with Image.open(path) as drawn:
+        assert (drawn.height, drawn.width) == size
+    assert spec.place(*size).tiles == tiles and f"({tiles} tiles)" in said
+
+
+def test_the_generated_picture_is_always_the_same():
     assert draw_picture(96, 144).size == (144, 96)
     assert draw_picture(20, 30).tobytes() == draw_picture(20, 30).tobytes()
+
+
+def test_limits_of_tiles_are_measured_beside_all_of_them(tiny_bundle, no_memory, tmp_path):
+    tiles = ("--tiles", "none", "--tiles", 2)
+    report = answer(
+        "profile", tiny_bundle, "--budget", "1.0", "--budget", "0.2", *tiles, *QUICK, "--out", tmp_path / "r.json"
+    )
+    names = [row["budget"] for row in report["budgets"]]
+    assert names == ["1.0", "0.2", "1.0 on one view", "0.2 on one view", "1.0 on 2 tiles", "0.2 on 2 tiles"]
+    read = load_report(tmp_path / "r.json")
+    towers = {one.budget.name: len(one.samples[0].wall_s["tower"]) for one in read.budgets}
+    visual = {one.budget.name: one.samples[0].visual_tokens for one in read.budgets}
+    assert visual["1.0 on one view"] < visual["1.0 on 2 tiles"] < visual["1.0"]
+    assert towers == dict.fromkeys(names, 1)
 
 
 @pytest.fixture
