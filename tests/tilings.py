@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from edgeprune_runtime.pictures.spec import PictureSpec, SequenceSpec
-from edgeprune_runtime.pictures.tiling import Anyres, Ratio, Single, Split, TileSpec, TilingSpec
+from edgeprune_runtime.pictures.tiling import Anyres, NearestRatio, Single, Split, TileSpec, TilingSpec
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -42,8 +42,8 @@ def pictures_of(px: int = 28, patches: int | None = None, **more: Any) -> dict[s
     pairs: dict[str, tuple[TilingSpec, SequenceSpec]] = {
         "llava": (Single(resize_shortest=px), PLAIN),
         "llava_next": (canvases(px, *grids), MOSAIC),
-        "internvl": (Ratio(1, 6), WRAPPED),
-        "internvl_2_4": (Ratio(2, 4), WRAPPED),
+        "internvl": (NearestRatio(1, 6), WRAPPED),
+        "internvl_2_4": (NearestRatio(2, 4), WRAPPED),
         "smolvlm": (Split(3 * px), NAMED),
         "smolvlm_odd": (Split(3 * px - px // 3), NAMED),
         "smolvlm_whole": (Split(3 * px, 0), NAMED),

@@ -20,8 +20,8 @@ class ModelAnswerer:
         self._model, self._max_tokens = model, max_tokens
         self._choices: dict[int | None, dict[str, tuple[str, str]]] = {}
         for selection in selections:
-            budget, tiles = asked_for(selection.name.rpartition("@")[2])
-            self._choices.setdefault(tiles, {})[selection.name] = budget, selection.method
+            budget = asked_for(selection.name.rpartition("@")[2]).budget
+            self._choices.setdefault(selection.tiles, {})[selection.name] = budget, selection.method
         self._image: Path | None = None
         self._views: dict[str, View] = {}
 
@@ -57,7 +57,7 @@ def selections_of(
             by_picture = name in found and found[name].keep != one.keep
             found[name] = Selection(name, one.method, one.keep_ratio, None if by_picture else one.keep)
     limited = [
-        replace(one, name=on_tiles(one.name, most), keep=None)
+        replace(one, name=on_tiles(one.name, most), keep=None, tiles=most)
         for most in dict.fromkeys(tiles)
         for one in found.values()
     ]

@@ -27,12 +27,16 @@ class Answerer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """One way of choosing visual tokens, under the name the answerer knows. `keep_ratio` 1.0 drops nothing."""
+    """One way of choosing visual tokens, under the name that tables have. `keep_ratio` 1.0 drops nothing.
+
+    tiles  most tiles of a picture beside its overview; None: as many as the model takes
+    """
 
     name: str
     method: str
     keep_ratio: float
     keep: int | None = None
+    tiles: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,8 @@ def compare(
             for name in METRICS
             if full is not None and selection is not full
         }
-        others = [s for s in selections if s.keep_ratio == selection.keep_ratio and s is not selection]
+        alike = (selection.keep_ratio, selection.tiles)
+        others = [s for s in selections if (s.keep_ratio, s.tiles) == alike and s is not selection]
         over = {
             s.method: paired_difference(mine[headline], scores[s.name][headline], seed=seed, clusters=pictures)
             for s in others

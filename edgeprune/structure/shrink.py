@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from edgeprune.structure.plan import ModelPart, StructurePlan, check_plan
-from edgeprune.structure.sites import Site, Specs, block_lists, linears, sites
+from edgeprune.structure.sites import PruningSite, Specs, block_lists, linears, sites
 
 
 def shrink(module: nn.Module, specs: Specs, plan: StructurePlan) -> nn.Module:
@@ -30,7 +30,7 @@ def shrink(module: nn.Module, specs: Specs, plan: StructurePlan) -> nn.Module:
     return smaller
 
 
-def cut_site(site: Site, kept: Sequence[int]) -> None:
+def cut_site(site: PruningSite, kept: Sequence[int]) -> None:
     """Keep these units of a site, in place."""
     for layer in site.inner:
         _keep_rows(layer, _spread(kept, layer.out_features // site.units))

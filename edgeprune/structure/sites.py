@@ -22,7 +22,7 @@ _OUTER = ("down", "fc_out", "fc2")
 
 
 @dataclass(frozen=True)
-class Site:
+class PruningSite:
     """The units of one kind in one block: `inner` layers make their values (q, k, v; gate and up; or fc1; what goes through
     the activation comes first), `out` reads them.
 
@@ -60,7 +60,7 @@ def linears(module: nn.Module) -> dict[tuple[ModelPart, int, str], tuple[str, nn
     return found
 
 
-def sites(module: nn.Module, specs: Specs) -> tuple[Site, ...]:
+def sites(module: nn.Module, specs: Specs) -> tuple[PruningSite, ...]:
     """Every site of the blocks that may be pruned, in the order of a forward pass."""
     roles = {place: layer for place, (_, layer) in linears(module).items()}
     found = []
@@ -69,8 +69,8 @@ def sites(module: nn.Module, specs: Specs) -> tuple[Site, ...]:
             here = {role: layer for (p, block, role), layer in roles.items() if (p, block) == (part, i)}
             inner = tuple(here[role] for role in _INNER if role in here)
             (outer,) = (here[role] for role in _OUTER if role in here)
-            found.append(Site(part, i, "heads", width.groups, tuple(here[role] for role in "qkv"), here["o"]))
-            found.append(Site(part, i, "mlp", width.mlp, inner, outer))
+            found.append(PruningSite(part, i, "heads", width.groups, tuple(here[role] for role in "qkv"), here["o"]))
+            found.append(PruningSite(part, i, "mlp", width.mlp, inner, outer))
     return tuple(found)
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.structure.plan import ModelPart
-from edgeprune.structure.sites import Site, block_lists
+from edgeprune.structure.sites import PruningSite, block_lists
 
-Need = Literal["inputs", "moments", "gradients", "core", "similarity", "visual"]
+StatisticNeed = Literal["inputs", "moments", "gradients", "core", "similarity", "visual"]
 StatisticKey = tuple[ModelPart, int, str]
 CORE_SHARE = 0.2  # CoreMatching's rho
 
@@ -56,7 +56,7 @@ class Statistics:
     at: dict[StatisticKey, SiteStatistics] = field(default_factory=dict)
     blocks: dict[tuple[ModelPart, int], BlockStatistics] = field(default_factory=dict)
 
-    def of(self, site: Site) -> SiteStatistics:
+    def of(self, site: PruningSite) -> SiteStatistics:
         return self.at.setdefault((site.part, site.block, site.kind), SiteStatistics())
 
     def block(self, part: ModelPart, block: int) -> BlockStatistics:
@@ -68,16 +68,16 @@ class StatisticsCollector:
 
     def __init__(
         self,
-        sites: Sequence[Site],
+        sites: Sequence[PruningSite],
         head_dims: Mapping[ModelPart, int],
-        needs: Iterable[Need],
+        needs: Iterable[StatisticNeed],
         activations: Mapping[ModelPart, Any],
     ) -> None:
         self.statistics = Statistics()
         self._sites, self._head_dims, self._activations = sites, head_dims, activations
         self._needs = frozenset(needs)
         self._samples = 1
-        self._open: list[tuple[Site, Tensor]] = []
+        self._open: list[tuple[PruningSite, Tensor]] = []
 
     @contextmanager
     def collecting(self, module: nn.Module, samples: int) -> Iterator[None]:
@@ -108,7 +108,7 @@ class StatisticsCollector:
             self.statistics.of(site).taylor += list(product.sum(dim=(1, 3)).double())
         self._open.clear()
 
-    def _at(self, site: Site) -> Any:
+    def _at(self, site: PruningSite) -> Any:
         def hook(module: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0]
             if "gradients" in self._needs and x.requires_grad:
@@ -119,7 +119,7 @@ class StatisticsCollector:
 
         return hook
 
-    def _gather(self, site: Site, x: Tensor) -> None:
+    def _gather(self, site: PruningSite, x: Tensor) -> None:
         stats = self.statistics.of(site)
         stats.tokens += len(x)
         if "inputs" in self._needs:
@@ -130,7 +130,7 @@ class StatisticsCollector:
         if "moments" in self._needs:
             stats.moment = stats.moment + (x.T @ x).double()
 
-    def _core(self, site: Site) -> Any:
+    def _core(self, site: PruningSite) -> Any:
         def hook(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             with torch.no_grad():
                 z = self._activations[site.part](output.detach()).reshape(-1, output.shape[-1])

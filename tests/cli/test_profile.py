@@ -19,7 +19,7 @@ from edgeprune_runtime import Model
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters import SourceCandidate
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.pictures.tiling import Ratio, Single, Split
+from edgeprune_runtime.pictures.tiling import NearestRatio, Single, Split
 from tests.commands import answer, complaint, invoke
 from tests.profiles.powered import RAILS, soaked, window
 from tests.tilings import canvases, tile_spec
@@ -131,7 +131,7 @@ def test_mistakes_are_one_line(tiny_bundle, options, text):
     ("rule", "size", "tiles"),
     [
         (canvases(48, (1, 2), (2, 3)), (96, 144), 7), (Single(resize_shortest=48), (48, 48), 1),
-        (Ratio(1, 6), (48, 288), 7), (Split(144), (144, 144), 10),
+        (NearestRatio(1, 6), (48, 288), 7), (Split(144), (144, 144), 10),
     ],
 )  # fmt: skip
 def test_the_generated_picture_fills_the_largest_canvas(rule, size, tiles, tmp_path):

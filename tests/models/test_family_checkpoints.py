@@ -16,7 +16,7 @@ from edgeprune.models import open_checkpoint
 from edgeprune.models.families import FAMILIES
 from edgeprune.models.spec import ModelSpec
 from edgeprune_runtime.pictures.spec import SequenceSpec
-from edgeprune_runtime.pictures.tiling import Anyres, Ratio, Split
+from edgeprune_runtime.pictures.tiling import Anyres, NearestRatio, Split
 from tests.checkpoints import FAMILY_VARIANTS, VARIANTS, edit_json, own_copy, tiny_checkpoint, variant_name
 from tests.damage import Case, Damage, config, expect_refusal, image, text, vision
 from tools.checkpoints.recipe import Recipe
@@ -107,7 +107,7 @@ def test_pictures_become_tiles_by_the_rule_of_the_family(variant: dict[str, Any]
     picture, recipe = open_checkpoint(tiny_checkpoint(**variant)).spec.picture, Recipe(**variant)
     grids = tuple((height, width) for height, width in recipe.grids_px)
     expected = {
-        "internvl": Ratio(recipe.min_patches, recipe.max_patches),
+        "internvl": NearestRatio(recipe.min_patches, recipe.max_patches),
         "smolvlm": Split(recipe.longest_px or 4 * recipe.tile_px),
         "idefics3": Split(recipe.longest_px or 4 * recipe.tile_px),
         "llava_onevision": Anyres(grids),

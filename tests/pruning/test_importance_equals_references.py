@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers.activations import ACT2FN
 
 from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES
-from edgeprune.structure.sites import Site, sites
+from edgeprune.structure.sites import PruningSite, sites
 from edgeprune.structure.statistics import Statistics
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.calibration_stats import collect_statistics, removal_losses
@@ -261,7 +261,7 @@ def test_every_importance_says_what_it_has_to_hear() -> None:
 def test_the_site_of_a_module_is_the_units_of_its_description() -> None:
     found = recorded(0)
     for site in sites(found.prunable.module, found.prunable.specs):
-        assert isinstance(site, Site)
+        assert isinstance(site, PruningSite)
         layers = found.layers[site.part, site.block, site.kind]
         assert site.out is layers.out and set(map(id, site.inner)) == set(map(id, layers.inner.values()))
         assert site.units == layers.units and site.width == len(layers.columns(0))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgeprune.structure.importance import IMPORTANCES
-from edgeprune.structure.sites import Site
+from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics, StatisticsCollector, core_sets
 from tests.pruning.made import array
 from tests.references import structure_importance as reference
@@ -23,7 +23,7 @@ SEEDS = range(40)
 class Case:
     """A site that has heard a few samples, and what it heard."""
 
-    site: Site
+    site: PruningSite
     queries: int
     x: list[np.ndarray]
     grad: list[np.ndarray]
@@ -63,7 +63,9 @@ def case(seed: int, kind: str) -> Case:
         width, queries, lanes = 1, 1, units
         outputs = (units,) * (1 + seed // 2 % 2)
     inner = tuple(linear(random, hidden, rows, bias) for rows in outputs)
-    site = Site("language", 0, "heads" if kind == "heads" else "mlp", units, inner, linear(random, lanes, hidden, bias))
+    site = PruningSite(
+        "language", 0, "heads" if kind == "heads" else "mlp", units, inner, linear(random, lanes, hidden, bias)
+    )
     everything = ("inputs", "moments", "gradients", "core")
     act = torch.nn.functional.silu
     collector = StatisticsCollector((site,), {"language": width}, everything, {"language": act})  # type: ignore[arg-type]

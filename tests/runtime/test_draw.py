@@ -12,13 +12,13 @@ from edgeprune_runtime.errors import RequestError
 from edgeprune_runtime.pictures.draw import draw_kept
 from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.pictures.tiling import Ratio, Single, Split
+from edgeprune_runtime.pictures.tiling import NearestRatio, Single, Split
 from tests.tilings import MOSAIC, NAMED, PLAIN, WRAPPED, canvases, tile_spec
 
 COLOUR = (200, 60, 40)
 TILE = tile_spec(28, 4)
 ANYRES = PictureSpec(TILE, canvases(28, (2, 2), (1, 3), (3, 1)), MOSAIC)
-RATIO = PictureSpec(TILE, Ratio(1, 6), WRAPPED)
+RATIO = PictureSpec(TILE, NearestRatio(1, 6), WRAPPED)
 SPLIT = PictureSpec(tile_spec(28, 4, merge=2), Split(84), NAMED)
 SINGLE = PictureSpec(TILE, Single(resize_shortest=28), PLAIN)
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.pictures.tiling import Single
-from edgeprune_runtime.prompting.pack import LEARNED, VISUAL, Packed, Tokens, pack
+from edgeprune_runtime.prompting.pack import LEARNED, VISUAL, Packed, PromptTokens, pack
 from edgeprune_runtime.prompting.prompt import Prompter, Rendered
 from edgeprune_runtime.spec import Positions, Separators
 from tests.references.packing import packed_prompt, picture_items
@@ -37,9 +37,9 @@ def square() -> PackedPicture:
     return picture_of(50, 50)
 
 
-def plain(ids: list[int]) -> Tokens:
+def plain(ids: list[int]) -> PromptTokens:
     """Tokens none of which belongs to a picture."""
-    return Tokens(np.asarray(ids, np.int64), IMAGE, np.full((len(ids), 2), -1), np.full(len(ids), -1))
+    return PromptTokens(np.asarray(ids, np.int64), IMAGE, np.full((len(ids), 2), -1), np.full(len(ids), -1))
 
 
 def packed(

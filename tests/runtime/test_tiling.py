@@ -11,7 +11,7 @@ from PIL import Image
 from edgeprune_runtime.errors import ImageError
 from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.pictures.tiling import Anyres, Placement, Ratio, Single, Split, TilingSpec
+from edgeprune_runtime.pictures.tiling import Anyres, NearestRatio, Placement, Single, Split, TilingSpec
 from tests.tilings import canvases, noise, pictures_of, tile_spec
 
 sides = st.one_of(st.integers(1, 60), st.integers(1, 3000))
@@ -28,8 +28,8 @@ def specs(draw: st.DrawFn) -> PictureSpec:
         st.one_of(
             st.builds(lambda shortest: Single(resize_shortest=shortest), st.integers(10, 60)),
             grids.map(lambda found: canvases(tile.px, *found)),
-            bounds.map(lambda pair: Ratio(*pair)),
-            bounds.map(lambda pair: Ratio(*pair, thumbnail=False)),
+            bounds.map(lambda pair: NearestRatio(*pair)),
+            bounds.map(lambda pair: NearestRatio(*pair, thumbnail=False)),
             st.builds(Split, longest),
             st.builds(Split, longest, st.integers(0, 9)),
             st.builds(Split, st.integers(4000, 5000).map(lambda px: px * tile.px // 28)),
@@ -52,11 +52,11 @@ def test_a_picture_has_no_more_tiles_than_asked_and_a_count_that_was_promised(
         assert place.tiles in spec.tile_counts and place.tiles in limited.tile_counts
         assert place.size == (height, width)
     assert place.rows * place.cols <= max(most, 1), "the limited one"
-    assert place.overview == (place.tiles > 1 and spec.tiling != Ratio(*_bounds(spec), thumbnail=False))
+    assert place.overview == (place.tiles > 1 and spec.tiling != NearestRatio(*_bounds(spec), thumbnail=False))
 
 
 def _bounds(spec: PictureSpec) -> tuple[int, int]:
-    return (spec.tiling.least, spec.tiling.most) if isinstance(spec.tiling, Ratio) else (1, 1)
+    return (spec.tiling.least, spec.tiling.most) if isinstance(spec.tiling, NearestRatio) else (1, 1)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -101,7 +101,7 @@ def test_limits_take_the_best_of_the_smaller_canvases() -> None:
     spec = PictureSpec(tile_spec(), canvases(28, (3, 3), (2, 2), (1, 2), (1, 4)))
     assert [spec.limited(n).place(100, 100).tiles for n in (9, 8, 3, 1)] == [10, 5, 3, 1]
     assert spec.limited(4).place(20, 90).cols == 4 and spec.limited(3).place(20, 90).cols == 2
-    ratio = PictureSpec(tile_spec(), Ratio(2, 12))
+    ratio = PictureSpec(tile_spec(), NearestRatio(2, 12))
     assert [ratio.limited(n).place(300, 300).tiles for n in (12, 8, 3, 1, 0)] == [10, 5, 3, 1, 1]
     split = PictureSpec(tile_spec(), Split(84))
     assert [split.limited(n).place(300, 300).tiles for n in (9, 8, 4, 3, 0)] == [10, 5, 5, 1, 1]
@@ -111,7 +111,7 @@ def test_limits_take_the_best_of_the_smaller_canvases() -> None:
 def test_a_picture_of_one_tile_is_its_own_overview() -> None:
     tile = tile_spec()
     image = noise(28, 28)
-    for rule in (Ratio(1, 4), Split(28), Anyres(()), Single(resize_shortest=28)):
+    for rule in (NearestRatio(1, 4), Split(28), Anyres(()), Single(resize_shortest=28)):
         place = rule.place(28, 28, tile)
         assert rule.overview and place.tiles == 1 and place.first == 0 and not place.overview
         (made,) = rule.crops(image, place, tile)
@@ -120,7 +120,7 @@ def test_a_picture_of_one_tile_is_its_own_overview() -> None:
 
 def test_a_ratio_without_thumbnail_has_the_canvas_alone() -> None:
     tile = tile_spec()
-    rule, whole = Ratio(1, 4, thumbnail=False), Ratio(1, 4)
+    rule, whole = NearestRatio(1, 4, thumbnail=False), NearestRatio(1, 4)
     ours, theirs = (list(r.crops(noise(50, 90), r.place(50, 90, tile), tile)) for r in (rule, whole))
     assert not rule.overview and len(ours) == 2 and np.array_equal(ours, theirs[1:])
 
@@ -146,7 +146,7 @@ def test_padding_places_the_picture_inside_the_tile() -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        canvases(28, (1, 2)), Anyres(()), Single(resize_shortest=28), Single(pad_to_square=True), Ratio(1, 4), Split(84),
+        canvases(28, (1, 2)), Anyres(()), Single(resize_shortest=28), Single(pad_to_square=True), NearestRatio(1, 4), Split(84),
         Split(84, 0),
     ],
 )  # fmt: skip
@@ -165,7 +165,7 @@ def test_hostile_shapes_are_refused_not_computed() -> None:
         tiles_from_image(Image.new("RGB", (1, 65_535)), PictureSpec(tile, padded))
 
 
-@pytest.mark.parametrize("rule", [canvases(28, (1, 2)), Ratio(1, 6), Split(84)])
+@pytest.mark.parametrize("rule", [canvases(28, (1, 2)), NearestRatio(1, 6), Split(84)])
 @pytest.mark.parametrize("size", [(65_535, 1), (1, 65_535)])
 def test_the_thinnest_pictures_that_can_be_stored_become_tiles(rule: TilingSpec, size: tuple[int, int]) -> None:
     spec = PictureSpec(tile_spec(), rule)

@@ -12,7 +12,7 @@ from PIL import Image
 from edgeprune.models.families import FAMILIES
 from edgeprune_runtime.pictures.pixels import normalise_into, tiles_from_image
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.pictures.tiling import Anyres, Ratio, Single, Split, TileSpec, TilingSpec
+from edgeprune_runtime.pictures.tiling import Anyres, NearestRatio, Single, Split, TileSpec, TilingSpec
 from tests.tilings import CLIP_MEAN, CLIP_STD, canvases, noise, tile_spec
 
 clip_processing = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
@@ -84,8 +84,8 @@ PROCESSORS: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "idefics3": (idefics3_processing.Idefics3ImageProcessorPil, "last", {"max_image_size": {"longest_edge": 28}}),
 }
 LIMITED = (
-    ("llava_next", Anyres(SMALL_PINPOINTS)), ("llava_onevision", Anyres(SMALL_PINPOINTS)), ("internvl", Ratio(2, 9)),
-    ("internvl", Ratio(1, 12)), ("smolvlm", Split(84)), ("smolvlm", Split(100)), ("smolvlm", Split(75, 5)),
+    ("llava_next", Anyres(SMALL_PINPOINTS)), ("llava_onevision", Anyres(SMALL_PINPOINTS)), ("internvl", NearestRatio(2, 9)),
+    ("internvl", NearestRatio(1, 12)), ("smolvlm", Split(84)), ("smolvlm", Split(100)), ("smolvlm", Split(75, 5)),
     ("idefics3", Split(112)),
 )  # fmt: skip
 
@@ -111,7 +111,7 @@ def assert_anyres(image: Image.Image, tiling: Anyres, tile: TileSpec) -> None:
     )
 
 
-def assert_ratio(image: Image.Image, tiling: Ratio, tile: TileSpec) -> None:
+def assert_ratio(image: Image.Image, tiling: NearestRatio, tile: TileSpec) -> None:
     assert_equal(
         image,
         tiling,
@@ -202,12 +202,12 @@ def test_the_canvas_is_the_librarys_choice_in_any_order_of_the_pinpoints() -> No
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("least", "most"), [(1, 12), (1, 4), (2, 5), (3, 3), (1, 1)])
 def test_ratio_tiles_are_the_librarys(size: tuple[int, int], least: int, most: int) -> None:
-    assert_ratio(noise(*size), Ratio(least, most), tile_spec())
+    assert_ratio(noise(*size), NearestRatio(least, most), tile_spec())
 
 
 @pytest.mark.parametrize("size", [(600, 900), (448, 448), (3000, 300)])
 def test_full_size_ratio_tiles_are_the_librarys(size: tuple[int, int]) -> None:
-    assert_ratio(noise(*size), Ratio(1, 12), tile_spec(448))
+    assert_ratio(noise(*size), NearestRatio(1, 12), tile_spec(448))
 
 
 def test_the_canvas_is_the_librarys_choice_of_proportions() -> None:
@@ -219,7 +219,7 @@ def test_the_canvas_is_the_librarys_choice_of_proportions() -> None:
         least = int(rng.integers(1, 4))
         most = least + int(rng.integers(0, 10))
         expected = ratio_processing.get_optimal_tiled_canvas((height, width), (28, 28), least, most)
-        place = Ratio(least, most).place(height, width, tile)
+        place = NearestRatio(least, most).place(height, width, tile)
         assert (place.cols, place.rows) == expected
         assert place.overview == (expected != (1, 1))
 
@@ -272,7 +272,7 @@ def test_every_resize_filter_is_the_librarys(resample: int) -> None:
     image, tile = noise(123, 77), tile_spec(resample=resample)
     assert_single(image, Single(resize_shortest=28), tile, {"shortest_edge": 28})
     assert_anyres(image, Anyres(SMALL_PINPOINTS), tile)
-    assert_ratio(image, Ratio(1, 6), tile)
+    assert_ratio(image, NearestRatio(1, 6), tile)
     assert_split(image, Split(84), tile)
 
 
@@ -301,16 +301,18 @@ def test_a_limited_picture_is_the_librarys_with_the_settings_of_its_family(
 def test_settings_of_the_numbers_are_the_librarys() -> None:
     """Mean, deviation and scale reach every channel."""
     tile = tile_spec(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
-    assert_ratio(noise(60, 90), Ratio(1, 6), tile)
+    assert_ratio(noise(60, 90), NearestRatio(1, 6), tile)
     scaled = msgspec.structs.replace(tile, rescale=1 / 127)
     theirs = library(
         ratio_processing.GotOcr2ImageProcessorPil, noise(60, 90), scaled, size={"height": 28, "width": 28}, rescale_factor=1 / 127
     )  # fmt: skip
-    ours = tiles_from_image(noise(60, 90), PictureSpec(scaled, Ratio(1, 1)))
+    ours = tiles_from_image(noise(60, 90), PictureSpec(scaled, NearestRatio(1, 1)))
     assert np.abs(ours - theirs).max() <= 2e-6
 
 
-@pytest.mark.parametrize("rule", [Anyres(SMALL_PINPOINTS), Ratio(2, 6), Split(84)], ids=["anyres", "ratio", "split"])
+@pytest.mark.parametrize(
+    "rule", [Anyres(SMALL_PINPOINTS), NearestRatio(2, 6), Split(84)], ids=["anyres", "ratio", "split"]
+)
 def test_crops_come_one_by_one_the_overview_first(rule: TilingSpec) -> None:
     image, tile = noise(90, 60), tile_spec()
     place = rule.place(90, 60, tile)

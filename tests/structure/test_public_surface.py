@@ -33,7 +33,7 @@ _ASK = (
 )
 MODEL = {
     "budget_label": "(self, budget)",
-    "open": "(path, *, backend='auto', threads=0, verify=True)",
+    "open": "(path, *, backend='auto', threads=0, verify=True, wait=False)",
     "close": "(self)",
     "see": "(self, image, *, budget=None, method=None, tiles=None, question=None)",
     "see_each": "(self, image, choices, *, tiles=None, question=None)",

@@ -9,7 +9,7 @@ import numpy as np
 from edgeprune.tokens.readings import Geometry
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.spec import PictureSpec, SequenceSpec
-from edgeprune_runtime.pictures.tiling import Anyres, Ratio, Split, TileSpec, TilingSpec
+from edgeprune_runtime.pictures.tiling import Anyres, NearestRatio, Split, TileSpec, TilingSpec
 
 #: How the tiles of a picture can stand in the prompt: one tile alone; the overview before a mosaic without its padding and with a learned
 #: row at every line's end (LLaVA-NeXT); tile after tile, the overview last (InternVL, SmolVLM); and the same without an overview.
@@ -55,7 +55,9 @@ def picture_spec(rng: np.random.Generator, patches: int, kind: str) -> PictureSp
     tile = TileSpec(px, patches, mean=(0.5,) * 3, std=(0.5,) * 3)
     if kind == "mosaic":
         return PictureSpec(tile, Anyres(tuple((rows * px, cols * px) for rows, cols in GRIDS)), _MOSAIC)
-    rules: tuple[TilingSpec, ...] = (Ratio(1, 4), Split(2 * px)) if kind == "last" else (Ratio(1, 4, thumbnail=False),)
+    rules: tuple[TilingSpec, ...] = (
+        (NearestRatio(1, 4), Split(2 * px)) if kind == "last" else (NearestRatio(1, 4, thumbnail=False),)
+    )
     return PictureSpec(tile, rules[int(rng.integers(len(rules)))], _TILES)
 
 

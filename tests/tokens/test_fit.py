@@ -12,7 +12,7 @@ from edgeprune.errors import PlanError
 from edgeprune.models import Checkpoint, open_checkpoint
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.registry.fit import method_plan, require_fit, why_unfit
-from edgeprune_runtime.pictures.tiling import Ratio
+from edgeprune_runtime.pictures.tiling import NearestRatio
 from edgeprune_runtime.spec import TokenPlan
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import SHIPPED
@@ -45,7 +45,7 @@ def opened(variant: dict[str, Any], overview: bool) -> Checkpoint:
     checkpoint = open_checkpoint(tiny_checkpoint(**variant))
     if overview:
         return checkpoint
-    picture = msgspec.structs.replace(checkpoint.spec.picture, tiling=Ratio(1, 4, thumbnail=False))
+    picture = msgspec.structs.replace(checkpoint.spec.picture, tiling=NearestRatio(1, 4, thumbnail=False))
     return replace(checkpoint, spec=replace(checkpoint.spec, picture=picture))
 
 

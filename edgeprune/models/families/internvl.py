@@ -15,7 +15,7 @@ from edgeprune.models.towers import internvit
 from edgeprune.models.towers.base import activation, feature_block, require_selection
 from edgeprune_runtime.errors import CheckpointError
 from edgeprune_runtime.pictures.spec import PictureSpec, SequenceSpec
-from edgeprune_runtime.pictures.tiling import Placement, Ratio
+from edgeprune_runtime.pictures.tiling import NearestRatio, Placement
 
 _CLASSES: Mapping[str, Mapping[str, Any]] = {
     "GotOcr2ImageProcessor": {
@@ -68,11 +68,11 @@ def _picture(config: Section, files: ProcessorFiles, tower: TowerSpec, connector
     least, most = section.integer("min_patches"), section.integer("max_patches")
     if least > most:
         raise section.refuse("min_patches", f"at most max_patches = {most}")
-    return PictureSpec(tile, Ratio(least, most), SequenceSpec(overview="last", before="<img>", after="</img>"))
+    return PictureSpec(tile, NearestRatio(least, most), SequenceSpec(overview="last", before="<img>", after="</img>"))
 
 
 def _reference(picture: PictureSpec, place: Placement) -> Mapping[str, Any]:
-    assert isinstance(picture.tiling, Ratio)
+    assert isinstance(picture.tiling, NearestRatio)
     return {"crop_to_patches": True, "min_patches": picture.tiling.least, "max_patches": picture.tiling.most}
 
 

@@ -9,8 +9,8 @@ from typing import Literal
 from torch import Tensor
 
 from edgeprune.structure.plan import ModelPart
-from edgeprune.structure.sites import Site
-from edgeprune.structure.statistics import BlockStatistics, Need, SiteStatistics
+from edgeprune.structure.sites import PruningSite
+from edgeprune.structure.statistics import BlockStatistics, SiteStatistics, StatisticNeed
 
 ImportanceEvidence = Literal["paper", "code read", "reconstruction", "control"]
 
@@ -29,8 +29,8 @@ class Importance:
     what: str
     source: str
     evidence: ImportanceEvidence
-    score: Callable[[Site, SiteStatistics, int], Tensor]
-    needs: frozenset[Need] = frozenset()
+    score: Callable[[PruningSite, SiteStatistics, int], Tensor]
+    needs: frozenset[StatisticNeed] = frozenset()
     noise: bool = False
     parts: tuple[ModelPart, ...] = ("tower", "language")
 
@@ -44,5 +44,5 @@ class BlockImportance:
     source: str
     evidence: ImportanceEvidence
     score: Callable[[BlockStatistics], float] | None
-    needs: frozenset[Need] = frozenset()
+    needs: frozenset[StatisticNeed] = frozenset()
     parts: tuple[ModelPart, ...] = ("tower", "language")

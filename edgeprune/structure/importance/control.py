@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from edgeprune.structure.importance.base import Importance
-from edgeprune.structure.sites import Site
+from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
 
 
-def random(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
+def random(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """Drawn uniformly, its own stream per site: [units]."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {site.name}".encode()))
     return torch.rand(site.units, generator=generator, dtype=torch.float64)

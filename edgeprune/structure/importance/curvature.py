@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from edgeprune.structure.importance.base import Importance
-from edgeprune.structure.sites import Site
+from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
 
 DAMPING = 0.01
@@ -14,13 +14,13 @@ LEAST = 1e-100  # of a mean diagonal: where nothing was measured there is still 
 
 
 @torch.no_grad()
-def taylor(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
+def taylor(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """Mean over samples of T^2, T the first-order change of the loss when the unit becomes zero: [units]."""
     return torch.stack(stats.taylor).square().mean(dim=0)
 
 
 @torch.no_grad()
-def obs(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
+def obs(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """trace(W_S ((H^-1)_SS)^-1 W_S^T): output energy lost when the columns S go and the others make up for it: [units]."""
     inverse = torch.linalg.inv(damped(stats.moment / stats.tokens))
     width, units = site.width, site.units

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from edgeprune.structure.importance.activations import activation
 from edgeprune.structure.importance.base import Importance
-from edgeprune.structure.sites import Site
+from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
 
 
 @torch.no_grad()
-def yopo(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
+def yopo(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """Heads: attention of the last prompt position on visual tokens over its attention on all others; channels as `activation`: [units]."""
     if site.kind == "mlp":
         return activation(site, stats, seed)

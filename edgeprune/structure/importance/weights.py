@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from edgeprune.structure.importance.base import Importance
-from edgeprune.structure.sites import Site
+from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
 
 
 @torch.no_grad()
-def magnitude(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
+def magnitude(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """sqrt of the sum of w^2 over all members of a unit, biases included: [units]."""
     total = _by_column(site, site.out.weight.double().square())
     for layer in site.inner:
@@ -22,7 +22,7 @@ def magnitude(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def dimap(site: Site, stats: SiteStatistics, seed: int) -> Tensor:
+def dimap(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """Mean over a unit's weights (no biases) of w^2 / sum of v^2 over the same matrix's weights v with |v| >= |w|: [units]."""
     total = _by_column(site, information(site.out.weight))
     for layer in site.inner:
@@ -42,11 +42,11 @@ def information(weight: Tensor) -> Tensor:
     return torch.empty_like(share).scatter_(0, order, share).reshape(weight.shape)
 
 
-def _by_row(site: Site, matrix: Tensor) -> Tensor:
+def _by_row(site: PruningSite, matrix: Tensor) -> Tensor:
     return matrix.reshape(site.units, -1).sum(dim=1)
 
 
-def _by_column(site: Site, matrix: Tensor) -> Tensor:
+def _by_column(site: PruningSite, matrix: Tensor) -> Tensor:
     return matrix.sum(dim=0).reshape(site.units, -1).sum(dim=1)
 
 

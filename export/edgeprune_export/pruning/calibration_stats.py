@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import block_lists, sites
-from edgeprune.structure.statistics import Need, Statistics, StatisticsCollector
+from edgeprune.structure.statistics import StatisticNeed, Statistics, StatisticsCollector
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.pruning.prunable import (
     Batch,
@@ -22,7 +22,7 @@ from edgeprune_export.pruning.prunable import (
 )
 
 
-def collect_statistics(prunable: PrunableModel, needs: Iterable[Need], track: Track) -> Statistics:
+def collect_statistics(prunable: PrunableModel, needs: Iterable[StatisticNeed], track: Track) -> Statistics:
     """What the importances need, in one pass; a pass with gradients costs about three times one without."""
     needs = frozenset(needs)
     collector = StatisticsCollector(

@@ -16,7 +16,7 @@ from edgeprune.structure.importance import IMPORTANCES
 from edgeprune.structure.normalise import NORMALISATIONS
 from edgeprune.structure.plan import BlockPlan, ModelPart, StructurePlan, widths
 from edgeprune.structure.request import StructureRequest
-from edgeprune.structure.sites import Site, Specs, sites
+from edgeprune.structure.sites import PruningSite, Specs, sites
 from edgeprune.structure.statistics import Statistics
 from edgeprune.structure.steps import alignment, removal_order
 from edgeprune.structure.targets import PruneTarget
@@ -100,7 +100,7 @@ def steps_to(
 
 
 def _candidate(
-    site: Site, request: StructureRequest, each: tuple[float, float], statistics: Statistics
+    site: PruningSite, request: StructureRequest, each: tuple[float, float], statistics: Statistics
 ) -> SiteCandidate:
     stats = statistics.of(site)
     scores = IMPORTANCES[request.importance].score(site, stats, request.seed)

@@ -18,7 +18,7 @@ from edgeprune.structure.normalise import NORMALISATIONS
 from edgeprune.structure.plan import BlockPlan, ModelPart, StructurePlan, check_plan
 from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.shrink import shrink
-from edgeprune.structure.statistics import Need
+from edgeprune.structure.statistics import StatisticNeed
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.seal import publish, staging
 from edgeprune_export.graphs.linear import WeightPrecision
@@ -143,9 +143,9 @@ def _check(opened: OpenedModel, options: PruneOptions) -> None:
         raise PlanError("recovery learns on pictures; give a folder of them with --images")
 
 
-def _needs(request: StructureRequest) -> frozenset[Need]:
-    block = BLOCK_IMPORTANCES[request.block_importance].needs if request.blocks else frozenset[Need]()
-    gradients: frozenset[Need] = frozenset({"gradients"} if ALLOCATIONS[request.allocation].gradients else ())
+def _needs(request: StructureRequest) -> frozenset[StatisticNeed]:
+    block = BLOCK_IMPORTANCES[request.block_importance].needs if request.blocks else frozenset[StatisticNeed]()
+    gradients: frozenset[StatisticNeed] = frozenset({"gradients"} if ALLOCATIONS[request.allocation].gradients else ())
     return IMPORTANCES[request.importance].needs | block | gradients
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgeprune.structure.compensate import Moments, refit
 from edgeprune.structure.plan import KINDS, PARTS, ModelPart, SiteKind, StructurePlan
-from edgeprune.structure.sites import Site, Specs, block_lists, sites
+from edgeprune.structure.sites import PruningSite, Specs, block_lists, sites
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.pruning.prunable import PrunableModel, batches
 
@@ -32,7 +32,7 @@ class _Block:
     """One block of one of the two models: what is collected inside it."""
 
     module: nn.Module
-    sites: Mapping[SiteKind, Site]
+    sites: Mapping[SiteKind, PruningSite]
 
 
 @dataclass
@@ -113,7 +113,7 @@ def _through(block: nn.Module, hidden: Sequence[Tensor], rest: Sequence[Argument
 def _blocks(module: nn.Module, specs: Specs, part: ModelPart) -> list[_Block]:
     """The blocks of a part that may be pruned, in order."""
     _, modules = block_lists(module)[part]
-    found: dict[int, dict[SiteKind, Site]] = {}
+    found: dict[int, dict[SiteKind, PruningSite]] = {}
     for site in sites(module, specs):
         if site.part == part:
             found.setdefault(site.block, {})[site.kind] = site

@@ -26,7 +26,7 @@ OTHER = "c4"
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class BarSegment:
     colour: str
     x: float
     width: float
@@ -40,7 +40,7 @@ class Bar:
     label: str
     value: str
     y: float
-    segments: tuple[Segment, ...]
+    segments: tuple[BarSegment, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,9 @@ def _bars(
         x = 0.0
         segments = []
         for part, value, shown in parts:
-            segments.append(Segment(PARTS.get(part, OTHER), round(x, 2), round(value * scale, 2), f"{part}: {shown}"))
+            segments.append(
+                BarSegment(PARTS.get(part, OTHER), round(x, 2), round(value * scale, 2), f"{part}: {shown}")
+            )
             x += value * scale
         bars.append(Bar(_cut(name, text), text, i * ROW + 18, tuple(segments)))
     keys = tuple(LegendKey(PARTS.get(name, OTHER), name) for name in series) if legend else ()

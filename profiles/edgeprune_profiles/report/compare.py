@@ -42,7 +42,7 @@ _FACTS: Mapping[str, Callable[[Report], object]] = {
     "warm-up rounds": lambda r: r.warmup_rounds,
 }
 
-Read = Callable[[RequestSample], float | None]
+SampleValue = Callable[[RequestSample], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _same_requests(a: Report, b: Report) -> bool:
 
 
 def _lines(mine: BudgetResult, other: BudgetResult, a: Report, b: Report, paired: bool) -> Iterator[ComparisonLine]:
-    def timed(quantity: str, read: Read, unit: str = "s") -> Iterator[ComparisonLine]:
+    def timed(quantity: str, read: SampleValue, unit: str = "s") -> Iterator[ComparisonLine]:
         sides = [[value for s in result.samples if (value := read(s))] for result in (mine, other)]
         pairs = _pairs(mine.samples, other.samples, read) if paired else []
         if pairs:
@@ -100,7 +100,7 @@ def _lines(mine: BudgetResult, other: BudgetResult, a: Report, b: Report, paired
             return
         yield ComparisonLine(mine.budget.name, quantity, unit, median(sides[0]), median(sides[1]), ratio)
 
-    def stage_s(stage: str) -> Read:
+    def stage_s(stage: str) -> SampleValue:
         return lambda sample: sum(sample.wall_s.get(stage, ()))
 
     yield from timed(FIRST, lambda s: s.ttft_s)
@@ -133,7 +133,9 @@ def _energies(mine: BudgetResult, other: BudgetResult, same_length: bool) -> Ite
         yield ComparisonLine(mine.budget.name, f"energy {PIECES[piece]}", "J", x.gross_j, y.gross_j, ratio, note)
 
 
-def _pairs(mine: Sequence[RequestSample], other: Sequence[RequestSample], read: Read) -> list[tuple[float, float]]:
+def _pairs(
+    mine: Sequence[RequestSample], other: Sequence[RequestSample], read: SampleValue
+) -> list[tuple[float, float]]:
     """Where both have a value above 0: a stage that did not run on one side has no ratio."""
     theirs = {(s.repetition, s.case): s for s in other}
     both = [(s, theirs[s.repetition, s.case]) for s in mine if (s.repetition, s.case) in theirs]

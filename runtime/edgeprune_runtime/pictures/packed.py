@@ -19,9 +19,9 @@ from edgeprune_runtime.pictures.tiling import Placement, TileSpec
 
 #: What a row is that is no visual token; `PackedPicture.unit` is at least 0 for those.
 LEARNED = -1
-Group = tuple[int, int]
+RowRange = tuple[int, int]
 #: The group of what always stays.
-ALWAYS: Group = (-1, -1)
+ALWAYS: RowRange = (-1, -1)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Segment:
     text: str = ""
     start: int = 0
     stop: int = 0
-    group: Group = ALWAYS
+    group: RowRange = ALWAYS
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +131,9 @@ class _Order:
         self.segments: list[Segment] = []
         self.count = 0
         self._units: list[NDArray[np.int64]] = []
-        self._learned: list[tuple[int, Group]] = []
+        self._learned: list[tuple[int, RowRange]] = []
 
-    def text(self, text: str, group: Group = ALWAYS) -> None:
+    def text(self, text: str, group: RowRange = ALWAYS) -> None:
         if text:
             self.segments.append(Segment(text, group=group))
 

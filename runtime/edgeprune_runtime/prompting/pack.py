@@ -15,7 +15,7 @@ VISUAL, LEARNED = -1, -2
 
 
 @dataclass(frozen=True, eq=False)
-class Tokens:
+class PromptTokens:
     """A tokenised prompt [L]. `ids` holds `placeholder` once for each run of rows of its pictures, in their order.
 
     group    [L, 2] rows first .. behind - 1 of its picture that a token belongs to; -1 for one that always stays
@@ -41,7 +41,7 @@ class Packed:
 
 
 def pack(
-    tokens: Tokens,
+    tokens: PromptTokens,
     pictures: Sequence[tuple[PackedPicture, np.ndarray]],
     separators: Separators,
     positions: Positions,
@@ -91,7 +91,12 @@ class _Stays:
 
 
 def _take_text(
-    tokens: Tokens, start: int, stop: int, stays: Sequence[_Stays], values: list[np.ndarray], kept: list[np.ndarray]
+    tokens: PromptTokens,
+    start: int,
+    stop: int,
+    stays: Sequence[_Stays],
+    values: list[np.ndarray],
+    kept: list[np.ndarray],
 ) -> None:
     """Append the text tokens start .. stop - 1."""
     stay = np.ones(stop - start, bool)

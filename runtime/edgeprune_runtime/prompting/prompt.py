@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import BundleError, PromptError
-from edgeprune_runtime.pictures.packed import ALWAYS, Group, PackedPicture
+from edgeprune_runtime.pictures.packed import ALWAYS, PackedPicture, RowRange
 from edgeprune_runtime.prompting.content_words import content_words
-from edgeprune_runtime.prompting.pack import Tokens
+from edgeprune_runtime.prompting.pack import PromptTokens
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Prompter:
         bos = self._special.get("bos_token")
         return Rendered(text, template and bool(bos) and text.startswith(str(bos)))
 
-    def tokens(self, asked: Rendered, pictures: Sequence[PackedPicture] = ()) -> Tokens:
+    def tokens(self, asked: Rendered, pictures: Sequence[PackedPicture] = ()) -> PromptTokens:
         """Token ids of a rendered prompt, one placeholder for each run of rows of its pictures."""
         around = asked.text.split(self._image_token) if self._image_token else [asked.text]
         expanded, texts = _expanded(around, pictures, self._image_token)
@@ -89,7 +89,7 @@ class Prompter:
         picture = np.full(len(ids), -1, np.int64)
         if texts:
             _give_groups(encoding.offsets, texts, group, picture)
-        return Tokens(np.asarray(ids, np.int64), self._image_id, group, picture)
+        return PromptTokens(np.asarray(ids, np.int64), self._image_id, group, picture)
 
     def _in_template(self, prompt: str, images: int) -> str:
         if self._template is None:
@@ -139,7 +139,7 @@ class Prompter:
 
 
 #: Characters start .. stop - 1 of a prompt that belong to rows of a picture: (start, stop, picture, group).
-Marked = tuple[int, int, int, Group]
+Marked = tuple[int, int, int, RowRange]
 
 
 def _expanded(around: Sequence[str], pictures: Sequence[PackedPicture], placeholder: str) -> tuple[str, list[Marked]]:

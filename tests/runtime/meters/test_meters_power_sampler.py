@@ -15,7 +15,7 @@ from edgeprune_runtime.meters.clocks import BoardState
 from edgeprune_runtime.meters.power.base import Tick, period_for
 from edgeprune_runtime.meters.power.flags import sampling_flags
 from edgeprune_runtime.meters.power.joules import joules
-from edgeprune_runtime.meters.power.lines import Closing, Opening, Reading, State, TraceLine
+from edgeprune_runtime.meters.power.lines import Closing, Opening, SensorReading, State, TraceLine
 from edgeprune_runtime.meters.power.meter import Plan, measure
 from edgeprune_runtime.meters.power.recorder import assemble, record
 from edgeprune_runtime.meters.power.sampler import sample
@@ -156,7 +156,7 @@ def test_one_more_reading_is_taken_after_the_end_so_that_it_is_covered():
     written: list[TraceLine] = []
     waits = iter([False, False, True])
     sample(Source(), lambda: BoardState(0.0, {}, {}), 0.05, written.append, lambda seconds: next(waits))
-    assert sum(isinstance(line, Reading) for line in written) == 4
+    assert sum(isinstance(line, SensorReading) for line in written) == 4
     assert isinstance(written[-1], Closing)
     assert isinstance(written[-2], State)
 
@@ -170,16 +170,16 @@ def lines(count: int = 4, **changes) -> list[TraceLine]:
     for number in range(1, count + 1):
         now = (100 + number) * SECOND
         tick = Tick(12.0, None, 0, (7.0, None if number == 2 else 5.0))
-        out.append(Reading(now, 50 * SECOND + now, 9 * SECOND + now, tick))
+        out.append(SensorReading(now, 50 * SECOND + now, 9 * SECOND + now, tick))
     for number, change in changes.items():
         out[int(number[1:])] = replace_reading(out[int(number[1:])], **change)
     return [*out, Closing(0.01, 4.0)]
 
 
 def replace_reading(line: TraceLine, **change) -> TraceLine:
-    assert isinstance(line, Reading)
+    assert isinstance(line, SensorReading)
     fields = {name: getattr(line, name) for name in line.__struct_fields__}
-    return Reading(**{**fields, **change})
+    return SensorReading(**{**fields, **change})
 
 
 def made(given: list[TraceLine], exit_code: int = 0):

@@ -27,7 +27,7 @@ class Opening(msgspec.Struct, frozen=True, tag="opening"):
     parts: tuple[str, ...]
 
 
-class Reading(msgspec.Struct, frozen=True, tag="reading"):
+class SensorReading(msgspec.Struct, frozen=True, tag="reading"):
     """One look at the source."""
 
     t_ns: int
@@ -37,7 +37,7 @@ class Reading(msgspec.Struct, frozen=True, tag="reading"):
 
 
 class State(msgspec.Struct, frozen=True, tag="state"):
-    """One look at the board; its time in nanoseconds, as in `Reading`."""
+    """One look at the board; its time in nanoseconds, as in `SensorReading`."""
 
     t_ns: int
     state: BoardState
@@ -50,4 +50,4 @@ class Closing(msgspec.Struct, frozen=True, tag="closing"):
     wall_s: float
 
 
-TraceLine = Opening | Reading | State | Closing
+TraceLine = Opening | SensorReading | State | Closing

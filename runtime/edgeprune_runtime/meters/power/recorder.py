@@ -22,7 +22,7 @@ from typing import IO
 import msgspec
 
 from edgeprune_runtime.errors import MeasurementError
-from edgeprune_runtime.meters.power.lines import Closing, Opening, Order, Reading, State, TraceLine
+from edgeprune_runtime.meters.power.lines import Closing, Opening, Order, SensorReading, State, TraceLine
 from edgeprune_runtime.meters.power.sources import SourceCandidate
 from edgeprune_runtime.meters.power.trace import SamplerCost, Trace
 
@@ -108,7 +108,7 @@ def record(chosen: SourceCandidate, root: Path = Path("/"), period_s: float | No
 def assemble(lines: Sequence[TraceLine], origin_ns: int, end_s: float, exit_code: int) -> Trace:
     """The trace that these lines make. `end_s` is when the recording was closed, `exit_code` the sampler's."""
     opening = next(line for line in lines if isinstance(line, Opening))
-    readings = [line for line in lines if isinstance(line, Reading)]
+    readings = [line for line in lines if isinstance(line, SensorReading)]
     closing = next((line for line in lines if isinstance(line, Closing)), None)
     seconds = tuple((reading.t_ns - origin_ns) / 1e9 for reading in readings)
     ticks = [reading.tick for reading in readings]
@@ -139,7 +139,7 @@ def _ended_early(closing: Closing | None, seconds: Sequence[float], end_s: float
     return [f"the sampler ended with {how} before the recording did, at {end_s:.1f} s; {last}"]
 
 
-def _clock_flags(readings: Sequence[Reading], origin_ns: int) -> list[str]:
+def _clock_flags(readings: Sequence[SensorReading], origin_ns: int) -> list[str]:
     flags = []
     for before, after in pairwise(readings):
         at_s = (after.t_ns - origin_ns) / 1e9

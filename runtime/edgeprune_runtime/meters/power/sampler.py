@@ -20,7 +20,7 @@ import msgspec
 from edgeprune_runtime.meters.boards.nvml import NvmlGpu
 from edgeprune_runtime.meters.clocks import BoardState, board_state
 from edgeprune_runtime.meters.power.base import PowerSource, period_for
-from edgeprune_runtime.meters.power.lines import Closing, Opening, Order, Reading, State, TraceLine
+from edgeprune_runtime.meters.power.lines import Closing, Opening, Order, SensorReading, State, TraceLine
 from edgeprune_runtime.meters.power.sources import open_source
 
 STATE_S = 0.5
@@ -39,7 +39,7 @@ def sample(
     while True:
         tick = source.read()
         now_ns, boot_ns = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        write(Reading(now_ns, time.time_ns(), boot_ns, tick))
+        write(SensorReading(now_ns, time.time_ns(), boot_ns, tick))
         if now_ns / 1e9 >= state_due_s or last:
             write(State(now_ns, look()))
             state_due_s = now_ns / 1e9 + STATE_S

@@ -5,10 +5,10 @@ A rule of your own is a `Spec` with the methods of `TilingRule` and one more nam
 
 from edgeprune_runtime.pictures.tiling.anyres import Anyres
 from edgeprune_runtime.pictures.tiling.base import Grid, Placement, TileSpec, TilingRule
-from edgeprune_runtime.pictures.tiling.ratio import Ratio
+from edgeprune_runtime.pictures.tiling.ratio import NearestRatio
 from edgeprune_runtime.pictures.tiling.single import Single
 from edgeprune_runtime.pictures.tiling.split import Split
 
-TilingSpec = Single | Anyres | Ratio | Split
+TilingSpec = Single | Anyres | NearestRatio | Split
 
-__all__ = ["Anyres", "Grid", "Placement", "Ratio", "Single", "Split", "TileSpec", "TilingRule", "TilingSpec"]
+__all__ = ["Anyres", "Grid", "Placement", "NearestRatio", "Single", "Split", "TileSpec", "TilingRule", "TilingSpec"]

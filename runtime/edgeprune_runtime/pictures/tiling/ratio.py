@@ -16,7 +16,7 @@ from edgeprune_runtime.frozen import Spec
 from edgeprune_runtime.pictures.tiling.base import Grid, Placement, TileSpec, cut, require_pixels, squashed
 
 
-class Ratio(Spec, frozen=True, tag="ratio", tag_field="rule"):
+class NearestRatio(Spec, frozen=True, tag="ratio", tag_field="rule"):
     """Canvases of `least` to `most` tiles; with a `thumbnail`, the overview follows unless there is one tile only."""
 
     least: int
@@ -64,7 +64,7 @@ class Ratio(Spec, frozen=True, tag="ratio", tag_field="rule"):
         cols, rows = self._canvases()[-1]
         return rows * tile.px, cols * tile.px
 
-    def limited(self, most: int, tile: TileSpec, least: int | None = None) -> Ratio:
+    def limited(self, most: int, tile: TileSpec, least: int | None = None) -> NearestRatio:
         most = max(1, min(self.most, most))
         return msgspec.structs.replace(self, least=min(self.least if least is None else least, most), most=most)
 
