@@ -111,9 +111,11 @@ def test_the_last_tokens_before_the_end_of_the_cache_are_right(opened: Model) ->
     capacity = opened.bundle.manifest.language.capacity
     text = prompt_of(opened, capacity - 4)
     answer = opened.ask(text, template=False, max_tokens=20, stop=False)
-    ids = [*opened._prompter.ids(text, images=0, template=False), *answer.token_ids]
+    prompter = opened._prompter
+    asked = prompter.tokens(prompter.render(text, images=0, template=False))
+    ids = [*asked.ids.tolist(), *answer.token_ids]
     for cut in range(capacity - 4, len(ids)):
-        logits = opened.language.prefill(opened.language.embed(ids[:cut]), np.arange(cut))
+        logits = opened.language.prefill(opened.language.embed(ids[:cut]), np.arange(cut)[None])
         assert int(logits.argmax()) == ids[cut]
 
 
