@@ -27,10 +27,10 @@ TOWERS: tuple[dict[str, Any], ...] = (
 
 def test_a_reading_of_a_block_has_a_row_in_each_of_the_three_tables() -> None:
     """What it is, how graphs compute it, and how it is read of transformers' own modules."""
-    of_blocks = {name for name, reading in READINGS.items() if reading.made == "block"}
+    of_blocks = {name for name in READINGS if READINGS[name].made == "block"}
     assert set(GRAPH_READINGS) == set(EAGER_READINGS) == of_blocks
-    assert all(name == reading.name for name, reading in READINGS.items())
-    assert {*READ} - {"features"} == of_blocks | {n for n, r in READINGS.items() if r.made == "feature layer"}
+    assert all(READINGS[name].name == name for name in READINGS)
+    assert {*READ} - {"features"} == of_blocks | {name for name in READINGS if READINGS[name].made == "feature layer"}
 
 
 @pytest.mark.parametrize("variant", TOWERS, ids=lambda v: v["tower"])

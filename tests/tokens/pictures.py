@@ -164,7 +164,7 @@ def full_case(
         "received": lambda: shares(tiles, tokens),
         "keys": keys,
     }
-    assert {name for name, reading in READINGS.items() if reading.made == "block"} == {*made}
+    assert {name for name in READINGS if READINGS[name].made == "block"} == {*made}
     readings = {f"{kind}_{i}": draw() for kind, draw in made.items() for i in range(LAST + 1)} | {
         "class_feature": vectors(tiles, 4),
         "projected": vectors(tiles, tokens, width),

@@ -35,13 +35,14 @@ MODELS: tuple[tuple[dict[str, Any], bool, set[str]], ...] = (
     ({"family": "llava_onevision"}, True, CLASS_TOKEN),
 )
 every_model = pytest.mark.parametrize(
-    ("variant", "overview", "unfit"), MODELS, ids=lambda value: "-".join(map(str, value.values())) if value else None
+    ("variant", "overview", "unfit"),
+    MODELS,
+    ids=["-".join(map(str, variant.values())) + ("" if overview else "-bare") for variant, overview, _ in MODELS],
 )
 
 
 def opened(variant: dict[str, Any], overview: bool) -> Checkpoint:
     """A checkpoint; without an overview, it has the tiles of InternVL's rule when it is told to leave its thumbnail out."""
-
     checkpoint = open_checkpoint(tiny_checkpoint(**variant))
     if overview:
         return checkpoint

@@ -13,11 +13,12 @@ from edgeprune.models import open_checkpoint
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune.tokens.readings import Geometry, outputs_from
+from edgeprune.tokens.readings import Geometry, Reduction, TowerOutputs, outputs_from
+from edgeprune.tokens.registry.fit import method_plan, why_unfit
 from edgeprune_export.graphs.select import QUESTION_ROWS, geometry_of
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.pictures.packed import pack_picture
-from edgeprune_runtime.spec import SelectionSpec
+from edgeprune_runtime.spec import SelectionSpec, TokenPlan
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import GATED, SHIPPED, every_method, exported
 
@@ -86,15 +87,19 @@ def plan_of(bundle: Bundle) -> MethodPlan:
     return MethodPlan(1, 2, bundle.manifest.plan.settings)
 
 
+def eagerly(s: SelectionSpec, named: Named, plan: MethodPlan, geometry: Geometry) -> tuple[TowerOutputs, Reduction]:
+    """What torch makes of the same readings."""
+    reads = METHODS[s.method].reads(plan)
+    names = ("features", *reads.tower, *reads.host, "slot", "region", "places")
+    outputs = outputs_from({name: named[name] for name in names}, geometry)
+    return outputs, METHODS[s.method].reduce(outputs, s.keep, plan)
+
+
 def agree(bundle: Bundle, session: ort.InferenceSession, s: SelectionSpec, named: Named, projector: Projector) -> bool:
     """Whether graph and eager keep the same tokens; if they do, their rows are the same too."""
     asked = {value.name: named[value.name].numpy() for value in session.get_inputs()}
     visual, kept = session.run(["visual", "kept"], asked)
-    method, plan = METHODS[s.method], plan_of(bundle)
-    reads = method.reads(plan)
-    names = ("features", *reads.tower, *reads.host, "slot", "region", "places")
-    outputs = outputs_from({name: named[name] for name in names}, projector.geometry)
-    reduction = method.reduce(outputs, s.keep, plan)
+    outputs, reduction = eagerly(s, named, plan_of(bundle), projector.geometry)
     count = int((kept >= 0).sum())
     assert count == min(s.keep, int((outputs.slot >= 0).sum()))
     if not np.array_equal(kept, reduction.index.numpy()):
@@ -124,6 +129,33 @@ def test_the_smallest_and_largest_budget_agree_too(budget: str, keep: int, metho
     session = session_of(bundle.path(bundle.graph(selection.graph).file))
     for named in pictures(bundle, selection, tied=False):
         assert agree(bundle, session, selection, named, projector)
+
+
+@pytest.mark.parametrize("family", ["internvl", "smolvlm"])
+def test_graphs_agree_where_patches_are_merged_and_the_overview_stands_last(family: str) -> None:
+    """On every method that fits: one family with a class token, one without."""
+    checkpoint = open_checkpoint(tiny_checkpoint(family=family))
+    spec = checkpoint.spec
+    plan = method_plan(TokenPlan(), spec)
+    first, *rest = (
+        name
+        for name in SHIPPED
+        if name != "full" and why_unfit(METHODS[name], plan, spec, checkpoint.weights.shapes) is None
+    )
+    asked = {"plan": {"method": first}, "more_methods": rest, "parity": False}
+    bundle = Bundle.open(exported({"family": family}, budgets=["0.2"], **asked), verify=False)
+    selections = bundle.manifest.selections
+    assert spec.connector.merge == 2 and {s.method for s in selections} == {first, *rest}
+    for selection in selections:
+        session = session_of(bundle.path(bundle.graph(selection.graph).file))
+        for named in pictures(bundle, selection, tied=False):
+            given = {value.name: named[value.name].numpy() for value in session.get_inputs()}
+            (kept,) = session.run(["kept"], given)
+            outputs, reduction = eagerly(selection, named, plan, geometry_of(spec))
+            np.testing.assert_array_equal(kept, reduction.index, err_msg=selection.method)
+            places = outputs.slot.flatten()[kept[kept >= 0]]
+            assert len(places) == min(selection.keep, int((outputs.slot >= 0).sum()))
+            assert (places.diff() > 0).all() and (places >= 0).all()
 
 
 def test_a_graph_declares_only_the_inputs_that_its_method_reads(bundle: Bundle) -> None:
