@@ -48,7 +48,8 @@ class Anyres(Spec, frozen=True, tag="anyres", tag_field="rule"):
         yield from cut(canvas, place.rows, place.cols, tile.px)
 
     def grids(self, tile: TileSpec) -> tuple[Grid, ...]:
-        return tuple(Grid(h // tile.px, w // tile.px, True) for h, w in self.pinpoints) or (Grid(1, 1, False),)
+        """A request may ask for one view whatever the canvases are."""
+        return Grid(1, 1, False), *(Grid(h // tile.px, w // tile.px, True) for h, w in self.pinpoints)
 
     def largest(self, tile: TileSpec) -> tuple[int, int]:
         return max(self.pinpoints, key=lambda size: size[0] * size[1], default=(tile.px, tile.px))

@@ -59,9 +59,8 @@ class Split(Spec, frozen=True, tag="split", tag_field="rule"):
     def grids(self, tile: TileSpec) -> tuple[Grid, ...]:
         """Smaller limits of a request may reach every shorter edge."""
         most = math.inf if self.most is None else max(self.most, 1)
-        sides = [-(-edge // tile.px) for edge in self._edges(tile)]
-        canvases = {(a, b) for side in sides for other in range(1, side + 1) for a, b in ((side, other), (other, side))}
-        return tuple(Grid(rows, cols, rows * cols > 1) for rows, cols in sorted(canvases) if rows * cols <= most)
+        sides = range(1, self._side(tile) + 1)
+        return tuple(Grid(rows, cols, rows * cols > 1) for rows in sides for cols in sides if rows * cols <= most)
 
     def largest(self, tile: TileSpec) -> tuple[int, int]:
         grid = max(self.grids(tile), key=lambda grid: (grid.tiles, grid.cols))
@@ -70,10 +69,13 @@ class Split(Spec, frozen=True, tag="split", tag_field="rule"):
     def limited(self, most: int, tile: TileSpec) -> Split:
         return msgspec.structs.replace(self, most=most if self.most is None else min(self.most, most))
 
+    def _side(self, tile: TileSpec) -> int:
+        """Most tiles along one side; the other side of a picture may be a pixel longer than an odd edge."""
+        return math.ceil(min(self.longest_px + self.longest_px % 2, _LONGEST_PX) / tile.px)
+
     def _edges(self, tile: TileSpec) -> list[int]:
-        """The longest edge, then every smaller whole number of tiles."""
-        edge = min(self.longest_px, _LONGEST_PX)
-        return [edge, *(count * tile.px for count in range(-(-edge // tile.px) - 1, 0, -1))]
+        """The longest edge, then every smaller whole number of tiles, or a pixel less where that is odd."""
+        return [self.longest_px, *(side * tile.px // 2 * 2 for side in range(self._side(tile) - 1, 0, -1))]
 
 
 def _scaled(height: int, width: int, edge: int) -> tuple[int, int]:
