@@ -23,11 +23,21 @@ def shrink(module: nn.Module, specs: Specs, plan: StructurePlan) -> nn.Module:
         kept = next((b.units(site.kind) for b in plan.of(site.part) or () if b.block == site.block), None)
         if kept is not None:
             cut_site(site, kept)
+    count_heads(smaller)
     for part, blocks in plan.blocks.items():
         spec, prunable = specs[part]
         after = range(prunable, spec.layers)
         keep_blocks(smaller, part, [*(block.block for block in blocks), *after])
     return smaller
+
+
+def count_heads(module: nn.Module) -> None:
+    """Where attention layers of a tower say how many heads they have, what they say follows their projections, in place: InternViT's
+    reshape by it, and not by the width of a head as all others do."""
+    for (_, _, role), (name, layer) in linears(module).items():
+        owner: Any = module.get_submodule(name.rpartition(".")[0])
+        if role == "o" and hasattr(owner, "num_heads") and hasattr(owner, "embed_dim"):
+            owner.embed_dim, owner.num_heads = layer.in_features, layer.in_features // owner.head_dim
 
 
 def cut_site(site: PruningSite, kept: Sequence[int]) -> None:
@@ -76,6 +86,7 @@ def resize(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
             layer.weight = nn.Parameter(layer.weight.new_empty(outputs, inputs))
             if layer.bias is not None:
                 layer.bias = nn.Parameter(layer.bias.new_empty(outputs))
+    count_heads(module)
 
 
 def _keep_rows(layer: nn.Linear, rows: Sequence[int]) -> None:

@@ -1,7 +1,7 @@
 """Where units lie in a torch module: the linear layers of every block, found by their canonical names.
 
-Works on transformers' modules of all supported families. Their attention layers reshape to (-1, head width), so that layers of other
-widths need no other forward pass.
+Works on transformers' modules of all supported families. Their attention layers reshape by the width of a head or by a number of heads
+that they keep, so that layers of other widths need no other forward pass.
 """
 
 from __future__ import annotations

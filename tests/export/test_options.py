@@ -12,6 +12,7 @@ from edgeprune.models.spec import ModelSpec
 from edgeprune_export.bundle.options import capacity, packed_max, selections
 from edgeprune_export.commands.export import export
 from edgeprune_runtime.errors import CheckpointError, EdgepruneError, PlanError
+from edgeprune_runtime.pictures.tiling import Anyres
 from edgeprune_runtime.spec import TokenPlan
 from tests.checkpoints import own_copy, tiny_checkpoint
 from tests.exports import options
@@ -28,17 +29,26 @@ def chosen(model: ModelSpec, *budgets: str, **asked: Any) -> list[tuple[str, str
 
 
 def test_a_ratio_counts_from_the_largest_grid(model: ModelSpec) -> None:
-    assert model.picture.candidates_max == 180 and model.picture.tile_counts == (3, 5)
+    assert model.picture.candidates_max == 180 and model.picture.tile_counts == (1, 3, 5)
     assert chosen(model, "0.2", "40") == [("0.2", "hired", 36, None), ("40", "hired", 40, None)]
 
 
 def test_a_ratio_of_the_picture_has_one_k_per_tile_count(model: ModelSpec) -> None:
     found = chosen(model, "0.2", "40", plan={"budget_of": "picture"})
-    assert found == [("0.2", "hired", 22, 3), ("0.2", "hired", 36, 5), ("40", "hired", 40, None)]
+    assert found == [
+        ("0.2", "hired", 7, 1),
+        ("0.2", "hired", 22, 3),
+        ("0.2", "hired", 36, 5),
+        ("40", "hired", 40, None),
+    ]
 
 
 def test_the_whole_budget_keeps_every_token_of_each_tile_count_and_has_no_controls(model: ModelSpec) -> None:
-    assert chosen(model, "1", controls=True) == [("1.0", "full", 108, 3), ("1.0", "full", 180, 5)]
+    assert chosen(model, "1", controls=True) == [
+        ("1.0", "full", 36, 1),
+        ("1.0", "full", 108, 3),
+        ("1.0", "full", 180, 5),
+    ]
 
 
 def test_controls_come_at_the_same_k(model: ModelSpec) -> None:
@@ -51,6 +61,19 @@ def test_controls_come_at_the_same_k(model: ModelSpec) -> None:
 
 def test_a_budget_given_twice_counts_once(model: ModelSpec) -> None:
     assert chosen(model, "0.2", ".20", "0.2") == chosen(model, "0.2")
+
+
+def test_fewer_tiles_mean_smaller_numbers(model: ModelSpec) -> None:
+    few = open_checkpoint(tiny_checkpoint(), tiles=2).spec
+    assert few.picture.tiling == Anyres(((48, 96), (96, 48))) and few.picture.candidates_max == 108
+    assert chosen(few, "0.2", "1.0") == [
+        ("0.2", "hired", 22, None),
+        ("1.0", "full", 36, 1),
+        ("1.0", "full", 108, 3),
+    ]
+    one = open_checkpoint(tiny_checkpoint(), tiles=0).spec
+    assert chosen(one, "1.0") == [("1.0", "full", 36, 1)] and packed_max(one.picture, 36) < packed_max(few.picture, 36)
+    assert open_checkpoint(tiny_checkpoint(), tiles=99).spec == model
 
 
 @pytest.mark.parametrize("count", ["180", "181", "9999"])
@@ -101,6 +124,7 @@ def test_a_sliding_window_shorter_than_the_cache_is_refused(tmp_path: Path) -> N
         {"budgets": ()},
         {"chunk": 0},
         {"text_tokens": 0},
+        {"tiles": -1},
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""Made subjects of structured pruning: tiny LLaVA checkpoints with a few pictures, their linear layers by place, random plans.
+"""Made subjects of structured pruning: tiny checkpoints with a few pictures, their linear layers by place, random plans.
 
 What is found here is found anew, from transformers' names alone; no code of edgeprune.structure is used.
 """
@@ -36,8 +36,10 @@ SOME: tuple[dict[str, Any], ...] = (
     {"family": "llava", "tower": "siglip", "decoder": "qwen2", "names": "hub", "processor": "old"},
     {"tower": "vit", "decoder": "mistral", "rope": "yarn", "names": "old", "head_dim": 24},
 )
-_PLACE = re.compile(r"(vision_tower|language_model)\..*?layers?\.(\d+)\.(?:self_attn|attention|mlp)\.(\w+)$")
-_OUT = {"out_proj": "heads", "o_proj": "heads", "fc2": "mlp", "down_proj": "mlp"}
+_PLACE = re.compile(
+    r"(vision_tower|vision_model|language_model|text_model)\..*?layers?\.(\d+)\.(?:self_attn|attention|mlp)\.(\w+)$"
+)
+_OUT = {"out_proj": "heads", "o_proj": "heads", "projection_layer": "heads", "fc2": "mlp", "down_proj": "mlp"}
 _IN = {"q_proj": "heads", "k_proj": "heads", "v_proj": "heads", "fc1": "mlp", "gate_proj": "mlp", "up_proj": "mlp"}
 Place = tuple[ModelPart, int, str]
 
@@ -109,14 +111,14 @@ def layers_of(prunable: PrunableVlm) -> dict[Place, Layers]:
         place = _PLACE.search(name)
         if place is None or not isinstance(layer, nn.Linear):
             continue
-        part: ModelPart = "tower" if place[1] == "vision_tower" else "language"
+        part: ModelPart = "tower" if place[1].startswith("vision") else "language"
         kind = _OUT.get(place[3]) or _IN[place[3]]
         inner, out = found.setdefault((part, int(place[2]), kind), ({}, []))
         if place[3] in _OUT:
             out.append(layer)
         else:
             inner[place[3]] = layer
-    last = config.vision_feature_layer
+    last = getattr(config, "vision_feature_layer", -1)
     read = last if last >= 0 else config.vision_config.num_hidden_layers + last + 1
     heads = config.vision_config.num_attention_heads
     groups, all_queries = config.text_config.num_key_value_heads, config.text_config.num_attention_heads
@@ -133,7 +135,8 @@ def layers_of(prunable: PrunableVlm) -> dict[Place, Layers]:
 def blocks_of(module: nn.Module, part: ModelPart) -> nn.ModuleList:
     """The blocks of a part, as transformers has them."""
     model: Any = module.model
-    owner = model.vision_tower if part == "tower" else model.language_model
+    names = ("vision_tower", "vision_model") if part == "tower" else ("language_model", "text_model")
+    owner = next(getattr(model, name) for name in names if hasattr(model, name))
     lists = [
         m for name, m in owner.named_modules() if isinstance(m, nn.ModuleList) and name.endswith(("layer", "layers"))
     ]

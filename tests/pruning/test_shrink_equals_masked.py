@@ -20,18 +20,20 @@ from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.calibration_stats import collect_statistics
 from edgeprune_export.pruning.choose import choose
 from edgeprune_export.pruning.vlm import PrunableVlm
-from tests.checkpoints import VARIANTS, variant_name
+from tests.checkpoints import FAMILY_VARIANTS, VARIANTS, variant_name
 from tests.pruning.made import array, blocks_of, layers_of, precise_subject, prunable_of, random_plan, whole, without
 
 pytestmark = pytest.mark.slow  # every tower with every decoder
 
 PLANS = 4  # random ones per model
+#: Every tower with every decoder, and of the further families one with norms on queries and keys, one with other names of its parts.
+SUBJECTS = (*VARIANTS, FAMILY_VARIANTS[1], FAMILY_VARIANTS[5])
 
 
 @functools.lru_cache(1)
 def precise(number: int) -> PrunableVlm:
     """One at a time: the tests come model by model."""
-    return precise_subject(VARIANTS[number])
+    return precise_subject(SUBJECTS[number])
 
 
 @torch.no_grad()
@@ -71,7 +73,7 @@ def same(prunable: PrunableVlm, plan: StructurePlan) -> nn.Module:
     return smaller
 
 
-MODELS = pytest.mark.parametrize("number", range(len(VARIANTS)), ids=[variant_name(variant) for variant in VARIANTS])
+MODELS = pytest.mark.parametrize("number", range(len(SUBJECTS)), ids=[variant_name(variant) for variant in SUBJECTS])
 
 
 @MODELS
@@ -92,7 +94,7 @@ def test_a_shrunk_model_answers_as_the_masked_one(number: int) -> None:
 @MODELS
 def test_in_float32_it_does_so_too(number: int) -> None:
     """As a whole: the largest difference of one logit is the rounding of longer and shorter sums."""
-    prunable = prunable_of(VARIANTS[number], 1)
+    prunable = prunable_of(SUBJECTS[number], 1)
     batch = prunable.batch([0])
     prunable.batch = lambda numbers, random=None: batch  # type: ignore[method-assign]
     prunable.module.float()
