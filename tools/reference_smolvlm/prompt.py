@@ -15,7 +15,7 @@ FAKE, GLOBAL, IMAGE = "<fake_token_around_image>", "<global-img>", "<image>"
 BEGIN, END = "<|im_start|>", "<end_of_utterance>"
 PLACES = tuple(f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2))
 SPECIALS = ("<pad>", BEGIN, END, "<unk>", IMAGE, FAKE, GLOBAL, *PLACES)
-# Two newlines in a row are one token, as in the vocabulary of the published SmolVLM.
+# Two newlines in a row are one token, as a BPE vocabulary may have it: joining ids piece by piece gives another prompt.
 WORDS = vocabulary((*SPECIALS, "\n", "\n\n", ":", "User", "Assistant"))
 IDS = {word: i for i, word in enumerate(WORDS)}
 CLOSING = tuple(IDS[word] for word in (END, "\n", "Assistant", ":"))  # between question and answer

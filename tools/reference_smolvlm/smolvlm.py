@@ -5,6 +5,7 @@ It is a standard `SmolVLMForConditionalGeneration`; nothing here is needed to ru
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -88,8 +89,6 @@ def save_checkpoint(model: SmolVLMForConditionalGeneration, folder: Path) -> Non
 
 def write_processor_config(folder: Path) -> None:
     """`processor_config.json` and the template by hand: `SmolVLMProcessor` itself cannot be made without torchvision."""
-    import json
-
     images = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
     content = {"image_processor": images, "image_seq_len": MERGED, "processor_class": "SmolVLMProcessor"}
     (folder / "processor_config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

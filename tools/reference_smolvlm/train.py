@@ -31,7 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--distil-scenes", type=int, default=16)
     parser.add_argument("--distil-lr", type=float, default=1e-3)
     parser.add_argument("--connect-steps", type=int, default=200, help="stage 2: steps of --scenes scenes")
-    parser.add_argument("--joint-steps", type=int, default=320, help="stage 3: steps of --scenes scenes")
+    parser.add_argument("--joint-steps", type=int, default=220, help="stage 3: steps of --scenes scenes")
     parser.add_argument("--lr", type=float, default=1e-3, help="stages 2 and 3")
     parser.add_argument("--scenes", type=int, default=16, help="scenes per step of stages 2 and 3")
     parser.add_argument("--dense-scenes", type=int, default=4, help="text-dense scenes beside them, for the helpers")
