@@ -53,6 +53,7 @@ bench: $(VENV)/installed
 methods-table: $(VENV)/installed
 	$(BIN)/python tools/selector_costs.py --work build/costs
 	$(BIN)/python tools/methods_table.py --work build/methods
+	$(BIN)/python tools/methods_table.py --reference merged --work build/methods-merged
 
 # Projections of this processor against measurements: about five minutes.
 projection: $(VENV)/installed

@@ -1,10 +1,11 @@
-"""Accuracy and cost of every registered method, written as docs/measurements/methods.md.
+"""Accuracy and cost of every registered method that fits a reference model, written as a page of docs/measurements.
 
-Accuracy: the reference model's held-out pictures at keep ratios 0.4, 0.2, 0.1 and 0.05, each with its paired difference from `random` at
+Accuracy: held-out pictures of a reference model at keep ratios 0.4, 0.2, 0.1 and 0.05, each with its paired difference from `random` at
 the same K. Cost: select graphs on made features at CLIP-L's token counts beside a full prefill, see tools/selector_costs.py.
 Each step is resumable: kill it and start it again.
 
     python tools/methods_table.py --work build/methods --scenes 100
+    python tools/methods_table.py --reference merged --work build/methods-merged --scenes 100
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,13 +22,38 @@ sys.path.insert(0, str(ROOT))
 
 from edgeprune.evaluate import Question, load_questions
 from edgeprune.evaluate.metrics import METRICS
+from edgeprune.models import open_checkpoint
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.methods.controls import FULL
 from edgeprune.tokens.registry.describe import costs
+from edgeprune.tokens.registry.fit import method_plan, why_unfit
+from edgeprune_runtime.spec import TokenPlan
 from edgeprune_runtime.statistics import PairedDifference, paired_difference
 
-CHECKPOINT = ROOT / "tools" / "reference_vlm" / "checkpoint"
 BUDGETS = ("0.4", "0.2", "0.1", "0.05")
+ONE_VIEW = "1.0 on one view"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference model of the project. costs: whether the page says what selecting costs, which depends on no model."""
+
+    folder: str
+    page: str
+    shape: str
+    costs: bool
+
+    @property
+    def checkpoint(self) -> Path:
+        return ROOT / "tools" / self.folder / "checkpoint"
+
+
+REFERENCES = {
+    "tiles": Reference("reference_vlm", "methods.md", "64 tokens per tile,\n320 in all", True),
+    "merged": Reference(
+        "reference_smolvlm", "methods-merged.md", "16 tokens per tile, each of 2 x 2 patches,\n80 in all", False
+    ),
+}
 METRIC = "exact_match"
 
 
@@ -36,17 +63,27 @@ def edgeprune(*words: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def scores_of(work: Path, method: str, questions: tuple[Question, ...]) -> dict[str, list[float]]:
+def fitting(reference: Reference, names: list[str]) -> list[str]:
+    """Those of the methods that the model has all for."""
+    checkpoint = open_checkpoint(reference.checkpoint)
+    plan = method_plan(TokenPlan(), checkpoint.spec)
+    return [n for n in names if why_unfit(METHODS[n], plan, checkpoint.spec, checkpoint.weights.shapes) is None]
+
+
+def scores_of(work: Path, reference: Reference, method: str, questions: tuple[Question, ...]) -> dict[str, list[float]]:
     """Budget -> score per question, from the bundle of one method; exported and asked where that was not done before."""
     bundle, log = work / f"{method}.bundle", work / f"{method}.jsonl"
     budgets = ("1.0", *BUDGETS) if method == "random" else BUDGETS
     if not bundle.is_dir():
         asked = [part for budget in budgets for part in ("--budget", budget)]
-        edgeprune("export", str(CHECKPOINT), *asked, "--method", method, "--no-controls", "--out", str(bundle))
+        edgeprune(
+            "export", str(reference.checkpoint), *asked, "--method", method, "--no-controls", "--out", str(bundle)
+        )
     done = work / f"{method}.json"
     if not done.is_file():
         words = ("--data", str(work / "heldout" / "questions.jsonl"), "--answers", str(log), "--out", str(done))
-        edgeprune("eval", str(bundle), *words, "--max-tokens", "8", "--threads", "1")
+        tiles = ("--tiles", "none") if method == "random" else ()
+        edgeprune("eval", str(bundle), *words, *tiles, "--max-tokens", "8", "--threads", "1")
     found: dict[str, dict[int, str]] = {}
     for line in log.read_text(encoding="utf-8").splitlines()[1:]:
         answer = json.loads(line)
@@ -72,38 +109,37 @@ def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def page(work: Path, scenes: int, names: list[str]) -> str:
+def page(work: Path, scenes: int, reference: Reference, name: str, names: list[str]) -> str:
     questions = load_questions(work / "heldout" / "questions.jsonl")
     pictures = [question.image for question in questions]
-    scores = {name: scores_of(work, name, questions) for name in ("random", *(n for n in names if n != "random"))}
+    scores = {n: scores_of(work, reference, n, questions) for n in ("random", *(n for n in names if n != "random"))}
     full, random = scores["random"]["1.0"], scores["random"]
     order = sorted(scores, key=lambda name: -sum(sum(scores[name][budget]) for budget in BUDGETS))
     rows = [(name, *(cell(scores[name][b], random[b], pictures) for b in BUDGETS)) for name in order]
-    whole = 100 * sum(full) / len(full)
+    whole, view = (100 * sum(values) / len(values) for values in (full, random[ONE_VIEW]))
+    left_out = [n for n in METHODS if n not in names and n != FULL.name]
+    unfit = f"\n\nMethods that this model lacks something for: {', '.join(left_out)}." if left_out else ""
     return f"""# Methods
 
-Printed by `python tools/methods_table.py --work build/methods --scenes {scenes}` (`make methods-table`).
+Printed by `python tools/methods_table.py --reference {name} --work build/methods --scenes {scenes}` (`make methods-table`).
 What each method does: [methods](../methods.md).
 
 ## Accuracy
-Reference model ([card](../../tools/reference_vlm/README.md)), {scenes} held-out pictures, {len(questions)} questions, exact match in points,
-fp32, position ids kept, all newlines. Without pruning: {whole:.1f}. In brackets the difference from `random` at the same K with its 95 % paired
+Reference model ([card](../../tools/{reference.folder}/README.md)), {scenes} held-out pictures, {len(questions)} questions, exact match in points,
+fp32, position ids kept, all separators. Without pruning: {whole:.1f}; one squashed view instead of tiles: {view:.1f}. In brackets the difference from `random` at the same K with its 95 % paired
 bootstrap interval over pictures; `*`: the interval leaves out zero. Sorted by the sum over budgets; winners and losers as they came out.
 
-One small model with one seed, on pictures of the kind it was trained for (objects and text on textured backgrounds, 64 tokens per tile,
-320 in all): an order of methods here is no promise for another model. Methods that look at the question use the language model's input
+One small model with one seed, on pictures of the kind it was trained for (objects and text on textured backgrounds, {reference.shape}): an order of methods here is no promise for another model. Methods that look at the question use the language model's input
 embeddings, which in a model this small say little about pictures.
 
-{table(("method", *(f"keep {b}" for b in BUDGETS)), rows)}
-
-## Cost
-{cost_page()}"""
+{table(("method", *(f"keep {b}" for b in BUDGETS)), rows)}{unfit}
+{cost_page() if reference.costs else ""}"""
 
 
 def cost_page() -> str:
     measured = costs()
     if not measured:
-        return "Not measured yet: `python tools/selector_costs.py`.\n"
+        return "\n## Cost\nNot measured yet: `python tools/selector_costs.py`.\n"
     rows = []
     for name, found in sorted(measured["methods"].items(), key=lambda item: item[1]["2880"]["ms"]):
         row = found["2880"]
@@ -120,7 +156,9 @@ def cost_page() -> str:
             )
         )
     titles = ("method", "N = 576, ms", "N = 2880, ms", "of a full prefill", "target", "nodes")
-    return f"""Processor time of one run of the select graph, projector of the kept tokens included, medians of interleaved rounds.
+    return f"""
+## Cost
+Processor time of one run of the select graph, projector of the kept tokens included, medians of interleaved rounds.
 {measured["conditions"]}
 
 {table(titles, rows)}
@@ -135,7 +173,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="scratch folder; holds bundles, pictures and answers")
     parser.add_argument("--scenes", type=int, default=100, help="held-out pictures")
     parser.add_argument("--method", action="append", help="only these, and random [default: all]")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements" / "methods.md")
+    parser.add_argument("--reference", choices=REFERENCES, default="tiles", help="which reference model")
+    parser.add_argument("--out", type=Path, help="page to write [default: the reference's own in docs/measurements]")
     options = parser.parse_args()
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
@@ -144,8 +183,10 @@ def main() -> None:
         subprocess.run(
             [sys.executable, str(maker), "--out", str(work / "heldout"), "--scenes", str(options.scenes)], check=True
         )
-    text = page(work, options.scenes, options.method or [name for name in METHODS if name != FULL.name])
-    options.out.write_text(text, encoding="utf-8")
+    reference = REFERENCES[options.reference]
+    names = fitting(reference, options.method or [name for name in METHODS if name != FULL.name])
+    text = page(work, options.scenes, reference, options.reference, names)
+    (options.out or ROOT / "docs" / "measurements" / reference.page).write_text(text, encoding="utf-8")
     print(text)
 
 
