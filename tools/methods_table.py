@@ -49,9 +49,9 @@ class Reference:
 
 
 REFERENCES = {
-    "tiles": Reference("reference_vlm", "methods.md", "64 tokens per tile,\n320 in all", True),
+    "tiles": Reference("reference_vlm", "methods.md", "64 tokens per tile, 320 in all", True),
     "merged": Reference(
-        "reference_smolvlm", "methods-merged.md", "16 tokens per tile, each of 2 x 2 patches,\n80 in all", False
+        "reference_smolvlm", "methods-merged.md", "16 tokens per tile, each of 2 x 2 patches, 80 in all", False
     ),
 }
 METRIC = "exact_match"
@@ -125,12 +125,14 @@ Printed by `python tools/methods_table.py --reference {name} --work build/method
 What each method does: [methods](../methods.md).
 
 ## Accuracy
-Reference model ([card](../../tools/{reference.folder}/README.md)), {scenes} held-out pictures, {len(questions)} questions, exact match in points,
-fp32, position ids kept, all separators. Without pruning: {whole:.1f}; one squashed view instead of tiles: {view:.1f}. In brackets the difference from `random` at the same K with its 95 % paired
-bootstrap interval over pictures; `*`: the interval leaves out zero. Sorted by the sum over budgets; winners and losers as they came out.
+Reference model ([card](../../tools/{reference.folder}/README.md)), {scenes} held-out pictures, {len(questions)} questions, exact match in
+points, fp32, positions kept, all separators. Without pruning: {whole:.1f}; one squashed view instead of tiles: {view:.1f}.
+In brackets the difference from `random` at the same K with its 95 % paired bootstrap interval over pictures; `*`: the interval leaves out
+zero. Sorted by the sum over budgets; winners and losers as they came out.
 
-One small model with one seed, on pictures of the kind it was trained for (objects and text on textured backgrounds, {reference.shape}): an order of methods here is no promise for another model. Methods that look at the question use the language model's input
-embeddings, which in a model this small say little about pictures.
+One small model with one seed, on pictures of the kind it was trained for (objects and text on textured backgrounds,
+{reference.shape}): an order of methods here is no promise for another model.
+Methods that look at the question use the language model's input embeddings, which in a model this small say little about pictures.
 
 {table(("method", *(f"keep {b}" for b in BUDGETS)), rows)}{unfit}
 {cost_page() if reference.costs else ""}"""
