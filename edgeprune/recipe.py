@@ -119,8 +119,8 @@ def read_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise PlanError(f"{path} cannot be read ({error.strerror}); give a recipe, a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path} is not TOML ({error}); see the README for a recipe") from error
+        raise PlanError(f"{path} is not TOML ({error}); docs/examples/small.toml is a recipe") from error
     try:
         return msgspec.convert(table, Recipe)
     except msgspec.ValidationError as error:
-        raise PlanError(f"{path}: {error}; see the README for a recipe") from error
+        raise PlanError(f"{path}: {error}; docs/examples/small.toml is a recipe") from error

@@ -8,7 +8,7 @@ pytest -n 2 --dist loadgroup ...    # what make does; -n 0 --pdb to look into a 
 
 Markers are given here, from a test's folder and from what its code calls (tests/sorting.py), beside `slow` on files that take long
 for another reason. Under xdist the tests of one file stay in one worker, in their order, so that fixtures of a module are made
-once; `xdist_group` takes others together: blocks of one section of the README, tests that measure the machine.
+once; `xdist_group` takes others together: blocks of one section of a page, tests that measure the machine.
 
 Made checkpoints, exported bundles and pruned checkpoints are kept in .pytest_cache for as long as no source changes (tests/kept.py):
 they are shared by workers and by the next run, and a test that writes to one makes the run fail. without .pytest_cache all are made anew.

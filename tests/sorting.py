@@ -12,7 +12,7 @@ import pytest
 TESTS = Path(__file__).parent
 #: Markers by place under tests/.
 PLACES: dict[str, set[str]] = {
-    "structure/test_readme_commands.py": {"readme", "slow"},
+    "structure/test_page_commands.py": {"readme", "slow"},
     "export/engines/": {"engines"},
     "export/onnx_pruning/": {"prune"},
     "pruning/": {"prune"},

@@ -3,7 +3,7 @@
 Two bundles of made checkpoints (random weights of real proportions) are exported: LLaVA-1.5 with one tile (N = 576) and LLaVA-NeXT with
 five (N = 2880), K = 20 %. The readings of one picture are made (softmaxed noise), each select graph is run over them in interleaved rounds,
 and a full prefill of the second model is timed in the same process. Written to edgeprune/tokens/registry/costs.json, which
-`edgeprune methods` and the README's table show.
+`edgeprune methods` and the table of docs/methods.md show.
 
     python tools/selector_costs.py --work build/costs
 """

@@ -13,7 +13,7 @@ def methods(
     name: Annotated[
         str | None, typer.Argument(help="One method, or file.py:NAME, in full.", show_default="a table of all")
     ] = None,
-    as_markdown: Annotated[bool, typer.Option("--as-markdown", help="Print the table of the README.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--as-markdown", help="Print the table of docs/methods.md.")] = False,
     json: Json = False,
 ) -> None:
     """List token-reduction methods: what each reads, keeps and costs, and where it comes from."""

@@ -41,7 +41,7 @@ def test_one_method_is_described_in_full() -> None:
     assert "keys 23" in text and "--set neighbours=32" in text and "differs" in text
 
 
-def test_the_table_of_the_readme_can_be_printed() -> None:
+def test_the_table_of_the_documentation_can_be_printed() -> None:
     lines = invoke("methods", "--as-markdown").stdout.splitlines()
     assert lines[0].startswith("| method |") and len(lines) == 2 + len(list(METHODS))
 

@@ -1,4 +1,4 @@
-"""What a user is told about methods: the same facts for the command line and the README."""
+"""What a user is told about methods: the same facts for the command line and the documentation."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def milliseconds(method: Method, tokens: int) -> str:
 
 
 def markdown_table(methods: list[Method]) -> str:
-    """The README's table."""
+    """The table of docs/methods.md."""
     titles = ("method", "what it keeps", "reads (of 24 layers)", "calibration", "evidence", "N = 576", "N = 2880")
     rows = [
         (
