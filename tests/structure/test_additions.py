@@ -35,7 +35,7 @@ from edgeprune.models.towers import TOWERS, tower_from_config
 from edgeprune.models.weights import names
 from edgeprune.plan import MethodPlan
 from edgeprune.structure.importance import IMPORTANCES
-from edgeprune.structure.sites import Site
+from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.readings import READINGS, Geometry, outputs_from
@@ -244,7 +244,7 @@ def test_adding_importance_scores_units(registries: None) -> None:
     importance = IMPORTANCES.choose(f"{EXAMPLES / 'importance.py'}:WRITES")
     out = torch.nn.Linear(6, 2, bias=False)
     out.weight.data = torch.tensor([[3.0, 0, 1, 0, 0, 0], [0, 4.0, 0, 0, 0, 2]])
-    site = Site("tower", 0, "heads", 3, (), out)
+    site = PruningSite("tower", 0, "heads", 3, (), out)
     assert IMPORTANCES["writes"].score(site, SiteStatistics(), 0).tolist() == [5, 1, 2]
     assert not importance.needs
 

@@ -238,7 +238,7 @@ def _prompt(language: LanguageModel, bundle: Bundle) -> np.ndarray:
     spec = bundle.manifest.language
     rows = min(2 * spec.chunk, spec.capacity - _TIMED - 1)
     embeds = np.random.default_rng(0).standard_normal((rows, spec.hidden), np.float32) * 0.1
-    return language.prefill(embeds, np.arange(rows))
+    return language.prefill(embeds, np.broadcast_to(np.arange(rows), (bundle.manifest.language.axes, rows)))
 
 
 def _steps(language: LanguageModel, bundle: Bundle) -> tuple[list[float], np.ndarray]:
