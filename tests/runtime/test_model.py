@@ -190,7 +190,7 @@ def test_one_view_is_the_overview_of_the_whole_picture(opened: Model) -> None:
 
 def test_less_than_no_tiles_is_refused(opened: Model) -> None:
     before = answer_of(opened)
-    with pytest.raises(RequestError, match="tiles is -1; expected 0"):
+    with pytest.raises(RequestError, match="tiles is -1; expected at least 0"):
         opened.see(picture(), tiles=-1)
     assert answer_of(opened) == before
 

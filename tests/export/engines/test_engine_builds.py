@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import onnx
@@ -27,11 +28,13 @@ from edgeprune_runtime.backends import tensorrt_api
 from edgeprune_runtime.backends.tensorrt import TensorRtBackend
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.engines.sets import engine_folders, read_engine_set
+from tests.checkpoints import variant_name
 from tests.commands import answer, complaint
-from tests.exports import GATED, every_method, exported, own_bundle
+from tests.exports import FAMILY_GATED, GATED, every_method, exported, own_bundle
 
 pytest.importorskip("tensorrt_rtx", reason="`pip install 'edgeprune[rtx]'` to try real builds")
 ROOT = Path(__file__).parents[3]
+EVERY = (*GATED, *FAMILY_GATED)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +92,10 @@ def test_without_a_gpu_engines_are_not_run_and_the_reason_is_a_sentence(referenc
 
 
 @pytest.mark.parametrize("dialect", ["portable", "modern"])
-@pytest.mark.parametrize("number", range(len(GATED)), ids=[f"{v['tower']}-{v['decoder']}" for v, _ in GATED])
-def test_graphs_of_every_family_are_read(rtx: tensorrt_api.TensorRt, tmp_path: Path, number: int, dialect: str) -> None:
-    variant, plan = GATED[number]
+@pytest.mark.parametrize(("variant", "plan"), EVERY, ids=[variant_name(variant) for variant, _ in EVERY])
+def test_graphs_of_every_family_are_read(
+    rtx: tensorrt_api.TensorRt, tmp_path: Path, variant: dict[str, Any], plan: dict[str, Any], dialect: str
+) -> None:
     bundle = Bundle.open(exported(variant, plan=plan), verify=False)
     for one in prepared(bundle, tmp_path / "lowered", dialect).values():
         logger = rtx.logger()
@@ -107,6 +111,13 @@ def test_every_method_builds(rtx: tensorrt_api.TensorRt, tmp_path: Path) -> None
     assert len(names) > 20
     for name in names:
         made(rtx, ready[name], tmp_path / "x.engine")
+
+
+@pytest.mark.parametrize("number", [0, 3], ids=[variant_name(FAMILY_GATED[n][0]) for n in (0, 3)])
+def test_merged_patches_and_several_tiles_build(rtx: tensorrt_api.TensorRt, tmp_path: Path, number: int) -> None:
+    variant, plan = FAMILY_GATED[number]
+    for one in prepared(Bundle.open(exported(variant, plan=plan), verify=False), tmp_path / "lowered").values():
+        assert made(rtx, one, tmp_path / "x.engine") > 0
 
 
 def test_int8_weights_and_bfloat16_build(rtx: tensorrt_api.TensorRt, tmp_path: Path) -> None:
