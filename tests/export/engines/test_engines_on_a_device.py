@@ -97,7 +97,7 @@ def test_the_host_waits_once_per_token(gpu: SimulatedGpu, bundle: Path) -> None:
     build(bundle, TENSORRT, BuildOptions())
     language = LanguageModel(Bundle.open(bundle), TensorRtBackend("tensorrt"))
     embeds = np.zeros((40, 64), np.float32)
-    language.prefill(embeds, np.arange(40))
+    language.prefill(embeds, np.arange(40)[None])
     for step in range(4):
         language.step(3, 40 + step)
     before, launches = gpu.waits, gpu.launches
@@ -224,10 +224,10 @@ def test_numbers_that_are_not_finite_end_one_request_only(gpu: SimulatedGpu, bun
     build(bundle, TENSORRT, BuildOptions())
     language = LanguageModel(Bundle.open(bundle), TensorRtBackend("tensorrt"))
     embeds = np.random.default_rng(0).standard_normal((40, 64), np.float32)
-    before = language.prefill(embeds, np.arange(40)).copy()
+    before = language.prefill(embeds, np.arange(40)[None]).copy()
     with pytest.raises(RequestError, match="no longer finite: half precision has overflowed"):
-        language.prefill(np.full((70, 64), np.nan, np.float32), np.arange(70))
-    assert np.array_equal(language.prefill(embeds, np.arange(40)), before)
+        language.prefill(np.full((70, 64), np.nan, np.float32), np.arange(70)[None])
+    assert np.array_equal(language.prefill(embeds, np.arange(40)[None]), before)
 
 
 def test_a_gate_that_is_switched_off_is_on_record(gpu: SimulatedGpu, bundle: Path) -> None:
