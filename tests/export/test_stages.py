@@ -17,21 +17,14 @@ from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.language import LanguageModel
-from edgeprune_runtime.spec import LanguageSpec, Manifest, StageSpec, TensorRef
+from edgeprune_runtime.spec import LanguageSpec, StageSpec, TensorRef
 from tests.checkpoints import tiny_checkpoint
-from tests.exports import exported
 
 LAYERS, CHUNK, CAPACITY = 4, 8, 40
 WEIGHTS = "weights.bin"
 #: Layers where a stage begins.
 CUTS = ((0,), (0, 1), (0, 3), (0, 1, 2), (0, 1, 2, 3))
 Cut = tuple[int, ...]
-
-
-@functools.cache
-def manifest() -> Manifest:
-    """Of any sealed bundle: what has nothing to do with the language model."""
-    return Bundle.open(exported(parity=False), verify=False).manifest
 
 
 def stages_of(cut: Cut, larger: int = 0) -> tuple[StageSpec, ...]:
@@ -43,8 +36,8 @@ def stages_of(cut: Cut, larger: int = 0) -> tuple[StageSpec, ...]:
     )
 
 
-def bundle_of(folder: Path, stages: tuple[StageSpec, ...], decoder: str = "qwen2") -> Bundle:
-    """A folder with the language model alone, and a manifest by hand."""
+def bundle_of(folder: Path, stages: tuple[StageSpec, ...], sealed: Path, decoder: str = "qwen2") -> Bundle:
+    """A folder with the language model alone, and a manifest by hand, the rest of it that of any sealed bundle."""
     checkpoint = open_checkpoint(tiny_checkpoint(layers=LAYERS, decoder=decoder))
     spec, read = checkpoint.spec.language, checkpoint.weights.blocks
     folder.mkdir()
@@ -73,22 +66,23 @@ def bundle_of(folder: Path, stages: tuple[StageSpec, ...], decoder: str = "qwen2
         eos_token_ids=checkpoint.spec.eos_token_ids,
         embedding=TensorRef("float32", table.shape, table.offset),
     )
+    manifest = Bundle.open(sealed, verify=False).manifest
     specs = tuple(graph.spec(f"{graph.name}.onnx") for graph in graphs)
-    return Bundle(folder, msgspec.structs.replace(manifest(), language=language, graphs=specs, weights_file=WEIGHTS))
+    return Bundle(folder, msgspec.structs.replace(manifest, language=language, graphs=specs, weights_file=WEIGHTS))
 
 
 Opened = Callable[..., LanguageModel]
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+def opened(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Opened:
     """The language model that is cut so, opened once."""
     root = tmp_path_factory.mktemp("stages")
 
     @functools.cache
     def open_it(cut: Cut, larger: int = 0, decoder: str = "qwen2") -> LanguageModel:
         name = f"{decoder}-{'-'.join(map(str, cut))}-{larger}"
-        return LanguageModel(bundle_of(root / name, stages_of(cut, larger), decoder), backend(threads=1))
+        return LanguageModel(bundle_of(root / name, stages_of(cut, larger), tiny_bundle, decoder), backend(threads=1))
 
     return open_it
 
@@ -131,8 +125,8 @@ def test_nothing_of_an_earlier_sequence_is_left_in_any_stage(opened: Opened) -> 
     assert np.array_equal(logits(language, 5), fresh)
 
 
-def test_a_stage_names_its_layers_and_only_the_last_one_a_row(tmp_path: Path) -> None:
-    bundle = bundle_of(tmp_path / "two", stages_of((0, 3)))
+def test_a_stage_names_its_layers_and_only_the_last_one_a_row(tmp_path: Path, tiny_bundle: Path) -> None:
+    bundle = bundle_of(tmp_path / "two", stages_of((0, 3)), tiny_bundle)
     inputs = {graph.name: [spec.name for spec in graph.inputs] for graph in bundle.manifest.graphs}
     for kind in ("prefill", "decode"):
         assert [f"past_key_{i}" in inputs[f"{kind}-0"] for i in range(4)] == [True, True, True, False]
