@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from edgeprune_runtime.errors import BundleError
+from edgeprune_runtime.external_data import locations
 from edgeprune_runtime.spec import SCHEMA, GraphSpec, Manifest, TensorRef
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ class Bundle:
                 )
         bundle = cls(folder, manifest, opened)
         bundle._check_references()
+        if verify:
+            for graph in manifest.graphs:
+                bundle.read_by(graph)
         return bundle
 
     @property
@@ -84,10 +88,15 @@ class Bundle:
     def session(self, backend: Backend, name: str) -> Session:
         """One graph on a backend, its weights those that were sealed. Raises BundleError where the bundle was replaced since it was opened."""
         graph = self.graph(name)
-        self.require_same(graph.file, self.manifest.weights_file)
+        read = self.read_by(graph)
+        self.require_same(*read)
         session = backend.open(self.root, graph, resident=self.manifest.precision == "int8")
-        self.require_same(graph.file, self.manifest.weights_file)
+        self.require_same(*read)
         return session
+
+    def read_by(self, graph: GraphSpec) -> tuple[str, ...]:
+        """The files that opening a graph reads: its own and those of its weights. Raises BundleError for one that is not sealed."""
+        return (graph.file, *sealed_locations(self.root, graph.file, self.manifest.files))
 
     def require_same(self, *names: str) -> None:
         """Raise BundleError for a file that is not the one that was checked when the bundle was opened."""
@@ -127,6 +136,25 @@ class Bundle:
         if unsealed or unknown or uncounted:
             missing = ", ".join(sorted(unsealed | unknown | uncounted))
             raise BundleError(f"the manifest of bundle {self.root} does not hold {missing}; export the bundle again")
+
+
+def sealed_locations(root: Path, graph: str, sealed: Collection[str]) -> tuple[str, ...]:
+    """Files of the folder `root` that the ONNX file `graph` reads weights from. Raises BundleError for one that is not `sealed`."""
+    found = sorted((PurePosixPath(graph).parent / place).as_posix() for place in locations(contained(root, graph)))
+    if unsealed := [name for name in found if name not in sealed]:
+        raise BundleError(
+            f"{graph} in bundle {root} reads weights from {unsealed[0]!r}, which the manifest does not seal; do not use this bundle"
+        )
+    return tuple(found)
+
+
+def require_inside(root: Path, path: Path) -> Path:
+    """`path`, which may not exist yet; raises BundleError where it or a folder above is a link out of the bundle `root`."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise BundleError(
+            f"{path} is a link out of the bundle {root}, which is neither read nor written; put the real folder there"
+        )
+    return path
 
 
 def _identity(path: Path) -> FileIdentity | None:
@@ -169,7 +197,7 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(
             f"{folder} has no {MANIFEST}, so it is not a sealed bundle; make one with `edgeprune export MODEL --out {folder}`"
         )
-    written = path.read_bytes()
+    written = contained(folder, MANIFEST).read_bytes()
     try:
         raw = json.loads(written)
     except (ValueError, RecursionError) as error:
@@ -181,7 +209,7 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"bundle {folder} has schema {schema}, this runtime reads {SCHEMA}; upgrade edgeprune")
     if schema < SCHEMA:
         raise BundleError(f"bundle {folder} has schema {schema}, this runtime reads {SCHEMA}; export the bundle again")
-    digest = folder / DIGEST
+    digest = require_inside(folder, folder / DIGEST)
     if not digest.is_file() or hashlib.sha256(written).hexdigest() not in digest.read_text(
         encoding="ascii", errors="replace"
     ):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edgeprune_profiles.boards.device import DeviceMemory
 from edgeprune_profiles.boards.device_file import device_names, write_device
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.spec import GraphWork
@@ -122,6 +123,30 @@ def test_export_fit_takes_the_largest_budget_that_meets_the_target(tmp_path: Pat
     )
     assert "expected device=NAME" in complaint(*words, "--fit", "ttft=1s", "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_export_fit_refuses_a_board_whose_memory_cannot_hold_the_model_and_names_what_limits(tmp_path: Path) -> None:
+    checkpoint, small = tiny_checkpoint(tower="clip", decoder="llama"), tmp_path / "small.toml"
+    write_device(board("small", memory=DeviceMemory(figure(1e9), figure(100e9))), small)
+    words = ["export", checkpoint, "--no-parity", "--chunk", 32, "--out", tmp_path / "x", "--fit"]
+    said = complaint(*words, f"device={small},ttft=100s")
+    assert "no budget fits small: at least 1" in said
+    assert "it has 954 MiB" in said
+    assert "tower limits" in complaint(*words, "device=orin-nano-4gb,ttft=1ms")
+    assert "decode limits" in complaint(*words, "device=orin-nano-4gb,tokens-per-s=1000000")
+
+
+def test_recommend_names_the_stage_that_limits_and_refuses_what_does_not_fit(tiny_bundle: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.toml"
+    write_device(board("small", memory=DeviceMemory(figure(1e9), figure(100e9))), small)
+    found = answer("recommend", tiny_bundle, "--ttft", "0.001ms", "--tokens-per-s", 1e9, "-d", small, "-b", "1.0")
+    (choice,) = found["choices"]
+    assert (choice["meets"], choice["answers"]["fits"]) == ("no", "no")
+    assert choice["limited_by"]["fits"] == "runtime"
+    assert choice["limited_by"]["tokens/s"] == "decode"
+    assert choice["limited_by"]["ttft"] in ("tower", "select", "prefill")
+    text = invoke("recommend", tiny_bundle, "--tokens-per-s", 1e9, "-d", small, "-b", "1.0").stdout
+    assert "tokens/s (decode)" in text
 
 
 def test_more_time_never_makes_the_fitted_budget_smaller(tmp_path: Path) -> None:

@@ -93,6 +93,9 @@ def _as_data(choice: BoardChoice) -> dict[str, object]:
         "confidence": one.confidence,
         "meets": choice.meets,
         "answers": choice.answers,
+        "limited_by": {
+            need: one.limits[need] for need, word in choice.answers.items() if word != "yes" and need in one.limits
+        },
         "pareto": choice.on_front,
         "ttft_s": one.ttft_s,
         "tokens_per_s": one.tokens_per_s,
@@ -165,9 +168,13 @@ def _reason(text: str) -> str:
 
 
 def _because(choice: BoardChoice) -> str:
-    """What keeps a choice from `yes`."""
+    """What keeps a choice from `yes`, and which stage or part of the memory is behind it."""
+    limits = choice.candidate.limits
+    named = {need: f"{need} ({limits[need]})" if need in limits else need for need in choice.answers}
     rest = [
-        need if word == choice.meets else f"{need} {word}" for need, word in choice.answers.items() if word != "yes"
+        named[need] if word == choice.meets else f"{named[need]} {word}"
+        for need, word in choice.answers.items()
+        if word != "yes"
     ]
     return f": {', '.join(rest)}" if rest else ""
 

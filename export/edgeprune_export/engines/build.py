@@ -28,7 +28,7 @@ from edgeprune_runtime.backends import tensorrt_api
 from edgeprune_runtime.backends.device import DeviceBackend
 from edgeprune_runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu
 from edgeprune_runtime.backends.tensorrt import TensorRtBackend
-from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.bundle import Bundle, require_inside
 from edgeprune_runtime.engines.sets import read_engine_set
 from edgeprune_runtime.engines.spec import (
     ENGINE_DIGEST,
@@ -68,7 +68,7 @@ def build(
     bundle = Bundle.open(root)
     device = None if target.ahead_of_time else device_backend(target.runtime)
     key = _key(target, options, device)
-    out = root / ENGINES / _folder(key)
+    out = require_inside(root, root / ENGINES / _folder(key))
     if out.exists() and not options.force:
         raise ExportError(f"{out} is there already; `edgeprune inspect {root}` shows it, --force builds it again")
     with staging(out, force=options.force, marker=ENGINE_MANIFEST) as folder:

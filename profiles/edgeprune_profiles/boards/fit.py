@@ -10,7 +10,9 @@ and vary by factors, so they are averaged as logarithms. An estimate takes the n
 
 The interval is that of a prediction, not of the mean: it holds the next run with 95 % if logarithms are normal (Student's t;
 the spread of few runs is drawn towards a prior that is worth WEIGHT runs, because two runs that agree prove little).
-Above 1 an efficiency is possible where caches hold what was counted as memory traffic.
+Above 1 an efficiency is possible where caches hold what was counted as memory traffic; a projected time still never undercuts the
+floor of its stage (`roofline.Ideal.floor_s`). Overhead that no figure is known for is in the runs of this model here already; from
+anything else it is not learned, and an assumed one comes on top, in the middle too.
 """
 
 from __future__ import annotations
@@ -106,11 +108,13 @@ def estimate(samples: Sequence[EfficiencySample], device: str, model: str, found
 
 
 def stage_seconds(found: Ideal, efficiency: Efficiency) -> Interval:
-    """Time of a stage; a high efficiency is a low time."""
+    """Time of a stage; a high efficiency is a low time, and no efficiency makes it less than the floor."""
+    learned = efficiency.basis == THIS_MODEL
+    least, likely = (0.0, 0.0) if learned else (found.launch_least_s, found.launch_likely_s)
     return Interval(
-        found.seconds / efficiency.high + found.launch_s,
-        found.seconds / efficiency.point + found.launch_s,
-        found.seconds / efficiency.low + found.launch_most_s,
+        max(found.seconds / efficiency.high, found.floor_s) + found.launch_s + least,
+        max(found.seconds / efficiency.point, found.floor_s) + found.launch_s + likely,
+        max(found.seconds / efficiency.low, found.floor_s) + max(found.launch_most_s, likely),
     )
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeprune_profiles.boards.device import Device
 from edgeprune_profiles.boards.device_file import load_device
-from edgeprune_profiles.boards.project import StageProjection, first_token_s, project_stages, rate, target
+from edgeprune_profiles.boards.memory_fit import MIB, MemoryFit, heaviest_graph, memory_at_least
+from edgeprune_profiles.boards.project import (
+    StageProjection,
+    first_token_s,
+    limiting_stage,
+    project_stages,
+    rate,
+    target,
+)
 from edgeprune_profiles.boards.published import published_samples
 from edgeprune_profiles.boards.recommend import largest_budget
 from edgeprune_profiles.measure.work import RequestShape
@@ -69,7 +77,7 @@ def fitted_budget(
     chunk: int,
     work: Callable[[int], Mapping[str, GraphWork]],
 ) -> FittedBudget:
-    """The whole interval must meet the target. Raises MeasurementError if no budget does.
+    """The whole interval must meet the target, and the board's memory must hold it. Raises MeasurementError if no budget does.
 
     model    name under which samples know it
     picture  how it cuts pictures
@@ -88,7 +96,15 @@ def fitted_budget(
         )
         return project_stages(model, chunk, work(keep), shape, where, published_samples())
 
+    def held(keep: int) -> MemoryFit:
+        return memory_at_least(work(keep), keep + beside + ANSWER_TOKENS, asked.device, where.precision)
+
+    if held(1).verdict == "does not fit":
+        raise MeasurementError(_too_large(asked, held(1), heaviest_graph(work(1))))
+
     def meets(keep: int) -> bool:
+        if held(keep).verdict == "does not fit":
+            return False
         stages = projected(keep)
         soon = asked.ttft_s is None or first_token_s(stages).high <= asked.ttft_s
         return soon and (asked.tokens_per_s is None or rate(stages[-1].time_s).low >= asked.tokens_per_s)
@@ -98,6 +114,25 @@ def fitted_budget(
         one = projected(1)
         raise MeasurementError(
             f"no budget meets {asked.text}: with a single token the first one may take up to {first_token_s(one).high:.3g} s and "
-            f"{rate(one[-1].time_s).low:.3g} tokens/s may be all; a budget does not shorten the tower: prune it, or change the board"
+            f"{rate(one[-1].time_s).low:.3g} tokens/s may be all; {_limit(asked, one)}"
         )
     return FittedBudget(found, candidates, first_token_s(projected(found)))
+
+
+def _limit(asked: FitTarget, stages: Sequence[StageProjection]) -> str:
+    """Which stage is to blame, and what helps there."""
+    late = asked.ttft_s is not None and first_token_s(stages).high > asked.ttft_s
+    stage = limiting_stage(stages[:-1]) if late else stages[-1].stage
+    part = "tower" if stage == "tower" else "language model"
+    return (
+        f"{stage} limits, which a budget does not shorten further: prune the {part} (--structure), or change the board"
+    )
+
+
+def _too_large(asked: FitTarget, memory: MemoryFit, graph: str) -> str:
+    needed, there = memory.application_bytes + memory.system_bytes, memory.size_bytes or 0
+    return (
+        f"no budget fits {asked.device.name}: at least {needed / MIB:.0f} MiB are needed "
+        f"({memory.weights_bytes / MIB:.0f} MiB of weights, most of them of {graph}), it has {there / MIB:.0f} MiB; "
+        "a budget makes no weights smaller: prune the model, store int8 for a processor, or change the board"
+    )

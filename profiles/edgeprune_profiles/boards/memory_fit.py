@@ -44,6 +44,17 @@ class MemoryFit:
         return self.weights_bytes + self.cache_bytes + self.activations_bytes + self.runtime_bytes
 
     @property
+    def largest(self) -> str:
+        """Which part takes the most."""
+        parts = {
+            "weights": self.weights_bytes,
+            "cache": self.cache_bytes,
+            "activations": self.activations_bytes,
+            "runtime": self.runtime_bytes,
+        }
+        return max(parts, key=lambda name: parts[name])
+
+    @property
     def verdict(self) -> Verdict:
         if self.size_bytes is None:
             return "unknown"
@@ -74,6 +85,38 @@ def memory_fit(
         system_bytes=SYSTEM[device.kind],
         size_bytes=None if figure is None else round(figure.value),
     )
+
+
+def memory_at_least(
+    graphs: Mapping[str, GraphWork], positions: int, device: Device, precision: str | None
+) -> MemoryFit:
+    """The least that a bundle can take which is not there yet: weights, table of embeddings and a cache for `positions`.
+
+    graphs     "tower", "select", "prefill" and "head"; decode shares the weights of prefill, and the table is as large as the head
+    precision  as in `work.request_stages`
+    """
+    read = {name: _weights(graphs[name], precision) for name in ("tower", "select", "prefill", "head")}
+    table = sum(graphs["head"].weight_bytes.values())
+    shrink = 1.0 if precision is None else FLOAT_BYTES[precision] / FLOAT_BYTES["fp32"]
+    figure = device.memory.size_bytes
+    return MemoryFit(
+        weights_bytes=round(sum(read.values()) + table),
+        cache_bytes=round(positions * graphs["prefill"].cache_bytes * shrink),
+        activations_bytes=0,
+        runtime_bytes=RUNTIME[device.kind],
+        system_bytes=SYSTEM[device.kind],
+        size_bytes=None if figure is None else round(figure.value),
+    )
+
+
+def heaviest_graph(graphs: Mapping[str, GraphWork]) -> str:
+    """The graph with the most bytes of weights."""
+    return max(graphs, key=lambda name: sum(graphs[name].weight_bytes.values()))
+
+
+def _weights(graph: GraphWork, precision: str | None) -> float:
+    narrow = {} if precision is None else {"fp32": FLOAT_BYTES[precision] / FLOAT_BYTES["fp32"]}
+    return sum(count * min(narrow.get(stored, 1.0), 1.0) for stored, count in graph.weight_bytes.items())
 
 
 def _width(dtype: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from edgeprune_profiles.boards.device import Device
 from edgeprune_profiles.boards.fit import BASES, Efficiency, EfficiencySample, estimate, stage_seconds
 from edgeprune_profiles.boards.memory_fit import MemoryFit, memory_fit
-from edgeprune_profiles.boards.roofline import UNKNOWN_LAUNCH_S, Bound, ideal
+from edgeprune_profiles.boards.roofline import LEAST_LAUNCH_S, LIKELY_LAUNCH_S, UNKNOWN_LAUNCH_S, Bound, ideal
 from edgeprune_profiles.measure.work import RequestShape, request_stages
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.spec import GraphWork, Manifest
@@ -62,6 +62,15 @@ class Projection:
     def basis(self) -> str:
         """What the least certain stage rests on."""
         return max((stage.efficiency.basis for stage in self.stages), key=BASES.index)
+
+    @property
+    def limits(self) -> Mapping[str, str]:
+        """Which stage or part of the memory each need is limited by, see `limiting_stage`."""
+        return {
+            "ttft": limiting_stage(self.stages[:-1]),
+            "tokens/s": self.stages[-1].stage,
+            "fits": self.memory.largest,
+        }
 
 
 def target(device: Device, stored: str, precision: str | None = None) -> ProjectionTarget:
@@ -139,6 +148,11 @@ def first_token_s(stages: Sequence[StageProjection], preprocess_s: float | None 
     return total
 
 
+def limiting_stage(stages: Sequence[StageProjection]) -> str:
+    """The one that takes the longest."""
+    return max(stages, key=lambda each: each.time_s.point).stage
+
+
 def rate(step_s: Interval) -> Interval:
     """Steps per second."""
     return Interval(1 / step_s.high, 1 / step_s.point, 1 / step_s.low)
@@ -169,6 +183,7 @@ def _notes(device: Device, preprocess_s: float | None) -> tuple[str, ...]:
         notes.append("preprocessing on the host is not in the time: no run on this board is given")
     if device.launch_s is None:
         notes.append(
-            f"the overhead of launching a node is unknown there: {UNKNOWN_LAUNCH_S * 1e6:.0f} µs each at the slow end"
+            f"the overhead of launching a node is unknown there: {LIKELY_LAUNCH_S * 1e6:g} µs each are assumed "
+            f"({LEAST_LAUNCH_S * 1e6:g} to {UNKNOWN_LAUNCH_S * 1e6:g} µs)"
         )
     return (*notes, *device.notes)

@@ -40,9 +40,8 @@ class PublishedRow(DeviceData, frozen=True):
     @property
     def work(self) -> Stage:
         macs = self.tokens * self.parameters + self.tower_macs
-        return Stage(
-            self.stage, ((1.0, Load({self.precision: macs}, self.weight_bytes + self.context * self.cache_bytes, 0)),)
-        )
+        moved = self.weight_bytes + self.context * self.cache_bytes
+        return Stage(self.stage, ((1.0, Load({self.precision: macs}, moved, 0, moved)),))
 
 
 class Published(DeviceData, frozen=True):

@@ -7,8 +7,8 @@ board with a run at a budget has no projection there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -37,7 +37,10 @@ class Needs:
 
 @dataclass(frozen=True)
 class BoardOption:
-    """One board in one power mode at one budget. `confidence` says what its times rest on."""
+    """One board in one power mode at one budget. `confidence` says what its times rest on.
+
+    limits  by need, the stage or the part of the memory that takes the most; {} where a run does not say
+    """
 
     device: Device
     budget: str
@@ -48,6 +51,7 @@ class BoardOption:
     tokens_per_s: Interval | None
     energy_j: Interval | None
     memory: MemoryFit
+    limits: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def projected(projection: Projection) -> BoardOption:
         tokens_per_s=projection.tokens_per_s,
         energy_j=projection.energy_j,
         memory=projection.memory,
+        limits=projection.limits,
     )
 
 
@@ -97,6 +102,7 @@ def measured(device: Device, result: BudgetResult, memory: MemoryFit) -> BoardOp
         tokens_per_s=_spread([1 / step for step in steps]) if steps else None,
         energy_j=_spread(joules) if joules else None,
         memory=memory,
+        limits={"fits": memory.largest},
     )
 
 

@@ -2,6 +2,7 @@
 
 The roofline of Williams, Waterman and Patterson (2009), for each run of a graph on its own. Real software reaches a share of
 it, its efficiency, which `fit` takes from recorded runs. A run whose arithmetic takes longer is compute-bound, else memory-bound.
+What was learned from small models, whose bytes caches hold, may say more than a share: `floor_s` is what no learning may undercut.
 """
 
 from __future__ import annotations
@@ -14,16 +15,22 @@ from edgeprune_profiles.boards.device import Device, need_bandwidth, need_peak
 from edgeprune_profiles.measure.work import Load, Stage
 
 Bound = Literal["compute", "memory"]
-#: Assumed overhead of launching one node at the slow end, where a board has no figure: a kernel launch from a small host processor.
-UNKNOWN_LAUNCH_S = 20e-6
+#: Assumed overhead per node where a board has no figure: fused and replayed as one graph, launched one by one from a common host
+#: processor, and from a small one.
+LEAST_LAUNCH_S, LIKELY_LAUNCH_S, UNKNOWN_LAUNCH_S = 0.2e-6, 5e-6, 20e-6
+#: More than the last-level cache of any board of a kind: what is streamed from end to end and is larger comes from memory every time.
+CACHE_BYTES = {"jetson": 32 << 20, "gpu": 128 << 20, "cpu": 512 << 20}
 
 
 @dataclass(frozen=True)
 class Ideal:
     """A stage at peak rates. `precision` is that of most of its arithmetic.
 
-    launch_s       known overhead of launching its nodes, 0 where the board has no figure
-    launch_most_s  the same, or what is assumed at most where there is none
+    launch_s         known overhead of launching its nodes, 0 where the board has no figure
+    launch_most_s    the same, or what is assumed at most where there is none
+    launch_likely_s  what is assumed beside launch_s in the middle, 0 where there is a figure
+    launch_least_s   and at the fast end
+    floor_s          time that the board cannot beat whatever its caches hold, launches not counted
     """
 
     stage: str
@@ -32,6 +39,9 @@ class Ideal:
     precision: str
     launch_s: float
     launch_most_s: float
+    launch_likely_s: float = 0.0
+    launch_least_s: float = 0.0
+    floor_s: float = 0.0
 
 
 def ideal(device: Device, stage: Stage) -> Ideal:
@@ -42,9 +52,21 @@ def ideal(device: Device, stage: Stage) -> Ideal:
     bound: Bound = "compute" if sum(compute) >= sum(memory) else "memory"
     nodes = sum(times * load.nodes for times, load in stage.runs)
     known = device.launch_s.value if device.launch_s else None
-    least, most = (0.0, UNKNOWN_LAUNCH_S) if known is None else (known, known)
+    given, most, likely, least = (
+        (0.0, UNKNOWN_LAUNCH_S, LIKELY_LAUNCH_S, LEAST_LAUNCH_S) if known is None else (known, known, 0.0, 0.0)
+    )
     precision = _precision(load for _, load in stage.runs)
-    return Ideal(stage.name, seconds, bound, precision, nodes * least, nodes * most)
+    floor = sum(times * _floor_s(device, load) for times, load in stage.runs)
+    return Ideal(
+        stage.name, seconds, bound, precision, nodes * given, nodes * most, nodes * likely, nodes * least, floor
+    )
+
+
+def _floor_s(device: Device, load: Load) -> float:
+    """Arithmetic at peak, on boards whose peak is the chip's and not one that was measured; and what no cache can hold."""
+    arithmetic = 0.0 if device.kind == "cpu" else _arithmetic_s(device, load)
+    streamed = load.streamed_bytes if load.streamed_bytes > CACHE_BYTES[device.kind] else 0.0
+    return max(arithmetic, streamed / need_bandwidth(device))
 
 
 def _arithmetic_s(device: Device, load: Load) -> float:

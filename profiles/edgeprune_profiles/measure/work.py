@@ -21,11 +21,15 @@ FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 
 @dataclass(frozen=True)
 class Load:
-    """What one run asks of a device: multiply-accumulates by precision, bytes through its memory, nodes to launch."""
+    """What one run asks of a device: multiply-accumulates by precision, bytes through its memory, nodes to launch.
+
+    streamed_bytes  weights and cache among the bytes: read once from end to end, so no cache smaller than they are helps
+    """
 
     macs: Mapping[str, float]
     moved_bytes: float
     nodes: int
+    streamed_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,10 @@ def _load(graph: GraphWork, precision: str | None, pairs: float = 0, seen: float
     if whole := graph.macs.get("linear_int8"):
         macs["int8"] = macs.get("int8", 0.0) + whole
     weights = sum(count * _shrunk(stored, precision) for stored, count in graph.weight_bytes.items())
-    values = (graph.activation_bytes + seen * graph.cache_bytes) * _shrunk("fp32", precision)
-    return Load({name: n for name, n in macs.items() if n}, weights + values, graph.nodes)
+    width = _shrunk("fp32", precision)
+    streamed = weights + seen * graph.cache_bytes * width
+    moved = streamed + graph.activation_bytes * width
+    return Load({name: n for name, n in macs.items() if n}, moved, graph.nodes, streamed)
 
 
 def _shrunk(stored: str, precision: str | None) -> float:

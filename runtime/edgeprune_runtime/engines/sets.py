@@ -9,7 +9,7 @@ from typing import get_args
 
 import msgspec
 
-from edgeprune_runtime.bundle import contained, sha256_of
+from edgeprune_runtime.bundle import contained, require_inside, sealed_locations, sha256_of
 from edgeprune_runtime.engines.spec import (
     ENGINE_DIGEST,
     ENGINE_MANIFEST,
@@ -27,18 +27,21 @@ PREFERRED = get_args(EnginePrecision)
 
 
 def engine_folders(root: Path) -> list[Path]:
-    """Folders of engines inside a bundle, in order of their names. What is hidden is the leftover of a build, never engines."""
+    """Folders of engines inside a bundle, in order of their names. What is hidden is the leftover of a build, never engines.
+
+    Raises BundleError for a link out of the bundle.
+    """
     folders = (path.parent for path in (root / ENGINES).glob(f"*/{ENGINE_MANIFEST}"))
-    return sorted(folder for folder in folders if not folder.name.startswith("."))
+    return sorted(require_inside(root, folder) for folder in folders if not folder.name.startswith("."))
 
 
 def read_engine_set(folder: Path, *, verify: bool = True) -> EngineSet:
     """Read and check a folder of engines. Raises BundleError for one that is damaged, too new or unsafe."""
     again = "build it again with `edgeprune build`"
-    path = folder / ENGINE_MANIFEST
+    path = require_inside(folder, folder / ENGINE_MANIFEST)
     try:
         written = path.read_bytes()
-        digest = (folder / ENGINE_DIGEST).read_text(encoding="ascii", errors="replace")
+        digest = require_inside(folder, folder / ENGINE_DIGEST).read_text(encoding="ascii", errors="replace")
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror}); {again}") from error
     if hashlib.sha256(written).hexdigest() not in digest:
@@ -62,6 +65,9 @@ def read_engine_set(folder: Path, *, verify: bool = True) -> EngineSet:
             raise BundleError(str(error).replace("copy or export the bundle again", again)) from error
         if file.stat().st_size != entry.bytes or (verify and sha256_of(file) != entry.sha256):
             raise BundleError(f"{name} in {folder} is corrupt (its size or SHA-256 differs); {again}")
+    if found.key.runtime == "onnxruntime":
+        for engine in found.engines:
+            sealed_locations(folder, engine.file, found.files)
     return found
 
 

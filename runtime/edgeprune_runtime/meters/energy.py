@@ -156,10 +156,15 @@ def _probe(root: Path) -> tuple[tuple[Domain, ...], str | None]:
         )
     try:
         domains = find_domains(root)
-    except (OSError, ValueError) as error:
+    except PermissionError as error:
         return (), (
             f"a RAPL counter cannot be read ({error}). Most kernels let only root read it: "
             f"run as root, or `sudo chmod a+r {root}/intel-rapl:*/energy_uj`"
+        )
+    except (OSError, ValueError) as error:
+        return (), (
+            f"a RAPL counter does not answer ({error}), for root neither: the processor, its firmware or the machine around "
+            "it does not offer it; measure at the plug instead"
         )
     if not domains:
         return (), (

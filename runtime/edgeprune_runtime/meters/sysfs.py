@@ -6,6 +6,7 @@ meter all of that is "unknown". Files are read as bytes, since device-tree files
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 
@@ -24,3 +25,16 @@ def number(path: Path) -> int | None:
         return int(words[0]) if words else None
     except ValueError:
         return None
+
+
+def why_silent(path: Path) -> str:
+    """Why a file gives no number, in words: a sensor that has no value now is not one that only root reads."""
+    try:
+        path.read_bytes()
+    except PermissionError:
+        return "only root may read it"
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            return "it has no value now: the channel is switched off or its device sleeps"
+        return (error.strerror or type(error).__name__).lower()
+    return "it holds no number"

@@ -8,7 +8,12 @@ import pytest
 
 from edgeprune_profiles.boards.backtest import Coverage, Trial, coverage, leave_one_device_out
 from edgeprune_profiles.boards.device import board_of
+from edgeprune_profiles.boards.device_file import device_names, load_device
+from edgeprune_profiles.boards.fit import estimate, stage_seconds
 from edgeprune_profiles.boards.published import PublishedRow, published, published_samples, row_sample
+from edgeprune_profiles.boards.roofline import ideal
+from edgeprune_profiles.measure.work import Load, Stage
+from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.statistics import Interval
 
 
@@ -77,3 +82,30 @@ def test_times_of_eager_scripts_are_tested_but_not_learned_from() -> None:
     assert held
     assert {row.source for row in held} == {"hired"}
     assert len(published_samples()) == len(published().rows) - len(held)
+
+
+def decode_of(weights: float, nodes: int) -> Stage:
+    return Stage("decode", ((1.0, Load({"fp16": weights / 2}, weights, nodes, weights)),))
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_a_model_of_seven_billion_never_decodes_faster_than_the_memory_allows(name: str) -> None:
+    """13.2 GB of weights in half precision: 76 tokens per second at the most on an RTX 4090."""
+    device, work = load_device(name), decode_of(13.2e9, 500)
+    try:
+        found = ideal(device, work)
+    except MeasurementError:  # a figure of the board is unknown: it is not projected at all
+        return
+    step = stage_seconds(found, estimate(published_samples(), name, "made", found))
+    bandwidth = device.memory.bandwidth_bytes_per_s
+    assert bandwidth is not None
+    assert 1 / step.low <= bandwidth.value / 13.2e9
+    assert step.low <= step.point <= step.high
+
+
+def test_a_tiny_model_is_all_overhead_and_is_said_to_be() -> None:
+    """300 nodes of 1 MB in all: 15 us of memory on an Orin Nano, and a millisecond and a half of launches in the middle."""
+    found = ideal(load_device("orin-nano-8gb"), decode_of(1e6, 300))
+    step = stage_seconds(found, estimate(published_samples(), "orin-nano-8gb", "made", found))
+    assert 1e-3 < step.point < 3e-3
+    assert step.low > 300 * 0.1e-6

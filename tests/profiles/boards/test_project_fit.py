@@ -100,6 +100,27 @@ def test_a_high_efficiency_is_a_low_time_and_launches_come_on_top() -> None:
     assert times.high == pytest.approx(1 / efficiency.low + 0.5)
 
 
+def test_no_efficiency_takes_a_time_below_its_floor() -> None:
+    """Learned from a small model that caches held (four times the bandwidth); the weights of this one no cache holds."""
+    runs = [made("b", 4.0, model=name, stage="x") for name in ("m", "n")]
+    free = Ideal("x", 1.0, "memory", "fp16", 0.0, 0.0)
+    floored = Ideal("x", 1.0, "memory", "fp16", 0.0, 0.0, floor_s=1.0)
+    for model in ("m", "new"):
+        efficiency = estimate(runs, "b", model, floored)
+        assert stage_seconds(free, efficiency).point == pytest.approx(0.25)
+        assert stage_seconds(floored, efficiency).low == 1.0
+        assert stage_seconds(floored, efficiency).point == 1.0
+
+
+def test_an_assumed_overhead_is_in_the_middle_unless_this_models_own_runs_hold_it() -> None:
+    found = Ideal("x", 1.0, "memory", "fp16", 0.0, 0.5, launch_likely_s=0.25, launch_least_s=0.125)
+    own = stage_seconds(found, estimate([made("b", 1.0, stage="x")], "b", "m", found))
+    assert own.point == pytest.approx(1.0)
+    other = estimate([made("b", 1.0, stage="x", model="another")], "b", "m", found)
+    assert stage_seconds(found, other).point == pytest.approx(1.25)
+    assert stage_seconds(found, other).low == pytest.approx(1 / other.high + 0.125)
+
+
 def test_intervals_add_end_to_end_and_hold_their_ends() -> None:
     total = Interval(1, 2, 4) + Interval(10, 20, 40)
     assert total == Interval(11, 22, 44)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune_profiles.boards.memory_fit import MIB, MemoryFit, memory_fit
-from edgeprune_profiles.boards.roofline import UNKNOWN_LAUNCH_S, ideal
+from edgeprune_profiles.boards.memory_fit import MIB, MemoryFit, heaviest_graph, memory_at_least, memory_fit
+from edgeprune_profiles.boards.roofline import LEAST_LAUNCH_S, LIKELY_LAUNCH_S, UNKNOWN_LAUNCH_S, ideal
 from edgeprune_profiles.measure.work import Load, RequestShape, Stage, request_shape, request_stages
 from edgeprune_runtime import Bundle, Model
 from edgeprune_runtime.errors import BudgetError, MeasurementError
 from edgeprune_runtime.spec import GraphWork
-from tests.profiles.made_boards import board
+from tests.profiles.made_boards import board, figure
 
 GRAPHS = {
     "tower": GraphWork(
@@ -69,9 +69,22 @@ def test_runs_of_a_stage_are_bounded_each_on_its_own() -> None:
     assert ideal(board(), Stage("x", ((1.0, slow), (1.0, wide)))).seconds == pytest.approx(2.0)
 
 
-def test_an_unknown_overhead_counts_at_the_slow_end_only() -> None:
+def test_an_unknown_overhead_is_assumed_at_both_ends_and_in_the_middle() -> None:
     found = ideal(board(launch_s=None), Stage("x", ((2.0, Load({"fp32": 1.0}, 1.0, 10)),)))
     assert (found.launch_s, found.launch_most_s) == (0.0, 20 * UNKNOWN_LAUNCH_S)
+    assert (found.launch_least_s, found.launch_likely_s) == (20 * LEAST_LAUNCH_S, 20 * LIKELY_LAUNCH_S)
+    known = ideal(board(launch_s=figure(1e-6)), Stage("x", ((2.0, Load({"fp32": 1.0}, 1.0, 10)),)))
+    assert (known.launch_s, known.launch_least_s, known.launch_likely_s) == (pytest.approx(20e-6), 0.0, 0.0)
+
+
+def test_the_floor_is_arithmetic_and_what_no_cache_holds() -> None:
+    """100 GB/s; a card's caches are taken to be at most 128 MiB."""
+    large = Stage("decode", ((1.0, Load({"fp32": 1e9}, 11e9, 0, 10e9)),))
+    assert ideal(board(), large).floor_s == pytest.approx(0.1)
+    small = Stage("decode", ((1.0, Load({"fp32": 1e9}, 11e9, 0, 128 << 20)),))
+    assert ideal(board(), small).floor_s == pytest.approx(2e9 / 1e12)
+    assert ideal(board(kind="cpu"), small).floor_s == 0.0, "a measured peak is no floor"
+    assert ideal(board(kind="cpu"), large).floor_s == pytest.approx(0.1)
 
 
 def test_a_figure_that_is_missing_is_named() -> None:
@@ -81,27 +94,28 @@ def test_a_figure_that_is_missing_is_named() -> None:
 
 def test_the_work_of_a_request_by_hand() -> None:
     found = stages()
-    assert found["tower"].runs == ((3.0, Load({"fp32": 110.0}, 440.0, 5)),)
-    assert found["select"].runs == ((1.0, Load({"fp32": 20.0}, 98.0, 7)),)
+    assert found["tower"].runs == ((3.0, Load({"fp32": 110.0}, 440.0, 5, 400.0)),)
+    assert found["select"].runs == ((1.0, Load({"fp32": 20.0}, 98.0, 7, 88.0)),)
     (chunks, prefill), (once, head) = found["prefill"].runs  # 25 positions are three chunks of 10
     assert (chunks, once) == (3.0, 1.0)
     assert chunks * prefill.macs["fp32"] == pytest.approx(3 * 1000 + 2 * (30 * 31 / 2))
     assert chunks * prefill.moved_bytes == pytest.approx(3 * 4100 + 16 * (10 + 20 + 30))
-    assert head == Load({"fp32": 6.0}, 24.0, 1)
+    assert head == Load({"fp32": 6.0}, 24.0, 1, 24.0)
     (_, decode), _ = found["decode"].runs
     assert decode.macs["fp32"] == pytest.approx(50 + 2 * 27)  # 26, 27, 28 positions for three tokens
     assert decode.moved_bytes == pytest.approx(4004 + 16 * 27)
+    assert decode.streamed_bytes == pytest.approx(4000 + 16 * 27)
 
 
 def test_half_precision_halves_the_bytes_of_floats_and_nothing_else() -> None:
     load = stages("fp16")["select"].runs[0][1]
-    assert load == Load({"fp16": 20.0}, 40 + 8 + 5, 7)
+    assert load == Load({"fp16": 20.0}, 40 + 8 + 5, 7, 40 + 8)
 
 
 def test_int8_weights_stay_int8() -> None:
     graphs = {**GRAPHS, "pick": GraphWork(macs={"linear_int8": 30, "product": 4}, weight_bytes={"int8": 30, "fp32": 8})}
     load = request_stages(10, graphs, SHAPE, None)[1].runs[0][1]
-    assert load == Load({"fp32": 4.0, "int8": 30.0}, 38.0, 0)
+    assert load == Load({"fp32": 4.0, "int8": 30.0}, 38.0, 0, 38.0)
 
 
 def test_the_shape_of_a_request_is_what_the_model_makes_of_it(tiny_bundle: Path, tmp_path: Path, opened: Model) -> None:
@@ -137,6 +151,20 @@ def test_memory_is_the_sum_of_its_parts(tiny_bundle: Path) -> None:
 )
 def test_it_fits_up_to_four_fifths_of_what_is_there(size: int | None, verdict: str) -> None:
     assert MemoryFit(300, 100, 50, 250, 100, size).verdict == verdict
+
+
+def test_the_least_that_a_model_takes_is_known_before_it_is_exported() -> None:
+    """fp32 halves as fp16, the table of embeddings is stored as it is: (400 + 80 + 4000 + 24) / 2 + 8 + 24; cache 16 a position."""
+    graphs = {**GRAPHS, "select": GRAPHS["pick"]}
+    fit = memory_at_least(graphs, 100, board(), "fp16")
+    assert (fit.weights_bytes, fit.cache_bytes) == (2252 + 8 + 24, 800)
+    assert memory_at_least(graphs, 100, board(kind="cpu"), None).weights_bytes == 4504 + 8 + 24
+    assert heaviest_graph(GRAPHS) in ("prefill", "decode")
+
+
+def test_the_part_that_takes_the_most_is_named() -> None:
+    assert MemoryFit(300, 100, 50, 250, 100, 1000).largest == "weights"
+    assert MemoryFit(300, 900, 50, 250, 100, 1000).largest == "cache"
 
 
 def test_stages_are_data() -> None:

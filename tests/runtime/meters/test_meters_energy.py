@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -93,11 +95,20 @@ def test_a_counter_that_vanishes_makes_the_whole_window_unknown(tree):
     assert "stopped answering" in window.reading().source
 
 
-def test_an_unreadable_counter_says_what_to_do(tree):
-    counter = tree.domain("intel-rapl:0", "package-0", 5)
-    counter.unlink()
-    counter.mkdir()  # fails to read for root too, unlike a file without permission
-    assert "sudo chmod a+r" in (tree.meter().why_unavailable() or "")
+@pytest.mark.parametrize(("number", "root_helps"), [(errno.EACCES, True), (errno.ENODATA, False), (errno.EIO, False)])
+def test_an_unreadable_counter_says_what_to_do(tree, monkeypatch, number, root_helps):
+    tree.domain("intel-rapl:0", "package-0", 5)
+    read = Path.read_text
+
+    def refuse(path, *arguments, **named):
+        if path.name == "energy_uj":
+            raise OSError(number, os.strerror(number))
+        return read(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    why = tree.meter().why_unavailable() or ""
+    assert os.strerror(number) in why
+    assert ("sudo chmod a+r" in why) == root_helps
 
 
 def test_no_package_domain_says_what_to_do(tree):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -80,11 +82,12 @@ def test_a_rail_beside_the_input_may_be_missing(board):
     assert (opened.read().power_w, opened.read().parts_w[2]) == (12.0, None)
 
 
-def test_the_memory_rail_of_agx_orin_counts_when_nothing_contains_it(board):
+def test_what_is_left_of_a_sum_is_not_the_board(board):
     root = board("agx_orin")
     for number in (1, 2, 3):
         (root / AGX_ORIN / f"in{number}_label").write_text("NC\n")
-    assert open_rails(root).name == "ina3221:VDDQ_VDD2_1V8AO"
+    with pytest.raises(MeasurementError, match="VDDQ_VDD2_1V8AO do not make up a board"):
+        open_rails(root)
 
 
 def test_a_monitor_that_two_folders_lead_to_is_read_once(board):
@@ -112,5 +115,91 @@ def test_an_input_rail_that_cannot_be_read_is_named(board):
     root = board("orin_nano")
     (root / ORIN_NANO / "in1_input").unlink()
     (root / ORIN_NANO / "in1_input").mkdir()  # fails to read for root too, unlike a file without permission
-    with pytest.raises(MeasurementError, match="VDD_IN cannot be read"):
+    with pytest.raises(MeasurementError, match="VDD_IN: is a directory"):
+        open_rails(root)
+
+
+def add_monitor(root: Path, folder: str, **files: object) -> Path:
+    place = root / "sys/class/hwmon" / folder
+    place.mkdir(parents=True)
+    for name, content in files.items():
+        (place / name).write_text(f"{content}\n")
+    return place
+
+
+def fan_monitor(root: Path, folder: str = "hwmon6") -> Path:
+    return add_monitor(root, folder, name="ina238", in1_input=12000, curr1_input=50, power1_input=600000)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "watts"),
+    [
+        ("orin_nano", "ina3221:VDD_IN", 12.0),
+        ("agx_orin", "ina3221:VDD_GPU_SOC+VDD_CPU_CV+VIN_SYS_5V0", 12.6),
+        ("nano", "ina3221x:POM_5V_IN", 2.4),
+    ],
+)
+def test_a_monitor_that_was_added_is_a_rail_and_never_the_board(board, name, source, watts):
+    root = board(name)
+    fan_monitor(root)
+    add_monitor(root, "hwmon7", name="ina3221", in1_label="VIN", in1_input=5000, curr1_input=10)
+    opened = open_rails(root)
+    assert (opened.name, opened.covers) == (source, "module")
+    assert opened.read().power_w == pytest.approx(watts)
+    assert "ina238 1" in opened.parts
+
+
+def test_with_two_unlabelled_monitors_none_is_the_carriers_input(board):
+    root = board("thor")
+    fan_monitor(root)
+    opened = open_rails(root)
+    assert (opened.name, opened.covers) == ("ina3221:VDD_GPU+VDD_CPU_SOC_MSS+VIN_SYS_5V0", "module")
+
+
+def test_two_rails_of_one_name_are_refused(board):
+    root = board("orin_nano")
+    add_monitor(root, "hwmon7", name="ina3221", in1_label="VDD_IN", in1_input=5000, curr1_input=10)
+    with pytest.raises(MeasurementError, match="two monitors have a power rail called VDD_IN"):
+        open_rails(root)
+
+
+def test_renamed_rails_are_not_added_up(board):
+    root = board("orin_nano")
+    (root / ORIN_NANO / "in1_label").write_text("MY_INPUT\n")
+    with pytest.raises(MeasurementError, match="MY_INPUT.*do not make up a board: expected VDD_IN"):
+        open_rails(root)
+
+
+@pytest.mark.parametrize("label", ["VDD_IN", "CPU"])
+def test_monitors_of_a_machine_that_is_no_jetson_are_not_its_power(tmp_path, label):
+    add_monitor(tmp_path, "hwmon3", name="ina3221", in1_label=label, in1_input=5000, curr1_input=10)
+    fan_monitor(tmp_path)
+    with pytest.raises(MeasurementError, match=f"power monitors.*{label}.*nothing says that this is a Jetson"):
+        open_rails(tmp_path)
+
+
+def test_a_container_that_hides_the_device_tree_still_has_the_labels(board):
+    root = board("orin_nano")
+    (root / "proc/device-tree/compatible").unlink()
+    (root / "sys/devices/soc0").mkdir(parents=True)
+    (root / "sys/devices/soc0/family").write_text("Tegra\n")
+    fan_monitor(root)
+    assert open_rails(root).name == "ina3221:VDD_IN"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENODATA, "no value now"), (errno.EACCES, "only root may read it"), (errno.EIO, "input/output error")],
+)
+def test_a_silent_rail_says_why(board, monkeypatch, number, words):
+    root = board("orin_nano")
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "curr1_input":
+            raise OSError(number, os.strerror(number))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(MeasurementError, match=f"VDD_IN: .*{words}"):
         open_rails(root)

@@ -18,6 +18,7 @@ from pathlib import Path
 from edgeprune_runtime.meters.memory import ProcSource
 from edgeprune_runtime.meters.sysfs import number, text
 
+DEVICE_TREES = ("proc/device-tree/compatible", "sys/firmware/devicetree/base/compatible")
 LOADS = (
     "sys/devices/platform/bus@0/17000000.gpu/load",
     "sys/devices/platform/17000000.gpu/load",
@@ -60,9 +61,20 @@ class JetsonState:
 
 
 def is_jetson(root: Path = Path("/")) -> bool:
-    """Tegra in the device tree, or the release file of Jetson Linux."""
-    compatible = text(root / "proc/device-tree/compatible") or ""
-    return "nvidia,tegra" in compatible or (root / "etc/nv_tegra_release").exists()
+    """Whether the machine itself says so."""
+    return tegra(root) is not None
+
+
+def tegra(root: Path = Path("/")) -> str | None:
+    """The chip as the device tree names it (tegra234); "" where only other files say Jetson; None where nothing does.
+
+    Containers hide the device tree; the release file of Jetson Linux and the family of the chip may still be seen.
+    """
+    for name in DEVICE_TREES:
+        if found := re.search(r"nvidia,(tegra\d+)", text(root / name) or ""):
+            return found[1]
+    told = (root / "etc/nv_tegra_release").exists() or text(root / "sys/devices/soc0/family") == "Tegra"
+    return "" if told else None
 
 
 def jetson_state(root: Path = Path("/"), ask_mode: Callable[[], str | None] | None = None) -> JetsonState:

@@ -3,10 +3,9 @@
 Where they are: hwmon folders below the driver ina3221 (JetPack 5 and later) and below /sys/class/hwmon (INA238, the
 carrier's input on Thor), `iio:device*` below the driver ina3221x (JetPack 4). Units: mV, mA and, from INA238, uW; mW in
 JetPack 4. Rails keep the labels of the board. Channels labelled NC and channels without a current are no rails.
-Total: a rail that is the input, where the board has one (VIN, VDD_IN, POM_5V_IN). Otherwise the sum of all rails that
-do not lie inside another: on AGX Orin VDDQ_VDD2_1V8AO is fed from VIN_SYS_5V0 (Jetson Linux Developer Guide,
-software-based power consumption modeling). The source's name says which rails were added. A sum of rails leaves out
-what the board does not measure: it reads less than a meter at the plug, and so does every rail of a module.
+Which of them are the board's power is said by the board, see `jetson_totals`: an add-on monitor is a rail and no more.
+The source's name says which rails were added. A sum of rails leaves out what the board does not measure: it reads less
+than a meter at the plug, and so does every rail of a module.
 The monitors average over `update_interval` (about 430 ms on Xavier and Orin), so faster polling repeats values.
 A single rail may read below 0 (VDD_GPU of an idle Thor): it is kept as read. When one rail of a sum does not answer,
 the total is unknown.
@@ -16,18 +15,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.meters.boards.jetson import tegra
+from edgeprune_runtime.meters.boards.jetson_totals import UNLABELLED, total_labels
 from edgeprune_runtime.meters.power.base import Tick
-from edgeprune_runtime.meters.sysfs import number, text
+from edgeprune_runtime.meters.sysfs import number, text, why_silent
 
-TOTALS = ("VIN", "VDD_IN", "POM_5V_IN")
-INSIDE = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
 MONITORS = ("ina3221", "ina238")
 _UNUSED = re.compile(r"NC\d*$")
 _CARRIER = ("VIN",)  # measured on the carrier, so it covers more than the module
+_NO_LABEL = "no label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +56,25 @@ class Rail:
         millivolts, milliamperes = number(self.voltage), number(self.current)
         return None if millivolts is None or milliamperes is None else millivolts * milliamperes / 1e6
 
+    def why_silent(self) -> str:
+        """Why it gives no watts: of the first of its files that holds no number."""
+        files = [self.power] if self.power is not None else [self.voltage, self.current]
+        return next((why_silent(file) for file in files if file is not None and number(file) is None), "no reading")
+
 
 def find_rails(root: Path) -> tuple[Rail, ...]:
-    """All rails of the board, each label once (both hwmon paths lead to most monitors), in the order of the folders."""
-    rails: dict[str, Rail] = {}
-    for folder in _hwmon_folders(root):
-        for rail in _hwmon_rails(folder):
-            rails.setdefault(rail.label, rail)
+    """All rails, in the order of the folders; a monitor that two folders lead to is read once."""
+    folders = {folder.resolve(): folder for folder in reversed(list(_hwmon_folders(root)))}
+    rails = [rail for folder in reversed(folders.values()) for rail in _hwmon_rails(folder)]
     for folder in sorted(root.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*")):
-        for rail in _iio_rails(folder):
-            rails.setdefault(rail.label, rail)
-    return tuple(rails.values())
+        rails += _iio_rails(folder)
+    return _named(rails, UNLABELLED.get(tegra(root) or ""))
 
 
-def summed(rails: tuple[Rail, ...]) -> tuple[Rail, ...]:
-    """The rails whose sum is the board's power: one input rail, or all that do not lie inside another."""
-    by_label = {rail.label: rail for rail in rails}
-    for total in TOTALS:
-        if total in by_label:
-            return (by_label[total],)
-    return tuple(rail for rail in rails if INSIDE.get(rail.label) not in by_label)
+def summed(rails: tuple[Rail, ...], chip: str) -> tuple[Rail, ...]:
+    """The rails that add up to the power of a board with this chip ("" where it is not known). Raises MeasurementError."""
+    labels = total_labels([rail.label for rail in rails], chip)
+    return tuple(rail for label in labels for rail in rails if rail.label == label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +111,31 @@ class RailSource:
 
 def open_rails(root: Path = Path("/")) -> RailSource:
     """Raises MeasurementError, with the reason and what to do, where no rail answers."""
-    rails = find_rails(root)
+    rails, chip = find_rails(root), tegra(root)
     if not rails:
         raise MeasurementError(
             "no INA3221 or INA238 power monitor under /sys: only Jetson boards have them (not Jetson Nano 2GB); "
             "in a container, mount /sys read-only"
         )
-    source = RailSource(rails, summed(rails))
+    if chip is None:
+        raise MeasurementError(
+            f"there are power monitors ({', '.join(rail.label for rail in rails)}), but nothing says that this is a Jetson "
+            "(no Tegra in the device tree), so what they measure is not known; in a container, mount /etc/nv_tegra_release"
+        )
+    source = RailSource(rails, summed(rails, chip))
     if source.read().power_w is None:
-        silent = ", ".join(rail.label for rail in source.total if rail.watts() is None)
-        raise MeasurementError(f"the power rails {silent} cannot be read; look at the monitors' files with `sensors`")
+        silent = "; ".join(f"{rail.label}: {rail.why_silent()}" for rail in source.total if rail.watts() is None)
+        raise MeasurementError(f"a power rail cannot be read ({silent}); look at the monitors' files with `sensors`")
     return source
+
+
+def _named(rails: list[Rail], unlabelled: tuple[str, str] | None) -> tuple[Rail, ...]:
+    """The one chip without a label is what the board says it is; one of several, or on another board, is just a chip."""
+    bare = [rail for rail in rails if rail.label == _NO_LABEL]
+    known = unlabelled is not None and len(bare) == 1 and bare[0].monitor == unlabelled[0]
+    name = unlabelled[1] if known and unlabelled is not None else None
+    places = {id(rail): f"{rail.monitor} {number + 1}" for number, rail in enumerate(bare)}
+    return tuple(replace(rail, label=name or places[id(rail)]) if id(rail) in places else rail for rail in rails)
 
 
 def _hwmon_folders(root: Path) -> Iterator[Path]:
@@ -138,7 +151,7 @@ def _hwmon_rails(folder: Path) -> Iterator[Rail]:
     for channel in (1, 2, 3):  # in4 to in7 are shunt voltages and their sum
         label = text(folder / f"in{channel}_label") or (text(folder / "label") if channel == 1 else None)
         if label is None and monitor == "ina238" and channel == 1:
-            label = "VIN"  # its driver has no labels; on a Thor it measures the carrier's input
+            label = _NO_LABEL  # its driver has none
         if label is None or _UNUSED.match(label):
             continue
         power = _there(folder / f"power{channel}_input")
