@@ -80,7 +80,11 @@ def prune(
     ] = None,
     weights: Annotated[WeightPrecision, weights_option()] = "fp32",
     input_shape: Annotated[
-        str | None, typer.Option(help="Shape of the input of an .onnx file whose own is symbolic: 1,3,224,224.")
+        list[str] | None,
+        typer.Option(
+            help="Shape of the input of an .onnx file whose own is symbolic: 1,3,224,224; of several inputs NAME=1,3,224,224, "
+            "repeated. -1 keeps the batch symbolic."
+        ),
     ] = None,
     force: Force = False,
     json: Json = False,
@@ -103,14 +107,14 @@ def prune(
                 importance=importance if given(context, "importance") else None,
                 align=align if given(context, "align") else None,
                 inputs=images,
-                input_shape=input_shape,
+                input_shapes=input_shape or [],
                 seed=seed,
                 compensate=compensate if given(context, "compensate") else None,
                 force=force,
                 json=json,
             )
             return
-        if input_shape is not None:
+        if input_shape:
             raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
         need_export("torch", "transformers", "onnx", "onnx_ir", "accelerate", "safetensors")
         from edgeprune_export.pruning.prune import PruneOptions
