@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, out, remark, track
 from edgeprune.cli.extras import need_export
 from edgeprune.cli.options import (
     Force,
@@ -187,9 +187,7 @@ def _show(record: PruneRecord, target: Path) -> None:
     steps = f", {record.recovery['steps']} recovery steps" if record.recovery else ""
     out.print(f"{seen}{', compensated' if record.compensated else ''}{steps}", highlight=False)
     if not record.compensated and record.recovery is None:
-        err.print(
-            "[yellow]warning:[/] what stays was not refitted; give --images for compensation and --recover for training"
-        )
+        remark("what stays was not refitted; give --images for compensation and --recover for training", "warning:")
     budget = "" if is_classifier(target) else " --budget 0.2"
     out.print(f"wrote {target}; export it with: edgeprune export {target}{budget}", highlight=False)
 
