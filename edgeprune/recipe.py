@@ -120,6 +120,8 @@ def read_recipe(path: Path) -> Recipe:
         raise PlanError(f"{path} cannot be read ({error.strerror}); give a recipe, a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{path} is not TOML ({error}); docs/examples/small.toml is a recipe") from error
+    except RecursionError as error:
+        raise PlanError(f"{path} nests values too deeply for a recipe; docs/examples/small.toml is one") from error
     try:
         return msgspec.convert(table, Recipe)
     except msgspec.ValidationError as error:

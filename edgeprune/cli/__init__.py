@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -76,6 +77,10 @@ def _main(
 
 def main() -> None:
     """Entry point of the `edgeprune` command."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="backslashreplace")  # a narrow encoding shows less, and breaks nothing
     try:
         app()
     except BaseException as error:
@@ -83,6 +88,17 @@ def main() -> None:
             raise
         sys.stderr.write("interrupted\n")
         sys.exit(130)
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is left; where nobody takes it, throw it away, or the interpreter would complain when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _interrupted(error: BaseException | None) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from rich.markup import escape
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
 from edgeprune.cli.options import BundleFolder
+from edgeprune.cli.plain import labelled
 
 if TYPE_CHECKING:
     from edgeprune_runtime.spec import TensorSpec
@@ -60,7 +60,9 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
                 }
             )
             return
-        out.print(f"[bold]{manifest.name}[/]  {manifest.family}, {manifest.precision}, schema {manifest.schema}")
+        out.print(
+            labelled(manifest.name, "bold", f" {manifest.family}, {manifest.precision}, schema {manifest.schema}")
+        )
         plan = manifest.plan
         out.print(
             f"plan: {plan.method}{''.join(f', {name} {value:g}' for name, value in plan.settings.items())}, "
@@ -114,7 +116,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             gate = (
                 f"{len(found.gate.checks)} checks passed"
                 if found.gate.skipped is None
-                else f"not gated ({escape(found.gate.skipped)})"
+                else f"not gated ({found.gate.skipped})"
             )
             out.print(
                 f"engines {folder.name}: {key.runtime} {key.version}, {', '.join(key.capabilities)}{f' ({where})' if where else ''}, "

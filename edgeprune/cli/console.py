@@ -13,21 +13,26 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from edgeprune.cli.plain import PlainConsole, labelled
 from edgeprune_runtime.errors import EdgepruneError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
 # A pipe has no width: nothing is wrapped for it.
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, soft_wrap=True)
+out = PlainConsole(soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
+err = PlainConsole(stderr=True, soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """A sentence on stderr about what stays unknown."""
     err.print(text, style="yellow", markup=False, highlight=False)
+
+
+def remark(text: str, label: str = "note:") -> None:
+    """A sentence on stderr behind a label: `note:` or `warning:`."""
+    err.print(labelled(label, "yellow", text), soft_wrap=True)
 
 
 def note(text: str) -> None:
@@ -75,19 +80,20 @@ def _bar() -> Progress:
 
 @contextmanager
 def errors_as_one_line() -> Iterator[None]:
-    """Print an edgeprune error as one line and leave with exit code 1."""
+    """Print an edgeprune error as one line and leave with exit code 1; a reader of stdout that left is no error to tell of."""
     try:
         yield
+        sys.stdout.flush()
     except EdgepruneError as error:
-        err.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+        _complain(str(error))
         raise typer.Exit(1) from error
-    except OSError as error:  # a full disk, a closed pipe, a folder that cannot be written to
+    except BrokenPipeError as error:  # `| head` has seen enough
+        raise typer.Exit(1) from error
+    except OSError as error:  # a full disk, a folder that cannot be written to
         where = f" ({error.filename})" if error.filename else ""
-        err.print(f"[bold red]error:[/] {_escaped(f'{error.strerror or error}{where}')}", highlight=False)
+        _complain(f"{error.strerror or error}{where}")
         raise typer.Exit(1) from error
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(" ".join(text.split()))
+def _complain(text: str) -> None:
+    err.print(labelled("error:", "bold red", " ".join(text.split())), soft_wrap=True)

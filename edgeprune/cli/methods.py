@@ -42,6 +42,7 @@ def methods(
 
 def _table() -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from edgeprune.tokens.methods import METHODS
     from edgeprune.tokens.registry.describe import costs, milliseconds, reads_in_words
@@ -51,7 +52,7 @@ def _table() -> None:
         method = METHODS[name]
         table.add_row(
             name,
-            method.summary + (" [dim](reconstruction)[/]" if method.evidence == "reconstruction" else ""),
+            Text.assemble(method.summary, (" (reconstruction)" if method.evidence == "reconstruction" else "", "dim")),
             reads_in_words(method) + ("; may be calibrated" if method.calibration else ""),
             milliseconds(method, 576),
             milliseconds(method, 2880),
@@ -64,13 +65,14 @@ def _table() -> None:
 
 def _one(name: str) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from edgeprune.tokens.methods import METHODS
     from edgeprune.tokens.registry.describe import TYPICAL, milliseconds, reads_in_words
 
     method = METHODS[name]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("method", f"[bold]{method.name}[/]")
+    table.add_row("method", Text(method.name, style="bold"))
     table.add_row("keeps", method.summary)
     table.add_row("source", f"{method.source} ({method.evidence})")
     if method.differs:

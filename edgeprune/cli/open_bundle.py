@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from edgeprune.cli.console import command_line, err
+from edgeprune.cli.console import command_line, remark
 from edgeprune.cli.extras import need_engines
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def open_model(bundle: Path, backend: str, *, threads: int = 0, verify: bool = T
     except EngineError as error:
         if not build or backend not in _TARGETS:
             raise
-        err.print(f"[yellow]note:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        remark(str(error))
     from edgeprune.cli.prepare.build import built
     from edgeprune_export.engines.build import BuildOptions
     from edgeprune_export.engines.target import target_from_text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from edgeprune.cli.console import out
+from edgeprune.cli.plain import PlainConsole
 
 _PIPE = 160
 
@@ -19,7 +19,7 @@ def show_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], l
         table.add_column(name, justify="left" if name in left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = out if out.is_terminal else Console(width=_PIPE, highlight=False)
+    console = out if out.is_terminal else PlainConsole(width=_PIPE)
     console.print(title, style="bold", markup=False, highlight=False)
     console.print(table, markup=False, highlight=False, soft_wrap=False)
     console.print()

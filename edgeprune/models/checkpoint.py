@@ -24,7 +24,7 @@ from edgeprune.models.spec import ModelSpec, Width
 from edgeprune.models.weights.shapes import later_tensors, needed_tensors
 from edgeprune.models.weights.shards import tensors_of_folder, weight_bytes_on_disk
 from edgeprune.models.weights.stored import StoredTensor
-from edgeprune.models.weights.tensors import Parts, Weights, checked_weights, named_parts
+from edgeprune.models.weights.tensors import Parts, Weights, checked_weights, named_parts, require_layers
 from edgeprune_runtime.errors import CheckpointError
 
 
@@ -58,6 +58,8 @@ def open_checkpoint(path: str | Path, family: Family | None = None, tiles: int |
     tower = replace(tower, widths=widths_from_config(config, "tower", tower.layers, Width(tower.heads, tower.mlp)))
     feature_layer = family.feature(config, tower)
     tensors = tensors_of_folder(folder)
+    require_layers(part(config, "vision_config"), tower.layers, tensors)
+    require_layers(text, text.integer("num_hidden_layers", 32), tensors)
     parts = named_parts(tensors, family.title)
     if not tower.final_norm:
         parts = {name: stored for name, stored in parts.items() if not name.startswith("tower.norm.")}

@@ -197,6 +197,15 @@ def test_the_example_recipe_can_be_read() -> None:
     assert read.structure is not None and read.structure.tower is not None and read.structure.tower.target == "macs=0.8"
 
 
+def test_a_recipe_that_nests_too_deeply_is_refused(tmp_path: Path) -> None:
+    from edgeprune.errors import PlanError
+    from edgeprune.recipe import read_recipe
+
+    (tmp_path / "deep.toml").write_text("[tokens]\nbudgets = " + "[" * 20_000 + "]" * 20_000)
+    with pytest.raises(PlanError, match="nests values too deeply"):
+        read_recipe(tmp_path / "deep.toml")
+
+
 GRAPHS = PICTURES.parents[1] / "tests" / "export" / "onnx_pruning" / "graphs"
 
 

@@ -66,6 +66,23 @@ def test_the_json_form_is_what_a_report_reads(comparison, tmp_path):
     assert msgspec.to_builtins(section) == msgspec.to_builtins(comparison)
 
 
+@pytest.mark.parametrize("absent", ["exact_match", "anls"])
+def test_an_evaluation_in_which_a_score_is_missing_is_refused(comparison, absent, tmp_path):
+    """The headline, or one that other rows have."""
+    table = msgspec.to_builtins(comparison)
+    del table["rows"][1]["scores"][absent]
+    (tmp_path / "accuracy.json").write_bytes(msgspec.json.encode(table))
+    with pytest.raises(MeasurementError, match=rf"{table['rows'][1]['name']} has no score in {absent}"):
+        load_accuracy(tmp_path / "accuracy.json")
+
+
+@pytest.mark.parametrize("text", ['{"rows": []}', "[" * 100_000])
+def test_what_is_no_evaluation_is_refused(text, tmp_path):
+    (tmp_path / "accuracy.json").write_text(text)
+    with pytest.raises(MeasurementError, match="not a usable evaluation"):
+        load_accuracy(tmp_path / "accuracy.json")
+
+
 def test_a_killed_evaluation_goes_on_where_it_stopped(tmp_path):
     first, second = FakeAnswerer(fail_after=20), FakeAnswerer()
     with pytest.raises(KeyboardInterrupt):

@@ -51,6 +51,15 @@ CONFIG: dict[str, Case] = {
     "full strategy": (config(vision_feature_select_strategy="full"), "vision_feature_select_strategy is 'full'"),
     "negative layers": (text(num_hidden_layers=-1), "num_hidden_layers is -1"),
     "no layers": (vision(num_hidden_layers=0), "num_hidden_layers is 0"),
+    "layers beyond the weights": (
+        text(num_hidden_layers=2**31),
+        "text_config.num_hidden_layers is 2147483648; expected at most",
+    ),
+    "layers beyond the weights, by kind": (
+        text(num_hidden_layers=2**31, model_type="qwen2", use_sliding_window=True, max_window_layers=1),
+        "text_config.num_hidden_layers is 2147483648; expected at most",
+    ),
+    "blocks beyond the weights": (vision(num_hidden_layers=2**31), "vision_config.num_hidden_layers is 2147483648"),
     "layers as text": (text(num_hidden_layers="2"), "num_hidden_layers is '2'"),
     "layers as truth": (text(num_hidden_layers=True), "num_hidden_layers is True"),
     "layers as fraction": (text(num_hidden_layers=2.5), "num_hidden_layers is 2.5"),

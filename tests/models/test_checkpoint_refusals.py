@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,16 @@ from tests.damage import (
     without,
     written,
 )
+
+
+def shifted(entry: dict[str, Any], by: int) -> list[int]:
+    return [place + by for place in entry["data_offsets"]]
+
+
+def last(entries: dict[str, Any]) -> str:
+    """The tensor that ends the file."""
+    return max((name for name in entries if name != "__metadata__"), key=lambda name: entries[name]["data_offsets"])
+
 
 FILES: dict[str, Case] = {
     "no config": (without("config.json"), "has no config.json"),
@@ -55,6 +66,11 @@ FILES: dict[str, Case] = {
     "header is no JSON": (written("model.safetensors", struct.pack("<Q", 4) + b"{{{{"), "damaged safetensors header"),
     "header is a list": (written("model.safetensors", struct.pack("<Q", 2) + b"[]"), "damaged safetensors header"),
     "negative offset": (header(lambda h: h[NEWLINE].update(data_offsets=[-4, 4])), "damaged entry for image_newline"),
+    "overlap": (header(lambda h: h[EMBED].update(data_offsets=shifted(h[EMBED], -4))), EMBED + " overlaps "),
+    "hole": (header(lambda h: h.pop(QUERY)), "bytes unused after"),
+    "hole at the end": (header(lambda h: h.pop(last(h))), "bytes after its last tensor; expected none"),
+    "appended": (lambda f: (f / "model.safetensors").open("ab").write(b"more"), "4 bytes after its last tensor"),
+    "backwards": (header(lambda h: h[NEWLINE].update(data_offsets=[8, 4])), "damaged entry for image_newline"),
     "no shape": (header(lambda h: h[NEWLINE].pop("shape")), "damaged entry for image_newline"),
     "wrong length": (header(lambda h: h[NEWLINE].update(shape=[63])), "gives image_newline 256 bytes"),
 }

@@ -19,6 +19,7 @@ from edgeprune.models.classifiers.names import from_huggingface, huggingface_nam
 from edgeprune.models.classifiers.pictures import pixels_from_image
 from edgeprune.models.spec import Width
 from edgeprune_profiles.measure.picture import draw_picture
+from edgeprune_runtime.errors import CheckpointError
 from edgeprune_runtime.pictures.tiling import Single
 from tests.checkpoints import edit_json
 from tests.classifiers import (
@@ -82,6 +83,44 @@ def test_settings_of_an_older_timm_folder_stand_beside_the_architecture(tmp_path
     picture = open_classifier(folder).spec.picture
     assert picture.tiling == Single(resize_exact=(35, 35))
     assert (picture.tile.resample, picture.tile.mean) == (2, (0.485, 0.456, 0.406))
+
+
+def test_a_finetuned_timm_folder_has_its_own_classes_and_labels(tmp_path: Path) -> None:
+    """timm keeps the base model's pretrained_cfg; what config.json says itself stands above it."""
+    names = [f"n{i}" for i in range(CLASSES)]
+    folder = timm_folder(tmp_path, made_model(), num_classes=1000, label_names=["base"] * 1000)
+    edit_json(folder / "config.json", lambda c: c.update(label_names=names))
+    spec = open_classifier(folder).spec
+    assert (spec.classes, spec.labels) == (CLASSES, tuple(names))
+
+
+def test_an_empty_pretrained_cfg_is_the_older_form_with_its_older_labels(tmp_path: Path) -> None:
+    names = [f"n{i}" for i in range(CLASSES)]
+    folder = timm_folder(tmp_path, made_model(), interpolation="bilinear")
+    edit_json(folder / "config.json", lambda c: c.update(c.pop("pretrained_cfg"), pretrained_cfg={}, labels=names))
+    spec = open_classifier(folder).spec
+    assert (spec.picture.tile.resample, spec.labels) == (2, tuple(names))
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."])
+def test_names_of_wrapped_models_are_those_inside(wrapper: str, tmp_path: Path) -> None:
+    model = made_model(hidden=128, heads=2)
+    plain = open_classifier(bare_file(tmp_path / "plain.safetensors", model))
+    wrapped = {wrapper + name: tensor.contiguous() for name, tensor in timm_tensors(model).items()}
+    save_file(wrapped, tmp_path / "wrapped.safetensors")
+    found = open_classifier(tmp_path / "wrapped.safetensors")
+    assert np.array_equal(found.weights.read("tower.1.q.weight"), plain.weights.read("tower.1.q.weight"))
+    folder = timm_folder(tmp_path / "folder", made_model())
+    wrapped = {wrapper + name: tensor.contiguous() for name, tensor in timm_tensors(made_model()).items()}
+    save_file(wrapped, folder / "model.safetensors")
+    assert open_classifier(folder).spec.vision.layers == 3
+
+
+def test_a_tensor_that_stands_with_and_without_its_wrapper_is_refused(tmp_path: Path) -> None:
+    values = {name: tensor.contiguous() for name, tensor in timm_tensors(made_model(hidden=128, heads=2)).items()}
+    save_file({**values, "module.pos_embed": values["pos_embed"].clone()}, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="both .*pos_embed and .*pos_embed"):
+        open_classifier(tmp_path / "a.safetensors")
 
 
 def test_joint_queries_keys_and_values_become_three_tensors(tmp_path: Path) -> None:

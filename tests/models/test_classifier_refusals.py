@@ -72,6 +72,7 @@ HUGGING_FACE: dict[str, tuple[Damage, str]] = {
         "classifier.weight has shape [7, 48]; expected [9, 48]",
     ),
     "layers": (config(num_hidden_layers=2), "for which config.json leaves no place"),
+    "layers beyond the weights": (config(num_hidden_layers=2**31), "num_hidden_layers is 2147483648; expected at most"),
     "more layers": (config(num_hidden_layers=4), "tower.3.norm1.weight is missing"),
     "mlp": (config(intermediate_size=95), "has shape [96, 48]; expected [95, 48] by config.json"),
     "processor": (processor('{"image_processor_type": "LlavaImageProcessor"}'), "for classifiers"),

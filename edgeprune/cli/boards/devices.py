@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, emit, err, errors_as_one_line, out
+from edgeprune.cli.console import Json, emit, errors_as_one_line, note, out
 from edgeprune.cli.options import given, out_option
+from edgeprune.cli.plain import labelled
 from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def devices(
             device = measure(name or "this-cpu", environment(), cpu_threads)
             path = to or Path(f"{device.name}.toml")
             write_device(device, path)
-            err.print(f"[dim]{path} written; `edgeprune project BUNDLE --device {path}` uses it[/]", highlight=False)
+            note(f"{path} written; `edgeprune project BUNDLE --device {path}` uses it")
             emit(device) if json else _one(device)
         elif name is not None:
             emit(load_device(name)) if json else _one(load_device(name))
@@ -79,14 +80,14 @@ def _table(devices: list[Device]) -> None:
 
 
 def _one(device: Device) -> None:
-    out.print(f"[bold]{device.name}[/]: {device.title}", highlight=False)
+    out.print(labelled(f"{device.name}:", "bold", device.title))
     out.print(f"{device.kind}, {'unified memory' if device.unified else 'memory of its own'}", highlight=False)
     rows = [[name, _written(name, figure.value), figure.how, figure.source] for name, figure in device.figures()]
     show_table("Figures", ["figure", "value", "how", "source"], rows, ["figure", "value", "how", "source"])
     for key, source in device.sources.items():
         out.print(f"{key}: {source.title}, {source.date}. {source.url}", highlight=False, markup=False)
-    for note in device.notes:
-        out.print(f"note: {note}", highlight=False, markup=False)
+    for sentence in device.notes:
+        out.print(f"note: {sentence}", highlight=False, markup=False)
 
 
 def _written(name: str, value: float | str) -> str:

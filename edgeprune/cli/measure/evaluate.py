@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from edgeprune.cli.console import Json, emit, err, errors_as_one_line, track
+from edgeprune.cli.console import Json, emit, errors_as_one_line, note, track
 from edgeprune.cli.open_bundle import BackendOption, Build, open_model
 from edgeprune.cli.options import (
     BundleFolder,
@@ -101,7 +101,7 @@ def evaluate(
             )
         if out is not None:
             write_json(out, comparison)
-            err.print(f"[dim]{out} written; `edgeprune report REPORT.JSON --eval {out}` shows it[/]", highlight=False)
+            note(f"{out} written; `edgeprune report REPORT.JSON --eval {out}` shows it")
         if json:
             emit(comparison)
         else:
@@ -134,7 +134,7 @@ def _compare(
     ):
         total = pending(questions, selections, log)
         if log_path is None and total > _LONG:
-            err.print(f"[dim]{total} answers; with --answers FILE this can be interrupted and resumed[/]")
+            note(f"{total} answers; with --answers FILE this can be interrupted and resumed")
         answerer = ModelAnswerer(model, selections, max_tokens)
         with track("answers", total) as advance:
             found = answer_all(

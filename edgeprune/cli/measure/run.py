@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from edgeprune.cli.console import Json, emit, err, errors_as_one_line
+from edgeprune.cli.console import Json, emit, err, errors_as_one_line, note, remark
 from edgeprune.cli.open_bundle import BackendOption, Build, open_model
 from edgeprune.cli.options import (
     BundleFolder,
@@ -23,6 +22,7 @@ from edgeprune.cli.options import (
     prompt_option,
     tiles_option,
 )
+from edgeprune.cli.plain import printable
 
 if TYPE_CHECKING:
     from edgeprune_runtime import Answer, Model, View
@@ -75,7 +75,7 @@ def run(
                     )
                     for piece in pieces:
                         if not json:
-                            sys.stdout.write(piece.text)
+                            sys.stdout.write(printable(piece.text) if sys.stdout.isatty() else piece.text)
                             sys.stdout.flush()
                         if piece.answer is not None:
                             answer = replace(piece.answer, spans=spans + piece.answer.spans)
@@ -96,7 +96,7 @@ def _say_backend(model: Model, json: bool) -> None:
     if not json and engine_folders(model.bundle.root):
         reasons = [reason.partition(" (")[0] for reason in model.backend_why.split("; ") if ": " in reason]
         why = f" (not taken: {'; '.join(reasons)}; --json has it in full)" if reasons else ""
-        err.print(f"[dim]backend: {escape(model.backend + why)}[/]", highlight=False, soft_wrap=True)
+        note(f"backend: {model.backend}{why}")
 
 
 def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
@@ -119,12 +119,9 @@ def _after(answer: Answer) -> None:
     kept = f"{answer.visual_tokens} visual tokens" + (
         f" (budget {answer.budget}, {answer.method})" if answer.budget else ""
     )
-    err.print(
-        f"[dim]{kept}, {answer.prompt_tokens} positions, {len(answer.token_ids)} tokens out; {stages}[/]",
-        highlight=False,
-    )
-    for note in answer.notes:
-        err.print(f"[yellow]note:[/] {note}", soft_wrap=True)
+    note(f"{kept}, {answer.prompt_tokens} positions, {len(answer.token_ids)} tokens out; {stages}")
+    for sentence in answer.notes:
+        remark(sentence)
 
 
 def _as_json(picture: Path | None, question: str, answer: Answer) -> dict[str, object]:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 
-from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, note, out, remark, track
 from edgeprune.cli.extras import need_engines
 from edgeprune.cli.options import BundleFolder, Force, compute_option
 from edgeprune_runtime.engines.spec import EnginePrecision
@@ -83,10 +82,9 @@ def built(bundle: Path, target: object, options: BuildOptions, *, quiet: bool = 
 
     def say(needed: BuildEstimate) -> None:
         fast, slow = needed.seconds
-        err.print(
-            f"[dim]about {needed.memory_bytes / 1e6:.0f} MB of memory, {needed.disk_bytes / 1e6:.0f} MB on disk, "
-            f"{_time(fast)} to {_time(slow)}[/]",
-            highlight=False,
+        note(
+            f"about {needed.memory_bytes / 1e6:.0f} MB of memory, {needed.disk_bytes / 1e6:.0f} MB on disk, "
+            f"{_time(fast)} to {_time(slow)}"
         )
 
     folder, found = make(bundle, target, options, track=track, say=say)
@@ -99,7 +97,7 @@ def built(bundle: Path, target: object, options: BuildOptions, *, quiet: bool = 
             highlight=False,
         )
         if found.gate.skipped:
-            err.print(f"[yellow]note:[/] the gate did not run: {escape(found.gate.skipped)}", highlight=False)
+            remark(f"the gate did not run: {found.gate.skipped}")
         else:
             out.print(f"gate: {len(found.gate.checks)} checks against the bundle's graphs passed")
     return folder, found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, note, out, track
+from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, note, out, remark, track
 from edgeprune.cli.extras import need_export
 from edgeprune.cli.options import (
     Force,
@@ -205,7 +205,7 @@ def _show(bundle: Bundle, target: Path, json: bool) -> None:
         counts = sorted({s.keep for s in manifest.selections if s.budget == text})
         out.print(f"budget {text}: {' or '.join(str(k) for k in counts)} visual tokens")
     if manifest.parity.skipped:
-        err.print(f"[yellow]warning:[/] the parity gate did not run: {manifest.parity.skipped}")
+        remark(f"the parity gate did not run: {manifest.parity.skipped}", "warning:")
     else:
         out.print(f"parity: {len(manifest.parity.checks)} checks against {manifest.parity.reference} passed")
     out.print(f"sealed {target}  ({total / 1e6:.1f} MB, {len(manifest.graphs)} graphs)")

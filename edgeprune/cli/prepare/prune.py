@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, command_line, emit, err, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, out, remark, track
 from edgeprune.cli.extras import need_export
 from edgeprune.cli.options import (
     Force,
@@ -80,7 +80,11 @@ def prune(
     ] = None,
     weights: Annotated[WeightPrecision, weights_option()] = "fp32",
     input_shape: Annotated[
-        str | None, typer.Option(help="Shape of the input of an .onnx file whose own is symbolic: 1,3,224,224.")
+        list[str] | None,
+        typer.Option(
+            help="Shape of the input of an .onnx file whose own is symbolic: 1,3,224,224; of several inputs NAME=1,3,224,224, "
+            "repeated. -1 keeps the batch symbolic."
+        ),
     ] = None,
     force: Force = False,
     json: Json = False,
@@ -103,14 +107,14 @@ def prune(
                 importance=importance if given(context, "importance") else None,
                 align=align if given(context, "align") else None,
                 inputs=images,
-                input_shape=input_shape,
+                input_shapes=input_shape or [],
                 seed=seed,
                 compensate=compensate if given(context, "compensate") else None,
                 force=force,
                 json=json,
             )
             return
-        if input_shape is not None:
+        if input_shape:
             raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
         need_export("torch", "transformers", "onnx", "onnx_ir", "accelerate", "safetensors")
         from edgeprune_export.pruning.prune import PruneOptions
@@ -183,9 +187,7 @@ def _show(record: PruneRecord, target: Path) -> None:
     steps = f", {record.recovery['steps']} recovery steps" if record.recovery else ""
     out.print(f"{seen}{', compensated' if record.compensated else ''}{steps}", highlight=False)
     if not record.compensated and record.recovery is None:
-        err.print(
-            "[yellow]warning:[/] what stays was not refitted; give --images for compensation and --recover for training"
-        )
+        remark("what stays was not refitted; give --images for compensation and --recover for training", "warning:")
     budget = "" if is_classifier(target) else " --budget 0.2"
     out.print(f"wrote {target}; export it with: edgeprune export {target}{budget}", highlight=False)
 

@@ -20,7 +20,7 @@ def prune_file(
     importance: str | None,
     align: int | None,
     inputs: Path | None,
-    input_shape: str | None,
+    input_shapes: Sequence[str],
     seed: int,
     compensate: bool | None,
     force: bool,
@@ -44,7 +44,7 @@ def prune_file(
         inputs=None if inputs is None else read_inputs(inputs),
         compensate=compensate,
         align=align or ALIGN,
-        input_shape=None if input_shape is None else _shape(input_shape),
+        input_shape=shapes_from_texts(input_shapes),
         seed=seed,
         force=force,
         track=track,
@@ -66,9 +66,27 @@ def prune_file(
     out.print(f"wrote {target}", highlight=False)
 
 
-def _shape(text: str) -> tuple[int, ...]:
+def shapes_from_texts(texts: Sequence[str]) -> Sequence[int | None] | dict[str, Sequence[int | None]] | None:
+    """`1,3,224,224` of the only input, or `NAME=1,3,224,224` of each; -1 first keeps the batch symbolic (None)."""
+    named: dict[str, Sequence[int | None]] = {}
+    for text in texts:
+        name, equals, lengths = text.rpartition("=")
+        shape = _shape(lengths, text)
+        if not equals and len(texts) == 1:
+            return shape
+        if not name or name in named:
+            raise PlanError(
+                f"--input-shape {text} names no input of its own; write NAME=1,3,224,224 for each input once"
+            )
+        named[name] = shape
+    return named or None
+
+
+def _shape(lengths: str, text: str) -> tuple[int | None, ...]:
     try:
-        shape = tuple(int(part) for part in text.split(","))
+        shape = [int(part) for part in lengths.split(",")]
     except ValueError as error:
-        raise PlanError(f"--input-shape {text} is not understood; write for example 1,3,224,224") from error
-    return shape
+        raise PlanError(
+            f"--input-shape {text} is not understood; write for example 1,3,224,224 or NAME=1,3,224,224"
+        ) from error
+    return (None if shape[0] == -1 else shape[0], *shape[1:])

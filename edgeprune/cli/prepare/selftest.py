@@ -12,8 +12,9 @@ from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
 from edgeprune.cli.extras import need_engines
 from edgeprune.cli.open_bundle import BackendOption
 from edgeprune.cli.options import out_option
+from edgeprune.cli.plain import labelled
 
-_MARKS = {"passed": "[green]passed [/]", "failed": "[red]failed [/]", "skipped": "[yellow]skipped[/]"}
+_MARKS = {"passed": "green", "failed": "red", "skipped": "yellow"}
 
 
 def selftest(
@@ -30,7 +31,6 @@ def selftest(
     """
     with errors_as_one_line(), tempfile.TemporaryDirectory(prefix="edgeprune-selftest-") as folder:
         need_engines()
-        from rich.markup import escape
 
         from edgeprune_export.engines.selftest import selftest as steps
         from edgeprune_runtime.files import write_json
@@ -40,8 +40,8 @@ def selftest(
         for step in steps(bundle, backend, Path(folder), track):
             done.append(step)
             if not json:
-                line = f"{_MARKS[step.outcome]} {step.name}: {escape(step.detail)}"
-                out.print(line, highlight=False, soft_wrap=True)
+                line = labelled(f"{step.outcome:<7}", _MARKS[step.outcome], f"{step.name}: {step.detail}")
+                out.print(line, soft_wrap=True)
         good = all(step.outcome != "failed" for step in done)
         found = {"ok": good, "backend": backend, "steps": done, "environment": environment()}
         if record is not None:

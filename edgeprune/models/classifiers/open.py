@@ -21,9 +21,9 @@ from edgeprune.models.source import resolve_source
 from edgeprune.models.spec import ClassifierSpec, Width
 from edgeprune.models.towers import tower_from_config
 from edgeprune.models.weights.shapes import classifier_tensors
-from edgeprune.models.weights.shards import tensors_of_folder
+from edgeprune.models.weights.shards import tensors_of_folder, unwrapped
 from edgeprune.models.weights.stored import DOWNLOAD_AGAIN, stored_tensors
-from edgeprune.models.weights.tensors import Weights, checked_weights
+from edgeprune.models.weights.tensors import Weights, checked_weights, require_layers
 from edgeprune_runtime.errors import CheckpointError
 
 
@@ -61,7 +61,7 @@ def _bare(file: Path, source: str) -> Classifier:
             f"{file.name} is no .safetensors file; expected one with timm's names, or a checkpoint's folder; "
             "a pickle can run code when loaded and is never read: convert it once, where you trust it"
         )
-    parts = timm_parts(stored_tensors(file))
+    parts = timm_parts(unwrapped(stored_tensors(file)))
     spec = bare_classifier(parts, source)
     weights = checked_weights(classifier_tensors(spec), parts, by="the file's other tensors", repair=DOWNLOAD_AGAIN)
     return Classifier(file, spec, weights)
@@ -77,11 +77,13 @@ def _timm(folder: Path, config: Section, source: str) -> Classifier:
 def _huggingface(folder: Path, config: Section, source: str) -> Classifier:
     _require_plain(config)
     tower = tower_from_config(config, tuple(ARCHITECTURES))
+    tensors = tensors_of_folder(folder)
+    require_layers(config, tower.layers, tensors)
     most = Width(tower.heads, tower.mlp)
     tower = replace(tower, widths=widths_from_config(config, "tower", tower.layers, most))
     labels, classes = _labels(config)
     spec = ClassifierSpec(tower, classes, classifier_picture(folder, tower), labels, source)
-    parts = huggingface_parts(tensors_of_folder(folder))
+    parts = huggingface_parts(tensors)
     return Classifier(folder, spec, checked_weights(classifier_tensors(spec), parts), config.values)
 
 

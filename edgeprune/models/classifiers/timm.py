@@ -51,13 +51,19 @@ def timm_classifier(parts: Mapping[str, Parts], config: Section, source: str) ->
     if config.has("global_pool") and config.text("global_pool") != "token":
         raise config.refuse("global_pool", "'token' (the class token's row goes to the head)")
     tower = _tower(parts, _heads(config, arguments))
-    # Older timm wrote the settings of pretrained_cfg beside the architecture.
-    settings = config.section("pretrained_cfg") if config.has("pretrained_cfg") else config
+    settings = _settings(config)
     classes = _shape(parts, "classifier.weight", 2)[0]
-    for section in (config, settings):
-        if section.integer("num_classes", classes, least=0) != classes:
-            raise section.refuse("num_classes", f"{classes}, the rows of head.weight")
+    # As in timm's loader, config.json's own values stand above those of pretrained_cfg, which may be the base model's.
+    said = config if "num_classes" in config.values else settings
+    if said.integer("num_classes", classes, least=0) != classes:
+        raise said.refuse("num_classes", f"{classes}, the rows of head.weight")
     return ClassifierSpec(tower, classes, _picture(settings, tower), _labels(config, settings, classes), source)
+
+
+def _settings(config: Section) -> Section:
+    """The section pretrained_cfg; older timm wrote its values beside the architecture."""
+    known = config.section("pretrained_cfg") if config.has("pretrained_cfg") else config
+    return known if known.values else config
 
 
 def _heads(config: Section, arguments: Section) -> int:
@@ -141,7 +147,8 @@ def _picture(settings: Section, tower: TowerSpec) -> PictureSpec:
 
 def _labels(config: Section, settings: Section, classes: int) -> tuple[str, ...] | None:
     """Names of the classes where the file lists them; timm's own tables of ImageNet are not part of it."""
-    names = settings.values.get("label_names") or config.values.get("label_names")
+    older = config.values.get("labels") if settings is config else None
+    names = config.values.get("label_names", settings.values.get("label_names")) or older
     if names is None:
         return None
     if not isinstance(names, list) or len(names) != classes or not all(isinstance(name, str) for name in names):

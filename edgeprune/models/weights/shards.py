@@ -5,6 +5,8 @@ Only safetensors is read. A pickle runs code when it is loaded, so .bin and .pt 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgeprune.models.config.section import json_object
@@ -13,16 +15,31 @@ from edgeprune_runtime.errors import CheckpointError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_COMPILED = "_orig_mod."
+_MODULE = re.compile(r"^(?:module\.)+")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def tensors_of_folder(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of the checkpoint by the name it has in its file."""
+    """Every tensor of the checkpoint by the name it has in its file, less wrappers."""
     if (folder / SINGLE).is_file():
-        return stored_tensors(folder / SINGLE)
+        return unwrapped(stored_tensors(folder / SINGLE))
     if (folder / INDEX).is_file():
-        return _tensors_of_shards(folder)
+        return unwrapped(_tensors_of_shards(folder))
     raise _no_weights(folder)
+
+
+def unwrapped(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The same tensors without what torch.compile (`_orig_mod.`) and DataParallel (`module.`) put into their names."""
+    found: dict[str, StoredTensor] = {}
+    for source, tensor in tensors.items():
+        name = _MODULE.sub("", source.replace(_COMPILED, ""))
+        if name in found:
+            raise CheckpointError(
+                f"the weights hold both {found[name].name} and {source}; expected one of them; {DOWNLOAD_AGAIN}"
+            )
+        found[name] = tensor
+    return found
 
 
 def weight_bytes_on_disk(tensors: dict[str, StoredTensor]) -> int:

@@ -8,7 +8,7 @@ as this process's memory, and a file cut short while mapped kills the process in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
@@ -129,7 +129,25 @@ def stored_tensors(path: Path) -> dict[str, StoredTensor]:
     if not isinstance(header, dict):
         raise CheckpointError(f"{path.name} has a damaged safetensors header (no table of tensors); {DOWNLOAD_AGAIN}")
     names = [name for name in header if name != "__metadata__"]
-    return {name: _stored(path, name, header[name], 8 + length, total) for name in names}
+    found = {name: _stored(path, name, header[name], 8 + length, total) for name in names}
+    _gapless(path, {name: header[name]["data_offsets"] for name in names}, total - 8 - length)
+    return found
+
+
+def _gapless(path: Path, places: Mapping[str, tuple[int, int]], size: int) -> None:
+    """The format's rule: in the order of their places, tensors follow each other without overlap or hole, to the file's end."""
+    last, before = 0, "the header"
+    for name, (begin, end) in sorted(places.items(), key=lambda entry: tuple(entry[1])):
+        if begin != last:
+            what = "overlaps" if begin < last else f"leaves {begin - last} bytes unused after"
+            raise CheckpointError(
+                f"{path.name} has a damaged safetensors header: {name} {what} {before}; {DOWNLOAD_AGAIN}"
+            )
+        last, before = end, name
+    if last != size:
+        raise CheckpointError(
+            f"{path.name} has {size - last} bytes after its last tensor; expected none; {DOWNLOAD_AGAIN}"
+        )
 
 
 def _stored(path: Path, name: str, entry: Any, data: int, total: int) -> StoredTensor:
@@ -141,6 +159,8 @@ def _stored(path: Path, name: str, entry: Any, data: int, total: int) -> StoredT
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path.name} has a damaged entry for {name}; {DOWNLOAD_AGAIN}") from error
     width = _FLOATS[kind][1].itemsize if kind in _FLOATS else _OTHER_BYTES.get(kind)
+    if end < begin:
+        raise CheckpointError(f"{path.name} has a damaged entry for {name}; {DOWNLOAD_AGAIN}")
     if data + end > total:
         raise CheckpointError(
             f"{path.name} was cut short: {name} ends at byte {data + end}, the file has {total}; {DOWNLOAD_AGAIN}"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.models.config.section import Section
 from edgeprune.models.weights.names import canonical_name
 from edgeprune.models.weights.shapes import TensorShape
 from edgeprune.models.weights.stored import CHUNK_ELEMENTS, DOWNLOAD_AGAIN, StoredTensor
@@ -92,6 +93,12 @@ class Weights:
             if first < last:
                 yield from part.chunks(first, last)
             offset += part.size
+
+
+def require_layers(section: Section, layers: int, tensors: Mapping[str, StoredTensor]) -> None:
+    """Refuse a layer count that the tensors at hand cannot fill, before a description of so many layers is made."""
+    if layers > len(tensors):
+        raise section.refuse("num_hidden_layers", f"at most {len(tensors)}, as many as the weights hold tensors")
 
 
 def named_parts(tensors: Mapping[str, StoredTensor], title: str) -> dict[str, Parts]:

@@ -10,13 +10,15 @@ import numpy as np
 
 from edgeprune.errors import PlanError
 from edgeprune_export.onnx_pruning.count import macs, parameters
-from edgeprune_export.onnx_pruning.groups.find import Coupling, Group
+from edgeprune_export.onnx_pruning.groups.find import Coupling, FrozenGroup, Group
 from edgeprune_export.onnx_pruning.groups.tally import Tally
 from edgeprune_export.onnx_pruning.program import Program
 
 OnnxMetric = Literal["params", "macs"]
 TOLERANCE = 0.01
 """A reached share this far from the target, as a part of it, is what was asked for."""
+_NAMED = 6
+"""Frozen dimensions that a refusal names, the longest first."""
 _REACH = 5
 """Steps of one group by which the ranking may be left to come nearer to the target; only small graphs need it."""
 
@@ -69,11 +71,7 @@ def choose(
     for step in steps:
         smallest.take(step.group, min(step.kept, smallest.kept[step.group]))
     if not whole or smallest.total / whole > target.share * (1 + TOLERANCE):
-        reach = smallest.total / whole if whole else 1.0
-        raise PlanError(
-            f"{target.metric}={target.share} is out of reach: the smallest graph that pruning can make keeps {_up(reach)} of them; "
-            "ask for at least that share, or for a smaller align"
-        )
+        raise PlanError(_out_of_reach(target, smallest.total / whole if whole else 1.0, coupling.frozen, align))
     _fill(tally, steps, target.share * whole)
     _settle(tally, [widths(group, align, least) for group in coupling.groups], target.share * whole)
     removed = np.zeros(coupling.units, bool)
@@ -150,6 +148,22 @@ def _near(kept: Sequence[int], sizes: Sequence[Sequence[int]]) -> list[Move]:
 def _order(group: Group, scores: np.ndarray) -> np.ndarray:
     """Units of the group, the least important first."""
     return group.start + np.argsort(scores[group.start : group.start + group.count], kind="stable")
+
+
+def _out_of_reach(target: OnnxTarget, reach: float, frozen: Sequence[FrozenGroup], align: int) -> str:
+    largest = sorted(frozen, key=lambda group: -group.size)
+    held = [f"{group.name} ({group.size}) by {', '.join(group.operators)}" for group in largest[:_NAMED]]
+    more = f" and {len(frozen) - _NAMED} more" if len(frozen) > _NAMED else ""
+    why = f"; held: {'; '.join(held)}{more}" if held else ""
+    asked = f"{target.metric}={target.share} is out of reach: "
+    if _up(reach) >= 1:
+        finer = "; try --align 1" if align > 1 else ""
+        return f"{asked}nothing can leave this graph, no layer has units that are free to go{finer}{why}"
+    finer = ", or for a smaller align" if align > 1 else ""
+    return (
+        f"{asked}the smallest graph that pruning can make keeps {_up(reach)} of them; ask for at least that share"
+        f"{finer}{why}"
+    )
 
 
 def _up(share: float) -> float:

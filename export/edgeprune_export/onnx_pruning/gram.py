@@ -85,11 +85,14 @@ def _run(program: Program, names: Sequence[str], given: Sequence[Feed]) -> Itera
 
 
 def unfolded(node: onnx.NodeProto, program: Program, x: np.ndarray) -> np.ndarray:
-    """[rows, K] what one output element of a layer reads: rows of a matrix, patches of a convolution (channel, then taps)."""
+    """[rows, K] what one output element of a layer reads: rows of a matrix, patches of a convolution (channel, then taps), places of
+    a transposed one."""
     if node.op_type == "Gemm":
         return x.T if attribute(node, "transA", 0) else x
     if node.op_type == "MatMul":
         return x.reshape(-1, x.shape[-1])
+    if node.op_type == "ConvTranspose":
+        return np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
     kernel = program.shapes[node.input[1]][2:]
     places = program.shapes[node.output[0]][2:]
     strides = attribute(node, "strides", [1] * len(kernel))

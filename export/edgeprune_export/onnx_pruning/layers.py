@@ -11,7 +11,7 @@ from edgeprune_export.onnx_pruning.program import Axis, Program
 
 
 class Layer(NamedTuple):
-    """A Conv, Gemm or MatMul with a constant weight: `made` is its axis of outputs, `read` its axis of inputs."""
+    """A Conv, ConvTranspose, Gemm or MatMul with a constant weight: `made` is its axis of outputs, `read` its axis of inputs."""
 
     node: onnx.NodeProto
     weight: str
@@ -32,6 +32,8 @@ def _layer(node: onnx.NodeProto, program: Program) -> Layer | None:
     rank = program.constants[weight].ndim
     if node.op_type == "Conv" and attribute(node, "group", 1) == 1:
         return Layer(node, weight, Axis(weight, 0), Axis(weight, 1))
+    if node.op_type == "ConvTranspose" and attribute(node, "group", 1) == 1:
+        return Layer(node, weight, Axis(weight, 1), Axis(weight, 0))
     if node.op_type == "Gemm":
         turned = attribute(node, "transB", 0)
         return Layer(node, weight, Axis(weight, 1 - turned), Axis(weight, turned))

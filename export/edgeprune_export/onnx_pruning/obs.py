@@ -80,20 +80,22 @@ def _readers(program: Program, coupling: Coupling) -> list[Layer]:
 
 
 def _matrix(program: Program, layer: Layer) -> np.ndarray:
-    """[O, K] float64, inputs of a convolution ordered by channel, then taps."""
+    """[O, K] float64, inputs of a convolution ordered by channel, then taps; the taps of a transposed one are among its outputs."""
     weight = program.constants[layer.weight].astype(np.float64)
-    return np.asarray(weight.T if layer.made.dim == 1 else weight.reshape(len(weight), -1))
+    flat = weight.reshape(len(weight), -1)
+    return np.asarray(flat.T if layer.made.dim == 1 else flat)
 
 
 def _stored(program: Program, layer: Layer, matrix: np.ndarray) -> np.ndarray:
     like = program.constants[layer.weight]
-    return (matrix.T if layer.made.dim == 1 else matrix.reshape(like.shape)).astype(like.dtype)
+    return (matrix.T if layer.made.dim == 1 else matrix).reshape(like.shape).astype(like.dtype)
 
 
 def _columns(program: Program, coupling: Coupling, layer: Layer) -> np.ndarray:
     """[K] the unit of every column of the layer's matrix."""
     labels = coupling.labels[layer.read]
-    taps = program.constants[layer.weight].size // (program.size(layer.read) * program.size(layer.made))
+    first = layer.read.dim == 0
+    taps = 1 if first else program.constants[layer.weight].size // (program.size(layer.read) * program.size(layer.made))
     return np.repeat(labels, taps)
 
 

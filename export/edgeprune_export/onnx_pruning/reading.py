@@ -11,10 +11,12 @@ from onnx import numpy_helper
 
 from edgeprune.errors import ExportError, PlanError
 from edgeprune_export.onnx.extract import live_nodes
-from edgeprune_export.onnx.folding import KnownValues, known_values
+from edgeprune_export.onnx.folding import known_values
 from edgeprune_export.onnx.shapes import inlined
 from edgeprune_export.onnx.walk import values_captured
+from edgeprune_export.onnx_pruning.declared import framed, stated
 from edgeprune_export.onnx_pruning.program import Axis, Program
+from edgeprune_export.onnx_pruning.targets import with_constant_target
 
 KnownShape = Sequence[int | None]
 """Lengths of an input; None for a batch that stays symbolic."""
@@ -27,6 +29,8 @@ def read(model: onnx.ModelProto, input_shape: KnownShape | Mapping[str, KnownSha
     if graph.sparse_initializer:
         raise ExportError(f"graph {graph.name!r} has sparse weights, which cannot be sliced; store them dense")
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    model = stated(model)
+    graph = model.graph
     inputs = [value for value in graph.input if value.name not in weights]
     fixed = _asked(input_shape, [value.name for value in inputs])
     for value in inputs:
@@ -45,14 +49,14 @@ def read(model: onnx.ModelProto, input_shape: KnownShape | Mapping[str, KnownSha
     )
     constants = {n: a for n, a in once.constants.items() if _equal(a, twice.constants.get(n))}
     nodes = [node for node in graph.node if not all(name in constants for name in node.output if name)]
-    nodes = [_with_target(node, once, symbolic, constants) for node in nodes]
+    nodes = [with_constant_target(node, once, symbolic, constants) for node in nodes]
     outputs = {value.name for value in graph.output}
     alive, constants = unshared(live_nodes(nodes, outputs), constants, outputs)
     values = [*shapes, *(name for node in alive for name in (*node.input, *node.output) if name), *sorted(outputs)]
     computed = {name: once.shape(name) for name in values if name not in constants}
     known = {name: shape for name, shape in computed.items() if shape is not None}
     known |= {name: array.shape for name, array in constants.items()}
-    return Program(_frame(model, inputs, fixed, once, symbolic), alive, known, constants, symbolic)
+    return Program(framed(model, inputs, once, symbolic), alive, known, constants, symbolic)
 
 
 def _agree(value: onnx.ValueInfoProto, shape: KnownShape | None) -> None:
@@ -63,9 +67,9 @@ def _agree(value: onnx.ValueInfoProto, shape: KnownShape | None) -> None:
     if len(own) != len(shape) or any(
         d.HasField("dim_value") and n is not None and d.dim_value != n for d, n in zip(own, shape, strict=True)
     ):
-        stated = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in own)
+        has = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in own)
         raise PlanError(
-            f"input {value.name!r} has the shape [{stated}], asked for were {list(shape)}; give sizes that agree"
+            f"input {value.name!r} has the shape [{has}], asked for were {list(shape)}; give sizes that agree"
         )
 
 
@@ -106,7 +110,8 @@ def _asked(
     if not isinstance(given, Mapping):
         if len(names) != 1:
             raise PlanError(
-                f"one input shape was given for {len(names)} inputs ({', '.join(names)}); give one for each by name"
+                f"one input shape was given for {len(names)} inputs ({', '.join(names)}); give one for each by name: "
+                + " ".join(f"--input-shape {name}=..." for name in names)
             )
         given = {names[0]: given}
     if not set(given) <= set(names) or any((size or 0) < 1 for shape in given.values() for size in shape[1:]):
@@ -121,8 +126,11 @@ def _declared(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     dims = [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
     if not value.type.tensor_type.HasField("shape") or None in dims[1:]:
         what = ", ".join(d.dim_param or str(d.dim_value or "?") for d in value.type.tensor_type.shape.dim) or "unknown"
+        lengths = [d.dim_value or (224 if i else 1) for i, d in enumerate(value.type.tensor_type.shape.dim)]
+        example = ",".join(map(str, lengths)) or "1,3,224,224"
         raise ExportError(
-            f"input {value.name!r} has the shape [{what}]; only the first dimension may be symbolic: give integers as input_shape"
+            f"input {value.name!r} has the shape [{what}]; only the first dimension may be symbolic: give integers as "
+            f"input_shape, or --input-shape {value.name}={example}"
         )
     return tuple(dims)
 
@@ -140,54 +148,3 @@ def _with_batch(shape: Sequence[int | None], batch: int) -> tuple[int, ...]:
 
 def _equal(one: np.ndarray, other: np.ndarray | None) -> bool:
     return one is other or (other is not None and one.dtype == other.dtype and np.array_equal(one, other))
-
-
-def _with_target(
-    node: onnx.NodeProto, known: KnownValues, symbolic: frozenset[Axis], constants: dict[str, np.ndarray]
-) -> onnx.NodeProto:
-    """A Reshape whose target is computed from the batch, with a constant target instead; other nodes as they are."""
-    if node.op_type != "Reshape" or node.domain or node.input[1] in constants:
-        return node
-    shape = known.shape(node.output[0])
-    free = [] if shape is None else [Axis(node.output[0], i) in symbolic for i in range(len(shape))]
-    if shape is None or sum(free) > 1:
-        return node
-    name = f"{node.output[0]}_target"
-    constants[name] = np.array([-1 if by_batch else size for size, by_batch in zip(shape, free, strict=True)], np.int64)
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    copy.input[1] = name
-    return copy
-
-
-def _frame(
-    model: onnx.ModelProto,
-    inputs: Iterable[onnx.ValueInfoProto],
-    fixed: Mapping[str, Sequence[int | None]],
-    known: KnownValues,
-    symbolic: frozenset[Axis],
-) -> onnx.ModelProto:
-    """The model without nodes and constants. Of the stated shapes those stay that nobody could infer."""
-    frame = onnx.ModelProto(
-        ir_version=max(model.ir_version, 4),  # from version 4 on an initializer need not be an input
-        opset_import=model.opset_import,
-        producer_name=model.producer_name,
-        producer_version=model.producer_version,
-        domain=model.domain,
-        model_version=model.model_version,
-        doc_string=model.doc_string,
-        metadata_props=model.metadata_props,
-    )
-    graph = frame.graph
-    graph.name, graph.doc_string = model.graph.name, model.graph.doc_string
-    graph.input.extend(inputs)
-    graph.output.extend(model.graph.output)
-    graph.value_info.extend(value for value in model.graph.value_info if value.name in known.declared)
-    if fixed:
-        for value in (*graph.input, *graph.output):
-            shape = known.shape(value.name) or ()
-            lengths = [None if Axis(value.name, i) in symbolic else size for i, size in enumerate(shape)]
-            for dim, size in zip(value.type.tensor_type.shape.dim, lengths, strict=False):
-                if size is not None:
-                    dim.dim_value = size
-    return frame

@@ -131,6 +131,14 @@ def _conv(node: onnx.NodeProto, work: Pruning) -> None:
         _state(node, "group", work.shapes[node.input[0]][1] // each)
 
 
+def _resize(node: onnx.NodeProto, work: Pruning) -> None:
+    """By sizes the operator is told all lengths, or those of its `axes`."""
+    if len(node.input) > 3 and node.input[3]:
+        sizes = work.shapes[node.output[0]]
+        axes = attribute(node, "axes", range(len(sizes)))
+        node.input[3] = work.new(node, "sizes", [sizes[axis] for axis in axes])
+
+
 def _attention(node: onnx.NodeProto, work: Pruning) -> None:
     """Of rank three the operator is told how many heads there are."""
     for name, position in (("q_num_heads", 0), ("kv_num_heads", 1), ("num_heads", 0)):
@@ -159,6 +167,8 @@ _RULES: dict[str, Callable[[onnx.NodeProto, Pruning], None]] = {
     "Slice": _slice,
     "Gather": _gather,
     "Conv": _conv,
+    "ConvTranspose": _conv,
+    "Resize": _resize,
     "Attention": _attention,
     "MultiHeadAttention": _attention,
 }

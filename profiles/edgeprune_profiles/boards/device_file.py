@@ -61,6 +61,10 @@ def device_from_text(text: str, origin: str) -> Device:
         raise MeasurementError(
             f"{origin} is not a device file: {error}; docs/devices.md says what one holds"
         ) from error
+    except RecursionError as error:
+        raise MeasurementError(
+            f"{origin} nests values too deeply for a device file; docs/devices.md says what one holds"
+        ) from error
     cited = {figure.source for _, figure in device.figures()}
     if missing := cited - set(device.sources):
         raise MeasurementError(f"{origin} cites {', '.join(sorted(missing))}, which [sources] does not hold; add it")

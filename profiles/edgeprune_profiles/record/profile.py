@@ -183,17 +183,34 @@ def load_report(path: Path) -> Report:
             raise MeasurementError(
                 f"{path} is a report of schema {found}, this edgeprune reads up to {SCHEMA}; upgrade edgeprune"
             )
-        return msgspec.json.decode(content, type=Report)
-    except msgspec.MsgspecError as error:
+        report = msgspec.json.decode(content, type=Report)
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise MeasurementError(f"{path} is not a usable report: {error}; run `edgeprune profile` again") from error
+    if report.accuracy is not None:
+        _require_scores(report.accuracy, path)
+    return report
 
 
 def load_accuracy(path: Path) -> Accuracy:
     """The result of an evaluation, to be put into a report. Raises MeasurementError as above."""
     try:
-        return msgspec.json.decode(_read(path), type=Accuracy)
-    except msgspec.MsgspecError as error:
+        found = msgspec.json.decode(_read(path), type=Accuracy)
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise MeasurementError(f"{path} is not a usable evaluation: {error}; run `edgeprune eval` again") from error
+    _require_scores(found, path)
+    return found
+
+
+def _require_scores(accuracy: Accuracy, path: Path) -> None:
+    """Every row has a score in every metric that the headline or another row has."""
+    if not accuracy.rows:
+        raise MeasurementError(f"{path} is not a usable evaluation: it has no rows; run `edgeprune eval` again")
+    metrics = {accuracy.headline, *(name for row in accuracy.rows for name in row.scores)}
+    for row in accuracy.rows:
+        if missing := sorted(metrics - set(row.scores)):
+            raise MeasurementError(
+                f"{path} is not a usable evaluation: {row.name} has no score in {', '.join(missing)}; run `edgeprune eval` again"
+            )
 
 
 def with_accuracy(report: Report, accuracy: Accuracy) -> Report:

@@ -243,8 +243,7 @@ def test_convolutions_up_and_down_with_a_norm_by_channel() -> None:
     constants = {"down": down, "up": up, "last": last, "scale": scale, "shift": shift}
     scales = np.array([1, 1, 2, 2], np.float32)
     model = made(nodes, {**constants, "scales": scales}, {"x": (1, 3, 8, 8)}, {"y": (1, OUT, 1, 1)})
-    # The transposed convolution makes features too, but only a plain layer's axis names a group.
-    assert_pruned_is_masked(model, [(6, [blocks("up", 0, 6, 1)])], 8)
+    assert_pruned_is_masked(model, [(6, [blocks("up", 0, 6, 1)]), (8, [blocks("last", 1, 8, 1)])], 8)
 
 
 def test_fused_attention_of_rank_three_with_shared_key_heads() -> None:

@@ -130,6 +130,11 @@ def test_a_broken_file_says_what_is_wrong(old: str, new: str, complaint: str) ->
         device_from_text(SMALL.replace(old, new, 1), "mine.toml")
 
 
+def test_a_file_that_nests_too_deeply_is_refused() -> None:
+    with pytest.raises(MeasurementError, match="mine.toml nests values too deeply"):
+        device_from_text("notes = " + "[" * 20_000 + "]" * 20_000, "mine.toml")
+
+
 def test_an_unknown_name_lists_the_known_ones_and_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MeasurementError, match="unknown device 'orin'.*agx-thor"):
         load_device("orin")

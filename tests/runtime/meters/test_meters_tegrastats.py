@@ -26,7 +26,7 @@ def test_orin_nano_with_jetpack_6():
     assert read.engines["GR3D_FREQ"] == Engine(True, 0.77, (612e6,))
     assert read.engines["EMC_FREQ"] == Engine(True, 0.21, (3199e6,))
     assert read.engines["VIC"] == Engine(True, 0.02, (115e6,))
-    assert read.engines["NVJPG1"] == OFF and "APE" not in read.engines
+    assert read.engines["NVJPG1"] == OFF and read.engines["APE"].load is None
     assert read.temperature_c == {"cpu": 55.125, "gpu": 54.5, "tj": 55.75, "soc0": 52.031, "cv0": 52.5}
     assert read.power == {
         "VDD_IN": RailPower(11.85, 10.42), "VDD_CPU_GPU_CV": RailPower(5.12, 4.31), "VDD_SOC": RailPower(2.98, 2.71)
@@ -75,6 +75,10 @@ def test_nano_with_jetpack_4_has_powers_without_a_unit():
         ("EMC_FREQ 0%", "EMC_FREQ", Engine(True, 0.0)),
         ("EMC_FREQ @4266", "EMC_FREQ", Engine(True, None, (4266e6,))),
         ("NVDLA0_FREQ off", "NVDLA0_FREQ", OFF),
+        ("NVDEC 192 APE 25", "NVDEC", Engine(True, None, (192e6,))),
+        ("VIC_FREQ 729 APE 174", "APE", Engine(True, None, (174e6,))),
+        ("APE 150 MTS fg 1% bg 2%", "MTS fg", Engine(True, 0.01)),
+        ("APE 150 MTS fg 1% bg 2%", "MTS bg", Engine(True, 0.02)),
     ],
 )
 def test_every_form_of_an_engine_is_read(text, name, engine):
@@ -83,6 +87,20 @@ def test_every_form_of_an_engine_is_read(text, name, engine):
 
 def test_cores_of_an_idle_thor_share_one_clock():
     assert parse("CPU [0%,5%,off]@2601").cores == (Engine(True, 0.0, (2.601e9,)), Engine(True, 0.05, (2.601e9,)), OFF)
+
+
+def test_cores_of_jetpack_3_are_in_small_letters():
+    """A TX1: four cores of one clock; a TX2: each core has its own."""
+    line = "RAM 3121/3983MB (lfb 48x4MB) cpu [17%,13%,29%,5%]@408 EMC 1%@408 APE 25 GR3D 3%@76"
+    assert parse(line).cores == tuple(Engine(True, load, (408e6,)) for load in (0.17, 0.13, 0.29, 0.05))
+    assert parse(line).engines.keys() == {"EMC", "APE", "GR3D"}
+    assert parse("cpu [0%@1994,1%@2035]").cores == (Engine(True, 0.0, (1.994e9,)), Engine(True, 0.01, (2.035e9,)))
+
+
+def test_a_power_is_no_clock_and_a_clock_no_power():
+    found = parse("GPU 509/409 CPU 679/679 APE 150 VIN 2935mW")
+    assert found.engines == {"APE": Engine(True, None, (150e6,))}
+    assert found.power == {"GPU": RailPower(0.509, 0.409), "CPU": RailPower(0.679, 0.679), "VIN": RailPower(2.935)}
 
 
 @pytest.mark.parametrize(

@@ -15,36 +15,37 @@ from edgeprune_export.onnx_pruning.rules.relations import Cells, Frozen, Relatio
 def conv(node: onnx.NodeProto, program: Program) -> Iterator[Relation]:
     """x [N, C, ...], weight [O, C / g, ...] -> [N, O, ...]. A group of a grouped convolution stays or leaves as a whole."""
     x, weight, out = node.input[0], node.input[1], node.output[0]
+    yield Same(Axis(out, 1), Axis(weight, 0))
+    if attribute(node, "group", 1) == 1:
+        yield Same(Axis(x, 1), Axis(weight, 1))
+    yield from _convolved(node, program)
+
+
+def conv_transpose(node: onnx.NodeProto, program: Program) -> Iterator[Relation]:
+    """x [N, C, ...], weight [C, O / g, ...] -> [N, O, ...]. In groups as `conv`."""
+    x, weight, out = node.input[0], node.input[1], node.output[0]
+    yield Same(Axis(x, 1), Axis(weight, 0))
+    if attribute(node, "group", 1) == 1:
+        yield Same(Axis(out, 1), Axis(weight, 1))
+    yield from _convolved(node, program)
+
+
+def _convolved(node: onnx.NodeProto, program: Program) -> Iterator[Relation]:
+    """What both kinds share: batch, places, bias, and groups, inside which the second axis of the weight lies."""
+    x, weight, out = node.input[0], node.input[1], node.output[0]
     groups = attribute(node, "group", 1)
     yield Same(Axis(x, 0), Axis(out, 0))
     for axis in (*program.axes(x)[2:], *program.axes(out)[2:], *program.axes(weight)[2:]):
         yield Frozen(axis, node.op_type)
-    yield Same(Axis(out, 1), Axis(weight, 0))
     if len(node.input) > 2 and node.input[2]:
         yield Same(Axis(out, 1), Axis(node.input[2], 0))
     if groups == 1:
-        yield Same(Axis(x, 1), Axis(weight, 1))
         return
     yield Frozen(Axis(weight, 1), node.op_type)
     inputs, outputs = np.arange(program.shapes[x][1]), np.arange(program.shapes[out][1])
     per_input, per_output = len(inputs) // groups, len(outputs) // groups
     yield Cells(Axis(x, 1), inputs, Axis(out, 1), inputs // per_input * per_output)
     yield Cells(Axis(out, 1), outputs, Axis(out, 1), outputs // per_output * per_output)
-
-
-def conv_transpose(node: onnx.NodeProto, program: Program) -> Iterator[Relation]:
-    """x [N, C, ...], weight [C, O, ...] -> [N, O, ...]; in groups it is not known."""
-    if attribute(node, "group", 1) != 1:
-        yield from freeze(node, program)
-        return
-    x, weight, out = node.input[0], node.input[1], node.output[0]
-    yield Same(Axis(x, 0), Axis(out, 0))
-    yield Same(Axis(x, 1), Axis(weight, 0))
-    yield Same(Axis(out, 1), Axis(weight, 1))
-    if len(node.input) > 2 and node.input[2]:
-        yield Same(Axis(out, 1), Axis(node.input[2], 0))
-    for axis in (*program.axes(x)[2:], *program.axes(out)[2:], *program.axes(weight)[2:]):
-        yield Frozen(axis, node.op_type)
 
 
 def gemm(node: onnx.NodeProto, program: Program) -> Iterator[Relation]:

@@ -112,8 +112,8 @@ def pad(node: onnx.NodeProto, program: Program) -> Iterator[Relation]:
 
 
 def resize(node: onnx.NodeProto, program: Program) -> Iterator[Relation]:
-    """By scales: axes that keep their length keep their index. By sizes the operator is not known."""
-    if program.constant(node, len(node.input) - 1) is None or len(node.input) > 3:
+    """Axes that keep their length keep their index, by scales as by sizes, which must be constant."""
+    if program.constant(node, len(node.input) - 1) is None or _is_cropped(node):
         yield from freeze(node, program)
         return
     for one, other in zip(program.axes(node.input[0]), program.axes(node.output[0]), strict=True):
@@ -122,6 +122,13 @@ def resize(node: onnx.NodeProto, program: Program) -> Iterator[Relation]:
         else:
             yield Frozen(one, node.op_type)
             yield Frozen(other, node.op_type)
+
+
+def _is_cropped(node: onnx.NodeProto) -> bool:
+    """The region of interest scales too, or a policy decides on lengths."""
+    mode: bytes = attribute(node, "coordinate_transformation_mode", b"half_pixel")
+    policy: bytes = attribute(node, "keep_aspect_ratio_policy", b"stretch")
+    return mode == b"tf_crop_and_resize" or policy != b"stretch"
 
 
 def shape_of(node: onnx.NodeProto, program: Program) -> Iterator[Relation]:

@@ -1,7 +1,8 @@
 """One line of `tegrastats` as data: a second source beside sysfs, and the way to read logs that others have kept.
 
-Forms differ by JetPack: a date or none; `X%`, `X%@F`, `@F`, `X%@[F,F]`, `@[F,F]` or `off` behind an engine's name;
-`[a%@F,b%@F,off]` or `[a%,off]@F` for processors; one, two or three powers (now/average/highest) with or without `mW`;
+Forms differ by JetPack: a date or none; `X%`, `X%@F`, `@F`, `F`, `X%@[F,F]`, `@[F,F]` or `off` behind an engine's name;
+`[a%@F,b%@F,off]` or `[a%,off]@F` for processors, which JetPack 3 calls `cpu`;
+one, two or three powers (now/average/highest) with or without `mW`;
 one or two temperatures (now/highest). A token that is not known is passed over, so a newer tegrastats is still read.
 Clocks are MHz there, Hz here; powers mW there, W here. A sensor that is switched off (-256 C) is left out. Averages are
 since tegrastats began, not of a window, so they are kept but say nothing about one run.
@@ -17,9 +18,10 @@ _OFF_C = -200.0
 _DATE = re.compile(r"^\d{2}-\d{2}-\d{4} \d{2}:\d{2}:\d{2}")
 _MEMORY = re.compile(r"\b(RAM|SWAP|IRAM) (\d+)/(\d+)([kKMG]?B)")
 _BLOCKS = re.compile(r"\(lfb (\d+)x(\d+)([kKMG]?B)\)")
-_CORES = re.compile(r"\bCPU \[([^\]]*)\](?:@(\d+))?")
+_CORES = re.compile(r"\b(?:CPU|cpu) \[([^\]]*)\](?:@(\d+))?")
 _CORE = re.compile(r"^(?:(\d+)%)?(?:@(\d+))?$")
-_ENGINE = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (?:(off)|(?:(\d+)%)?(?:@(?:\[([\d,]*)\]|(\d+)))?)(?=\s|$)")
+_ENGINE = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (?:(off)|(\d+)|(?:(\d+)%)?(?:@(?:\[([\d,]*)\]|(\d+)))?)(?=\s|$)")
+_MTS = re.compile(r"\bMTS fg (\d+)% bg (\d+)%")
 _DEGREES = re.compile(r"(?<!\S)([A-Za-z][A-Za-z0-9_.-]*)@(-?\d+(?:\.\d+)?)C(?:/(-?\d+(?:\.\d+)?)C)?(?=\s|$)")
 _POWER = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?\d+)(mW)?/(-?\d+)(?:mW)?(?:/(-?\d+)(?:mW)?)?(?=\s|$)")
 _POWER_ALONE = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?\d+)mW(?=\s|$)")
@@ -69,7 +71,7 @@ def parse(line: str) -> TegrastatsLine:
         },
         largest_free_block_bytes=None if block is None else int(block[2]) * _UNITS[block[3]],
         cores=_cores(line),
-        engines={found[1]: _engine(found) for found in _ENGINE.finditer(line) if found[0].split()[1:]},
+        engines=_engines(line),
         temperature_c={name: now for name, now in degrees.items() if now > _OFF_C},
         power=_powers(line),
     )
@@ -91,11 +93,21 @@ def _cores(line: str) -> tuple[Engine, ...]:
     return tuple(cores)
 
 
+def _engines(line: str) -> dict[str, Engine]:
+    found = {one[1]: _engine(one) for one in _ENGINE.finditer(line) if one[0].split()[1:]}
+    if loads := _MTS.search(line):
+        found |= {
+            f"MTS {which}": Engine(True, int(load) / 100)
+            for which, load in zip(("fg", "bg"), loads.groups(), strict=True)
+        }
+    return found
+
+
 def _engine(found: re.Match[str]) -> Engine:
-    off, load, several, one = found[2], found[3], found[4], found[5]
+    off, alone, load, several, one = found.groups()[1:]
     if off:
         return Engine(on=False)
-    return Engine(True, None if load is None else int(load) / 100, _hertz(several or one))
+    return Engine(True, None if load is None else int(load) / 100, _hertz(alone or several or one))
 
 
 def _hertz(mhz: str | None) -> tuple[float, ...]:
