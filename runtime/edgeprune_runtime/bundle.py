@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from edgeprune_runtime.backends.external_data import locations
 from edgeprune_runtime.errors import BundleError
-from edgeprune_runtime.external_data import locations
 from edgeprune_runtime.spec import SCHEMA, GraphSpec, Manifest, TensorRef
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.prompting.generation import Prefilled, generate
 from edgeprune_runtime.prompting.pack import Packed, pack
 from edgeprune_runtime.prompting.prompt import Prompter, Rendered
+from edgeprune_runtime.prompting.requests import Request, Turns, require_whole
 from edgeprune_runtime.prompting.sampling import Sampling
-from edgeprune_runtime.requests import Request, Turns, require_whole
 from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.spec import Positions, SelectionSpec, Separators
 from edgeprune_runtime.timing import Span, Stopwatch

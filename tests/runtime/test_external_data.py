@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeprune_runtime import Bundle, Model
+from edgeprune_runtime.backends.external_data import locations
 from edgeprune_runtime.engines.sets import engine_folders
 from edgeprune_runtime.errors import BundleError
-from edgeprune_runtime.external_data import locations
 from tests.exports import own_bundle, resealed
 
 

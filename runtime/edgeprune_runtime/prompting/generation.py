@@ -12,8 +12,8 @@ from edgeprune_runtime.errors import RequestError
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.prompting.pack import Packed
 from edgeprune_runtime.prompting.prompt import Prompter
+from edgeprune_runtime.prompting.requests import Request
 from edgeprune_runtime.prompting.sampling import Sampler
-from edgeprune_runtime.requests import Request
 from edgeprune_runtime.results import Answer, Piece, View
 from edgeprune_runtime.timing import Stopwatch
 
