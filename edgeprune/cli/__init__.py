@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -75,19 +76,30 @@ def _main(
     pass
 
 
+class _Ended(KeyboardInterrupt):
+    """Another process asked this one to end: unwound like Ctrl-C, so that nothing half done stays behind."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def main() -> None:
     """Entry point of the `edgeprune` command."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         getattr(sys, name).reconfigure(errors="backslashreplace")  # a narrow encoding shows less, and breaks nothing
+    _unwind_when_asked_to_end()
     try:
         app()
     except BaseException as error:
-        if not _interrupted(error):
+        interrupt = _interrupt(error)
+        if interrupt is None:
             raise
+        number = interrupt.number if isinstance(interrupt, _Ended) else signal.SIGINT
         sys.stderr.write("interrupted\n")
-        sys.exit(130)
+        sys.exit(128 + number)
     finally:
         _flush()
 
@@ -101,10 +113,25 @@ def _flush() -> None:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-def _interrupted(error: BaseException | None) -> bool:
-    """True for Ctrl-C, also where a library has turned it into an error of its own."""
+def _unwind_when_asked_to_end() -> None:
+    """SIGTERM (kill, a container that stops, a batch system) and SIGHUP (a closed terminal); `nohup` keeps what it asked for."""
+
+    def end(number: int, _: object) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)  # once is enough: what follows is tidying up
+        raise _Ended(number)
+
+    names = ("SIGTERM", "SIGHUP")  # the second is not on every system
+    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    for each in signals:
+        if signal.getsignal(each) == signal.SIG_DFL:
+            signal.signal(each, end)
+
+
+def _interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C or signal behind an error, also where a library has turned it into an error of its own."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
-            return True
+            return error
         error = error.__cause__ or error.__context__
-    return False
+    return None

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
+from edgeprune_runtime.claims import work_place
 from edgeprune_runtime.errors import MeasurementError, OutputError
 
 LineT = TypeVar("LineT")
@@ -43,16 +44,12 @@ def write_json(path: Path, value: Any) -> None:
 def staged(path: Path) -> Iterator[Path]:
     """A new empty file beside `path` to write to; when the block ends well it takes the place of `path`.
 
-    Its rights are those of any new file (umask). Raises OSError.
+    Its rights are those of any new file (umask). What a killed run left for `path` is removed. Raises OSError.
     """
     target = Path(os.path.realpath(path))
-    part = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
-    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    try:
+    with work_place(target, secrets.token_hex(4), folder=False, alone=False) as part:
         yield part
         replace_file(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def replace_file(part: Path, target: Path) -> None:

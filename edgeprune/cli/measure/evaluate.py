@@ -71,10 +71,15 @@ def evaluate(
     """
     with errors_as_one_line():
         from edgeprune.evaluate import load_questions
+        from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.files import write_json
 
         questions = load_questions(data)[:limit]
-        with open_model(bundle, backend, threads=threads, build=build) as model:
+        with (
+            claimed(out),
+            claimed(answers),
+            open_model(bundle, backend, threads=threads, build=build) as model,
+        ):
             plan = model.bundle.manifest.plan
             positions, separators = positions or plan.positions, separators or plan.separators
             model.set_policies(positions=positions, separators=separators)

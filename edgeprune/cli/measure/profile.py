@@ -67,6 +67,7 @@ def profile(
         from edgeprune_profiles import load_accuracy
         from edgeprune_profiles.measure.session import Observer, ProfileOptions, profile_model
         from edgeprune_profiles.record.sustain import soak_seconds
+        from edgeprune_runtime.claims import claimed
 
         options = ProfileOptions(
             budgets=tuple(budget or ()),
@@ -85,6 +86,7 @@ def profile(
             command=command_line(),
         )
         with (
+            claimed(out),
             TemporaryDirectory(prefix="edgeprune-") as scratch,
             open_model(bundle, backend, threads=threads, build=build) as model,
             track_counts("profile") as progress,

@@ -7,18 +7,18 @@ it. Replacing an older bundle exchanges the two folders in one system call where
 from __future__ import annotations
 
 import ctypes
-import glob
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from edgeprune.errors import ExportError
 from edgeprune_runtime.bundle import DIGEST, MANIFEST, sha256_of
+from edgeprune_runtime.claims import work_place
+from edgeprune_runtime.errors import OutputError
 from edgeprune_runtime.files import flush
 from edgeprune_runtime.frozen import Spec
 from edgeprune_runtime.spec import FileSpec, Manifest
@@ -30,23 +30,27 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 def staging(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
     """A folder to build `out` in, removed on any error. Leftovers of killed runs for the same place are removed too.
 
-    With `force`, what is there is replaced, but only if it holds the file `marker`.
+    With `force`, what is there is replaced, but only if it holds the file `marker`. Without, another run that builds the same
+    `out` at this moment is an ExportError.
     """
     require_free(out, force=force, marker=marker)
+    with working(out, str(os.getpid()), force=force) as folder:
+        yield folder
+
+
+@contextmanager
+def working(out: Path, suffix: str, *, force: bool) -> Iterator[Path]:
+    """A hidden folder beside `out`, removed at the end. Raises ExportError where another run works on `out`, unless `force`."""
     made = [folder for folder in out.absolute().parents if not folder.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = out.parent / f".{out.name}.partial-{os.getpid()}"
-    for leftover in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
-        # In a container every export may have the same process number: what bears ours is a killed one's.
-        if leftover == folder or not _alive(leftover.name.rpartition("-")[2]):
-            shutil.rmtree(leftover, ignore_errors=True)
-    folder.mkdir()
     try:
-        yield folder
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(work_place(out, suffix, folder=True, alone=not force))
+            except OutputError as error:
+                raise ExportError(str(error)) from error
+            yield folder
     finally:
-        if folder.is_symlink():  # `out` was a link to a bundle; the bundle itself is not ours to remove
-            folder.unlink()
-        shutil.rmtree(folder, ignore_errors=True)
         if not out.exists():
             _remove_empty(made)
 
@@ -115,13 +119,3 @@ def _remove_empty(folders: list[Path]) -> None:
     with suppress(OSError):
         for folder in folders:
             folder.rmdir()
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError):
-        return True
-    return True

@@ -26,6 +26,7 @@ from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.commands.image_files import PICTURES, drawn, pictures_in
 from edgeprune_export.gate.eager import EagerReference
 from edgeprune_export.graphs.select import QUESTION_ROWS, geometry_of
+from edgeprune_runtime.claims import claimed
 from edgeprune_runtime.files import Journal
 from edgeprune_runtime.pictures.entropy import unit_entropy
 from edgeprune_runtime.pictures.load import load_image
@@ -68,6 +69,7 @@ def calibrate(
     about = {"method": method.name, "settings": dict(plan.settings), "seed": how.seed, "source": sizes}
     log = out.with_name(f"{out.name}.measured.jsonl")
     with (
+        claimed(out),
         Journal(log, about, _Line, anew=True) as journal,
         track(f"calibrating {method.name}", len(pictures)) as advance,
     ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.request import StructureRequest
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.bundle.progress import Track, silent
-from edgeprune_export.bundle.seal import require_free
+from edgeprune_export.bundle.seal import require_free, working
 from edgeprune_export.commands.export import export
 from edgeprune_export.pruning.prune import PruneOptions, prune
 from edgeprune_export.pruning.recover import Recovery
@@ -77,14 +76,9 @@ def export_recipe(
     if recipe.structure is None:
         return export(source, out, options, track=track)
     require_free(out, force=options.force)
-    # Named like a staging folder, so that what a killed run leaves is removed by the next one.
-    hidden = out.parent / f".{out.name}.partial-pruned-{os.getpid()}"
-    shutil.rmtree(hidden, ignore_errors=True)
-    pruned = hidden / Path(str(source)).name
-    try:
+    with working(out, f"pruned-{os.getpid()}", force=options.force) as hidden:
+        pruned = hidden / Path(str(source)).name
         # An interrupted recovery is kept beside the bundle: the hidden folder goes.
         asked = replace(prune_options(recipe, folder, command=options.command), resume_beside=out)
         prune(source, pruned, asked, track=track)
         return export(pruned, out, options, track=track)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from onnx.external_data_helper import uses_external_data
 
 from edgeprune.errors import ExportError, PlanError
+from edgeprune_export.bundle.seal import working
 from edgeprune_runtime.files import flush, replace_file
 
 _SMALLEST_EXTERNAL = 1024
@@ -54,14 +54,9 @@ def replacing(out: Path, *, force: bool) -> Iterator[Path]:
         raise ExportError(f"{out} exists; choose another file or replace it with --force")
     if out.is_dir() or not out.parent.is_dir():
         raise ExportError(f"{out} cannot be written; its folder must exist, and it must not be a folder itself")
-    folder = out.parent / f".{out.name}.partial-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
+    with working(out, str(os.getpid()), force=force) as folder:
         yield folder / out.name
         _publish(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def save(model: onnx.ModelProto, path: Path, *, external: bool) -> None:
