@@ -104,6 +104,11 @@ def _family(config: Section) -> Family:
     for family in map(FAMILIES.get, FAMILIES):
         if kind in (family.name, *family.foreign):
             return family
+    if not any(key.startswith(("vision", "visual", "image")) for key in config.values):
+        raise CheckpointError(
+            f"config.json.model_type is {kind!r} and it has no vision_config, so this is a model of text alone; "
+            "expected a vision-language model: choose the checkpoint that sees pictures"
+        )
     known = ", ".join(f"{name} ({FAMILIES.get(name).title})" for name in FAMILIES)
     raise CheckpointError(
         f"config.json.model_type is {kind!r}; supported are {known}; "

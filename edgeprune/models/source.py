@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune_runtime.errors import CheckpointError, MissingExtra
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
@@ -22,7 +23,8 @@ def resolve_source(source: str | Path) -> Path:
         return folder
     if folder.exists():
         raise CheckpointError(
-            f"{source} is a file; expected the checkpoint's folder, with config.json and safetensors files in it"
+            instead_of_checkpoint(folder)
+            or f"{source} is a file; expected the checkpoint's folder, with config.json and safetensors files in it"
         )
     if not isinstance(source, str) or not _HUB_ID.match(source):
         raise CheckpointError(f"{source} does not exist; expected a checkpoint folder, or a hub id such as owner/name")

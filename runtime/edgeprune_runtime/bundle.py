@@ -189,10 +189,19 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+_KINDS = {".gguf": "a GGUF file", ".onnx": "an ONNX file", ".safetensors": "a file of weights"}
+
+
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise BundleError(f"{folder} is not a folder; give the folder that `edgeprune export` wrote")
+        what = _KINDS.get(folder.suffix) if folder.is_file() else None
+        raise BundleError(f"{folder} is {what or 'not a folder'}; give the folder that `edgeprune export` wrote")
+    if not path.is_file() and (folder / "config.json").is_file():
+        bundle = f"{folder.absolute().name}.bundle"
+        raise BundleError(
+            f"{folder} is a checkpoint, not a bundle; make one with `edgeprune export {folder} --budget 0.2 --out {bundle}`"
+        )
     if not path.is_file():
         raise BundleError(
             f"{folder} has no {MANIFEST}, so it is not a sealed bundle; make one with `edgeprune export MODEL --out {folder}`"

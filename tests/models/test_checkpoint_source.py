@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgeprune.models import resolve_source
+from edgeprune.models import open_checkpoint, resolve_source
 from edgeprune_runtime.errors import CheckpointError, MissingExtra
 
 
@@ -49,6 +49,51 @@ def test_a_hub_id_downloads_safe_files_only(tmp_path: Path, monkeypatch: pytest.
     assert all(fetched(name) for name in (*wanted, "model-00001-of-00002.safetensors", "preprocessor_config.json"))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.gguf", b"GGUF\x03", "is a GGUF file, weights quantised"),
+        ("model-q4", b"GGUF\x03", "is a GGUF file, weights quantised"),
+        ("model.onnx", b"", "is an ONNX file, a graph and no checkpoint; prune it with `edgeprune prune "),
+        ("model.safetensors", b"", "holds weights alone; give its folder"),
+        ("notes.txt", b"words", "is a file; expected the checkpoint's folder"),
+    ],
+)
+def test_a_file_is_called_what_it_is(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=said):
+        open_checkpoint(tmp_path / name)
+
+
+def test_a_folder_is_called_what_it_holds(tmp_path: Path) -> None:
+    for name, said in (("manifest.json", "is a bundle, already exported; run it with"), ("a.gguf", "is a GGUF file")):
+        folder = tmp_path / f"of {name}"
+        folder.mkdir()
+        (folder / name).write_bytes(b"{}")
+        with pytest.raises(CheckpointError, match=said):
+            open_checkpoint(folder)
+
+
+def test_a_model_of_text_alone_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": 64}')
+    with pytest.raises(CheckpointError, match="'llama' and it has no vision_config, so this is a model of text alone"):
+        open_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_in_place_of_a_bundle_says_how_to_export_it(tmp_path: Path) -> None:
+    from edgeprune_runtime.bundle import Bundle
+    from edgeprune_runtime.errors import BundleError
+
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(
+        BundleError, match=r"is a checkpoint, not a bundle; make one with `edgeprune export .*--out .*\.bundle`"
+    ):
+        Bundle.open(tmp_path)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(BundleError, match="is a GGUF file; give the folder that `edgeprune export` wrote"):
+        Bundle.open(tmp_path / "model.gguf")
+
+
 def test_without_network_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def snapshot_download(*args: Any, **options: Any) -> str:
         raise ConnectionError("cannot reach the server\nwith a second line")
@@ -72,9 +117,3 @@ def test_what_is_neither_is_refused(source: str, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="does not exist; expected a checkpoint folder, or a hub id"):
         resolve_source(source)
-
-
-def test_a_file_is_not_a_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="is a file; expected the checkpoint's folder"):
-        resolve_source(tmp_path / "model.safetensors")

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune_runtime.errors import CheckpointError
 
 REPAIR = "correct the file or save the model again with transformers' save_pretrained"
@@ -39,7 +40,10 @@ def config_of_folder(folder: Path) -> Section:
     """config.json of a checkpoint folder."""
     path = folder / "config.json"
     if not path.is_file():
-        raise CheckpointError(f"{folder} has no config.json; expected a checkpoint folder in Hugging Face layout")
+        raise CheckpointError(
+            instead_of_checkpoint(folder)
+            or f"{folder} has no config.json; expected a checkpoint folder in Hugging Face layout"
+        )
     return Section("config.json", json_object(path))
 
 
