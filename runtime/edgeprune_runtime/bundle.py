@@ -200,7 +200,7 @@ def _read_manifest(folder: Path) -> Manifest:
     if not path.is_file() and (folder / "config.json").is_file():
         bundle = f"{folder.absolute().name}.bundle"
         raise BundleError(
-            f"{folder} is a checkpoint, not a bundle; make one with `edgeprune export {folder} --budget 0.2 --out {bundle}`"
+            f"{folder} is a checkpoint, not a bundle; make one with `edgeprune export {folder} --out {bundle}`"
         )
     if not path.is_file():
         raise BundleError(

@@ -117,3 +117,14 @@ def test_what_is_neither_is_refused(source: str, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="does not exist; expected a checkpoint folder, or a hub id"):
         resolve_source(source)
+
+
+def test_a_graph_or_a_quantised_file_is_no_classifier(tmp_path: Path) -> None:
+    from edgeprune_export.pruning.open import is_classifier
+
+    for name, said in (("a.onnx", "is an ONNX file"), ("a.gguf", "is a GGUF file")):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(CheckpointError, match=said):
+            is_classifier(tmp_path / name)
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    assert is_classifier(tmp_path / "a.safetensors")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from edgeprune.errors import ExportError
+from edgeprune.errors import CheckpointError, ExportError
 from edgeprune.models import Checkpoint, Classifier, open_checkpoint, open_classifier, resolve_source
 from edgeprune.models.config.section import config_of_folder
+from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import Specs
 from edgeprune_export.bundle.options import packed_max
@@ -79,7 +80,10 @@ def _compare(written: Specs, planned: Specs) -> None:
 
 def is_classifier(source: str | Path) -> bool:
     """True for what `open_classifier` reads: a bare weights file, or a folder whose configuration is that of one model, not two."""
-    if Path(source).is_file():
+    file = Path(source)
+    if file.is_file():
+        if file.suffix != ".safetensors" and (what := instead_of_checkpoint(file)):
+            raise CheckpointError(what)
         return True
     config = config_of_folder(resolve_source(source))
     return not config.has("vision_config") and not config.has("text_config")
