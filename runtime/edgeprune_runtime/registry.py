@@ -182,9 +182,12 @@ class Registry(Generic[T]):
         return sys.modules[name]
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that nobody knows: what was found, a guess at what was meant, the known names, what to do."""
+def unknown(what: str, name: str, known: Iterable[str], guess: str | None = None) -> str:
+    """The sentence for a name that nobody knows: what was found, a guess at what was meant, the known names, what to do.
+
+    guess: what the caller takes it for, where it knows better than the spelling
+    """
     names = tuple(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = [guess] if guess else difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"unknown {what} {name!r}{hint} known: {', '.join(names) or 'none'}; choose one of these"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import cache
 from importlib import import_module, resources
@@ -33,9 +34,16 @@ def load_device(name: str) -> Device:
     board, _, mode = name.partition("@")
     if board not in device_names():
         raise MeasurementError(
-            f"{unknown('device', board, device_names())}, or give the path of a .toml file of your own"
+            f"{unknown('device', board, device_names(), _alike(board))}, or give the path of a .toml file of your own"
         )
     return in_mode(_shipped(board), mode) if mode else _shipped(board)
+
+
+def _alike(name: str) -> str | None:
+    """The device that holds every word and number of a name, however it is written ("RTX 4090", "Jetson AGX Orin 32 GB"), if any."""
+    words = set(re.findall(r"[a-z]+|\d+", name.lower())) - {"nvidia", "jetson", "geforce", "gb"}
+    held = [each for each in device_names() if words <= set(re.findall(r"[a-z]+|\d+", each))]
+    return min(held, key=len, default=None) if words else None
 
 
 @cache

@@ -148,3 +148,24 @@ def test_unknown_stays_out_of_a_written_file() -> None:
     assert "null" not in text
     assert "price" not in text
     assert msgspec.structs.replace(device_from_text(text, "a"), title="A") == device
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("Jetson AGX Orin 32 GB", "agx-orin-32gb"),
+        ("RTX 4090", "rtx-4090"),
+        ("4090", "rtx-4090"),
+        ("orin_nano_8gb", "orin-nano-8gb"),
+        ("orin-nano-8bg", "orin-nano-8gb"),
+        ("thor", "agx-thor"),
+    ],
+)
+def test_a_device_written_otherwise_is_guessed(written: str, meant: str) -> None:
+    with pytest.raises(MeasurementError, match=f"did you mean '{meant}'"):
+        load_device(written)
+
+
+def test_the_power_of_agx_orin_32gb_is_that_of_its_data_sheet() -> None:
+    device = load_device("agx-orin-32gb")
+    assert (device.power_w, [mode.name for mode in device.power_modes]) == (40, ["40W"])
