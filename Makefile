@@ -10,7 +10,7 @@ REFERENCE = tools/reference_vlm
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: demo test test-fast check bench methods-table projection arm64-check clean
+.PHONY: demo test test-fast check bench bench-families methods-table projection arm64-check clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -48,6 +48,11 @@ check: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python tools/bench.py all --out docs/measurements
+
+# Tiles against tokens: time to the first token by stage of a SmolVLM2-500M and an InternVL3-1B of real proportions (made, random
+# weights, 5 GB in --work): about twenty minutes.
+bench-families: $(VENV)/installed
+	$(BIN)/python tools/bench.py families --out docs/measurements
 
 # What every method costs and how accurate it is, beside random: about an hour; resumable.
 methods-table: $(VENV)/installed

@@ -124,7 +124,8 @@ def test_without_locks_a_process_number_decides(tmp_path: Path, monkeypatch: pyt
 def test_being_asked_to_end_tidies_up_like_ctrl_c(tmp_path: Path, number: signal.Signals) -> None:
     """The real entry point, with a command that is at work in a work place."""
     lines = (
-        "import sys, time; from pathlib import Path; import edgeprune.cli as cli",
+        "import signal, sys, time; from pathlib import Path; import edgeprune.cli as cli",
+        f"signal.signal({int(number)}, signal.SIG_DFL)",  # the tests may themselves run under nohup
         "from edgeprune_runtime.claims import work_place",
         "def work():",
         "    with work_place(Path(sys.argv[1]), 'here', folder=True, alone=True):",
