@@ -18,8 +18,8 @@ from tools.bench.rounds import CPU, WALL, Journal, Sample, Samples
 from tools.bench.settings import FULL_PREFILLS, Settings
 
 BUDGETS = ("1.0", "0.25", "0.1")
-#: Made sizes, and numbers of tiles beside the overview; 0 is one squashed view.
-MODELS = {"smolvlm2-500m": (0, 4, 16), "internvl3-1b": (0, 2, 6)}
+#: Made sizes, and most tiles beside the overview; 0 is one squashed view. A square picture makes InternVL take 1, 4 or 9 of them.
+MODELS = {"smolvlm2-500m": (0, 4, 16), "internvl3-1b": (0, 6)}
 PRECISION = "int8"
 _TTFT = ("preprocess", "tower", "select", "prefill")
 
@@ -39,8 +39,8 @@ def measure(settings: Settings) -> Page:
         sections.append(_section(size, samples, counts))
     text = (
         f"Made checkpoints with the proportions of published ones (`tools/make_checkpoint.py`; random weights, so nothing here speaks of "
-        f"quality), exported in {PRECISION} with `--method divprune --budget-of picture`, asked about one square picture. Tiles are those "
-        "beside the overview, 0 one squashed view of the whole picture (`--tiles` of export and run). The tower runs once per picture, "
+        f"quality), exported in {PRECISION} with `--method divprune --budget-of picture`, asked about one square picture. Tiles are all "
+        "that the tower sees, the overview among them; 1 is one squashed view (`--tiles none`). The tower runs once per picture, "
         "whatever the budget; a budget shortens prefill and cache. Times are medians of wall time; CPU is that of all threads."
     )
     return Page("families", "Tiles and tokens", text, sections, (), journal.samples)
