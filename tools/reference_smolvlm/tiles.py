@@ -10,7 +10,7 @@ from drawing import Scene
 from labels import IGNORE, label
 from packing import Questions, block_mask, pack_questions
 from PIL import Image
-from prompt import CLOSING, END, IDS, IMAGE, MERGED, prefix
+from prompt import CLOSING, END, IDS, IMAGE, prefix
 from questions import ask
 from scenes import make_scene
 from torch import Tensor
@@ -85,8 +85,3 @@ def forward(
     labels = torch.from_numpy(batch.labels).to(device)
     at = labels != IGNORE
     return model.lm_head(hidden[at]).float(), labels[at], torch.from_numpy(batch.weight).to(device)[at]
-
-
-def views_of(batch: TiledBatch) -> int:
-    """Tiles and overview of each scene."""
-    return len(visual_slots(batch.grid)) // MERGED
