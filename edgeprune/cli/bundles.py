@@ -77,9 +77,9 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
                     f"{channels} MLP channels",
                     highlight=False,
                 )
-        budgets = Table("budget", "method", "K", "tiles", "graph", title="budgets", title_justify="left")
+        budgets = Table("budget", "method", "K", "of tokens", "graph", title="budgets", title_justify="left")
         for s in manifest.selections:
-            budgets.add_row(s.budget, s.method, str(s.keep), "any" if s.tiles is None else str(s.tiles), s.graph)
+            budgets.add_row(s.budget, s.method, str(s.keep), "any" if s.tokens is None else str(s.tokens), s.graph)
         out.print(budgets)
         graphs = Table(
             "graph",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeprune.models import grids
 from edgeprune.models.config.processor import ProcessorFiles
 from edgeprune.models.config.prompting import prompting_from_folder, with_text_tokens
 from edgeprune.models.config.section import Section, config_of_folder, refuse_quantised
@@ -40,19 +41,27 @@ class Checkpoint:
     image_token: str
     weight_bytes: int  # size of the weight files on disk
     family: Family
+    remarks: tuple[str, ...] = ()  # sentences for the user about what was chosen
 
 
-def open_checkpoint(path: str | Path, family: Family | None = None, tiles: int | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: str | Path,
+    family: Family | None = None,
+    tiles: int | None = None,
+    sizes: grids.Sizes | None = None,
+    tokens: int | None = None,
+) -> Checkpoint:
     """Open a checkpoint folder or hub id. Raises CheckpointError, in one sentence, for anything not supported.
 
     family  how to read it; None: as the family that its config.json names
     tiles   show a picture on at most so many tiles beside the overview, 0: on one; None: as its processor does
+    sizes, tokens  where the model takes any size: grids (height, width in pixels) or visual tokens that a picture gets; see `grids.chosen`
     """
     folder = resolve_source(path)
     config = config_of_folder(folder)
     family = family or _family(config)
     family.refuse(config)
-    text = part(config, "text_config")
+    text = family.text(config)
     refuse_quantised(config, text, part(config, "vision_config"))
     tower = family.tower(config)
     tower = replace(tower, widths=widths_from_config(config, "tower", tower.layers, Width(tower.heads, tower.mlp)))
@@ -68,7 +77,16 @@ def open_checkpoint(path: str | Path, family: Family | None = None, tiles: int |
     most = Width(language.kv_heads, language.mlp)
     language = replace(language, widths=widths_from_config(config, "language", language.layers, most))
     connector = family.connector(config, tower, language)
-    picture = family.picture(config, ProcessorFiles(folder), tower, connector).limited(tiles)
+    deepstack = family.deepstack(config, connector)
+    if len(deepstack) > language.layers:
+        raise CheckpointError(
+            f"config.json adds features behind {len(deepstack)} decoder layers, and there are {language.layers}; use files of one model"
+        )
+    processor = ProcessorFiles(folder)
+    picture = family.picture(config, processor, tower, connector).limited(tiles)
+    picture = grids.chosen(picture, tower, connector, sizes, tokens)
+    if picture.views:
+        tower = replace(tower, image_px=picture.tile.px, view=picture.largest)
     image_token_id = _image_token_id(config, family.image_token_id)
     prompting = prompting_from_folder(folder, config, text, image_token_id, language.vocab)
     spec = ModelSpec(
@@ -83,9 +101,10 @@ def open_checkpoint(path: str | Path, family: Family | None = None, tiles: int |
         feature_layer=feature_layer,
         source=str(path),
         learned=family.learned,
+        deepstack=deepstack,
     )
     later = {name: shape for name, shape in later_tensors(tower, feature_layer).items() if name in parts}
-    needed = needed_tensors(tower, connector, language, feature_layer, family.learned)
+    needed = needed_tensors(tower, connector, language, feature_layer, family.learned, deepstack)
     weights = checked_weights(needed | later, parts)
     return Checkpoint(
         path=folder,
@@ -96,6 +115,7 @@ def open_checkpoint(path: str | Path, family: Family | None = None, tiles: int |
         image_token=prompting.image_token,
         weight_bytes=weight_bytes_on_disk(tensors),
         family=family,
+        remarks=grids.remarks(picture, processor.stored(), asked=sizes is not None or tokens is not None),
     )
 
 

@@ -37,7 +37,7 @@ class TowerSpec:
     heads: int
     head_dim: int
     mlp: int  # inner width of the MLP; with swiglu, the width of each of its two halves
-    image_px: int
+    image_px: int  # side of a tile; where tiles have views, of the square that holds them all
     patch_px: int
     activation: str  # "quick_gelu", "gelu", "gelu_tanh", "relu" or "silu"; with swiglu always "silu"
     eps: float
@@ -49,6 +49,16 @@ class TowerSpec:
     qkv_bias: bool = True
     layer_scale: bool = False
     swiglu: bool = False
+    rotary: float | None = None  # base of rotary positions by patch row and column; None: none
+    table: int | None = (
+        None  # side of a square table of positions that is resampled to the patches; 0: none; None: a row per position
+    )
+    frames: int = 1  # of the patch kernel; a still picture is the same frame so many times
+    window: int | None = None  # patches along a side of a window that blocks attend inside; None: to the whole tile
+    full: tuple[int, ...] = ()  # blocks that attend to the whole tile all the same
+    view: tuple[int, int] | None = (
+        None  # (height, width) in pixels of the part of a tile that is looked at; None: all of it
+    )
     widths: tuple[Width, ...] = ()  # per block, where blocks differ; heads and mlp are then those of the source
 
     def at(self, block: int) -> TowerSpec:
@@ -68,9 +78,19 @@ class TowerSpec:
         return self.image_px // self.patch_px
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of the patches that are looked at."""
+        height, width = self.view or (self.image_px, self.image_px)
+        return height // self.patch_px, width // self.patch_px
+
+    @property
     def positions(self) -> int:
-        """Rows of the position table: prefix tokens, then patches in raster order."""
-        return self.prefix_tokens + self.patches**2
+        """Rows that a block computes: prefix tokens, then patches."""
+        return self.prefix_tokens + self.grid[0] * self.grid[1]
+
+    def window_of(self, block: int) -> int | None:
+        """Patches along a side of the windows of this block; None: it attends to the whole tile."""
+        return None if block in self.full else self.window
 
     @property
     def class_tokens(self) -> int:
@@ -88,7 +108,8 @@ class ConnectorSpec:
     """From tower rows of `inputs` channels to visual tokens of `outputs`: merge, norm, one or two linear layers.
 
     merge  patches along a side of a block that becomes one visual token, their channels side by side in raster order
-    norm   a layer norm over the channels of each patch ("before" merging) or of the block ("after"), or none
+    norm   a norm over the channels of each patch ("before" merging) or of the block ("after"), or none
+    inner  channels between two linear layers; None: as many as `outputs`
     """
 
     inputs: int
@@ -97,13 +118,20 @@ class ConnectorSpec:
     bias: bool = True
     merge: int = 1
     norm: Literal["before", "after"] | None = None
+    norm_kind: Literal["layer", "rms"] = "layer"
     eps: float = 1e-5
     layers: Literal[1, 2] = 2
+    inner: int | None = None
 
     @property
     def merged(self) -> int:
         """Channels of one visual token before the first linear layer."""
         return self.inputs * self.merge**2
+
+    @property
+    def middle(self) -> int:
+        """Channels behind the first of two linear layers."""
+        return self.inner or self.outputs
 
 
 @dataclass(frozen=True)
@@ -135,6 +163,9 @@ class DecoderSpec:
     attention_bias: bool = False  # on q, k, v
     output_bias: bool = False  # on o
     mlp_bias: bool = False
+    pair_axes: tuple[
+        int, ...
+    ] = ()  # which axis of a position turns each pair of a head; () where positions have one axis
     qk_norm: bool = False  # an RMS norm on each query and key head, before the rotation
     sliding_window: int | None = None  # a query sees the last `sliding_window` positions, itself included; None: all
     widths: tuple[
@@ -148,6 +179,14 @@ class DecoderSpec:
         groups = self.widths[layer].groups
         share = self.heads // self.kv_heads
         return replace(self, heads=groups * share, kv_heads=groups, mlp=self.widths[layer].mlp, widths=())
+
+
+@dataclass(frozen=True)
+class DeepstackSpec:
+    """Features of tower block `block` that go through a connector of their own and are added behind a decoder layer (arXiv 2406.04334)."""
+
+    block: int
+    connector: ConnectorSpec
 
 
 @dataclass(frozen=True)
@@ -165,6 +204,9 @@ class ModelSpec:
     feature_layer: int
     source: str
     learned: str | None = None  # tensor of the learned row of packed pictures
+    deepstack: tuple[
+        DeepstackSpec, ...
+    ] = ()  # what visual tokens bring for behind the first decoder layers, in their order
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,12 @@ def inside(index: Tensor, rows: Tensor, tiles: int) -> Tensor:
 
 def apply(outputs: TowerOutputs, reduction: Reduction) -> Tensor:
     """The reduced features [K, C]; rows without a token hold token 0 (drop) or zeros (merge) and are never read."""
-    flat = outputs.features.flatten(0, 1)
+    return taken(outputs.features, reduction)
+
+
+def taken(features: Tensor, reduction: Reduction) -> Tensor:
+    """The same of other features [T, N, C] of the same tokens."""
+    flat = features.flatten(0, 1)
     if reduction.transform is None:
         return flat[torch.clamp(reduction.index, min=0)]
     return reduction.transform @ flat

@@ -27,12 +27,12 @@ def budget_label(manifest: Manifest, budget: str | float | int) -> str:
     return label
 
 
-def selection(manifest: Manifest, budget: str | float | int | None, method: str | None, tiles: int) -> SelectionSpec:
-    """The selection for a picture of this many tiles; None means the first budget, the bundle's own method."""
+def selection(manifest: Manifest, budget: str | float | int | None, method: str | None, tokens: int) -> SelectionSpec:
+    """The selection for a picture of so many visual tokens, padding included; None means the first budget, the bundle's own method."""
     label = budgets(manifest)[0] if budget is None else budget_label(manifest, budget)
     for candidate in manifest.selections:
         wanted = candidate.method == method if method else candidate.own
-        if wanted and candidate.budget == label and candidate.tiles in (None, tiles):
+        if wanted and candidate.budget == label and candidate.tokens in (None, tokens):
             return candidate
     raise BudgetError(
         f"this bundle has no method {method!r} at budget {label}; it has {', '.join(methods(manifest, label))}"

@@ -20,7 +20,7 @@ import numpy as np
 
 from edgeprune_runtime.backends.external_data import locations
 from edgeprune_runtime.errors import BundleError
-from edgeprune_runtime.spec import SCHEMA, GraphSpec, Manifest, TensorRef
+from edgeprune_runtime.spec import SCHEMA, GraphSpec, Manifest, TensorRef, tower_of
 
 if TYPE_CHECKING:
     from edgeprune_runtime.backends import Backend, Session
@@ -128,10 +128,12 @@ class Bundle:
     def _check_references(self) -> None:
         named = {self.manifest.weights_file, *(g.file for g in self.manifest.graphs), "tokenizer.json"}
         graphs = {g.name for g in self.manifest.graphs}
+        towers = {
+            tower_of(s.tower, view) for s in self.manifest.selections for view in self.manifest.picture.views or (None,)
+        }
         unsealed = named - set(self.manifest.files)
-        unknown = {s.graph for s in self.manifest.selections} - graphs | (
-            {"tower", *self.manifest.language.graphs} - graphs
-        )
+        unknown = {s.graph for s in self.manifest.selections} | towers | set(self.manifest.language.graphs)
+        unknown -= graphs
         uncounted = {f"the work of {name}" for name in graphs - set(self.manifest.work)}
         if unsealed or unknown or uncounted:
             missing = ", ".join(sorted(unsealed | unknown | uncounted))

@@ -38,6 +38,7 @@ class LanguageModel:
         self._decode = _Chain(backend, spec, [pair[1] for pair in sessions], 1, self._cache, hidden)
         self._head = bundle.session(backend, spec.head)
         self._head.bind({"hidden": hidden, "logits": self._logits})
+        self._next = np.zeros((1, spec.row_width), np.float32)  # the row of a token that was chosen
         self.length = 0
 
     def embed(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -45,17 +46,19 @@ class LanguageModel:
         return np.asarray(self._table[np.asarray(ids, np.int64)], np.float32)
 
     def compose(self, ids: np.ndarray, visual: np.ndarray | None) -> np.ndarray:
-        """Rows of a packed prompt [S, D] float32: text by id, `visual` [k, D] where ids is VISUAL, the learned row where it is LEARNED."""
-        embeds = np.empty((len(ids), self._spec.hidden), np.float32)
-        embeds[ids >= 0] = self.embed(ids[ids >= 0])
+        """Rows of a packed prompt [S, row width] float32: text by id, `visual` [k, row width] where ids is VISUAL, the learned row where
+        it is LEARNED. What enters behind layers is zero but for visual rows."""
+        embeds = np.zeros((len(ids), self._spec.row_width), np.float32)
+        text = embeds[:, : self._spec.hidden]
+        text[ids >= 0] = self.embed(ids[ids >= 0])
         if visual is not None:
             embeds[ids == VISUAL] = visual
         if self._learned is not None:
-            embeds[ids == LEARNED] = self._learned
+            text[ids == LEARNED] = self._learned
         return embeds
 
     def prefill(self, embeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """Start a sequence. embeds [S, D] float32, positions [axes, S]; returns the logits [V] of the last one (reused buffer)."""
+        """Start a sequence. embeds [S, row width] float32, positions [axes, S]; returns the logits [V] of the last one (reused buffer)."""
         chunk, total = self._spec.chunk, len(embeds)
         for start in range(0, total, chunk):
             self._prefill.run(embeds[start : start + chunk], positions[:, start : start + chunk], start)
@@ -64,7 +67,8 @@ class LanguageModel:
 
     def step(self, token: int, position: int) -> np.ndarray:
         """Append one token; returns the logits [V] of the next (reused buffer)."""
-        self._decode.run(self.embed([token]), np.full((self._spec.axes, 1), position), self.length)
+        self._next[0, : self._spec.hidden] = self.embed([token])
+        self._decode.run(self._next, np.full((self._spec.axes, 1), position), self.length)
         self.length += 1
         return self._project()
 
@@ -99,7 +103,7 @@ class _Chain:
         hidden: Buffer,
     ) -> None:
         self._backend, self._sessions, self._rows = backend, sessions, rows
-        self._embeds = backend.zeros((rows, spec.hidden), "float32")
+        self._embeds = backend.zeros((rows, spec.row_width), "float32")
         self._positions = backend.zeros((spec.axes, rows), "int64")
         self._numbers = np.zeros((spec.axes, rows), np.int64)
         self._row = backend.zeros((1,), "int64")
@@ -124,7 +128,7 @@ class _Chain:
             given = made
 
     def run(self, embeds: np.ndarray, positions: np.ndarray, start: int) -> None:
-        """Queue the rows embeds [<= rows, D] at positions [axes, <= rows], cache index `start`."""
+        """Queue the rows embeds [<= rows, row width] at positions [axes, <= rows], cache index `start`."""
         write, used = self._backend.write, len(embeds)
         write(self._embeds, embeds)
         self._numbers[:, :used] = positions

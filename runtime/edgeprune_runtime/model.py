@@ -27,7 +27,7 @@ from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.prompting.generation import Prefilled, generate
-from edgeprune_runtime.prompting.pack import Packed, pack
+from edgeprune_runtime.prompting.pack import KeptPicture, Packed, pack
 from edgeprune_runtime.prompting.prompt import Prompter, Rendered
 from edgeprune_runtime.prompting.requests import Request, Turns, require_whole
 from edgeprune_runtime.prompting.sampling import Sampling
@@ -145,7 +145,8 @@ class Model:
             limited = spec.limited(tiles)
             place = limited.place(pixels.height, pixels.width)
             picture = pack_picture(place, spec)
-            chosen = [budgets.selection(self._manifest, budget, method, picture.tiles) for budget, method in choices]
+            tokens = spec.tokens_of(place)
+            chosen = [budgets.selection(self._manifest, budget, method, tokens) for budget, method in choices]
             views = tiles_from_image(pixels, limited, place)
         with watch.span("tower"):
             self.vision.encode(views, picture, [s.tower for s in chosen])
@@ -249,19 +250,20 @@ class Model:
     def _compose(self, asked: Rendered, view: View | None) -> tuple[Packed, np.ndarray]:
         """Rows of the prompt in packed order: [S, D] float32."""
         tokens = self._prompter.tokens(asked, () if view is None else (view.picture,))
-        pictures = () if view is None else ((view.picture, view.kept),)
-        separators = self._plan.separators if view is None else self._plan.separators_for(view.selection)
-        packed = pack(tokens, pictures, separators, self._plan.positions)
+        pictures = (
+            () if view is None else (KeptPicture(view.picture, view.kept, self._plan.separators_for(view.selection)),)
+        )
+        packed = pack(tokens, pictures, self._plan.positions, self._manifest.picture.sequence)
         capacity = self._manifest.language.capacity
         if len(packed.ids) > capacity:
             raise PromptError(
                 f"the prompt has {len(packed.ids)} positions, the bundle's capacity is {capacity}; shorten the question, choose a smaller "
                 "budget, or export with a larger --capacity"
             )
-        hidden = self._manifest.language.hidden
-        if view is not None and view.visual.shape[1] != hidden:
+        width = self._manifest.language.row_width
+        if view is not None and view.visual.shape[1] != width:
             raise RequestError(
-                f"this View was made by another model ({view.visual.shape[1]} channels, expected {hidden}); see the picture again"
+                f"this View was made by another model ({view.visual.shape[1]} channels, expected {width}); see the picture again"
             )
         visual = None if view is None else view.visual
         return packed, self.language.compose(packed.ids, visual)

@@ -13,8 +13,8 @@ from edgeprune_runtime.frozen import Spec
 from edgeprune_runtime.pictures.spec import PictureSpec
 
 #: 2: readings of the tower are its graph's outputs. 3: key/value heads per layer. 4: pictures as tilings and sequences, one token plan,
-#: keep ratios, learned rows.
-SCHEMA = 4
+#: keep ratios, learned rows. 5: selections by visual tokens, views of a tile, positions of several axes, rows that enter behind layers.
+SCHEMA = 5
 
 Positions = Literal["keep", "renumber"]
 Separators = Literal["all", "rows", "none"]
@@ -104,7 +104,13 @@ class LanguageSpec(Spec, frozen=True):
     embedding: TensorRef  # [V, D]
     learned: TensorRef | None = None  # [D], the learned row of a packed picture
     axes: int = 1  # rows of position ids
+    deepstack: int = 0  # a visual token brings a further row for behind each of the first so many layers
     head: str = "head"
+
+    @property
+    def row_width(self) -> int:
+        """Numbers of one row of a prompt: D, and D more for each layer behind which visual tokens enter again."""
+        return self.hidden * (1 + self.deepstack)
 
     @property
     def capacity(self) -> int:
@@ -127,11 +133,12 @@ class LanguageSpec(Spec, frozen=True):
 
 
 class SelectionSpec(Spec, frozen=True):
-    """One select graph: exactly `keep` tokens, for pictures of `tiles` tiles (None: any).
+    """One select graph: exactly `keep` tokens, for pictures of `tokens` visual tokens, padding included (None: any).
 
     budget      as the user wrote it, the label under which it is asked for
     keep_ratio  the same as a share of the candidates of the largest picture, above 0 up to 1
-    tower       the graph whose outputs it reads; a method that drops tokens inside the tower has one of its own
+    tower       the graph whose outputs it reads; a method that drops tokens inside the tower has one of its own. Where tiles have views
+                there is one for each, see `tower_of`
     whole       nothing is dropped
     own         of the plan's method or whole: what a request without a method means; others are there to be compared
     """
@@ -140,11 +147,16 @@ class SelectionSpec(Spec, frozen=True):
     keep_ratio: float
     method: str
     keep: int
-    tiles: int | None
+    tokens: int | None
     graph: str
     tower: str = "tower"
     whole: bool = False
     own: bool = True
+
+
+def tower_of(tower: str, view: tuple[int, int] | None) -> str:
+    """Name of the graph of a tower for tiles of which only `view` (height, width in pixels) is looked at."""
+    return tower if view is None else f"{tower}-{view[0]}x{view[1]}"
 
 
 class TokenPlan(Spec, frozen=True):

@@ -17,7 +17,7 @@ from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import BundleError, RequestError
 from edgeprune_runtime.pictures.entropy import unit_entropy
 from edgeprune_runtime.pictures.packed import PackedPicture
-from edgeprune_runtime.spec import SelectionSpec
+from edgeprune_runtime.spec import SelectionSpec, tower_of
 
 TOWER = "tower"
 #: Inputs of select graphs that come from the packed picture, the question and the pixels instead of the tower.
@@ -26,7 +26,8 @@ _HOST = {"slot", "region", "places", "question", "question_weight", "entropy"}
 
 @dataclass(frozen=True)
 class Selected:
-    """visual [k, D] float32: projected rows of the kept tokens; kept [k]: their flat indices t * N + n, ascending by slot."""
+    """visual [k, row width] float32: projected rows of the kept tokens, and behind each what enters behind layers of the language model;
+    kept [k]: their flat indices t * N + n, ascending by slot."""
 
     visual: np.ndarray
     kept: np.ndarray
@@ -43,10 +44,10 @@ class Vision:
     """The vision graphs of a bundle and their buffers. One picture at a time."""
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        tile = bundle.manifest.picture.tile
-        self._bundle, self._backend, self._tile = bundle, backend, tile
-        self._pixels = backend.zeros((1, 3, tile.px, tile.px), "float32")
-        self._towers = {TOWER: _Tower(bundle, backend, TOWER, self._pixels)}
+        self._bundle, self._backend, self._tile = bundle, backend, bundle.manifest.picture.tile
+        views = bundle.manifest.picture.views
+        self._towers: dict[str, _Tower] = {}
+        self._tower(TOWER).opened(views[0] if views else None)
         host = {
             spec.name: spec
             for s in bundle.manifest.selections
@@ -71,11 +72,10 @@ class Vision:
         """Run towers over tiles [3, P, P] float32; what they gave stays in the buffers until the next picture."""
         used = [self._tower(name) for name in dict.fromkeys(towers)]
         for t, pixels in enumerate(tiles):
-            self._backend.write(self._pixels, pixels[None])
             for tower in used:
-                tower.run(t, picture)
+                tower.run(t, pixels, picture)
             if t < len(self._entropy):
-                self._entropy[t] = unit_entropy(pixels, self._tile)
+                self._entropy[t, self._tile.units_of(picture.place.view)] = unit_entropy(pixels, self._tile)
         self._backend.wait()
         given = {"slot": picture.slot, "region": picture.region, "places": picture.places, "entropy": self._entropy}
         for name, value in given.items():
@@ -127,7 +127,7 @@ class Vision:
 
     def _tower(self, name: str) -> _Tower:
         if name not in self._towers:
-            self._towers[name] = _Tower(self._bundle, self._backend, name, self._pixels)
+            self._towers[name] = _Tower(self._bundle, self._backend, name)
         return self._towers[name]
 
     def _buffers(self, tower: str) -> dict[str, Buffer]:
@@ -148,26 +148,37 @@ class Vision:
 
 
 class _Tower:
-    """One tower graph and what it gave for each tile."""
+    """One tower, its graph for each view of a tile, and what it gave for each tile: all views write outputs of the same shapes."""
 
-    def __init__(self, bundle: Bundle, backend: Backend, name: str, pixels: Buffer) -> None:
-        graph = bundle.graph(name)
-        tiles = bundle.manifest.picture.tiles_max
-        self._backend = backend
+    def __init__(self, bundle: Bundle, backend: Backend, name: str) -> None:
+        self._bundle, self._backend, self._name = bundle, backend, name
+        views = bundle.manifest.picture.views
+        graph, tiles = bundle.graph(tower_of(name, views[0] if views else None)), bundle.manifest.picture.tiles_max
         self.outputs = {spec.name: backend.zeros((tiles, *spec.shape[1:]), spec.dtype) for spec in graph.outputs}
-        inputs = {"pixels": pixels}
-        for spec in graph.inputs:
-            if spec.name == "valid":
-                inputs["valid"] = backend.zeros(spec.shape, spec.dtype)
-        self._valid = inputs.get("valid")
-        self._session = bundle.session(backend, name)
-        self._session.bind(inputs)
+        self._graphs: dict[tuple[int, int] | None, _TowerGraph] = {}
 
-    def run(self, tile: int, picture: PackedPicture) -> None:
-        if self._valid is not None:
-            self._backend.write(self._valid, (picture.slot[tile] >= 0)[None].astype(np.float32))
-        self._session.bind({name: self._backend.part(buffer, tile) for name, buffer in self.outputs.items()})
-        self._session.run()
+    def opened(self, view: tuple[int, int] | None) -> _TowerGraph:
+        """The graph for tiles of which `view` is looked at, opened when it is first asked for."""
+        if view not in self._graphs:
+            self._graphs[view] = _TowerGraph(self._bundle, self._backend, tower_of(self._name, view))
+        return self._graphs[view]
+
+    def run(self, tile: int, pixels: np.ndarray, picture: PackedPicture) -> None:
+        graph = self.opened(picture.place.view)
+        self._backend.write(graph.inputs["pixels"], pixels[None])
+        if "valid" in graph.inputs:
+            self._backend.write(graph.inputs["valid"], (picture.slot[tile] >= 0)[None].astype(np.float32))
+        graph.session.bind({name: self._backend.part(buffer, tile) for name, buffer in self.outputs.items()})
+        graph.session.run()
+
+
+class _TowerGraph:
+    """A session and its inputs."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, name: str) -> None:
+        self.inputs = {spec.name: backend.zeros(spec.shape, spec.dtype) for spec in bundle.graph(name).inputs}
+        self.session = bundle.session(backend, name)
+        self.session.bind(self.inputs)
 
 
 @dataclass(frozen=True)

@@ -21,26 +21,31 @@ SUPPORTED = "default, linear, llama3 or yarn"
 DEFAULT_THETA = 10_000.0
 
 
-def rope_from_config(text: Section, max_positions: int) -> RopeSpec:
-    """Read either spelling: `rope_parameters`, or the older `rope_scaling` beside `rope_theta`."""
-    given: dict[str, Any] = {}
-    for key in ("rope_parameters", "rope_scaling"):  # the older spelling wins in transformers, too
-        if text.has(key):
-            given = dict(text.section(key).values)
-    where = Section(f"{text.where}: rope", {"rope_theta": text.values.get("rope_theta"), **given})
+def rope_from_config(
+    text: Section, max_positions: int, *, theta: float = DEFAULT_THETA, sections: bool = False
+) -> RopeSpec:
+    """Read either spelling: `rope_parameters`, or the older `rope_scaling` beside `rope_theta`.
+
+    theta     the base where the file is silent
+    sections  positions have several axes, whose shares of a head `rope_sections` reads
+    """
+    where = _rope(text)
+    given = where.values
     if any(isinstance(value, dict) for value in given.values()):
         raise CheckpointError(
             f"{where.where} differs between layer types; expected one rotary embedding for all layers"
         )
     kind = given.get("rope_type", given.get("type", "default"))
-    if "mrope_section" in given or kind == "mrope":
+    if sections and kind == "mrope":
+        kind = "default"
+    if not sections and ("mrope_section" in given or kind == "mrope"):
         raise CheckpointError(
             f"{where.where} is multimodal (mrope_section); expected {SUPPORTED} with one position per token"
         )
     for holder in (text, where):
         if holder.has("partial_rotary_factor") and holder.number("partial_rotary_factor") != 1.0:
             raise holder.refuse("partial_rotary_factor", "1.0 (rotation of the whole head)")
-    theta = where.number("rope_theta") if where.has("rope_theta") else DEFAULT_THETA
+    theta = where.number("rope_theta") if where.has("rope_theta") else theta
     if kind == "default":
         return RopeSpec(theta)
     if kind == "linear":
@@ -57,6 +62,29 @@ def rope_from_config(text: Section, max_positions: int) -> RopeSpec:
         f"{where.where} is of type {kind!r}; expected {SUPPORTED}; "
         "frequencies that change with the length of the prompt have no static graph"
     )
+
+
+def rope_sections(text: Section, default: tuple[int, int, int], pairs: int) -> tuple[int, int, int]:
+    """How many pairs of a head each axis of a position turns. Raises CheckpointError where they are not `pairs` in all."""
+    where = _rope(text)
+    value = where.values.get("mrope_section", default)
+    if (
+        not isinstance(value, (list, tuple))
+        or len(value) != 3
+        or not all(type(part) is int and part >= 0 for part in value)
+        or sum(value) != pairs
+    ):
+        raise where.refuse("mrope_section", f"three numbers (time, height, width) that add up to {pairs}, half a head")
+    time, height, width = value
+    return time, height, width
+
+
+def _rope(text: Section) -> Section:
+    given: dict[str, Any] = {}
+    for key in ("rope_parameters", "rope_scaling"):  # the older spelling wins in transformers, too
+        if text.has(key):
+            given = dict(text.section(key).values)
+    return Section(f"{text.where}: rope", {"rope_theta": text.values.get("rope_theta"), **given})
 
 
 def _yarn_parameters(where: Section, original: float) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgeprune.models.config.rope import rope_from_config
+from edgeprune.models.config.rope import DEFAULT_THETA, rope_from_config
 from edgeprune.models.config.section import Section
 from edgeprune.models.spec import DecoderSpec
 from edgeprune.models.towers.base import ACTIVATIONS
@@ -29,6 +29,9 @@ class DecoderKind:
     bos: int | None
     eos: int | None
     head_dim: int | None = None
+    eps: float = 1e-6
+    theta: float = DEFAULT_THETA
+    sections: tuple[int, int, int] | None = None  # pairs of a head by axis, where positions have three
 
     def read(self, text: Section, *, tied: bool) -> DecoderSpec:
         """Describe it. Raises CheckpointError, in one sentence, for what has no graph."""
@@ -52,10 +55,10 @@ class DecoderKind:
             "head_dim": head_dim,
             "mlp": text.integer("intermediate_size", self.mlp),
             "vocab": text.integer("vocab_size", self.vocab),
-            "eps": text.number("rms_norm_eps", 1e-6),
+            "eps": text.number("rms_norm_eps", self.eps),
             "activation": "silu",
             "tied": tied,
-            "rope": rope_from_config(text, max_positions),
+            "rope": rope_from_config(text, max_positions, theta=self.theta, sections=self.sections is not None),
             "max_positions": max_positions,
         }
         return DecoderSpec(**{**values, **self.traits(text)})

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from edgeprune.models.config.processor import ProcessorFiles
 from edgeprune.models.config.section import Section
-from edgeprune.models.spec import ConnectorSpec, DecoderSpec, TowerSpec
+from edgeprune.models.families.common import part
+from edgeprune.models.spec import ConnectorSpec, DecoderSpec, DeepstackSpec, TowerSpec
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.pictures.tiling import Placement
 
@@ -18,6 +19,7 @@ class ModulePaths(NamedTuple):
 
     connector  the module that takes merged rows, [..., merge^2 C] -> [..., D]
     norm       of the tower, behind its last block, where the connector's input goes through it
+    deepstack  the list of connectors of what is added behind decoder layers
     """
 
     tower: str
@@ -25,6 +27,7 @@ class ModulePaths(NamedTuple):
     language: str
     head: str = "lm_head"
     norm: str | None = None
+    deepstack: str | None = None
 
 
 def _nothing(config: Section) -> None:
@@ -53,6 +56,9 @@ class Family:
     embeds     the reference is given embeddings instead of ids: its forward pass moves ids to where its weights are, and those of a model
                that is streamed in are nowhere
     configure  (pictures) -> settings of transformers' configuration that must follow
+    text       config.json -> what it says of the language model
+    rows       transformers' processor and tower know a picture as one row of pixels per patch, the patches of a visual token together
+    deepstack  (config, connector) -> what visual tokens bring for behind the first decoder layers
     """
 
     name: str
@@ -71,3 +77,6 @@ class Family:
     reference: Callable[[PictureSpec, Placement], Mapping[str, Any] | None] = lambda picture, place: {}
     embeds: bool = False
     configure: Callable[[PictureSpec], Mapping[str, Any]] = lambda picture: {}
+    text: Callable[[Section], Section] = lambda config: part(config, "text_config")
+    rows: bool = False
+    deepstack: Callable[[Section, ConnectorSpec], tuple[DeepstackSpec, ...]] = lambda config, connector: ()

@@ -13,6 +13,7 @@ from edgeprune.models.towers.base import TowerKind
 from edgeprune.models.towers.clip import CLIP
 from edgeprune.models.towers.dinov2 import DINOV2
 from edgeprune.models.towers.internvit import INTERNVIT
+from edgeprune.models.towers.qwen_vit import QWEN2_5_VIT, QWEN2_VIT, QWEN3_VIT
 from edgeprune.models.towers.siglip import SIGLIP
 from edgeprune.models.towers.vit import DEIT, VIT
 from edgeprune_runtime.errors import CheckpointError
@@ -21,7 +22,7 @@ from edgeprune_runtime.registry import Registry
 __all__ = ["TOWERS", "TowerKind", "tower_from_config"]
 
 TOWERS: Registry[TowerKind] = Registry("vision tower", group="edgeprune.towers", kind=TowerKind, error=CheckpointError)
-for _kind in (CLIP, VIT, DINOV2, DEIT, SIGLIP, INTERNVIT):
+for _kind in (CLIP, VIT, DINOV2, DEIT, SIGLIP, INTERNVIT, QWEN2_VIT, QWEN2_5_VIT, QWEN3_VIT):
     TOWERS.add(_kind.name, _kind)
 
 

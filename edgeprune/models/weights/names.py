@@ -7,9 +7,9 @@ of a tower's block are called is the tower kind's to say.
 
 Our names
   tower.class_token, .distillation_token, .position, .patch.weight/bias, .pre_norm.weight/bias, .norm.weight/bias
-  tower.{i}.norm1|q|k|v|o|norm2|fc1|fc2.weight/bias, tower.{i}.scale1, .scale2
+  tower.{i}.norm1|q|k|v|o|norm2|fc1|fc2.weight/bias, tower.{i}.scale1, .scale2; tower.{i}.qkv where a file has the three stacked
   tower.{i}.fc_in|fc_out.weight/bias in place of fc1 and fc2 where the MLP is gated; fc_in: gate rows, then up rows
-  connector.norm|1|2.weight/bias, newline
+  connector.norm|1|2.weight/bias, deepstack.{i}.norm|1|2.weight/bias, newline
   classifier.weight/bias (plain classifiers only; see classifiers/names.py)
   embed.weight, layers.{i}.norm1|q|q_norm|k|k_norm|v|o|norm2|gate|up|down.weight/bias, norm.weight, head.weight
 """
@@ -28,6 +28,7 @@ _WRAPPERS = (
     (re.compile(r"^language_model\.model\."), "language_model."),
     (re.compile(r"^language_model\.lm_head\."), "lm_head."),
 )
+_CONNECTOR_PARTS = {"layer_norm": "norm", "linear_1": "1", "linear_2": "2"}
 _WHOLE = {
     "image_newline": "newline",
     "lm_head.weight": "head.weight",
@@ -46,9 +47,12 @@ _WHOLE = {
     "vision_tower.pre_layrnorm.bias": "tower.pre_norm.bias",
     **{
         f"multi_modal_projector.{theirs}.{part}": f"connector.{ours}.{part}"
-        for theirs, ours in (("layer_norm", "norm"), ("linear_1", "1"), ("linear_2", "2"))
+        for theirs, ours in _CONNECTOR_PARTS.items()
         for part in ("weight", "bias")
     },
+    "vision_tower.patch_embed.proj.weight": "tower.patch.weight",
+    "vision_tower.patch_embed.proj.bias": "tower.patch.bias",
+    "vision_tower.pos_embed.weight": "tower.position",
     "vision_tower.post_layernorm.weight": "tower.norm.weight",
     "vision_tower.post_layernorm.bias": "tower.norm.bias",
 }
@@ -60,7 +64,8 @@ _LAYER_PARTS = {
     **{f"self_attn.{part}_norm": f"{part}_norm" for part in "qk"},
     **{f"mlp.{part}_proj": part for part in ("gate", "up", "down")},
 }
-_BLOCK = re.compile(r"^vision_tower\.(?:encoder\.)?layers?\.(\d+)\.(.+)$")
+_BLOCK = re.compile(r"^vision_tower\.(?:(?:encoder\.)?layers?|blocks)\.(\d+)\.(.+)$")
+_DEEPSTACK = re.compile(r"^deepstack\.(\d+)\.(layer_norm|linear_1|linear_2)\.(weight|bias)$")
 #: Parts that never reach the answer: buffers that transformers recomputes, and what follows the feature layer.
 _UNUSED = re.compile(
     r"(\.rotary_emb\.inv_freq|\.position_ids)$|^vision_tower\.(layernorm|pooler|head)\.|^vision_tower\.embeddings\.mask_token$"
@@ -81,6 +86,8 @@ def canonical_name(source: str) -> str | None:
         return f"layers.{int(index)}.{_LAYER_PARTS[part]}.{kind}" if part in _LAYER_PARTS else None
     if found := _BLOCK.match(name):
         return _block_name(int(found[1]), found[2])
+    if found := _DEEPSTACK.match(name):
+        return f"deepstack.{int(found[1])}.{_CONNECTOR_PARTS[found[2]]}.{found[3]}"
     return None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from edgeprune.models.spec import ClassifierSpec, ConnectorSpec, DecoderSpec, TowerSpec
+from collections.abc import Sequence
+
+from edgeprune.models.spec import ClassifierSpec, ConnectorSpec, DecoderSpec, DeepstackSpec, TowerSpec
 
 TensorShape = tuple[int, ...]
 #: Tokens in front of the patches; a tower has the first `prefix_tokens` of them.
@@ -10,13 +12,19 @@ PREFIX = ("tower.class_token", "tower.distillation_token")
 
 
 def needed_tensors(
-    vision: TowerSpec, connector: ConnectorSpec, language: DecoderSpec, feature_layer: int, learned: str | None
+    vision: TowerSpec,
+    connector: ConnectorSpec,
+    language: DecoderSpec,
+    feature_layer: int,
+    learned: str | None,
+    deepstack: Sequence[DeepstackSpec] = (),
 ) -> dict[str, TensorShape]:
     """Name -> shape of every tensor up to the logits; the tower ends with the feature layer. learned: a learned row [D]."""
     return {
         **_tower(vision, feature_layer + 1),
         **(_norm("tower.norm", vision.hidden, vision.norm) if vision.final_norm else {}),
-        **_connector(connector),
+        **_connector("connector", connector),
+        **{k: v for i, deep in enumerate(deepstack) for k, v in _connector(f"deepstack.{i}", deep.connector).items()},
         **({learned: (language.hidden,)} if learned else {}),
         **_language(language),
     }
@@ -48,19 +56,23 @@ def _norm(name: str, width: int, kind: str = "layer") -> dict[str, TensorShape]:
     return {**weight, f"{name}.bias": (width,)} if kind == "layer" else weight
 
 
-def _connector(spec: ConnectorSpec) -> dict[str, TensorShape]:
+def _connector(name: str, spec: ConnectorSpec) -> dict[str, TensorShape]:
     shapes: dict[str, TensorShape] = {}
     if spec.norm is not None:
-        shapes |= _norm("connector.norm", spec.merged if spec.norm == "after" else spec.inputs)
-    shapes |= _linear("connector.1", spec.outputs, spec.merged, spec.bias)
-    return shapes | (_linear("connector.2", spec.outputs, spec.outputs, spec.bias) if spec.layers == 2 else {})
+        shapes |= _norm(f"{name}.norm", spec.merged if spec.norm == "after" else spec.inputs, spec.norm_kind)
+    if spec.layers == 1:
+        return shapes | _linear(f"{name}.1", spec.outputs, spec.merged, spec.bias)
+    shapes |= _linear(f"{name}.1", spec.middle, spec.merged, spec.bias)
+    return shapes | _linear(f"{name}.2", spec.outputs, spec.middle, spec.bias)
 
 
 def _tower(spec: TowerSpec, blocks: int) -> dict[str, TensorShape]:
     width = spec.hidden
     shapes: dict[str, TensorShape] = dict.fromkeys(PREFIX[: spec.prefix_tokens], (width,))
-    shapes["tower.position"] = (spec.positions, width)
-    shapes["tower.patch.weight"] = (width, 3, spec.patch_px, spec.patch_px)
+    if spec.table != 0:
+        shapes["tower.position"] = (spec.positions if spec.table is None else spec.table**2, width)
+    kernel = (spec.patch_px, spec.patch_px)
+    shapes["tower.patch.weight"] = (width, 3, *((spec.frames,) if spec.frames > 1 else ()), *kernel)
     if spec.patch_bias:
         shapes["tower.patch.bias"] = (width,)
     if spec.pre_norm:

@@ -118,7 +118,20 @@ def named_parts(tensors: Mapping[str, StoredTensor], title: str) -> dict[str, Pa
                 f"the weights hold both {found[name].name} and {source} for {name}; expected one of them"
             )
         found[name] = tensor
-    return _with_gates_joined(found)
+    return _with_gates_joined(_with_stacks_parted(found))
+
+
+def _with_stacks_parted(found: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Queries, keys and values that are stored as one tensor, each under its own name."""
+    parted: dict[str, StoredTensor] = {}
+    for name, tensor in found.items():
+        if ".qkv." in name and tensor.is_float and tensor.shape and tensor.shape[0] % 3 == 0:
+            parted |= {
+                name.replace(".qkv.", f".{part}."): third for part, third in zip("qkv", tensor.thirds(), strict=True)
+            }
+        else:
+            parted[name] = tensor
+    return parted
 
 
 def _with_gates_joined(found: Mapping[str, StoredTensor]) -> dict[str, Parts]:

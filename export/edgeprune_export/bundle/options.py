@@ -24,6 +24,8 @@ class ExportOptions:
     more_methods  beside the plan's own, at every budget
     capacity      None: room for the largest prompt plus `text_tokens`, rounded up to a chunk
     tiles         most tiles of a picture beside its overview, 0: one view of it; None: as the checkpoint's processor does it
+    sizes, tokens  grids of a model that takes pictures of any size: (height, width) in pixels, or visual tokens; None: the family's own
+    pictures      room for so many in one prompt, each at its largest
     family        how to read the checkpoint; None: as the family that its config.json names
     """
 
@@ -35,6 +37,9 @@ class ExportOptions:
     capacity: int | None = None
     text_tokens: int = 512
     tiles: int | None = None
+    sizes: tuple[tuple[int, int], ...] | None = None
+    tokens: int | None = None
+    pictures: int = 1
     family: Family | None = None
     controls: bool = True
     parity: bool = True
@@ -47,6 +52,10 @@ class ExportOptions:
                 f"{len(self.budgets)} budgets, chunk {self.chunk} and text tokens {self.text_tokens} make no bundle; "
                 "give at least one of each"
             )
+        if self.pictures < 1:
+            raise PlanError(f"pictures is {self.pictures}; expected 1 or more")
+        if self.sizes is not None and self.tokens is not None:
+            raise PlanError("grids and a number of tokens both say how large pictures become; give one of them")
         if self.tiles is not None and self.tiles < 0:
             raise PlanError(f"tiles is {self.tiles}; expected 0 (one view of the whole picture) or more")
 
@@ -57,7 +66,7 @@ class ExportOptions:
 
 
 def selections(options: ExportOptions, picture: PictureSpec) -> tuple[SelectionSpec, ...]:
-    """One entry per budget, method and, where K depends on the picture's grid, tile count."""
+    """One entry per budget, method and, where K depends on the picture, number of its tokens."""
     found: list[SelectionSpec] = []
     largest = picture.candidates_max
     for budget in dict.fromkeys(options.budgets):
@@ -66,8 +75,8 @@ def selections(options: ExportOptions, picture: PictureSpec) -> tuple[SelectionS
                 f"budget {budget.label} does not bind: a picture has at most {largest} visual tokens; use 1.0 or fewer than {largest}"
             )
         by_picture = budget.is_full or (options.plan.budget_of == "picture" and budget.ratio is not None)
-        for tiles in picture.tile_counts if by_picture else (None,):
-            candidates = largest if tiles is None else tiles * picture.tile.units
+        for tokens in picture.token_counts if by_picture else (None,):
+            candidates = largest if tokens is None else tokens
             for method in (FULL.name,) if budget.is_full else options.methods:
                 keep = budget.keep(candidates)
                 found.append(
@@ -76,7 +85,7 @@ def selections(options: ExportOptions, picture: PictureSpec) -> tuple[SelectionS
                         keep_ratio=budget.keep_ratio(largest),
                         method=method,
                         keep=keep,
-                        tiles=tiles,
+                        tokens=tokens,
                         graph=f"select-{method}-k{keep}",
                         tower=f"tower-{method}-k{keep}" if METHODS[method].inside else "tower",
                         whole=budget.is_full,
@@ -93,7 +102,7 @@ def packed_max(picture: PictureSpec, keep: int) -> int:
 
 def capacity(options: ExportOptions, chosen: Sequence[SelectionSpec], model: ModelSpec) -> int:
     """Positions of the KV cache: a multiple of the chunk. Raises PlanError when the model cannot have that many."""
-    longest = max(packed_max(model.picture, s.keep) for s in chosen)
+    longest = options.pictures * max(packed_max(model.picture, s.keep) for s in chosen)
     wanted = options.capacity or longest + options.text_tokens
     size = -(-wanted // options.chunk) * options.chunk
     if size < longest + options.chunk and options.capacity is not None:

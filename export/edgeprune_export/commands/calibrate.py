@@ -117,7 +117,7 @@ def _measured(
     tiles = tiles_from_image(image, spec, picture.place)
     entropy = np.zeros((spec.tiles_max, spec.tile.units), np.float32)
     for t, tile in enumerate(tiles):
-        entropy[t] = unit_entropy(tile, spec.tile)
+        entropy[t, spec.tile.units_of(picture.place.view)] = unit_entropy(tile, spec.tile)
     host = {
         "question": torch.zeros(QUESTION_ROWS, checkpoint.spec.connector.outputs),
         "question_weight": torch.zeros(QUESTION_ROWS),

@@ -27,7 +27,7 @@ from edgeprune_export.graphs.connector import store_connector
 from edgeprune_export.graphs.decoder import block_graph, head_graph, rotary_tables, store_decoder
 from edgeprune_export.graphs.select import select_graph
 from edgeprune_export.graphs.stepped_tower import stepped_tower_graph
-from edgeprune_export.graphs.tower import store_tower, tower_blocks, tower_graph
+from edgeprune_export.graphs.tower import store_tower, tower_blocks, tower_graph, towers_by_view
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.bundle import Bundle
@@ -42,6 +42,7 @@ from edgeprune_runtime.spec import (
     SelectionSpec,
     StageSpec,
     TensorRef,
+    tower_of,
 )
 
 WEIGHTS = "weights.bin"
@@ -72,7 +73,7 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
     Raises CheckpointError, PlanError, ExportError or ParityError.
     """
     return_freed_memory()
-    checkpoint = open_checkpoint(source, options.family, options.tiles)
+    checkpoint = open_checkpoint(source, options.family, options.tiles, options.sizes, options.tokens)
     model = checkpoint.spec
     plan = method_plan(options.plan, model)
     require_fit(options.methods, plan, model, checkpoint.weights.shapes, METHODS)
@@ -132,13 +133,15 @@ def _write_weights(
         for _ in store_tower(writer, read, model, reads, options.precision):
             advance()
         store_connector(writer, read, model.connector, options.precision)
+        for i, deep in enumerate(model.deepstack):
+            store_connector(writer, read, deep.connector, options.precision, f"deepstack.{i}")
         advance()
         for _ in store_decoder(writer, read, language, options.precision, "float16" if half else "float32"):
             advance()
     if model.learned is not None:
         writer.add(model.learned, read(model.learned))
     # Kept positions reach as far as the unpruned sequence would, plus whatever text follows.
-    positions = packed_max(model.picture, model.picture.candidates_max) + room
+    positions = options.pictures * packed_max(model.picture, model.picture.candidates_max) + room
     cos, sin = rotary_tables(*inverse_frequencies(language.rope, language.head_dim), positions)
     writer.add("rotary.cos", [cos])
     writer.add("rotary.sin", [sin])
@@ -156,20 +159,22 @@ def _write_graphs(
     track: Track,
 ) -> tuple[GraphSpec, ...]:
     language = model.language
-    towers = {"tower": tower_graph(model, reads, writer, WEIGHTS)}
+    views = towers_by_view(model)
+    towers = {tower_of("tower", spec.view): tower_graph(model, spec, reads, writer, WEIGHTS) for spec in views}
     for s in chosen:
         inside = METHODS[s.method].inside
         if inside is not None and s.tower not in towers:
             steps = inside.steps(plan, s.keep, model.picture.tiles_max, model.picture.tile.units)
             towers[s.tower] = stepped_tower_graph(s.tower, model, inside, steps, writer, WEIGHTS)
+    of_selection = {s.tower: towers[tower_of(s.tower, views[0].view)].spec("") for s in chosen}
     build: dict[str, Callable[[], Graph]] = {
         **{name: partial(towers.__getitem__, name) for name in towers},
-        **_language_graphs(language, stages(language, room), writer, chunk),
+        **_language_graphs(model, stages(language, room), writer, chunk),
         "head": lambda: head_graph(language, writer, WEIGHTS),
     }
     for s in chosen:
         build[s.graph] = partial(
-            select_graph, s.graph, METHODS[s.method], s.keep, plan, model, towers[s.tower].spec(""), writer, WEIGHTS
+            select_graph, s.graph, METHODS[s.method], s.keep, plan, model, of_selection[s.tower], writer, WEIGHTS
         )
     specs = []
     with track("graphs", len(build)) as advance:
@@ -188,18 +193,19 @@ def stages(language: DecoderSpec, room: int) -> tuple[StageSpec, ...]:
 
 
 def _language_graphs(
-    language: DecoderSpec, of: Sequence[StageSpec], writer: WeightsWriter, chunk: int
+    model: ModelSpec, of: Sequence[StageSpec], writer: WeightsWriter, chunk: int
 ) -> dict[str, Callable[[], Graph]]:
     return {
         name: partial(
             block_graph,
             name,
-            language,
+            model.language,
             writer,
             WEIGHTS,
             rows=rows,
             capacity=stage.capacity,
             layers=(stage.first, stage.behind),
+            deepstack=len(model.deepstack),
         )
         for stage in of
         for name, rows in ((stage.prefill, chunk), (stage.decode, 1))
@@ -220,6 +226,8 @@ def _language(model: ModelSpec, writer: WeightsWriter, room: int, chunk: int) ->
         eos_token_ids=model.eos_token_ids,
         embedding=_reference(writer, "embed.weight"),
         learned=_reference(writer, model.learned) if model.learned is not None else None,
+        axes=model.picture.sequence.axes,
+        deepstack=len(model.deepstack),
     )
 
 

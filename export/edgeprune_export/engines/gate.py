@@ -27,7 +27,7 @@ from edgeprune_runtime.engines.spec import EngineSet, GateReport
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
-from edgeprune_runtime.prompting.pack import pack
+from edgeprune_runtime.prompting.pack import KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.spec import ParityCheck, SelectionSpec
 from edgeprune_runtime.vision import Vision
@@ -116,7 +116,7 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
         picture = pack_picture(manifest.picture.place(image.height, image.width), manifest.picture)
         tiles = tiles_from_image(image, manifest.picture, picture.place)
         tokens = prompter.tokens(asked, (picture,))
-        gated = [s for s in manifest.selections if s.tiles in (None, picture.tiles)]
+        gated = [s for s in manifest.selections if s.tokens in (None, manifest.picture.tokens_of(picture.place))]
         for vision in (ours, theirs):
             vision.encode(tiles, picture, [s.tower for s in gated])
             vision.ask(words)
@@ -126,7 +126,9 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
             if not selection.own:
                 continue  # the language model does not know who chose
             separators = manifest.plan.separators_for(selection)
-            packed = pack(tokens, ((picture, kept),), separators, manifest.plan.positions)
+            packed = pack(
+                tokens, (KeptPicture(picture, kept, separators),), manifest.plan.positions, manifest.picture.sequence
+            )
             embeds = languages[1].compose(packed.ids, visual)
             prompt = embeds, packed.positions, packed.next_position
             _language(bundle, languages, prompt, selection.budget, checks, limits)

@@ -8,6 +8,7 @@ reader: a wrong name or shape shows here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from edgeprune.models.checkpoint import Checkpoint
 from edgeprune.tokens.readings import Reads
 from edgeprune.tokens.sites import Inside, Step
 from edgeprune_export.gate.eager_model import empty_model, streamed
-from edgeprune_export.gate.eager_tower import read_tile, stepped_tile
+from edgeprune_export.gate.eager_tower import read_rows, read_tile, stepped_tile
 from edgeprune_export.gate.inputs import accepted
+from edgeprune_export.gate.noted_attention import NAME, register
 from edgeprune_runtime.pictures.packed import PackedPicture
 
 
@@ -29,7 +31,10 @@ class EagerReference:
 
         self._spec, self._reads, self._paths = checkpoint.spec, reads, checkpoint.family.modules
         self._embeds = checkpoint.family.embeds
-        model = empty_model(checkpoint, tower_attention="eager")
+        self._rows = checkpoint.family.rows
+        if self._rows:
+            register()
+        model = empty_model(checkpoint, tower_attention=NAME if self._rows else "eager")
         weights = streamed(checkpoint, model, max((*reads.layers, self._spec.feature_layer)))
         cpu_offload(model, execution_device=torch.device("cpu"), state_dict=weights)
         self._model = model
@@ -45,7 +50,7 @@ class EagerReference:
             **given,
             attention_mask=torch.ones_like(ids),
             logits_to_keep=len(continuation),
-            **accepted(self._model, visual),
+            **accepted(self._model, visual | {"mm_token_type_ids": (ids == self._spec.image_token_id).int()}),
         )
         return np.asarray(output.logits[0].float())
 
@@ -65,7 +70,11 @@ class EagerReference:
         tiles, tower = self._spec.picture.tiles_max, self._model.get_submodule(self._paths.tower)
         named: dict[str, torch.Tensor] = {}
         for t, tile in enumerate(pixels):
-            if stepped is not None:
+            if self._rows:
+                read = read_rows(tower, self._spec, tile, self._reads)
+                if "projected" in self._reads:
+                    read["projected"] = torch.from_numpy(self.project(read["features"]))
+            elif stepped is not None:
                 valid = torch.from_numpy(picture.slot[t] >= 0).float()
                 read = stepped_tile(tower, self._spec, tile, valid, *stepped)
             else:
@@ -79,18 +88,32 @@ class EagerReference:
         return named | {name: torch.from_numpy(np.array(value)) for name, value in geometry.items()}
 
     @torch.inference_mode()
-    def project(self, rows: torch.Tensor) -> np.ndarray:
-        """The connector behind the merge: [K, merge^2 C] -> [K, D]."""
-        return np.asarray(self._model.get_submodule(self._paths.connector)(rows[None])[0].float())
+    def project(self, rows: torch.Tensor, deepstack: int | None = None) -> np.ndarray:
+        """The connector behind the merge, or one of those of features that enter behind decoder layers: [K, merge^2 C] -> [K, D]."""
+        path = self._paths.connector if deepstack is None else f"{self._paths.deepstack}.{deepstack}"
+        module = self._model.get_submodule(path)
+        if self._rows:  # it merges by itself
+            return np.asarray(module(rows.reshape(-1, self._spec.connector.inputs)).float())
+        return np.asarray(module(rows[None])[0].float())
 
     @torch.inference_mode()
     def logits(self, embeds: np.ndarray, positions: np.ndarray, last: int) -> np.ndarray:
-        """The language model over given embeddings [S, D] at positions [1, S]: logits [last, V] of the final rows."""
+        """The language model over given rows [S, row width] at positions [axes, S]: logits [last, V] of the final rows."""
+        width = self._spec.language.hidden
+        rows, *further = torch.from_numpy(np.ascontiguousarray(embeds))[None].split(width, dim=2)
+        entering: dict[str, Any] = {}
+        if further:  # to every row: what enters at rows of text is zero
+            entering = {
+                "visual_pos_masks": torch.ones(rows.shape[:2], dtype=torch.bool),
+                "deepstack_visual_embeds": [one[0] for one in further],
+            }
+        at = torch.from_numpy(np.ascontiguousarray(positions))
         # Without a mask, transformers takes a jump in the positions for the start of another packed sequence.
         hidden = self._model.get_submodule(self._paths.language)(
             attention_mask=torch.ones(1, len(embeds), dtype=torch.int64),
-            inputs_embeds=torch.from_numpy(np.ascontiguousarray(embeds))[None],
-            position_ids=torch.from_numpy(np.ascontiguousarray(positions)),
+            inputs_embeds=rows,
+            position_ids=at if len(at) == 1 else at[:, None],
             use_cache=False,
+            **entering,
         ).last_hidden_state
         return np.asarray(self._model.get_submodule(self._paths.head)(hidden[0, -last:]).float())

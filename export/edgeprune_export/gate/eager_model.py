@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from edgeprune.errors import ExportError
@@ -75,10 +76,13 @@ class _Streamed(Mapping[str, torch.Tensor]):
         if canonical == "head.weight" and canonical not in self._weights.shapes:
             canonical = "embed.weight"
         shape = self._shapes[name]
-        joined = canonical.replace(".fc_gate.", ".fc_in.").replace(".fc_up.", ".fc_in.")
+        joined = canonical.replace(".fc_gate.", ".fc_in.").replace(".fc_up.", ".fc_in.").replace(".qkv.", ".q.")
         unread = is_later_block(canonical, self._deepest) or joined not in self._weights.shapes
         if not canonical or (unread and canonical.startswith("tower.")):
             return torch.zeros(shape)
+        if ".qkv." in canonical:  # kept apart here, one layer there
+            own = [self._weights.read(canonical.replace(".qkv.", f".{part}.")) for part in "qkv"]
+            return torch.from_numpy(np.concatenate(own)).reshape(shape)
         for half, number in ((".fc_gate.", 0), (".fc_up.", 1)):  # transformers keeps apart what is stored as one tensor
             if half in canonical:
                 return torch.from_numpy(self._weights.read_rows(joined, number * shape[0], (number + 1) * shape[0]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ from edgeprune.models.weights.names import canonical_name
 from edgeprune.tokens.readings import Reads
 from edgeprune.tokens.sites import BlockRows, Inside, Step
 from edgeprune.tokens.units import merged, pooled
+from edgeprune_export.gate.noted_attention import noting
+from edgeprune_export.gate.patch_rows import grid_thw, raster_numbers, rows_of_tile
 from edgeprune_runtime.registry import Registry
 
 Projections = dict[tuple[int, str], Tensor]
@@ -32,11 +35,12 @@ class BlockOutputs(NamedTuple):
     k: Tensor
     first: int
     merge: int
+    grid: tuple[int, int] | None = None  # rows and columns of patches; None: a square
 
     def per_token(self, values: Tensor, dim: int = -1) -> Tensor:
         """Without the class token's column and averaged over the patches of each visual token."""
         patches = values.narrow(dim, self.first, values.shape[dim] - self.first)
-        return pooled(patches, self.merge, dim)
+        return pooled(patches, self.merge, dim, self.grid)
 
 
 def _class_rows(block: BlockOutputs) -> Tensor:
@@ -99,6 +103,47 @@ def read_tile(
     if "class_feature" in reads:
         named["class_feature"] = state[0].repeat(merge**2)
     return named
+
+
+def read_rows(tower: nn.Module, model: ModelSpec, tile: Tensor, reads: Reads) -> dict[str, Tensor]:
+    """As `read_tile`, of a tower that takes one row of pixels per patch; features that enter behind decoder layers with it.
+
+    tile [3, H, W]. Everything is of the whole tile of the model: zero where the grid of this picture does not reach.
+    """
+    spec, merge = replace(model.vision, view=(tile.shape[1], tile.shape[2])), model.connector.merge
+    deep = {one.block: f"deepstack_{i}" for i, one in enumerate(model.deepstack)}
+    states: dict[int, Tensor] = {}
+
+    def note(block: int, rows: Tensor) -> Tensor:
+        states[block] = rows
+        return rows
+
+    number = raster_numbers(spec, merge)
+    in_raster = torch.argsort(number)
+    with noting(tower, set(reads.layers)) as noted, after_blocks(tower, note):
+        tower(rows_of_tile(tile, spec, merge), grid_thw=grid_thw(spec))
+    named = {"features": merged(states[model.feature_layer][in_raster], merge, spec.grid)}
+    named |= {name: merged(states[block][in_raster], merge, spec.grid) for block, name in deep.items()}
+    for read in reads.of("block"):
+        assert read.layer is not None
+        q, k = (part[in_raster] for part in noted[read.layer])
+        heads = [part.unflatten(1, (-1, spec.head_dim)).transpose(0, 1) for part in (q, k)]
+        attention = torch.softmax(heads[0] @ heads[1].transpose(1, 2) * spec.head_dim**-0.5, dim=-1)
+        block = BlockOutputs(attention, q, k, 0, merge, spec.grid)
+        named[read.name] = EAGER_READINGS[read.kind](block)
+    where = torch.from_numpy(model.picture.tile.units_of(spec.view))
+    return {name: _as_tile(value, name, reads, where, model.picture.tile.units) for name, value in named.items()}
+
+
+def _as_tile(value: Tensor, name: str, reads: Reads, where: Tensor, units: int) -> Tensor:
+    """Visual tokens of a view at their numbers in the whole tile; of a map that is both its axes."""
+    kinds = {read.name: read.kind for read in reads}
+    axes = {"map": (0, 1), "attention": (1,)}.get(kinds.get(name, ""), (0,))
+    for axis in axes:
+        shape = list(value.shape)
+        shape[axis] = units
+        value = torch.zeros(shape).index_copy(axis, where, value)
+    return value
 
 
 def stepped_tile(
@@ -171,7 +216,7 @@ def after_blocks(tower: nn.Module, change: Callable[[int, Tensor], Tensor]) -> I
 
     hooks = []
     for name, module in tower.named_modules():
-        if match := re.search(r"(?:^|\.)layers?\.(\d+)$", name):
+        if match := re.search(r"(?:^|\.)(?:layers?|blocks)\.(\d+)$", name):
             hooks.append(module.register_forward_hook(hook(int(match[1]))))
     with _removed(hooks):
         yield

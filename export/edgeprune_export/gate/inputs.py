@@ -8,6 +8,7 @@ features differs and it says so.
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 
 from edgeprune.models.checkpoint import Checkpoint
+from edgeprune_export.gate.patch_rows import tile_of_rows
 from edgeprune_runtime.pictures.packed import PackedPicture
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.prompting.prompt import Prompter
@@ -26,7 +28,7 @@ class LibraryInputs:
     def __init__(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoImageProcessor, AutoTokenizer
 
-        self._family = checkpoint.family
+        self._family, self._spec = checkpoint.family, checkpoint.spec
         # The processor of Pillow and NumPy, whose resize the runtime repeats to the last bit.
         self._processor: Any = AutoImageProcessor.from_pretrained(checkpoint.path, backend="pil")
         self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
@@ -36,11 +38,17 @@ class LibraryInputs:
         settings = self._family.reference(spec, picture.place)
         if settings is None:
             return None
+        if self._family.rows:  # of any size there: the size is this bundle's
+            place = picture.place
+            image = image.resize((place.width, place.height), Image.Resampling(spec.tile.resample))
         return dict(self._processor(image, return_tensors="pt", **settings))
 
     def pixels(self, visual: dict[str, torch.Tensor], picture: PackedPicture) -> np.ndarray:
         """The library's tiles [T, 3, P, P] in the runtime's order: the overview first."""
         values = np.asarray(visual["pixel_values"])
+        if self._family.rows:
+            spec = replace(self._spec.vision, view=picture.place.view)
+            return np.asarray(tile_of_rows(torch.as_tensor(values), spec, self._spec.connector.merge))[None]
         tiles = values.reshape(-1, *values.shape[-3:])[: picture.tiles]
         ordered = np.empty_like(tiles)
         ordered[list(picture.tile_order)] = tiles

@@ -26,7 +26,7 @@ from edgeprune_export.graphs.select import geometry_of
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.language import LanguageModel
-from edgeprune_runtime.prompting.pack import VISUAL, pack
+from edgeprune_runtime.prompting.pack import VISUAL, KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.spec import ParityReport, SelectionSpec
 from edgeprune_runtime.vision import TOWER, Vision
@@ -82,7 +82,12 @@ class _LanguageGate:
         asked = self.prompter.render(_PROMPT, images=1)
         tokens = self.prompter.tokens(asked, (case.picture,))
         separators = manifest.plan.separators_for(case.selection)
-        packed = pack(tokens, ((case.picture, case.selected.kept),), separators, manifest.plan.positions)
+        packed = pack(
+            tokens,
+            (KeptPicture(case.picture, case.selected.kept, separators),),
+            manifest.plan.positions,
+            manifest.picture.sequence,
+        )
         embeds = self.language.compose(packed.ids, case.selected.visual)
         image_id = manifest.language.image_token_id
         chosen, rows = greedy(self.language, embeds, packed.positions, packed.next_position, image_id, _NEW_TOKENS)
@@ -93,7 +98,7 @@ class _LanguageGate:
             eager = self.reference.full_logits(ids, case.visual, chosen)
         else:
             embeds[packed.ids == VISUAL] = case.eager
-            whole = np.concatenate([embeds, self.language.embed(chosen[:-1])])
+            whole = np.concatenate([embeds, self.language.compose(np.asarray(chosen[:-1], np.int64), None)])
             following = packed.next_position + np.arange(len(chosen) - 1)
             following = np.broadcast_to(following, (len(packed.positions), len(following)))
             positions = np.concatenate([packed.positions, following], axis=1)

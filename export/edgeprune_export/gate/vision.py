@@ -19,7 +19,7 @@ from edgeprune_export.gate.inputs import LibraryInputs
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
-from edgeprune_runtime.spec import SelectionSpec
+from edgeprune_runtime.spec import SelectionSpec, tower_of
 from edgeprune_runtime.vision import TOWER, Selected, Vision
 
 # Share of tokens on which graph and eager must agree from the same features, for methods whose near ties rounding decides.
@@ -36,7 +36,7 @@ class GateCase:
     selection: SelectionSpec
     picture: PackedPicture
     selected: Selected
-    eager: np.ndarray  # [k, D] projected by the reference
+    eager: np.ndarray  # [k, row width] projected by the reference
     visual: dict[str, torch.Tensor] | None  # what transformers' processor made of the picture
 
 
@@ -64,7 +64,7 @@ class VisionGate:
         gated = [
             s
             for s in self.bundle.manifest.selections
-            if s.tiles in (None, picture.tiles) and (s.own or s.method not in CONTROLS)
+            if s.tokens in (None, spec.tokens_of(picture.place)) and (s.own or s.method not in CONTROLS)
         ]
         towers = {TOWER: None, **{s.tower: s for s in gated if s.tower != TOWER}}
         self.vision.encode(tiles, picture, towers)
@@ -83,14 +83,16 @@ class VisionGate:
             stepped = inside, inside.steps(self.plan, own.keep, of.tiles_max, of.tile.units)
         ours_all, limits = self._by_graph(name), self.checks.limits
         eager = self.reference.outputs(torch.from_numpy(tiles), picture, ours_all, stepped)
-        for spec in self.bundle.graph(name).outputs:
+        for spec in self.bundle.graph(tower_of(name, picture.place.view)).outputs:
             ours, theirs = (readings[spec.name][: len(tiles)].numpy() for readings in (ours_all, eager))
-            limit = limits.features if spec.name in _FEATURES else limits.attention
+            limit = (
+                limits.features if spec.name in _FEATURES or spec.name.startswith("deepstack_") else limits.attention
+            )
             self.checks.at_most(f"{name}: {spec.name}", "", relative(ours, theirs, limits.norm), limit)
         return eager
 
     def _selected(self, selection: SelectionSpec, eager: Named) -> tuple[Selected, np.ndarray]:
-        """What a select graph keeps, and the reference's rows [k, D] for the same tokens."""
+        """What a select graph keeps, and the reference's rows [k, row width] for the same tokens."""
         method, limits, at = METHODS[selection.method], self.checks.limits, selection.budget
         selected = self.vision.select(selection)
         by_graph = self._by_graph(selection.tower) | {name: eager[name] for name in _GEOMETRY}
@@ -107,6 +109,9 @@ class VisionGate:
         wanted = limits.kept * method.steady
         self.checks.at_least(f"{selection.graph}: indices of the eager tower kept", at, shared, wanted)
         rows = self.reference.project(combine.apply(on_eager, expected))
+        count = self.bundle.manifest.language.deepstack
+        further = [combine.taken(eager[f"deepstack_{i}"], expected) for i in range(count)]
+        rows = np.concatenate([rows, *(self.reference.project(one, i) for i, one in enumerate(further))], axis=1)
         rows = _in_order(rows, expected.index.numpy(), selected)
         # Where a near tie falls the other way, one row changes and not the picture: then the typical difference counts.
         norm, limit = (limits.norm, limits.visual) if steady else (typical, max(limits.visual, 1 - _NEAR_TIES))

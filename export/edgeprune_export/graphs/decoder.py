@@ -57,10 +57,12 @@ def block_graph(
     rows: int,
     capacity: int,
     layers: tuple[int, int] | None = None,
+    deepstack: int = 0,
 ) -> Graph:
     """Decoder layers first .. behind - 1 (None: all) over `rows` new positions and a cache of `capacity` positions.
 
-    Inputs: embeds [rows, D]; position_ids [1, rows]; row [1], the row whose hidden state is returned; last_index [1], the cache
+    Inputs: embeds [rows, D], in a model whose visual tokens enter behind layers, too, D more channels for each of these in the stage that
+    begins; position_ids [axes, rows]; row [1], the row whose hidden state is returned; last_index [1], the cache
     index of the last new position; total [1], that plus one; past_key_i / past_value_i [1, G_i, capacity, d].
     Outputs: hidden, of the model's last layer [1, D] after the final norm, of any other [rows, D] as it is, without an input row;
     present_key_i / present_value_i, to be bound to the same buffers as the past.
@@ -68,19 +70,24 @@ def block_graph(
     first, behind = layers or (0, spec.layers)
     last = spec.layers - 1
     g = Graph(name, weights_file=weights_file)
-    x = g.input("embeds", "float32", (rows, spec.hidden))
-    positions = g.input("position_ids", "int64", (1, rows))
+    further = deepstack if first == 0 else 0
+    x = g.input("embeds", "float32", (rows, spec.hidden * (1 + further)))
+    entering: list[str] = []
+    if further:
+        x = g.node("Split", [x], axis=1, num_outputs=1 + further, outputs=1 + further)
+        entering = [f"{x}_{number}" for number in range(1, 1 + further)]
+    positions = g.input("position_ids", "int64", (3 if spec.pair_axes else 1, rows))
     row = g.input("row", "int64", (1,)) if behind > last else ""
     last_index = g.input("last_index", "int32", (1,))
     total = g.input("total", "int32", (1,))
-    cos, sin = g.weight(writer["rotary.cos"]), g.weight(writer["rotary.sin"])
+    turn = _turning(g, writer, spec, positions)
     for i in range(first, behind):
         p, at = f"layers.{i}", spec.at(i)
         cache_shape = (1, at.kv_heads, capacity, at.head_dim)
         past = [g.input(f"past_{kind}_{i}", "float32", cache_shape) for kind in ("key", "value")]
         h = _rms(g, writer, x, f"{p}.norm1.weight", spec.eps)
         joined = linear(g, writer, f"{p}.qkv", h, rows)
-        query, key, value = _rotated(g, writer, at, p, joined, positions, (cos, sin), rows)
+        query, key, value = _rotated(g, writer, at, p, joined, turn, rows)
         attended = f"attention_{i}"
         g.named_outputs(
             "GroupQueryAttention",
@@ -97,6 +104,9 @@ def block_graph(
         x = g.node("Add", [x, linear(g, writer, f"{p}.o", flat, 1 if i == last else rows)])
         h = _rms(g, writer, x, f"{p}.norm2.weight", spec.eps)
         x = g.node("Add", [x, _swiglu(g, writer, p, h, 1 if i == last else rows, at.mlp)])
+        if i < len(entering):
+            added = g.node("Gather", [entering[i], row], axis=0) if i == last else entering[i]
+            x = g.node("Add", [x, added])
     for i in range(first, behind):
         for kind in ("key", "value"):
             cache_shape = (1, spec.at(i).kv_heads, capacity, spec.head_dim)
@@ -125,15 +135,20 @@ def rotary_tables(inverse: np.ndarray, scaling: float, positions: int) -> tuple[
     )
 
 
+def _turning(g: Graph, writer: WeightsWriter, spec: DecoderSpec, positions: str) -> tuple[str, ...]:
+    """Inputs of RotaryEmbedding behind what it turns: tables and positions, or, for positions of three axes, the angles of these rows
+    [1, rows, d/2], each pair's at the position on its own axis."""
+    tables = g.weight(writer["rotary.cos"]), g.weight(writer["rotary.sin"])
+    if not spec.pair_axes:
+        return *tables, positions
+    of_axis = np.arange(3)[:, None, None] == np.asarray(spec.pair_axes)
+    chosen = g.constant("pair_axes", of_axis.astype(np.float32))  # [3, 1, d/2]
+    taken = [g.node("Mul", [g.node("Gather", [table, positions], axis=0), chosen]) for table in tables]
+    return tuple(g.node("ReduceSum", [rows, g.integers(0)], keepdims=1) for rows in taken)
+
+
 def _rotated(
-    g: Graph,
-    writer: WeightsWriter,
-    spec: DecoderSpec,
-    p: str,
-    qkv: str,
-    positions: str,
-    tables: tuple[str, str],
-    rows: int,
+    g: Graph, writer: WeightsWriter, spec: DecoderSpec, p: str, qkv: str, turn: tuple[str, ...], rows: int
 ) -> tuple[str, str, str]:
     """Query, key and value [1, rows, heads * d] from their joint projection, query and key normed by head where the model does that,
     and turned by their positions.
@@ -146,7 +161,7 @@ def _rotated(
     value = f"{turning}_1"
     if spec.qk_norm:
         turning = _normed_heads(g, writer, spec, p, turning, rows)
-    turned = g.node("RotaryEmbedding", [turning, *tables, positions], num_heads=spec.heads + spec.kv_heads)
+    turned = g.node("RotaryEmbedding", [turning, *turn], num_heads=spec.heads + spec.kv_heads)
     parts = g.node("Split", [turned, g.integers(query, shared)], axis=2, outputs=2)
     return parts, f"{parts}_1", value
 

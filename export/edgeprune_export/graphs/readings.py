@@ -18,17 +18,19 @@ from edgeprune_runtime.registry import Registry
 
 
 class Branch(NamedTuple):
-    """A value of a graph and its shape."""
+    """A value of a graph and its shape. token_axes: those along which visual tokens lie."""
 
     value: str
     shape: tuple[int, ...]
+    token_axes: tuple[int, ...] = (-1,)
 
 
 GraphReading = Callable[[Graph, "Attention"], Branch]
 
 
 class Attention(NamedTuple):
-    """A block's queries and keys [R, heads * d], the tower as that block sees it, and the patches per side of a visual token."""
+    """A block's queries and keys [R, heads * d], turned where the tower turns them, the tower as that block sees it, and the patches per
+    side of a visual token."""
 
     spec: TowerSpec
     merge: int
@@ -37,7 +39,7 @@ class Attention(NamedTuple):
 
     @property
     def units(self) -> int:
-        """N, visual tokens of a tile."""
+        """Visual tokens of what the tower looks at."""
         return self.spec.tokens // self.merge**2
 
 
@@ -65,7 +67,7 @@ def mean_map(g: Graph, at: Attention) -> Branch:
     rows, spec = at.spec.positions, at.spec
     mean = g.node("ReduceMean", [_all_attention(g, at), g.integers(0)], keepdims=1)  # [1, R, patches]
     if at.merge == 1:
-        return Branch(mean, (1, rows, spec.tokens))
+        return Branch(mean, (1, rows, spec.tokens), (1, 2))
     columns = _pooled(g, at, mean, (1, rows))
     patches = without_class(g, spec, columns, 1)
     asking = g.node("Transpose", [patches], perm=[0, 2, 1])
@@ -73,7 +75,7 @@ def mean_map(g: Graph, at: Attention) -> Branch:
     if spec.class_tokens:
         first = g.node("Slice", [columns, g.integers(0), g.integers(1), g.integers(1)])
         units = g.node("Concat", [first, units], axis=1)
-    return Branch(units, (1, spec.class_tokens + at.units, at.units))
+    return Branch(units, (1, spec.class_tokens + at.units, at.units), (1, 2))
 
 
 def received(g: Graph, at: Attention) -> Branch:
@@ -92,7 +94,7 @@ def keys(g: Graph, at: Attention) -> Branch:
         turned = g.node("Transpose", [rows], perm=[1, 0])
         rows = g.node("Transpose", [_pooled(g, at, turned, (spec.inner,))], perm=[1, 0])
     shape = (1, units, spec.heads, spec.head_dim)
-    return Branch(g.node("Reshape", [rows, g.integers(*shape)]), shape)
+    return Branch(g.node("Reshape", [rows, g.integers(*shape)]), shape, (1,))
 
 
 #: One row per reading that is made in a block, by its name in `edgeprune.tokens.readings.READINGS`.
@@ -115,7 +117,7 @@ def without_class(g: Graph, spec: TowerSpec, x: str, axis: int) -> str:
 
 
 def _pooled(g: Graph, at: Attention, x: str, leading: tuple[int, ...]) -> str:
-    return pooled(g, x, leading, at.spec.patches, at.merge)
+    return pooled(g, x, leading, at.spec.grid, at.merge)
 
 
 def _class(g: Graph, q: str) -> str:

@@ -14,6 +14,7 @@ from edgeprune.tokens import combine
 from edgeprune.tokens.methods import Method
 from edgeprune.tokens.readings import Geometry, Reads, outputs_from
 from edgeprune_export.graphs.connector import project
+from edgeprune_export.graphs.tower import deepstack_output
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.trace import trace
 from edgeprune_export.onnx.walk import values_read
@@ -36,20 +37,30 @@ def select_graph(
 ) -> Graph:
     """features [T, N, C], readings of the tower, slot, region, places and host readings -> visual [K, D] and kept [K].
 
-    Only the inputs that the method uses are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left.
+    Only the inputs that the method uses are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left. Where
+    visual tokens enter behind decoder layers, too, visual has D more channels for each: features of other blocks, chosen or merged
+    like the others.
     """
-    inputs = select_inputs(method.reads(plan), model, tower)
-    module = _Reduce(method, keep, plan, geometry_of(model), tuple(spec.name for spec in inputs))
-    traced = trace(f"method {method.name}", module, inputs, ("rows", "kept"))
+    further = tuple(
+        TensorSpec(name, "float32", (model.picture.tiles_max, *shape)) for name, shape in _further(model, tower)
+    )
+    inputs = (*select_inputs(method.reads(plan), model, tower), *further)
+    names = tuple(spec.name for spec in inputs)
+    module = _Reduce(method, keep, plan, geometry_of(model), names, tuple(spec.name for spec in further))
+    made = ("rows", "kept", *(f"rows_{i}" for i in range(len(further))))
+    traced = trace(f"method {method.name}", module, inputs, made)
     traced.graph.name = "reduce"
     used = values_read(traced.graph.node)
     g = Graph(name, weights_file=weights_file)
     for spec in inputs:
         if spec.name in used:
             g.input(spec.name, spec.dtype, spec.shape)
-    g.splice(traced, {spec.name: spec.name for spec in inputs} | {"rows": "rows", "kept": "kept"})
-    visual = project(g, writer, model.connector, "rows", keep)
-    g.output(visual, "visual", "float32", (keep, model.connector.outputs))
+    g.splice(traced, {name: name for name in (*names, *made)})
+    parts = [project(g, writer, model.connector, "rows", keep)]
+    for i, deep in enumerate(model.deepstack):
+        parts.append(project(g, writer, deep.connector, f"rows_{i}", keep, f"deepstack.{i}"))
+    visual = g.node("Concat", parts, axis=1) if len(parts) > 1 else parts[0]
+    g.output(visual, "visual", "float32", (keep, len(parts) * model.connector.outputs))
     g.output("kept", "kept", "int64", (keep,))
     return g
 
@@ -72,6 +83,12 @@ def select_inputs(reads: Reads, model: ModelSpec, tower: GraphSpec) -> tuple[Ten
     )
 
 
+def _further(model: ModelSpec, tower: GraphSpec) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes [1, N, C] without the first axis of features that enter behind decoder layers."""
+    shapes = {spec.name: spec.shape[1:] for spec in tower.outputs}
+    return [(name, shapes[name]) for name in (deepstack_output(i) for i in range(len(model.deepstack)))]
+
+
 def geometry_of(model: ModelSpec) -> Geometry:
     """What is the same for every picture of this model."""
     tile = model.picture.tile
@@ -81,11 +98,23 @@ def geometry_of(model: ModelSpec) -> Geometry:
 class _Reduce(torch.nn.Module):
     """A method as a module over plain tensors, the form that torch.onnx traces."""
 
-    def __init__(self, method: Method, keep: int, plan: MethodPlan, geometry: Geometry, names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        method: Method,
+        keep: int,
+        plan: MethodPlan,
+        geometry: Geometry,
+        names: tuple[str, ...],
+        further: tuple[str, ...],
+    ) -> None:
         super().__init__()
-        self._method, self._keep, self._plan, self._geometry, self._names = method, keep, plan, geometry, names
+        self._method, self._keep, self._plan, self._geometry = method, keep, plan, geometry
+        self._names, self._further = names, further
 
-    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs = outputs_from(dict(zip(self._names, inputs, strict=True)), self._geometry)
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        named = dict(zip(self._names, inputs, strict=True))
+        further = [named.pop(name) for name in self._further]
+        outputs = outputs_from(named, self._geometry)
         reduction = self._method.reduce(outputs, self._keep, self._plan)
-        return combine.apply(outputs, reduction), reduction.index
+        rows = combine.apply(outputs, reduction)
+        return rows, reduction.index, *(combine.taken(features, reduction) for features in further)

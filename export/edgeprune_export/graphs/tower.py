@@ -1,4 +1,4 @@
-"""The vision tower as one static graph over one tile.
+"""The vision tower as one static graph over one tile, or over a part of it: then there is one graph for each size of that.
 
 A picture's tiles are run one after the other through the same graph, so every tile grid, including the thumbnail alone, shares it.
 All rows but the class token's go on, merged where the connector merges patches. What methods read besides
@@ -9,7 +9,9 @@ and MLP.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from edgeprune.models.spec import ModelSpec, TowerSpec
 from edgeprune.models.weights.shapes import PREFIX
@@ -18,10 +20,12 @@ from edgeprune_export.graphs.activation import activation
 from edgeprune_export.graphs.connector import project
 from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear, store_vectors
 from edgeprune_export.graphs.norm import norm, store_norm
-from edgeprune_export.graphs.readings import GRAPH_READINGS, Attention, without_class
-from edgeprune_export.graphs.units import merged
+from edgeprune_export.graphs.patch_positions import store_positions, stored_name
+from edgeprune_export.graphs.readings import GRAPH_READINGS, Attention, Branch, without_class
+from edgeprune_export.graphs.units import in_raster, in_tile, in_windows, merged
 from edgeprune_export.onnx.graph import CONTRIB, Graph
 from edgeprune_export.onnx.weights import WeightsWriter
+from edgeprune_runtime.spec import tower_of
 
 
 def tower_blocks(model: ModelSpec, reads: Reads) -> tuple[int, int]:
@@ -35,15 +39,25 @@ def store_tower(
 ) -> Iterator[str]:
     """Stream the blocks that are built into the weights file, yielding after each for progress."""
     store_embeddings(writer, read, model.vision)
+    for spec in towers_by_view(model):
+        store_positions(writer, read, spec)
     yield "tower.embeddings"
     whole, begun = tower_blocks(model, reads)
     for i in range(begun):
         yield store_block(writer, read, model.vision, i, precision, whole=i < whole)
 
 
+def towers_by_view(model: ModelSpec) -> tuple[TowerSpec, ...]:
+    """The tower for each part of a tile that pictures can have, the whole tile where there are none."""
+    return tuple(replace(model.vision, view=view) for view in model.picture.views or (None,))
+
+
 def store_embeddings(writer: WeightsWriter, read: Reader, spec: TowerSpec) -> None:
-    """Write what stands before block 0 and, where there is one, the norm behind the feature layer."""
-    store_vectors(writer, read, ["tower.patch.weight", "tower.position"])
+    """Write what stands before block 0, positions left out, and, where there is one, the norm behind the feature layer."""
+    if spec.frames > 1:  # a still picture shows every frame of the kernel the same pixels
+        writer.add("tower.patch.weight", (rows.sum(axis=2) for rows in read("tower.patch.weight")))
+    else:
+        store_vectors(writer, read, ["tower.patch.weight"])
     if prefix := PREFIX[: spec.prefix_tokens]:
         writer.add("tower.prefix", (row.reshape(1, spec.hidden) for name in prefix for row in read(name)))
     if spec.patch_bias:
@@ -70,35 +84,76 @@ def store_block(
     return p
 
 
-def tower_graph(model: ModelSpec, reads: Reads, writer: WeightsWriter, weights_file: str) -> Graph:
-    """pixels [1, 3, P, P] -> features [1, N, C] of the feature layer, and one output [1, ...] per reading of `reads.tower`."""
-    spec = model.vision
-    g = Graph("tower", weights_file=weights_file)
-    rows = spec.positions
-    x = embed(g, writer, spec, g.input("pixels", "float32", (1, 3, spec.image_px, spec.image_px)))
+def tower_graph(model: ModelSpec, spec: TowerSpec, reads: Reads, writer: WeightsWriter, weights_file: str) -> Graph:
+    """pixels [1, 3, P, P], or those of the view of `spec` -> features [1, N, C] of the feature layer, and one output [1, ...] per reading
+    of `reads.tower` and per block whose features enter behind a decoder layer.
+
+    Where `spec` has a view, outputs are those of the whole tile, zero outside the view, so that all views have outputs of one shape.
+    """
+    g = Graph(tower_of("tower", spec.view), weights_file=weights_file)
+    rows, side = spec.positions, model.picture.tile.side
+    x = embed(g, writer, spec, g.input("pixels", "float32", (1, 3, *(spec.view or (spec.image_px, spec.image_px)))))
     whole, begun = tower_blocks(model, reads)
     for i in range(begun):
         at = spec.at(i)
         q, k, v = queries_keys_values(g, writer, at, f"tower.{i}", x, rows)
-        attention_of = Attention(at, model.connector.merge, q, k)
-        for read in reads.of("block"):
-            if read.layer == i:
+        here = [read for read in reads.of("block") if read.layer == i]
+        if here:
+            in_order = [in_raster(g, part, (), spec.grid, at.inner, spec.window) for part in (q, k)]
+            attention_of = Attention(at, model.connector.merge, *in_order)
+            for read in here:
                 branch = GRAPH_READINGS[read.kind](g, attention_of)
-                g.output(branch.value, read.name, "float32", branch.shape)
+                value, shape = _as_tile(g, branch, spec, model.connector.merge, side)
+                g.output(value, read.name, "float32", shape)
         if i < whole:
-            x = block(g, writer, at, f"tower.{i}", x, (q, k, v), rows)
+            x = block(g, writer, at, f"tower.{i}", x, (q, k, v), rows, spec.window_of(i))
+        if i in (deep := [one.block for one in model.deepstack]):
+            units = g.node("Unsqueeze", [_units(g, model, spec, x), g.integers(0)])
+            g.output(units, deepstack_output(deep.index(i)), "float32", (1, side**2, model.connector.merged))
         if i == model.feature_layer:
-            _features(g, writer, model, reads, x)
+            _features(g, writer, model, spec, reads, x)
     return g
 
 
-def _features(g: Graph, writer: WeightsWriter, model: ModelSpec, reads: Reads, x: str) -> None:
+def deepstack_output(number: int) -> str:
+    """Name of the tower's features that enter behind decoder layer `number`."""
+    return f"deepstack_{number}"
+
+
+def _as_tile(g: Graph, branch: Branch, spec: TowerSpec, merge: int, side: int) -> tuple[str, tuple[int, ...]]:
+    """A reading of a view as one of the whole tile."""
+    value, shape = branch.value, list(branch.shape)
+    units = spec.grid[0] // merge, spec.grid[1] // merge
+    if spec.view is None or units == (side, side):
+        return value, branch.shape
+    for axis in branch.token_axes:
+        axis %= len(shape)
+        trailing = math.prod(shape[axis + 1 :])
+        flat = g.node("Reshape", [value, g.integers(*shape[: axis + 1], trailing)])
+        wide = in_tile(g, flat, shape[:axis], units, trailing, side)
+        shape[axis] = side**2
+        value = g.node("Reshape", [wide, g.integers(*shape)])
+    return value, tuple(shape)
+
+
+def _units(g: Graph, model: ModelSpec, spec: TowerSpec, x: str) -> str:
+    """x [R, C] -> merged rows of the visual tokens of the whole tile [N, merge^2 C]."""
+    merge = model.connector.merge
+    patches = in_raster(g, without_class(g, spec, x, 0), (), spec.grid, spec.hidden, spec.window)
+    units = merged(g, patches, spec.grid, spec.hidden, merge)
+    if spec.view is None:
+        return units
+    grid = spec.grid[0] // merge, spec.grid[1] // merge
+    return in_tile(g, units, (), grid, model.connector.merged, model.picture.tile.side)
+
+
+def _features(g: Graph, writer: WeightsWriter, model: ModelSpec, spec: TowerSpec, reads: Reads, x: str) -> None:
     """Outputs at the feature layer, of x [R, C]."""
-    spec, connector = model.vision, model.connector
+    connector = model.connector
     tokens, width = model.picture.tile.units, connector.merged
     if spec.final_norm:
         x = norm(g, writer, x, "tower.norm", spec.eps, spec.norm)
-    units = merged(g, without_class(g, spec, x, 0), spec.patches, spec.hidden, connector.merge)
+    units = _units(g, model, spec, x)
     g.output(g.node("Unsqueeze", [units, g.integers(0)]), "features", "float32", (1, tokens, width))
     if "class_feature" in reads:
         row = g.node("Slice", [x, g.integers(0), g.integers(1), g.integers(0)])
@@ -113,17 +168,44 @@ def _features(g: Graph, writer: WeightsWriter, model: ModelSpec, reads: Reads, x
 def queries_keys_values(
     g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, rows: int
 ) -> tuple[str, str, str]:
-    """Projections of the normed x [rows, C]: three of [rows, heads * d]."""
+    """Projections of the normed x [rows, C]: three of [rows, heads * d], queries and keys turned where the tower turns them."""
     joined = linear(g, writer, f"{p}.qkv", norm(g, writer, x, f"{p}.norm1", spec.eps, spec.norm), rows)
-    q = g.node("Split", [joined], axis=1, num_outputs=3, outputs=3)
-    return q, f"{q}_1", f"{q}_2"
+    if spec.rotary is None:
+        q = g.node("Split", [joined], axis=1, num_outputs=3, outputs=3)
+        return q, f"{q}_1", f"{q}_2"
+    turning = g.node("Split", [joined, g.integers(2 * spec.inner, spec.inner)], axis=1, outputs=2)
+    tables = [g.weight(writer[stored_name(f"tower.rotary.{name}", spec)]) for name in ("cos", "sin")]
+    wide = g.node("Unsqueeze", [turning, g.integers(0)])
+    turned = g.node("RotaryEmbedding", [wide, *tables], num_heads=2 * spec.heads)
+    q = g.node("Split", [g.node("Squeeze", [turned, g.integers(0)])], axis=1, num_outputs=2, outputs=2)
+    return q, f"{q}_1", f"{turning}_1"
 
 
 def block(
-    g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, qkv: tuple[str, str, str], rows: int
+    g: Graph,
+    writer: WeightsWriter,
+    spec: TowerSpec,
+    p: str,
+    x: str,
+    qkv: tuple[str, str, str],
+    rows: int,
+    window: int | None = None,
 ) -> str:
-    """Attention and MLP of block `p`, residuals included: x [rows, C] -> [rows, C]. `spec` is the tower as that block sees it."""
-    return after_attention(g, writer, spec, p, x, attention(g, spec, qkv, rows, rows), rows)
+    """Attention and MLP of block `p`, residuals included: x [rows, C] -> [rows, C]. `spec` is the tower as that block sees it.
+
+    window  patches along a side of the windows that rows attend inside, one window's rows after another's; None: to all rows
+    """
+    mixed = attention(g, spec, qkv, rows, rows) if window is None else _windowed(g, spec, qkv, rows, window**2)
+    return after_attention(g, writer, spec, p, x, mixed, rows)
+
+
+def _windowed(g: Graph, spec: TowerSpec, qkv: tuple[str, str, str], rows: int, inside: int) -> str:
+    """As `attention`, each run of `inside` rows by itself."""
+    shape = g.integers(rows // inside, inside, spec.inner)
+    apart = [g.node("Reshape", [value, shape]) for value in qkv]
+    mixed = g.node("MultiHeadAttention", apart, domain=CONTRIB, num_heads=spec.heads)
+    g.declare(mixed, (rows // inside, inside, spec.inner))
+    return g.node("Reshape", [mixed, g.integers(rows, spec.inner)])
 
 
 def attention(g: Graph, spec: TowerSpec, qkv: tuple[str, str, str], asking: int, rows: int) -> str:
@@ -145,16 +227,18 @@ def after_attention(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x:
 
 
 def embed(g: Graph, writer: WeightsWriter, spec: TowerSpec, pixels: str) -> str:
-    """pixels [1, 3, P, P] -> the input of block 0 [N + 1, C]."""
+    """pixels [1, 3, P, P] or those of a view -> the input of block 0 [N + 1, C]."""
     bias = [g.weight(writer["tower.patch.bias"])] if spec.patch_bias else []
     strides = [spec.patch_px, spec.patch_px]
     grid = g.node(
         "Conv", [pixels, g.weight(writer["tower.patch.weight"]), *bias], strides=strides, kernel_shape=strides
     )
-    columns = g.node("Reshape", [grid, g.integers(spec.hidden, spec.patches**2)])
-    patches = g.node("Transpose", [columns], perm=[1, 0])
+    columns = g.node("Reshape", [grid, g.integers(spec.hidden, spec.grid[0] * spec.grid[1])])
+    patches = in_windows(g, g.node("Transpose", [columns], perm=[1, 0]), spec.grid, spec.hidden, spec.window)
     x = g.node("Concat", [g.weight(writer["tower.prefix"]), patches], axis=0) if spec.prefix_tokens else patches
-    x = g.node("Add", [x, g.weight(writer["tower.position"])])
+    if spec.table != 0:
+        table = "tower.position" if spec.table is None else stored_name("tower.position", spec)
+        x = g.node("Add", [x, g.weight(writer[table])])
     return norm(g, writer, x, "tower.pre_norm", spec.eps, spec.norm) if spec.pre_norm else x
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from edgeprune_runtime import budgets
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.pictures.packed import pack_picture
-from edgeprune_runtime.prompting.pack import pack
+from edgeprune_runtime.prompting.pack import KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
-from edgeprune_runtime.spec import GraphWork
+from edgeprune_runtime.spec import GraphWork, tower_of
 
 FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 
@@ -70,18 +70,18 @@ def request_shape(
     budget, tiles = budgets.asked_for(budget)
     limited = manifest.picture.limited(tiles)
     picture = pack_picture(limited.place(*(size or limited.largest)), manifest.picture)
-    chosen = budgets.selection(manifest, budget, None, picture.tiles)
+    chosen = budgets.selection(manifest, budget, None, manifest.picture.tokens_of(picture.place))
     kept = picture.unit[picture.unit >= 0]
     kept = kept if chosen.whole else kept[: chosen.keep]
     prompter = Prompter.of(bundle)
     tokens = prompter.tokens(prompter.render(question, images=1), (picture,))
     separators = manifest.plan.separators_for(chosen)
-    packed = pack(tokens, ((picture, kept),), separators, manifest.plan.positions)
+    packed = pack(tokens, (KeptPicture(picture, kept, separators),), manifest.plan.positions, manifest.picture.sequence)
     return RequestShape(
         budget=chosen.budget,
         method=chosen.method,
         select=chosen.graph,
-        tower=chosen.tower,
+        tower=tower_of(chosen.tower, picture.place.view),
         keep_ratio=chosen.keep_ratio,
         tiles=picture.tiles,
         visual=len(kept),

@@ -10,7 +10,7 @@ _LEVELS = 256
 
 
 def unit_entropy(pixels: np.ndarray, tile: TileSpec) -> np.ndarray:
-    """pixels [3, P, P], normalised -> [N] bits: entropy of a 256-bin histogram of the grey values that each visual token shows.
+    """pixels [3, H, W], normalised -> [N] bits, N of the tile or of the part of it that H x W pixels are: entropy of a 256-bin histogram of the grey values that each visual token shows.
 
     Pixels are taken back to 0..255 first; grey is the mean of the channels. Tokens that are no patch get that of the first patch.
     """
@@ -18,10 +18,11 @@ def unit_entropy(pixels: np.ndarray, tile: TileSpec) -> np.ndarray:
     std = np.asarray(tile.std, np.float32)[:, None, None]
     grey = ((pixels * std + mean) / np.float32(tile.rescale)).mean(axis=0)
     level = np.clip(np.rint(grey), 0, _LEVELS - 1).astype(np.int64)
-    side, px = tile.side, tile.unit_px
-    units = level[: side * px, : side * px].reshape(side, px, side, px).transpose(0, 2, 1, 3).reshape(side * side, -1)
-    offset = np.arange(side * side)[:, None] * _LEVELS
-    counts = np.bincount((units + offset).ravel(), minlength=side * side * _LEVELS).reshape(-1, _LEVELS)
+    px = tile.unit_px
+    rows, cols = (min(length // px, tile.side) for length in level.shape)
+    units = level[: rows * px, : cols * px].reshape(rows, px, cols, px).transpose(0, 2, 1, 3).reshape(rows * cols, -1)
+    offset = np.arange(rows * cols)[:, None] * _LEVELS
+    counts = np.bincount((units + offset).ravel(), minlength=rows * cols * _LEVELS).reshape(-1, _LEVELS)
     share = counts / units.shape[1]
     bits = -(share * np.log2(np.where(share > 0, share, 1))).sum(axis=1)
     return np.concatenate([np.repeat(bits[:1], tile.extra), bits]).astype(np.float32)

@@ -170,7 +170,7 @@ def _write_picture(order: _Order, place: Placement, spec: PictureSpec, padding: 
         canvas(order, place, spec, padding)
     else:
         order.text(sequence.alone, (order.count, order.count + units))
-        order.run(np.arange(units, dtype=np.int64))
+        order.run(spec.tile.units_of(place.view))
     order.text(sequence.after)
 
 

@@ -7,7 +7,9 @@ from typing import Literal
 import msgspec
 
 from edgeprune_runtime.frozen import Spec
-from edgeprune_runtime.pictures.tiling import Placement, TileSpec, TilingSpec
+from edgeprune_runtime.pictures.tiling import Grid, Placement, TileSpec, TilingSpec
+
+Coordinates = Literal["pixels", "thousandths"]
 
 
 class SequenceSpec(Spec, frozen=True):
@@ -21,6 +23,8 @@ class SequenceSpec(Spec, frozen=True):
     tile, row, whole   texts before each tile ("{row}" and "{col}" count from 1), behind each row of tiles, and before the overview
     alone     text before the only tile of a picture
     text_tokens  most token ids that all these texts become for one picture
+    positions  "sequence": every row has the next position; "canvas": all rows have one time, and beside it their row and their column on
+               the canvas; what follows goes on behind the longer side of the canvas
     """
 
     order: Literal["tiles", "mosaic"] = "tiles"
@@ -34,14 +38,24 @@ class SequenceSpec(Spec, frozen=True):
     whole: str = ""
     alone: str = ""
     text_tokens: int = 0
+    positions: Literal["sequence", "canvas"] = "sequence"
+
+    @property
+    def axes(self) -> int:
+        """Numbers that a position is."""
+        return 3 if self.positions == "canvas" else 1
 
 
 class PictureSpec(Spec, frozen=True):
-    """From a picture to visual tokens; mirrors the checkpoint's own image processor and prompt."""
+    """From a picture to visual tokens; mirrors the checkpoint's own image processor and prompt.
+
+    coordinates  how the model names places: "pixels" of the resized picture, or "thousandths" of its sides; None: it is not known to
+    """
 
     tile: TileSpec
     tiling: TilingSpec
     sequence: SequenceSpec = SequenceSpec()
+    coordinates: Coordinates | None = None
 
     @property
     def tiles_max(self) -> int:
@@ -49,14 +63,23 @@ class PictureSpec(Spec, frozen=True):
         return max(grid.tiles for grid in self.tiling.grids(self.tile))
 
     @property
-    def tile_counts(self) -> tuple[int, ...]:
-        """Every number of tiles a picture can have, ascending."""
-        return tuple(sorted({grid.tiles for grid in self.tiling.grids(self.tile)}))
+    def token_counts(self) -> tuple[int, ...]:
+        """Every number of visual tokens that a picture can have, its padding included, ascending."""
+        return tuple(sorted({self.tokens_of(grid) for grid in self.tiling.grids(self.tile)}))
 
     @property
     def candidates_max(self) -> int:
         """Most visual tokens of a picture."""
-        return self.tiles_max * self.tile.units
+        return self.token_counts[-1]
+
+    def tokens_of(self, placed: Placement | Grid) -> int:
+        """Visual tokens of a picture so placed, its padding included."""
+        return placed.tiles * len(self.tile.units_of(placed.view))
+
+    @property
+    def views(self) -> tuple[tuple[int, int], ...]:
+        """Sizes (height, width) of the parts of a tile that are looked at; none where all of every tile is."""
+        return tuple(grid.view for grid in self.tiling.grids(self.tile) if grid.view is not None)
 
     @property
     def separators_max(self) -> int:

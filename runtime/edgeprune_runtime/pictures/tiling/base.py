@@ -49,6 +49,14 @@ class TileSpec(Spec, frozen=True):
         """N, visual tokens per tile."""
         return self.extra + self.side**2
 
+    def units_of(self, view: tuple[int, int] | None) -> NDArray[np.int64]:
+        """Numbers of the visual tokens of a tile of which only `view` (height, width in pixels) is looked at; None: all N."""
+        if view is None:
+            return np.arange(self.units, dtype=np.int64)
+        rows, cols = (length // self.unit_px for length in view)
+        numbers: NDArray[np.int64] = np.arange(rows)[:, None] * self.side + np.arange(cols)
+        return numbers.reshape(-1)
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -57,6 +65,7 @@ class Placement:
     size       (height, width) of the picture itself
     top, left  negative, and height or width exceed the canvas, where a centre crop cuts the picture
     overview   a further tile, number 0, shows the whole picture squashed; the canvas' tiles follow row by row
+    view       (height, width) in pixels of the part of its one tile, from the upper left corner, that is looked at; None: all of it
     """
 
     size: tuple[int, int]
@@ -67,6 +76,7 @@ class Placement:
     height: int
     width: int
     overview: bool = False
+    view: tuple[int, int] | None = None
 
     @property
     def first(self) -> int:
@@ -86,6 +96,7 @@ class Grid:
     rows: int
     cols: int
     overview: bool
+    view: tuple[int, int] | None = None  # as in Placement
 
     @property
     def tiles(self) -> int:
