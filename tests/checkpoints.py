@@ -79,6 +79,77 @@ FAMILY_VARIANTS: tuple[dict[str, Any], ...] = (
     {"family": "llava_onevision", "names": "hub", "eps": 1e-2, "dtype": "float16", "rope": "yarn"},
 )
 
+#: Qwen-VL, each variant with another trap: flat, nested and doubled configurations, older names, sections that fit no
+#: period of three, windows and blocks at odd places, tables of positions of other sides, heads wider than hidden / heads.
+QWEN_VARIANTS: tuple[dict[str, Any], ...] = (
+    {"family": "qwen2_vl", "config": "hub", "processor": "old", "pixel_keys": "pixels", "tied": True, "shards": 2},
+    {"family": "qwen2_vl", "names": "new", "sections": (1, 2, 5), "kv_heads": 1, "eps": 1e-2, "vocab": 512},
+    {"family": "qwen2_vl", "config": "both", "merge": 3, "sections": (4, 1, 3), "dtype": "bfloat16"},
+    {
+        "family": "qwen2_5_vl",
+        "config": "hub",
+        "processor": "old",
+        "pixel_keys": "both",
+        "tied": True,
+        "vision_layers": 4,
+        "full_blocks": (0, 2),
+    },
+    {
+        "family": "qwen2_5_vl",
+        "names": "new",
+        "sections": (3, 4, 1),
+        "multi_head": True,
+        "window_px": 56,
+        "eps": 1e-2,
+        "shards": 3,
+        "tokenizer": "bytes",
+    },
+    {
+        "family": "qwen2_5_vl",
+        "config": "hub",
+        "called": "Cosmos-Reason1-7B",
+        "dtype": "bfloat16",
+        "full_blocks": (2,),
+    },
+    {
+        "family": "qwen2_5_vl",
+        "config": "both",
+        "called": "UI-TARS-1.5-7B",
+        "tied": True,
+        "silent_tie": True,
+        "kv_heads": 1,
+        "full_blocks": (0,),
+        "window_px": 16,
+    },
+    {"family": "qwen3_vl", "config": "hub", "processor": "old", "tied": True, "patches": 9},
+    {
+        "family": "qwen3_vl",
+        "head_dim": 20,
+        "sections": (3, 4, 3),
+        "layers": 3,
+        "vision_layers": 4,
+        "deepstack": (0, 2, 3),
+        "patches": 7,
+        "kv_heads": 1,
+        "eps": 1e-2,
+        "shards": 2,
+        "vocab": 512,
+    },
+    {
+        "family": "qwen3_vl",
+        "config": "hub",
+        "called": "Cosmos-Reason2-2B",
+        "silent_tie": True,
+        "head_dim": 24,
+        "sections": (2, 5, 5),
+        "deepstack": (0, 2),
+        "attention_bias": True,
+        "dtype": "float16",
+        "pixel_keys": "both",
+        "multi_head": True,
+    },
+)
+
 
 def variant_name(variant: dict[str, Any]) -> str:
     """Readable test id of a variant."""

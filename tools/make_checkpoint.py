@@ -1,7 +1,7 @@
 """Make a vision-language checkpoint with seeded random weights, for tests and benchmarks (needs torch, transformers).
 
 Example: python tools/make_checkpoint.py /tmp/half --size 0.5b --decoder qwen2 --tied --dtype float16
-Sizes that are one published model's bring its family along: --size smolvlm2-500m, --size internvl3-1b
+Sizes that are one published model's bring its family along: --size smolvlm2-500m, --size qwen2.5-vl-3b
 """
 
 from __future__ import annotations
@@ -62,6 +62,15 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--min-patches", type=int, default=default.min_patches, help="InternVL: fewest tiles")
     line.add_argument("--max-patches", type=int, default=default.max_patches, help="InternVL: most tiles")
     line.add_argument("--longest-px", type=int, help="Idefics3 and SmolVLM: a picture's longer side")
+    line.add_argument("--kv-heads", type=int, help="key-value heads")
+    line.add_argument(
+        "--config", choices=("new", "hub", "both"), default=default.config, help="Qwen-VL: form of config.json"
+    )
+    line.add_argument("--window-px", type=int, default=default.window_px, help="Qwen2.5-VL: side of a window")
+    line.add_argument(
+        "--pixel-keys", choices=("edges", "pixels", "both"), default=default.pixel_keys, help="Qwen-VL's size limits"
+    )
+    line.add_argument("--called", help="the name of another model that config.json gives")
     return line
 
 

@@ -23,7 +23,7 @@ class Specials:
 
     `first` have the lowest ids and `last` the highest, as in published tokenizers. `roles` says which are bos, eos, pad
     and unk; `named` are further attributes of the tokenizer. `image`: the placeholder; `stop`: what config.json calls
-    the end, where generation_config.json has another token for it.
+    the end, where generation_config.json has another token for it; `also`: what else it names.
     """
 
     first: tuple[str, ...]
@@ -33,6 +33,7 @@ class Specials:
     stop: str
     named: dict[str, str] = field(default_factory=dict)
     split: Literal["qwen", "smollm"] = "qwen"
+    also: dict[str, str] = field(default_factory=dict)
 
 
 def build_byte_pairs(recipe: Recipe, specials: Specials) -> PreTrainedTokenizerFast:
@@ -74,6 +75,7 @@ def family_ids(tokenizer: PreTrainedTokenizerFast, specials: Specials) -> dict[s
     """The ids that config.json names; Qwen's configurations call the padding the first token, which nobody writes."""
     ids, roles = tokenizer.get_vocab(), specials.roles
     named = {"bos": roles.get("bos", roles["pad"]), "eos": specials.stop, "pad": roles["pad"], "image": specials.image}
+    named |= specials.also
     if "video_token" in specials.named:
         named["video"] = specials.named["video_token"]
     return {name: ids[token] for name, token in named.items()}

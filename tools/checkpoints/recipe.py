@@ -73,6 +73,15 @@ class Recipe:
     min_patches: int = 1  # InternVL: tiles of a picture, the thumbnail not counted
     max_patches: int = 4
     longest_px: int | None = None  # Idefics3, SmolVLM: a picture's longer side; None: four tiles
+    kv_heads: int | None = None  # None: the size's own
+    # Qwen-VL. `patches` is the side of Qwen3-VL's table of positions; pictures have any size.
+    config: Literal["new", "hub", "both"] = "new"  # config.json nested, as published, or with both of it
+    sections: tuple[int, int, int] | None = None  # rotated pairs for time, rows and columns; None: 2 : 3 : 3
+    window_px: int = 32  # Qwen2.5-VL
+    full_blocks: tuple[int, ...] = (1,)  # Qwen2.5-VL: blocks that see the whole picture
+    deepstack: tuple[int, ...] = (1,)  # Qwen3-VL: blocks whose output enters the decoder, in this order
+    pixel_keys: Literal["edges", "pixels", "both"] = "edges"  # how the processor's file spells its limits
+    called: str | None = None  # the name of another model that config.json gives, as derivatives have it
 
     @property
     def shape(self) -> Size:
@@ -148,6 +157,19 @@ def _vision_config(recipe: Recipe) -> PretrainedConfig:
 
 def text_config(recipe: Recipe, vocab: int, ids: dict[str, int], theta: float = 10000.0) -> PretrainedConfig:
     """The decoder's configuration."""
+    values = text_values(recipe, vocab, ids, theta)
+    if recipe.decoder == "llama":
+        values["attention_bias"] = recipe.attention_bias
+    if recipe.decoder == "mistral":
+        values["sliding_window"] = recipe.sliding_window
+    if recipe.decoder == "qwen2" and recipe.sliding_window:
+        values |= {"use_sliding_window": True, "sliding_window": recipe.sliding_window, "max_window_layers": 0}
+    config: PretrainedConfig = _DECODERS[recipe.decoder](**values)
+    return config
+
+
+def text_values(recipe: Recipe, vocab: int, ids: dict[str, int], theta: float) -> dict[str, Any]:
+    """What every decoder's configuration holds."""
     size, longest = recipe.shape, 4096 if recipe.size == "tiny" else 32768
     values: dict[str, Any] = {
         "vocab_size": recipe.vocab or size.vocab or vocab,
@@ -155,7 +177,7 @@ def text_config(recipe: Recipe, vocab: int, ids: dict[str, int], theta: float = 
         "intermediate_size": size.mlp,
         "num_hidden_layers": recipe.layers or size.layers,
         "num_attention_heads": size.heads,
-        "num_key_value_heads": size.heads if recipe.multi_head else size.kv_heads,
+        "num_key_value_heads": size.heads if recipe.multi_head else recipe.kv_heads or size.kv_heads,
         "max_position_embeddings": longest,
         "rope_parameters": rope_parameters(recipe.rope, longest, theta),
         "tie_word_embeddings": recipe.tied,
@@ -169,11 +191,4 @@ def text_config(recipe: Recipe, vocab: int, ids: dict[str, int], theta: float = 
         values["head_dim"] = size.hidden // size.heads  # the class has 128, whatever the widths
     if recipe.eps is not None:
         values["rms_norm_eps"] = recipe.eps
-    if recipe.decoder == "llama":
-        values["attention_bias"] = recipe.attention_bias
-    if recipe.decoder == "mistral":
-        values["sliding_window"] = recipe.sliding_window
-    if recipe.decoder == "qwen2" and recipe.sliding_window:
-        values |= {"use_sliding_window": True, "sliding_window": recipe.sliding_window, "max_window_layers": 0}
-    config: PretrainedConfig = _DECODERS[recipe.decoder](**values)
-    return config
+    return values

@@ -23,6 +23,9 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaOnevisionForConditionalGeneration,
     PretrainedConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
     SmolVLMForConditionalGeneration,
 )
 
@@ -36,12 +39,16 @@ CLASSES: dict[str, Any] = {
     "internvl": InternVLForConditionalGeneration,
     "idefics3": Idefics3ForConditionalGeneration,
     "smolvlm": SmolVLMForConditionalGeneration,
+    "qwen2_vl": Qwen2VLForConditionalGeneration,
+    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
+    "qwen3_vl": Qwen3VLForConditionalGeneration,
 }
 _OLD = (
     (r"^model\.language_model\.", "language_model.model."),
     (r"^lm_head\.", "language_model.lm_head."),
     (r"^model\.", ""),
 )
+_OLD_QWEN = ((r"^model\.visual\.", "visual."), (r"^model\.language_model\.", "model."))
 _NESTED = (
     (r"(vision_tower\.)(?:encoder\.layer|layers)\.", r"\1encoder.layer."),
     (r"\.attention\.q_proj\.", ".attention.attention.query."),
@@ -51,7 +58,12 @@ _NESTED = (
 )
 _CLIP_NAMES = ("clip_vision_model", "siglip_vision_model")
 _NESTED_TOWERS = ("vit", "deit", "dinov2")  # the others' modules have been called what they are from the start
-_ONE_FORM = ("idefics3_vision", "smolvlm_vision")  # towers of models whose files name tensors as the modules do
+_QWEN_TOWERS = ("qwen2_vl_vision", "qwen2_5_vl_vision")
+_ONE_FORM = (
+    "idefics3_vision",
+    "smolvlm_vision",
+    "qwen3_vl_vision",
+)  # towers of models whose files name tensors as the modules do
 _NESTED_MLP = ((r"\.mlp\.fc1\.", ".intermediate.dense."), (r"\.mlp\.fc2\.", ".output.dense."))
 _SWIGLU = ((r"\.mlp\.gate_proj\.", ".mlp.weights_in."), (r"\.mlp\.down_proj\.", ".mlp.weights_out."))
 
@@ -94,7 +106,7 @@ def file_name(module_name: str, names: Names, tower: str) -> str:
     """The name in the file of a tensor that the module calls `module_name`."""
     if names == "new" or tower in _ONE_FORM:
         return module_name
-    rules = [*_OLD]
+    rules = [*(_OLD_QWEN if tower in _QWEN_TOWERS else _OLD)]
     if "vision_tower" in module_name and tower in _NESTED_TOWERS:
         rules += [*_NESTED, *(_SWIGLU if tower == "dinov2" else _NESTED_MLP)]
     if names == "hub" and tower in _CLIP_NAMES:
@@ -124,21 +136,21 @@ def _centre_and_spread(name: str, shape: tuple[int, ...], depth: int) -> tuple[f
         return 0.7, 0.1
     if re.search(r"self_attn\.[qk]_norm", name):
         return 1.5, 0.3  # normalised queries and keys would leave attention flat
-    if re.search(r"norm\w*\.weight$", name):
+    if re.search(r"(norm\w*|ln_q)\.weight$", name):
         return 1.0, 0.1
     if name.endswith(".bias"):
         return 0.0, 0.1
     if re.search(r"embed_tokens|lm_head|image_newline", name):
         # With a final norm of order one, logits get a standard deviation of 3.
         return 0.0, 3 / math.sqrt(shape[-1])
-    if re.search(r"class_embedding|_token$|position_embedding", name):
+    if re.search(r"class_embedding|_token$|position_embedding|pos_embed", name):
         return 0.0, 0.5
     return 0.0, _gain(name, depth) / math.sqrt(math.prod(shape[1:]))
 
 
 def _gain(name: str, depth: int) -> float:
-    if re.search(r"[qk]_proj\.weight$", name):
+    if re.search(r"([qk]_proj|attn\.qkv)\.weight$", name):
         return 1.5
-    if re.search(r"(o_proj|out_proj|projection_layer|down_proj|fc2)\.weight$", name):
+    if re.search(r"(o_proj|out_proj|attn\.proj|projection_layer|down_proj|fc2)\.weight$", name):
         return 2 / math.sqrt(2 * depth)
     return 1.0

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 
 from .byte_pairs import build_byte_pairs, family_ids
 from .families import FAMILIES
-from .families.family import write_processor
+from .families.family import write_files, write_processor
 from .recipe import Recipe, model_config
 from .tensors import CLASSES, Planned, plan, values
 from .text import build_processor, build_tokenizer, special_ids
@@ -34,11 +34,13 @@ def make_checkpoint(folder: Path, recipe: Recipe) -> Path:
     _write_shards(folder, shards, recipe, config.text_config.num_hidden_layers)
     config.architectures = [CLASSES[config.model_type].__name__]
     config.save_pretrained(folder)
-    if recipe.silent_tie:
-        _leave_out_tie(folder / "config.json")
     generation: Any = GenerationConfig
     stop = tokenizer.eos_token_id
     generation(bos_token_id=ids["bos"], eos_token_id=stop, pad_token_id=ids["pad"]).save_pretrained(folder)
+    if family:
+        write_files(folder, recipe, ids, family)
+    if recipe.silent_tie:
+        _leave_out_tie(folder / "config.json")
     if family:
         tokenizer._set_processor_class(family.processor_class)
         tokenizer.save_pretrained(folder)

@@ -14,12 +14,17 @@ from ..byte_pairs import Specials
 from ..recipe import Recipe
 
 
+def _none(recipe: Recipe, ids: dict[str, int], config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Family:
     """Configuration, tokens and processor settings, each of a recipe.
 
     `config` takes the recipe, the tokenizer's size and the ids of bos, eos, pad and image. `image` gives the settings of
-    the image processor as its to_dict writes them, `processor` those beside them in processor_config.json.
+    the image processor as its to_dict writes them, `processor` those beside them in processor_config.json. `files` gives
+    further JSON files by name, or others in place of those that every folder has; it sees config.json as written.
     """
 
     processor_class: str
@@ -29,16 +34,26 @@ class Family:
     image: Callable[[Recipe], dict[str, Any]]
     processor: Callable[[Recipe], dict[str, Any]]
     video: dict[str, Any] | None = None
+    files: Callable[[Recipe, dict[str, int], dict[str, Any]], dict[str, dict[str, Any]]] = _none
+
+
+def write_files(folder: Path, recipe: Recipe, ids: dict[str, int], family: Family) -> None:
+    """Write what only this family's folders hold."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for name, values in family.files(recipe, ids, config).items():
+        _write(folder / name, values)
 
 
 def write_processor(folder: Path, recipe: Recipe, family: Family) -> None:
     """Write the processor's files: by hand, since the classes with a video processor need torchvision."""
     image, template = family.image(recipe), family.template(recipe)
-    settings = {**family.processor(recipe), "processor_class": family.processor_class}
+    own = family.processor(recipe)
+    settings = {**own, "processor_class": family.processor_class}
     if recipe.processor == "old":
         _write(folder / "preprocessor_config.json", {**image, "processor_class": family.processor_class})
         _write(folder / "chat_template.json", {"chat_template": template})
-        _write(folder / "processor_config.json", settings)
+        if own:
+            _write(folder / "processor_config.json", settings)
         return
     video = {} if family.video is None else {"video_processor": family.video}
     _write(folder / "processor_config.json", {"image_processor": image, **settings, **video})
