@@ -124,8 +124,8 @@ QWEN_VARIANTS: tuple[dict[str, Any], ...] = (
     {"family": "qwen3_vl", "config": "hub", "processor": "old", "tied": True, "patches": 9},
     {
         "family": "qwen3_vl",
-        "head_dim": 20,
-        "sections": (3, 4, 3),
+        "head_dim": 24,
+        "sections": (3, 4, 5),
         "layers": 3,
         "vision_layers": 4,
         "deepstack": (0, 2, 3),

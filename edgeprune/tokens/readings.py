@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgeprune_runtime.registry import Registry
 
-Need = Literal["class token", "overview", "single patches"]
+Need = Literal["class token", "overview", "single patches", "whole attention"]
 Place = Literal["block", "feature layer", "tower", "host", "picture"]
 
 
@@ -27,7 +27,7 @@ class Reading:
     made   where: in a block (and so once per layer), at the feature layer, by a tower of the method's own, by the host, or from the
            picture's geometry, which is always there
     shape  in words, for people
-    needs  what the model must have
+    needs  what the model must have; "whole attention": the block that is read attends to all of a tile, not inside windows
     """
 
     name: str
@@ -37,6 +37,7 @@ class Reading:
     needs: frozenset[Need] = frozenset()
 
 
+_WHOLE: frozenset[Need] = frozenset({"whole attention"})
 _CLASS: frozenset[Need] = frozenset({"class token"})
 READINGS: Registry[Reading] = Registry("reading", group="edgeprune.readings", kind=Reading)
 for _reading in (
@@ -45,9 +46,9 @@ for _reading in (
     # the same with one head over the full width: softmax(q K^T / sqrt(C))
     Reading("wide", "wide attention", "block", "[T, N]", _CLASS),
     # of every query, mean over heads; R = N + 1, row 0 the class token's, or R = N without one: the last N rows are the tokens'
-    Reading("map", "map", "block", "[T, R, N]"),
+    Reading("map", "map", "block", "[T, R, N]", _WHOLE),
     # what a token receives of the other tokens' attention, mean over heads and over the N tokens that ask
-    Reading("received", "attention received", "block", "[T, N]"),
+    Reading("received", "attention received", "block", "[T, N]", _WHOLE),
     # key projections with bias
     Reading("keys", "keys", "block", "[T, N, H, d]"),
     # class token at the output of the feature layer, as often as patches are merged

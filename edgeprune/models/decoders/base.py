@@ -70,9 +70,9 @@ def _head_dim(text: Section, hidden: int, heads: int, default: int | None) -> in
         if hidden % heads:
             raise text.refuse("hidden_size", f"a multiple of num_attention_heads = {heads}, or a head_dim beside it")
         width = hidden // heads
-    if width % 2:
+    if width % 8:
         raise CheckpointError(
-            f"{text.where}: heads are {width} wide; expected an even width, for rotary positions come in pairs"
+            f"{text.where}: heads are {width} wide; expected a multiple of 8, which ONNX Runtime's attention over a cache needs"
         )
     return width
 

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL, and what is made of it (Cosmos-Reason1, UI-TARS): windows in most blocks of the tower, boxes in pixels of the resized picture."""
+"""Qwen2.5-VL, and what is made of it (Cosmos-Reason1, UI-TARS): windows in most blocks of the tower."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qwen3-VL, and what is made of it (Cosmos-Reason2): features of early tower blocks enter behind the first decoder layers, boxes in thousandths."""
+"""Qwen3-VL, and what is made of it (Cosmos-Reason2): features of early tower blocks enter behind the first decoder layers."""
 
 from __future__ import annotations
 

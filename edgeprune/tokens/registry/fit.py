@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import MethodPlan
+from edgeprune.tokens.readings import READINGS
 from edgeprune.tokens.registry.method import Method, Setting
 from edgeprune_runtime.registry import Registry
 from edgeprune_runtime.spec import TokenPlan
@@ -66,6 +67,11 @@ def why_unfit(method: Method, plan: MethodPlan, model: ModelSpec, weights: Conta
         return "it reads the overview, and this model's pictures have none"
     if "single patches" in reads.needs and merge > 1:
         return f"tokens leave one by one inside the tower, and this model's connector merges {merge} x {merge} patches into one"
+    for read in reads:
+        if read.layer is not None and "whole attention" in READINGS[read.kind].needs:
+            if 0 <= read.layer < tower.layers and tower.window_of(read.layer) is not None:
+                whole = ", ".join(str(block) for block in tower.full) or "none"
+                return f"it reads attention of vision layer {read.layer}, which attends inside windows; layers that see all: {whole}"
     for layer in reads.layers:
         if not 0 <= layer < tower.layers:
             return f"it reads vision layer {layer}, and the tower has layers 0 to {tower.layers - 1}"

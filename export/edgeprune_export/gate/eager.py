@@ -100,7 +100,7 @@ class EagerReference:
     def logits(self, embeds: np.ndarray, positions: np.ndarray, last: int) -> np.ndarray:
         """The language model over given rows [S, row width] at positions [axes, S]: logits [last, V] of the final rows."""
         width = self._spec.language.hidden
-        rows, *further = torch.from_numpy(np.ascontiguousarray(embeds))[None].split(width, dim=2)
+        rows, *further = torch.split(torch.from_numpy(np.ascontiguousarray(embeds))[None], width, dim=2)
         entering: dict[str, Any] = {}
         if further:  # to every row: what enters at rows of text is zero
             entering = {

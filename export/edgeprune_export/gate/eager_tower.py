@@ -127,7 +127,7 @@ def read_rows(tower: nn.Module, model: ModelSpec, tile: Tensor, reads: Reads) ->
     for read in reads.of("block"):
         assert read.layer is not None
         q, k = (part[in_raster] for part in noted[read.layer])
-        heads = [part.unflatten(1, (-1, spec.head_dim)).transpose(0, 1) for part in (q, k)]
+        heads = [part.reshape(len(part), -1, spec.head_dim).transpose(0, 1) for part in (q, k)]
         attention = torch.softmax(heads[0] @ heads[1].transpose(1, 2) * spec.head_dim**-0.5, dim=-1)
         block = BlockOutputs(attention, q, k, 0, merge, spec.grid)
         named[read.name] = EAGER_READINGS[read.kind](block)

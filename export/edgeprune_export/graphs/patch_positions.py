@@ -74,4 +74,5 @@ def _order(spec: TowerSpec) -> NDArray[np.int64]:
     if (window := spec.window) is None:
         return raster
     parted = raster.reshape(rows // window, window, cols // window, window)
-    return parted.transpose(0, 2, 1, 3).reshape(-1)
+    order: NDArray[np.int64] = parted.transpose(0, 2, 1, 3).reshape(-1)
+    return order

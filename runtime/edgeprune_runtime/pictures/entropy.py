@@ -10,7 +10,9 @@ _LEVELS = 256
 
 
 def unit_entropy(pixels: np.ndarray, tile: TileSpec) -> np.ndarray:
-    """pixels [3, H, W], normalised -> [N] bits, N of the tile or of the part of it that H x W pixels are: entropy of a 256-bin histogram of the grey values that each visual token shows.
+    """pixels [3, H, W], normalised -> [N] bits: entropy of a 256-bin histogram of the grey values that each visual token shows.
+
+    H x W is a tile or, where that has a view, the view, and N counts its tokens.
 
     Pixels are taken back to 0..255 first; grey is the mean of the channels. Tokens that are no patch get that of the first patch.
     """
