@@ -95,6 +95,9 @@ class Export(_Part, frozen=True):
     capacity: int | None = None
     text_tokens: int = 512
     tiles: int | None = None
+    grids: tuple[tuple[int, int], ...] | None = None  # (height, width) in pixels
+    tokens: int | None = None
+    pictures: int = 1
     controls: bool = True
 
 

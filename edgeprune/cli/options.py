@@ -131,6 +131,24 @@ def tiles_option(default: str | None = None, *, several: bool = False) -> Any:
     return typer.Option("--tiles", parser=tiles_from_text, metavar=metavar, help=text, show_default=words)
 
 
+def size_from_text(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH as two numbers."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise typer.BadParameter(f"{text!r} is no grid; give its height and width in pixels, as in 448x448")
+    return int(height), int(width)
+
+
+def grid_option() -> Any:
+    text = "For a model that takes any size: a grid that pictures are resized to, where its proportions are nearest."
+    return _option("--grid", help=text, default="grids of --tokens", several="HxW")
+
+
+def tokens_option() -> Any:
+    text = "For a model that takes any size: visual tokens that a picture becomes before pruning, on grids of the common proportions."
+    return _option("--tokens", help=text, default="256")
+
+
 def given(context: typer.Context, name: str) -> bool:
     """True for an option that stands on the command line; `name` is that of the parameter."""
     source = context.get_parameter_source(name)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from edgeprune_runtime.errors import EdgepruneError, RequestError
     from edgeprune_runtime.model import Model
     from edgeprune_runtime.prompting.sampling import Sampling
-    from edgeprune_runtime.results import Answer, Piece, View
+    from edgeprune_runtime.prompting.turns import Turn
+    from edgeprune_runtime.results import Answer, Piece, ShownPicture, View
     from edgeprune_runtime.timing import Span
 
 # Names load on first use, so that a tool that needs one instrument does not pay for the whole runtime.
@@ -27,10 +28,24 @@ _HOME = {
     "Piece": "results",
     "RequestError": "errors",
     "Sampling": "prompting.sampling",
+    "ShownPicture": "results",
     "Span": "timing",
+    "Turn": "prompting.turns",
     "View": "results",
 }
-__all__ = ["Answer", "Bundle", "EdgepruneError", "Model", "Piece", "RequestError", "Sampling", "Span", "View"]
+__all__ = [
+    "Answer",
+    "Bundle",
+    "EdgepruneError",
+    "Model",
+    "Piece",
+    "RequestError",
+    "Sampling",
+    "ShownPicture",
+    "Span",
+    "Turn",
+    "View",
+]
 
 
 def __getattr__(name: str) -> Any:

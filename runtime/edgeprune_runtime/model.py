@@ -31,6 +31,7 @@ from edgeprune_runtime.prompting.pack import KeptPicture, Packed, pack
 from edgeprune_runtime.prompting.prompt import Prompter, Rendered
 from edgeprune_runtime.prompting.requests import Request, Turns, require_whole
 from edgeprune_runtime.prompting.sampling import Sampling
+from edgeprune_runtime.prompting.turns import Prompt, question_of
 from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.spec import Positions, SelectionSpec, Separators
 from edgeprune_runtime.timing import Span, Stopwatch
@@ -172,8 +173,18 @@ class Model:
         encoded = self.vision.encoded(selection) if asks else None
         said = (*notes_of(selection, picture, len(selected.kept)), *notes)
         spans, about = earlier + watch.spans, question if asks else None
+        spec = self._manifest.picture
         return View(
-            selection, picture, self._manifest.picture.tile, selected.visual, selected.kept, said, spans, encoded, about
+            selection,
+            picture,
+            spec.tile,
+            selected.visual,
+            selected.kept,
+            said,
+            spans,
+            encoded,
+            about,
+            spec.coordinates,
         )
 
     def _view_for(self, view: View, question: str) -> View:
@@ -189,7 +200,7 @@ class Model:
 
     def ask(
         self,
-        prompt: str,
+        prompt: Prompt,
         *,
         image: Any = None,
         budget: str | float | int | None = None,
@@ -200,7 +211,12 @@ class Model:
         template: bool = True,
         stop: bool = True,
     ) -> Answer:
-        """Answer one question, about a picture (or a View of one) or about none. stop=False goes on past the end token."""
+        """Answer one question, about a picture (or a View of one) or about none.
+
+        prompt  a question, or a dialogue as a list of Turn; "<image>" in it stands for the next picture, which otherwise come first
+        image   one picture or View, or a list of them; budget, method and tiles are those of each
+        stop    False goes on past the end token
+        """
         request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop)
         with self._turns.alone():
             *_, last = self._stream(request)
@@ -209,7 +225,7 @@ class Model:
 
     def stream(
         self,
-        prompt: str,
+        prompt: Prompt,
         *,
         image: Any = None,
         budget: str | float | int | None = None,
@@ -228,44 +244,50 @@ class Model:
         request.check()
         self._require_open()
         watch = Stopwatch()
-        image = request.image
         with watch.span("preprocess"):
-            asked = self._prompter.render(request.prompt, images=0 if image is None else 1, template=request.template)
-        if isinstance(image, View):
-            view: View | None = self._view_for(image, request.prompt)
-        elif image is None:
-            view = None
-        else:
-            (view,) = self._see(image, [(request.budget, request.method)], request.tiles, request.prompt)
+            asked = self._prompter.render(request.prompt, images=len(request.images), template=request.template)
+        views = tuple(self._viewed(image, request) for image in request.images)
         with watch.span("prefill"):
-            packed, embeds = self._compose(asked, view)
+            packed, embeds = self._compose(asked, views)
             logits = self.language.prefill(embeds, packed.positions)
         language = self._manifest.language
         ends = frozenset(language.eos_token_ids if request.stop else ())
-        start = Prefilled(packed, logits, view, language.capacity - len(packed.ids) + 1, ends)
+        room = min(language.capacity - len(packed.ids), language.positions - packed.next_position)
+        start = Prefilled(packed, logits, views, room + 1, ends)
         self._request += 1
         number = self._request
         yield from generate(request, start, watch, self.language, self._prompter, lambda: self._request == number)
 
-    def _compose(self, asked: Rendered, view: View | None) -> tuple[Packed, np.ndarray]:
-        """Rows of the prompt in packed order: [S, D] float32."""
-        tokens = self._prompter.tokens(asked, () if view is None else (view.picture,))
-        pictures = (
-            () if view is None else (KeptPicture(view.picture, view.kept, self._plan.separators_for(view.selection)),)
-        )
+    def _viewed(self, image: Any, request: Request) -> View:
+        """A picture of a request, encoded; a View as it is, or with the tokens that its method keeps for this question."""
+        question = question_of(request.prompt)
+        if isinstance(image, View):
+            return self._view_for(image, question)
+        return self._see(image, [(request.budget, request.method)], request.tiles, question)[0]
+
+    def _compose(self, asked: Rendered, views: Sequence[View]) -> tuple[Packed, np.ndarray]:
+        """Rows of the prompt in packed order: [S, row width] float32."""
+        tokens = self._prompter.tokens(asked, [view.picture for view in views])
+        pictures = [KeptPicture(v.picture, v.kept, self._plan.separators_for(v.selection)) for v in views]
         packed = pack(tokens, pictures, self._plan.positions, self._manifest.picture.sequence)
-        capacity = self._manifest.language.capacity
-        if len(packed.ids) > capacity:
+        language = self._manifest.language
+        if len(packed.ids) > language.capacity:
             raise PromptError(
-                f"the prompt has {len(packed.ids)} positions, the bundle's capacity is {capacity}; shorten the question, choose a smaller "
-                "budget, or export with a larger --capacity"
+                f"the prompt has {len(packed.ids)} positions, the bundle's capacity is {language.capacity}; shorten the question, choose a "
+                "smaller budget, or export with a larger --capacity (--pictures N for several)"
             )
-        width = self._manifest.language.row_width
-        if view is not None and view.visual.shape[1] != width:
-            raise RequestError(
-                f"this View was made by another model ({view.visual.shape[1]} channels, expected {width}); see the picture again"
+        if packed.next_position > language.positions:
+            raise PromptError(
+                f"the unpruned prompt would reach position {packed.next_position}, the bundle's tables reach {language.positions}; show fewer "
+                "pictures, or export with --pictures N"
             )
-        visual = None if view is None else view.visual
+        for view in views:
+            if view.visual.shape[1] != language.row_width:
+                raise RequestError(
+                    f"this View was made by another model ({view.visual.shape[1]} channels, expected {language.row_width}); see the picture "
+                    "again"
+                )
+        visual = np.concatenate([view.visual for view in views]) if views else None
         return packed, self.language.compose(packed.ids, visual)
 
     def _require_open(self) -> None:

@@ -8,10 +8,40 @@ from typing import Literal
 import numpy as np
 
 from edgeprune_runtime.pictures.packed import PackedPicture
-from edgeprune_runtime.pictures.tiling import TileSpec
+from edgeprune_runtime.pictures.spec import Coordinates
+from edgeprune_runtime.pictures.tiling import TileSpec, distortion
 from edgeprune_runtime.spec import SelectionSpec
 from edgeprune_runtime.timing import Span
 from edgeprune_runtime.vision import Encoded
+
+#: From this change of its proportions on, the answer about a picture says so.
+_BENT = 1.1
+
+
+@dataclass(frozen=True)
+class ShownPicture:
+    """One picture of a prompt, as the model saw it.
+
+    size         (height, width) of the picture in pixels
+    grid         (height, width) that it was resized to, where the model takes any size; None: tiles of one size
+    coordinates  how the model names places: "pixels" of the grid, or "thousandths" of the picture's sides; None: it is not known to
+    """
+
+    size: tuple[int, int]
+    grid: tuple[int, int] | None
+    coordinates: Coordinates | None
+    budget: str
+    method: str
+    visual_tokens: int
+    kept: tuple[tuple[int, int, int], ...]
+
+    def to_pixels(self, x: float, y: float) -> tuple[float, float]:
+        """Where in the picture, in its own pixels, the place (x, y) is that an answer names."""
+        height, width = self.size
+        if self.coordinates == "thousandths":
+            return x * width / 1000, y * height / 1000
+        tall, wide = self.grid or self.size
+        return x * width / wide, y * height / tall
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,18 +61,28 @@ class View:
     spans: tuple[Span, ...]
     encoded: Encoded | None = None
     question: str | None = None
+    coordinates: Coordinates | None = None
 
     @property
     def triples(self) -> tuple[tuple[int, int, int], ...]:
         """Kept tokens as (tile, row, column); tile 0 is the overview, or the only tile."""
         return self.picture.triples(self.kept.tolist(), self.tile)
 
+    @property
+    def shown(self) -> ShownPicture:
+        """What an answer says about this picture."""
+        place, chosen = self.picture.place, self.selection
+        return ShownPicture(
+            place.size, place.view, self.coordinates, chosen.budget, chosen.method, len(self.kept), self.triples
+        )
+
 
 @dataclass(frozen=True)
 class Answer:
     """One answer.
 
-    `spans` holds every stage that ran for it, "decode" once per further token; a View that was made before brings none.
+    `spans` holds every stage that ran for it, "decode" once per further token; a View that was made before brings none. Budget, method
+    and kept tokens are those of all pictures together; `pictures` has each.
     """
 
     text: str
@@ -55,6 +95,7 @@ class Answer:
     kept: tuple[tuple[int, int, int], ...]
     spans: tuple[Span, ...]
     notes: tuple[str, ...] = ()
+    pictures: tuple[ShownPicture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +112,12 @@ def notes_of(selection: SelectionSpec, picture: PackedPicture, kept: int) -> tup
     notes = []
     if picture.place.overview and 0 in picture.canvas:
         notes.append("the picture is so thin that unpadding leaves no token of its tiles: only the thumbnail is seen")
+    if picture.place.view is not None and (bent := distortion(picture.place)) >= _BENT:
+        height, width = picture.place.view
+        notes.append(
+            f"the picture's proportions changed by {bent - 1:.0%} to fit the grid of {height}x{width} pixels; export with another --grid to "
+            "keep them"
+        )
     candidates = picture.candidates
     if kept < selection.keep and not selection.whole:
         if kept == candidates:

@@ -102,6 +102,7 @@ class LanguageSpec(Spec, frozen=True):
     image_token_id: int
     eos_token_ids: tuple[int, ...]
     embedding: TensorRef  # [V, D]
+    positions: int  # which the tables of angles reach, those of unpruned prompts and of their answers
     learned: TensorRef | None = None  # [D], the learned row of a packed picture
     axes: int = 1  # rows of position ids
     deepstack: int = 0  # a visual token brings a further row for behind each of the first so many layers

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from edgeprune_runtime import Model, View
-from edgeprune_runtime.prompting.pack import pack
+from edgeprune_runtime.prompting.pack import KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
 from tests.checkpoints import tiny_checkpoint, variant_name
 from tests.exports import FAMILY_GATED, exported
@@ -40,9 +40,8 @@ def prompt_and_logits(model: Model, view: View) -> tuple[list[int], np.ndarray]:
     """Token ids of the prompt, an image placeholder for each row of the picture, and logits [V] of the first token."""
     manifest, prompter = model.bundle.manifest, Prompter.of(model.bundle)
     tokens = prompter.tokens(prompter.render(QUESTION, images=1), (view.picture,))
-    packed = pack(
-        tokens, ((view.picture, view.kept),), manifest.plan.separators_for(view.selection), manifest.plan.positions
-    )
+    kept = KeptPicture(view.picture, view.kept, manifest.plan.separators_for(view.selection))
+    packed = pack(tokens, [kept], manifest.plan.positions, manifest.picture.sequence)
     logits = model.language.prefill(model.language.compose(packed.ids, view.visual), packed.positions).copy()
     return np.where(packed.ids < 0, manifest.language.image_token_id, packed.ids).tolist(), logits
 
@@ -89,7 +88,8 @@ def test_k_is_exact_and_pictures_with_fewer_tokens_keep_them_all(subject: Subjec
     by_picture = subject.plan.get("budget_of") == "picture"
     for shape in SHAPES:
         view = subject.model.see(picture(shape), budget="0.2", question=QUESTION)
-        candidates = view.picture.tiles * manifest.picture.tile.units if by_picture else manifest.picture.candidates_max
+        own = manifest.picture.tokens_of(view.picture.place)
+        candidates = own if by_picture else manifest.picture.candidates_max
         assert view.selection.keep == round(candidates * 0.2)
         assert len(view.kept) == len(view.visual) == min(view.selection.keep, view.picture.candidates)
         slots = view.picture.slot.reshape(-1)[view.kept]

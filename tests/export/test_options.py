@@ -25,29 +25,29 @@ def model() -> ModelSpec:
 
 def chosen(model: ModelSpec, *budgets: str, **asked: Any) -> list[tuple[str, str, int, int | None]]:
     made = options(budgets, **asked)
-    return [(s.budget, s.method, s.keep, s.tiles) for s in selections(made, model.picture)]
+    return [(s.budget, s.method, s.keep, s.tokens) for s in selections(made, model.picture)]
 
 
 def test_a_ratio_counts_from_the_largest_grid(model: ModelSpec) -> None:
-    assert model.picture.candidates_max == 180 and model.picture.tile_counts == (1, 3, 5)
+    assert model.picture.candidates_max == 180 and model.picture.token_counts == (36, 108, 180)
     assert chosen(model, "0.2", "40") == [("0.2", "hired", 36, None), ("40", "hired", 40, None)]
 
 
 def test_a_ratio_of_the_picture_has_one_k_per_tile_count(model: ModelSpec) -> None:
     found = chosen(model, "0.2", "40", plan={"budget_of": "picture"})
     assert found == [
-        ("0.2", "hired", 7, 1),
-        ("0.2", "hired", 22, 3),
-        ("0.2", "hired", 36, 5),
+        ("0.2", "hired", 7, 36),
+        ("0.2", "hired", 22, 108),
+        ("0.2", "hired", 36, 180),
         ("40", "hired", 40, None),
     ]
 
 
 def test_the_whole_budget_keeps_every_token_of_each_tile_count_and_has_no_controls(model: ModelSpec) -> None:
     assert chosen(model, "1", controls=True) == [
-        ("1.0", "full", 36, 1),
-        ("1.0", "full", 108, 3),
-        ("1.0", "full", 180, 5),
+        ("1.0", "full", 36, 36),
+        ("1.0", "full", 108, 108),
+        ("1.0", "full", 180, 180),
     ]
 
 
@@ -68,11 +68,11 @@ def test_fewer_tiles_mean_smaller_numbers(model: ModelSpec) -> None:
     assert few.picture.tiling == Anyres(((48, 96), (96, 48))) and few.picture.candidates_max == 108
     assert chosen(few, "0.2", "1.0") == [
         ("0.2", "hired", 22, None),
-        ("1.0", "full", 36, 1),
-        ("1.0", "full", 108, 3),
+        ("1.0", "full", 36, 36),
+        ("1.0", "full", 108, 108),
     ]
     one = open_checkpoint(tiny_checkpoint(), tiles=0).spec
-    assert chosen(one, "1.0") == [("1.0", "full", 36, 1)] and packed_max(one.picture, 36) < packed_max(few.picture, 36)
+    assert chosen(one, "1.0") == [("1.0", "full", 36, 36)] and packed_max(one.picture, 36) < packed_max(few.picture, 36)
     assert open_checkpoint(tiny_checkpoint(), tiles=99).spec == model
 
 
@@ -99,9 +99,9 @@ def test_a_capacity_without_room_for_text_is_refused_with_one_that_works(model: 
 
 def test_llava_1_5_has_one_tile_and_no_newlines() -> None:
     spec = open_checkpoint(tiny_checkpoint(family="llava", tower="vit", names="old", tied=True)).spec
-    assert spec.picture.tile_counts == (1,)
+    assert len(spec.picture.token_counts) == 1
     assert packed_max(spec.picture, 36) == 36
-    assert chosen(spec, "0.5", "1.0") == [("0.5", "hired", 18, None), ("1.0", "full", 36, 1)]
+    assert chosen(spec, "0.5", "1.0") == [("0.5", "hired", 18, None), ("1.0", "full", 36, 36)]
 
 
 def test_a_sliding_window_shorter_than_the_cache_is_refused(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
-from edgeprune_runtime.pictures.spec import PictureSpec
+from edgeprune_runtime.pictures.spec import PictureSpec, SequenceSpec
 from edgeprune_runtime.pictures.tiling import Single
-from edgeprune_runtime.prompting.pack import LEARNED, VISUAL, Packed, PromptTokens, pack
+from edgeprune_runtime.prompting.pack import LEARNED, VISUAL, KeptPicture, Packed, PromptTokens, pack
 from edgeprune_runtime.prompting.prompt import Prompter, Rendered
 from edgeprune_runtime.spec import Positions, Separators
 from tests.references.packing import packed_prompt, picture_items
@@ -25,6 +25,7 @@ IMAGE = 4
 NEXT = PictureSpec(tile_spec(16, 2), canvases(16, (1, 2), (2, 2)), MOSAIC)
 SINGLE = PictureSpec(tile_spec(16, 2), Single(resize_shortest=16), PLAIN)
 BEFORE, AFTER = [2, 9], [8, 7, 6]
+ONE = SequenceSpec()  # positions of one axis
 SEPARATORS: tuple[Separators, ...] = ("all", "rows", "none")
 
 
@@ -37,6 +38,8 @@ def square() -> PackedPicture:
     return picture_of(50, 50)
 
 
+
+
 def plain(ids: list[int]) -> PromptTokens:
     """Tokens none of which belongs to a picture."""
     return PromptTokens(np.asarray(ids, np.int64), IMAGE, np.full((len(ids), 2), -1), np.full(len(ids), -1))
@@ -46,7 +49,12 @@ def packed(
     picture: PackedPicture, kept: list[int], separators: Separators, positions: Positions
 ) -> tuple[list[int], list[int], int]:
     return _lists(
-        pack(plain([*BEFORE, IMAGE, *AFTER]), ((picture, np.asarray(kept, np.int64)),), separators, positions)
+        pack(
+            plain([*BEFORE, IMAGE, *AFTER]),
+            [KeptPicture(picture, np.asarray(kept, np.int64), separators)],
+            positions,
+            ONE,
+        )
     )
 
 
@@ -125,21 +133,21 @@ def test_llava_1_5_has_no_newlines() -> None:
 
 
 def test_text_alone_is_its_own_sequence() -> None:
-    assert _lists(pack(plain([5, 6, 7]), (), "all", "keep")) == ([5, 6, 7], [0, 1, 2], 3)
+    assert _lists(pack(plain([5, 6, 7]), (), "keep", ONE)) == ([5, 6, 7], [0, 1, 2], 3)
 
 
 @pytest.mark.parametrize(("before", "after"), [([], []), ([1], []), ([], [1])])
 def test_the_placeholder_may_stand_anywhere(before: list[int], after: list[int]) -> None:
     picture = square()
-    result = pack(plain([*before, IMAGE, *after]), ((picture, np.asarray([0])),), "none", "keep")
+    result = pack(plain([*before, IMAGE, *after]), [KeptPicture(picture, np.asarray([0]), "none")], "keep", ONE)
     assert result.ids.tolist() == [*before, VISUAL, *after]
     assert result.next_position == len(before) + picture.length + len(after)
 
 
 def test_two_pictures_stand_one_behind_the_other() -> None:
     single, mosaic = picture_of(30, 20, SINGLE), square()
-    kept = (single, np.asarray([1])), (mosaic, np.asarray([6, 19]))
-    ids, where, following = _lists(pack(plain([9, IMAGE, 8, IMAGE, 7]), kept, "rows", "keep"))
+    kept = KeptPicture(single, np.asarray([1]), "rows"), KeptPicture(mosaic, np.asarray([6, 19]), "rows")
+    ids, where, following = _lists(pack(plain([9, IMAGE, 8, IMAGE, 7]), kept, "keep", ONE))
     assert ids == [9, -1, 8, -1, -2, -1, -2, 7]
     assert where == [0, 2, 5, 6 + 9, 6 + 13, 6 + 22, 6 + 23, 6 + 24] and following == 31
 
@@ -174,7 +182,7 @@ def small_smolvlm(kept: list[int], separators: Separators) -> tuple[str, list[in
     picture = pack_picture(spec.limited(2).place(40, 90), spec)
     assert (picture.place.rows, picture.place.cols, picture.tile_order) == (1, 2, (1, 2, 0))
     tokens = reader.tokens(Rendered("red<image>blue", False), [picture])
-    ids, where, following = _lists(pack(tokens, ((picture, np.asarray(kept)),), separators, "keep"))
+    ids, where, following = _lists(pack(tokens, [KeptPicture(picture, np.asarray(kept), separators)], "keep", ONE))
     return text_of(tokenizer, ids), where, following
 
 
@@ -215,7 +223,8 @@ def test_a_picture_of_one_tile_keeps_or_loses_its_own_text() -> None:
     picture = pack_picture(spec.limited(0).place(40, 90), spec)
     tokens = reader.tokens(Rendered("red<image>", False), [picture])
     found = [
-        text_of(tokenizer, pack(tokens, ((picture, np.asarray([3])),), s, "keep").ids.tolist()) for s in SEPARATORS
+        text_of(tokenizer, pack(tokens, [KeptPicture(picture, np.asarray([3]), s)], "keep", ONE).ids.tolist())
+        for s in SEPARATORS
     ]
     assert found == [f"red{FAKE}<global-img>*{FAKE}"] * 2 + [f"red*{FAKE}"]
 
@@ -240,16 +249,16 @@ def test_packing_equals_plain_loops(data: Any) -> None:
         kept = [token for token in order if token in chosen]
         items = picture_items(picture.place, spec.tile.side, spec.tile.extra, spec.sequence)
         pictures.append((items, {divmod(token, spec.tile.units) for token in kept}))
-        ours.append((picture, np.asarray(kept, np.int64)))
+        ours.append(KeptPicture(picture, np.asarray(kept, np.int64), separators))
         around.append(data.draw(word))
     token = placeholder(reader)
-    tokens = reader.tokens(Rendered(token.join(around), False), [picture for picture, _ in ours])
+    tokens = reader.tokens(Rendered(token.join(around), False), [one.picture for one in ours])
 
     def tokenise(text: str) -> tuple[list[int], list[tuple[int, int]]]:
         encoding = tokenizer.encode(text)
         return encoding.ids, encoding.offsets
 
     expected = packed_prompt(around, pictures, token, separators, tokenise)
-    assert _lists(pack(tokens, ours, separators, "keep")) == expected
-    ids, where, following = _lists(pack(tokens, ours, separators, "renumber"))
+    assert _lists(pack(tokens, ours, "keep", ONE)) == expected
+    ids, where, following = _lists(pack(tokens, ours, "renumber", ONE))
     assert (ids, where, following) == (expected[0], list(range(len(ids))), len(ids))

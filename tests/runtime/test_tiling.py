@@ -49,7 +49,7 @@ def test_a_picture_has_no_more_tiles_than_asked_and_a_count_that_was_promised(
         except ImageError:
             assert isinstance(spec.tiling, Single)
             return
-        assert place.tiles in spec.tile_counts and place.tiles in limited.tile_counts
+        assert spec.tokens_of(place) in spec.token_counts and limited.tokens_of(place) in limited.token_counts
         assert place.size == (height, width)
     assert place.rows * place.cols <= max(most, 1), "the limited one"
     assert place.overview == (place.tiles > 1 and spec.tiling != NearestRatio(*_bounds(spec), thumbnail=False))
@@ -80,7 +80,7 @@ def test_the_largest_picture_has_the_most_tiles_and_fills_them(spec: PictureSpec
     """Of the rules that checkpoints have; a Split with a limit of tiles exists for one request only."""
     assume(not isinstance(spec.tiling, Split) or not spec.tiling.most)
     place = spec.place(*spec.largest)
-    assert place.tiles == spec.tiles_max == spec.tile_counts[-1]
+    assert place.tiles == spec.tiles_max and spec.tokens_of(place) == spec.token_counts[-1]
     if not isinstance(spec.tiling, Single):
         assert (place.height, place.width) == (place.rows * spec.tile.px, place.cols * spec.tile.px)
 

@@ -202,7 +202,7 @@ def test_adding_tiling_packs_pages(registries: None) -> None:
     column = example("tiling").Column(3)
     tile = TileSpec(px=8, patches=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), merge=2)
     spec = PictureSpec(tile, column, SequenceSpec(tile="<row {row}>"))
-    assert (spec.tiles_max, spec.tile_counts, spec.candidates_max) == (3, (1, 2, 3), 12)
+    assert (spec.tiles_max, spec.token_counts, spec.candidates_max) == (3, (4, 8, 12), 12)
     page = Image.fromarray(np.repeat(np.arange(24, dtype=np.uint8) * 10, 12 * 3).reshape(24, 12, 3))
     place = spec.place(page.height, page.width)
     crops = list(column.crops(page, place, tile))

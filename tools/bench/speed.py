@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeprune_profiles.report import units
 from edgeprune_runtime import Bundle, Model
-from edgeprune_runtime.prompting.pack import pack
+from edgeprune_runtime.prompting.pack import KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
 from tools.bench import speed_tables
 from tools.bench.assets import BUDGETS, QUESTION, bundle, checkpoint, picture
@@ -66,7 +66,12 @@ def _lengths(folder: Path, image: Path) -> dict[str, list[int]]:
         for budget, view in zip(BUDGETS, model.see_each(image, _CHOICES), strict=True):
             separators = plan.separators_for(view.selection)
             tokens = prompter.tokens(asked, (view.picture,))
-            packed = pack(tokens, ((view.picture, view.kept),), separators, plan.positions)
+            packed = pack(
+                tokens,
+                [KeptPicture(view.picture, view.kept, separators)],
+                plan.positions,
+                model.bundle.manifest.picture.sequence,
+            )
             found[budget] = [len(view.kept), len(packed.ids)]
         return found
 

@@ -49,7 +49,11 @@ def run(
     ] = True,
     json: Json = False,
 ) -> None:
-    """Ask BUNDLE one or more questions about one or more pictures, or none."""
+    """Ask BUNDLE one or more questions about one or more pictures, or none.
+
+    Several pictures are asked about one after the other, or all at once where a question says with "<image>" where each belongs:
+    --prompt "First <image>, then <image>. What changed?"
+    """
     with errors_as_one_line():
         from edgeprune_runtime import RequestError, Sampling
 
@@ -59,19 +63,21 @@ def run(
         answers = []
         with open_model(bundle, backend, threads=threads, verify=check, build=build) as model:
             _say_backend(model, json)
-            pictures: list[Path | None] = [*image] if image else [None]
-            for number, picture in enumerate(pictures):
-                # For a method that looks at the question, what is drawn is what the first question keeps.
-                view = None
-                if picture is not None:
+            number = 0
+            for shown in _together(image or [], prompt):
+                views = []
+                for picture in shown:
+                    # For a method that looks at the question, what is drawn is what the first question keeps.
                     view = model.see(picture, budget=budget, method=method, tiles=tiles, question=prompt[0])
-                if picture is not None and view is not None and show_tokens is not None:
-                    drawn = show_tokens if number == 0 else show_tokens.with_stem(f"{show_tokens.stem}-{number + 1}")
-                    _draw(model, picture, view, drawn)
-                spans = view.spans if view is not None else ()
+                    views.append(view)
+                    number += 1
+                    if show_tokens is not None:
+                        stem = show_tokens.stem if number == 1 else f"{show_tokens.stem}-{number}"
+                        _draw(model, picture, view, show_tokens.with_stem(stem))
+                spans = tuple(span for view in views for span in view.spans)
                 for question in prompt:
                     pieces = model.stream(
-                        question, image=view, max_tokens=max_tokens, sampling=sampling, template=template
+                        question, image=views, max_tokens=max_tokens, sampling=sampling, template=template
                     )
                     for piece in pieces:
                         if not json:
@@ -80,13 +86,20 @@ def run(
                         if piece.answer is not None:
                             answer = replace(piece.answer, spans=spans + piece.answer.spans)
                             spans = ()
-                            answers.append((picture, question, answer))
+                            answers.append((shown, question, answer))
                             if not json:
                                 _after(answer)
         if json:
             chosen = {"backend": model.backend, "backend_why": model.backend_why}
-            found = [_as_json(picture, question, answer) | chosen for picture, question, answer in answers]
+            found = [_as_json(shown, question, answer) | chosen for shown, question, answer in answers]
             emit(found[0] if len(found) == 1 else {"answers": found})
+
+
+def _together(pictures: list[Path], questions: list[str]) -> list[list[Path]]:
+    """Pictures of one prompt side by side: all of them where every question has a mark for each, otherwise one by one."""
+    if len(pictures) > 1 and all(question.count("<image>") == len(pictures) for question in questions):
+        return [pictures]
+    return [[picture] for picture in pictures] or [[]]
 
 
 def _say_backend(model: Model, json: bool) -> None:
@@ -124,12 +137,12 @@ def _after(answer: Answer) -> None:
         remark(sentence)
 
 
-def _as_json(picture: Path | None, question: str, answer: Answer) -> dict[str, object]:
+def _as_json(shown: list[Path], question: str, answer: Answer) -> dict[str, object]:
     from edgeprune_runtime.timing import wall_s
 
     stages = dict.fromkeys(span.name for span in answer.spans)
     return {
-        "image": None if picture is None else str(picture),
+        "image": str(shown[0]) if len(shown) == 1 else [str(picture) for picture in shown] or None,
         "prompt": question,
         "text": answer.text,
         "token_ids": answer.token_ids,
@@ -139,6 +152,17 @@ def _as_json(picture: Path | None, question: str, answer: Answer) -> dict[str, o
         "visual_tokens": answer.visual_tokens,
         "prompt_tokens": answer.prompt_tokens,
         "kept": answer.kept,
+        "pictures": [
+            {
+                "image": str(picture),
+                "size": one.size,
+                "grid": one.grid,
+                "coordinates": one.coordinates,
+                "scale": None if one.coordinates is None else one.to_pixels(1, 1),
+                "visual_tokens": one.visual_tokens,
+            }
+            for picture, one in zip(shown, answer.pictures, strict=True)
+        ],
         "timings": {
             **{f"{name}_s": wall_s(answer.spans, name) for name in stages},
             "decode_steps_s": [span.wall_s for span in answer.spans if span.name == "decode"],

@@ -14,12 +14,15 @@ from edgeprune.cli.options import (
     MethodSettings,
     alone,
     budget_option,
+    grid_option,
     method_option,
     out_option,
     positions_option,
     recipe_option,
     separators_option,
+    size_from_text,
     tiles_option,
+    tokens_option,
     weights_option,
 )
 from edgeprune_runtime.spec import BudgetBase, Positions, Separators, TokenPlan, WeightPrecision
@@ -70,6 +73,9 @@ def export(
         int, typer.Option(min=1, help="Room for question and answer when --capacity is not given.")
     ] = 512,
     tiles: Annotated[int | None, tiles_option()] = None,
+    grid: Annotated[list[str] | None, grid_option()] = None,
+    tokens: Annotated[int | None, tokens_option()] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Room for so many pictures in one prompt.")] = 1,
     family: Annotated[
         str | None,
         typer.Option(
@@ -107,8 +113,11 @@ def export(
         from edgeprune.models.families import FAMILIES
 
         kind = None if family is None else FAMILIES.choose(family)
+        sizes = None if grid is None else tuple(size_from_text(text) for text in grid)
         if fit is not None:
-            budgets = tuple(dict.fromkeys((_fitted(model, fit, weights, chunk, tiles, kind), *budgets)))
+            budgets = tuple(
+                dict.fromkeys((_fitted(model, fit, weights, chunk, (tiles, sizes, tokens), kind), *budgets))
+            )
         if not budgets:
             raise typer.BadParameter("give at least one --budget, a --fit, or a --recipe")
         from edgeprune.plan import settings_from_text
@@ -132,13 +141,16 @@ def export(
             capacity=capacity,
             text_tokens=text_tokens,
             tiles=tiles,
+            sizes=sizes,
+            tokens=tokens,
+            pictures=pictures,
             family=kind,
             controls=controls,
             parity=parity,
             force=force,
             command=command_line(),
         )
-        _show(make(model, target, options, track=track), target, json)
+        _show(make(model, target, options, track=track, tell=remark), target, json)
 
 
 def _from_recipe(
@@ -149,11 +161,16 @@ def _from_recipe(
 
     recipe = read_recipe(path)
     options = export_options(recipe, budgets=budgets, parity=parity, force=force, command=command_line())
-    return export_recipe(model, target, recipe, path.parent, options, track=track)
+    return export_recipe(model, target, recipe, path.parent, options, track=track, tell=remark)
 
 
 def _fitted(
-    model: str, text: str, stored: WeightPrecision, chunk: int, tiles: int | None, family: Family | None
+    model: str,
+    text: str,
+    stored: WeightPrecision,
+    chunk: int,
+    pictures: tuple[int | None, tuple[tuple[int, int], ...] | None, int | None],
+    family: Family | None,
 ) -> Budget:
     """The largest budget that meets --fit, with a sentence about it."""
     from edgeprune.models.checkpoint import open_checkpoint
@@ -162,7 +179,7 @@ def _fitted(
     from edgeprune_profiles.boards.fit_budget import fit_target_from_text, fitted_budget
     from edgeprune_profiles.report import units
 
-    asked, spec = fit_target_from_text(text), open_checkpoint(model, family, tiles).spec
+    asked, spec = fit_target_from_text(text), open_checkpoint(model, family, *pictures).spec
     found = fitted_budget(
         asked, spec.source, spec.picture, stored, chunk, lambda keep: count_spec(spec, stored, chunk, keep)
     )

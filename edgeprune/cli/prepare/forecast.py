@@ -39,7 +39,11 @@ def forecast(
             found = forecast_of_classifier(open_classifier(model), precision, requests, timed=time, track=track)
         else:
             found = forecast_of_checkpoint(
-                open_checkpoint(model, tiles=read.export.tiles), export_options(read), requests, timed=time, track=track
+                open_checkpoint(model, tiles=read.export.tiles, sizes=read.export.grids, tokens=read.export.tokens),
+                export_options(read),
+                requests,
+                timed=time,
+                track=track,
             )
         if json:
             emit({"forecast": found, "recipe": read})

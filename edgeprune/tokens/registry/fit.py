@@ -68,10 +68,10 @@ def why_unfit(method: Method, plan: MethodPlan, model: ModelSpec, weights: Conta
     if "single patches" in reads.needs and merge > 1:
         return f"tokens leave one by one inside the tower, and this model's connector merges {merge} x {merge} patches into one"
     for read in reads:
-        if read.layer is not None and "whole attention" in READINGS[read.kind].needs:
-            if 0 <= read.layer < tower.layers and tower.window_of(read.layer) is not None:
-                whole = ", ".join(str(block) for block in tower.full) or "none"
-                return f"it reads attention of vision layer {read.layer}, which attends inside windows; layers that see all: {whole}"
+        whole = "whole attention" in READINGS[read.kind].needs
+        if whole and read.layer is not None and tower.window_of(read.layer) is not None:
+            seeing = ", ".join(str(block) for block in tower.full) or "none"
+            return f"it reads attention of vision layer {read.layer}, which attends inside windows; layers that see all: {seeing}"
     for layer in reads.layers:
         if not 0 <= layer < tower.layers:
             return f"it reads vision layer {layer}, and the tower has layers 0 to {tower.layers - 1}"

@@ -67,14 +67,25 @@ _PACKAGES = (
 )
 
 
-def export(source: str | Path, out: Path, options: ExportOptions, *, track: Track = silent) -> Bundle:
+def export(
+    source: str | Path,
+    out: Path,
+    options: ExportOptions,
+    *,
+    track: Track = silent,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> Bundle:
     """Make the bundle `out` from a checkpoint folder or hub id. Nothing is left behind on any error.
+
+    tell  is given sentences about what was chosen where nobody said
 
     Raises CheckpointError, PlanError, ExportError or ParityError.
     """
     return_freed_memory()
     checkpoint = open_checkpoint(source, options.family, options.tiles, options.sizes, options.tokens)
     model = checkpoint.spec
+    for sentence in checkpoint.remarks:
+        tell(sentence)
     plan = method_plan(options.plan, model)
     require_fit(options.methods, plan, model, checkpoint.weights.shapes, METHODS)
     chosen = selections(options, model.picture)
@@ -103,7 +114,7 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
             family=model.family,
             precision=options.precision,
             picture=model.picture,
-            language=_language(model, writer, room, options.chunk),
+            language=_language(model, writer, room, options),
             plan=options.plan,
             selections=chosen,
             graphs=graphs,
@@ -140,9 +151,8 @@ def _write_weights(
             advance()
     if model.learned is not None:
         writer.add(model.learned, read(model.learned))
-    # Kept positions reach as far as the unpruned sequence would, plus whatever text follows.
-    positions = options.pictures * packed_max(model.picture, model.picture.candidates_max) + room
-    cos, sin = rotary_tables(*inverse_frequencies(language.rope, language.head_dim), positions)
+    reach = positions_reached(options, model, room)
+    cos, sin = rotary_tables(*inverse_frequencies(language.rope, language.head_dim), reach)
     writer.add("rotary.cos", [cos])
     writer.add("rotary.sin", [sin])
 
@@ -212,7 +222,12 @@ def _language_graphs(
     }
 
 
-def _language(model: ModelSpec, writer: WeightsWriter, room: int, chunk: int) -> LanguageSpec:
+def positions_reached(options: ExportOptions, model: ModelSpec, room: int) -> int:
+    """Kept positions reach as far as the unpruned sequence would, plus whatever text follows."""
+    return options.pictures * packed_max(model.picture, model.picture.candidates_max) + room
+
+
+def _language(model: ModelSpec, writer: WeightsWriter, room: int, options: ExportOptions) -> LanguageSpec:
     language = model.language
     return LanguageSpec(
         hidden=language.hidden,
@@ -221,10 +236,11 @@ def _language(model: ModelSpec, writer: WeightsWriter, room: int, chunk: int) ->
         head_dim=language.head_dim,
         vocab=language.vocab,
         stages=stages(language, room),
-        chunk=chunk,
+        chunk=options.chunk,
         image_token_id=model.image_token_id,
         eos_token_ids=model.eos_token_ids,
         embedding=_reference(writer, "embed.weight"),
+        positions=positions_reached(options, model, room),
         learned=_reference(writer, model.learned) if model.learned is not None else None,
         axes=model.picture.sequence.axes,
         deepstack=len(model.deepstack),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def export_options(
         capacity=settings.capacity,
         text_tokens=settings.text_tokens,
         tiles=settings.tiles,
+        sizes=settings.grids,
+        tokens=settings.tokens,
+        pictures=settings.pictures,
         controls=settings.controls,
         parity=parity,
         force=force,
@@ -70,15 +74,22 @@ def requests_of(structure: Structure) -> dict[ModelPart, StructureRequest]:
 
 
 def export_recipe(
-    source: str | Path, out: Path, recipe: Recipe, folder: Path, options: ExportOptions, *, track: Track = silent
+    source: str | Path,
+    out: Path,
+    recipe: Recipe,
+    folder: Path,
+    options: ExportOptions,
+    *,
+    track: Track = silent,
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> Bundle:
     """Prune into a hidden folder beside `out`, export from there, and remove it. `folder`: where the recipe lies."""
     if recipe.structure is None:
-        return export(source, out, options, track=track)
+        return export(source, out, options, track=track, tell=tell)
     require_free(out, force=options.force)
     with working(out, f"pruned-{os.getpid()}", force=options.force) as hidden:
         pruned = hidden / Path(str(source)).name
         # An interrupted recovery is kept beside the bundle: the hidden folder goes.
         asked = replace(prune_options(recipe, folder, command=options.command), resume_beside=out)
         prune(source, pruned, asked, track=track)
-        return export(pruned, out, options, track=track)
+        return export(pruned, out, options, track=track, tell=tell)

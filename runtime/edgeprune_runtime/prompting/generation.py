@@ -24,7 +24,7 @@ class Prefilled:
 
     packed: Packed
     logits: np.ndarray
-    view: View | None
+    views: tuple[View, ...]
     room: int
     ends: frozenset[int]
 
@@ -38,7 +38,7 @@ def generate(
     current: Callable[[], bool],
 ) -> Iterator[Piece]:
     """Tokens as they are chosen; the last piece carries the whole answer. current: whether the cache still holds this prompt."""
-    wanted, sampler, logits, view = asked.max_tokens, Sampler(asked.sampling), start.logits, start.view
+    wanted, sampler, logits, views = asked.max_tokens, Sampler(asked.sampling), start.logits, start.views
     chosen: list[int] = []
     shown = ""
     reason: Literal["stop", "length", "capacity"] = "capacity" if start.room < wanted else "length"
@@ -65,11 +65,12 @@ def generate(
         token_ids=tuple(chosen),
         finish_reason=reason,
         prompt_tokens=len(start.packed.ids),
-        visual_tokens=0 if view is None else len(view.kept),
-        budget=None if view is None else view.selection.budget,
-        method=None if view is None else view.selection.method,
-        kept=() if view is None else view.triples,
-        spans=(() if view is None else view.spans) + watch.spans,
-        notes=() if view is None else view.notes,
+        visual_tokens=sum(len(view.kept) for view in views),
+        budget=", ".join(dict.fromkeys(view.selection.budget for view in views)) or None,
+        method=", ".join(dict.fromkeys(view.selection.method for view in views)) or None,
+        kept=tuple(triple for view in views for triple in view.triples),
+        spans=tuple(span for view in views for span in view.spans) + watch.spans,
+        notes=tuple(dict.fromkeys(note for view in views for note in view.notes)),
+        pictures=tuple(view.shown for view in views),
     )
     yield Piece(None, text[len(shown) :], answer)

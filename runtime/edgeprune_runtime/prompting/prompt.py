@@ -22,6 +22,7 @@ from edgeprune_runtime.errors import BundleError, PromptError
 from edgeprune_runtime.pictures.packed import ALWAYS, PackedPicture, RowRange
 from edgeprune_runtime.prompting.content_words import content_words
 from edgeprune_runtime.prompting.pack import PromptTokens
+from edgeprune_runtime.prompting.turns import MARK, Prompt, messages_of, turns_of
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,14 @@ class Prompter:
         manifest = bundle.manifest
         return cls(bundle.path("tokenizer.json"), template, manifest.special_tokens, manifest.language.image_token_id)
 
-    def render(self, prompt: str, *, images: int, template: bool = True) -> Rendered:
-        """The prompt as text, one placeholder per picture. template=False: `prompt` is used as it stands."""
-        if not isinstance(prompt, str):
-            raise PromptError(f"the prompt is {type(prompt).__name__}, expected text")
-        text = prompt if not template else self._in_template(prompt, images)
+    def render(self, prompt: Prompt, *, images: int, template: bool = True) -> Rendered:
+        """The prompt as text, one placeholder per picture. template=False: `prompt`, a text, is used as it stands."""
+        turns = turns_of(prompt)
+        if not template and len(turns) > 1:
+            raise PromptError(
+                "a dialogue of several turns needs the checkpoint's chat template; give the whole prompt as one text"
+            )
+        text = turns[0].text if not template else self._in_template(prompt, images)
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -91,10 +95,11 @@ class Prompter:
             _give_groups(encoding.offsets, texts, group, picture)
         return PromptTokens(np.asarray(ids, np.int64), self._image_id, group, picture)
 
-    def _in_template(self, prompt: str, images: int) -> str:
-        if self._template is None:
-            return f"{self._image_token}\n" * images + prompt
-        return self._render(prompt, images)
+    def _in_template(self, prompt: Prompt, images: int) -> str:
+        if self._template is not None:
+            return self._render(prompt, images)
+        parts = [part for message in messages_of(prompt, images) for part in message["content"]]
+        return "".join(part.get("text", f"{self._image_token}\n") for part in parts)
 
     def expanded(self, asked: Rendered, pictures: Sequence[PackedPicture]) -> str:
         """A rendered prompt as transformers takes it: a placeholder for every row of every picture."""
@@ -120,16 +125,17 @@ class Prompter:
             "give one picture per placeholder, and no placeholder in a question without a picture"
         )
 
-    def _render(self, prompt: str, images: int) -> str:
-        if self._image_token in prompt:
+    def _render(self, prompt: Prompt, images: int) -> str:
+        said = [turn.text for turn in turns_of(prompt)]
+        if self._image_token != MARK and any(self._image_token in text for text in said):
             raise PromptError(
-                f"the question contains the image placeholder {self._image_token!r}, which the chat template adds itself; remove it, "
-                "or pass the whole prompt with the template switched off"
+                f"the question contains the image placeholder {self._image_token!r}, which the chat template adds itself; write {MARK} where "
+                "a picture stands, or pass the whole prompt with the template switched off"
             )
-        content: list[dict[str, str]] = [{"type": "image"}] * images + [{"type": "text", "text": prompt}]
+        messages = messages_of(prompt, images)
         try:
             rendered = _compile(self._template or "").render(
-                messages=[{"role": "user", "content": content}], add_generation_prompt=True, **self._special
+                messages=messages, add_generation_prompt=True, **self._special
             )
         except PromptError:
             raise

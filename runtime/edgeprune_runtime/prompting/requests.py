@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from edgeprune_runtime.errors import RequestError
 from edgeprune_runtime.prompting.sampling import Sampling
+from edgeprune_runtime.prompting.turns import Prompt
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ T = TypeVar("T")
 class Request:
     """One question; the fields are the arguments of `Model.ask`."""
 
-    prompt: str
+    prompt: Prompt
     image: Any
     budget: str | float | int | None
     method: str | None
@@ -27,6 +28,13 @@ class Request:
     sampling: Sampling
     template: bool
     stop: bool
+
+    @property
+    def images(self) -> tuple[Any, ...]:
+        """Pictures and Views, in the order of their marks."""
+        if self.image is None:
+            return ()
+        return tuple(self.image) if isinstance(self.image, (list, tuple)) else (self.image,)
 
     def check(self) -> None:
         """Raises RequestError for numbers that mean nothing."""
