@@ -58,7 +58,7 @@ def test_the_configuration_is_read_as_the_recipe_says(variant: dict[str, Any]) -
     width = recipe.head_dim or recipe.shape.hidden // heads
     rope = text.rope_parameters
     assert rope["rope_type"] == "default"
-    assert rope["rope_theta"] == (5e6 if recipe.family == "qwen3_vl" else 1e6)
+    assert rope["rope_theta"] == (221 if recipe.family == "qwen3_vl" else 126)
     assert rope["mrope_section"] == list(recipe.sections or (2, 3, 3))
     assert sum(rope["mrope_section"]) == width // 2
     assert text.num_key_value_heads == (heads if recipe.multi_head else recipe.kv_heads or recipe.shape.kv_heads)

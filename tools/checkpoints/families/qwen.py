@@ -41,7 +41,9 @@ _SPECIALS = Specials(
 
 
 def _text(recipe: Recipe, vocab: int, ids: dict[str, int], theta: float) -> dict[str, Any]:
-    values = text_values(recipe, vocab, ids, theta)
+    if recipe.size == "tiny":
+        theta = theta**0.35  # a few pairs turn too little for wrong positions to show
+    values = text_values(recipe, vocab, ids, round(theta))
     width = values.get("head_dim", values["hidden_size"] // values["num_attention_heads"]) // 2
     rows = 3 * width // 8
     values["rope_parameters"]["mrope_section"] = list(recipe.sections or (width - 2 * rows, rows, rows))
