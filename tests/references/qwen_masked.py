@@ -58,18 +58,21 @@ def packed_run(
     positions: NDArray[np.int64] | None = None,
     late_rows: bool = True,
     said: Sequence[int] = (),
+    following: int | None = None,
 ) -> Run:
     """The library's decoder on the kept rows alone, followed by those of the answer so far (`said`).
 
-    `positions` [3, S'] replace those of the whole prompt; without `late_rows`, nothing enters behind the early layers.
+    `positions` [3, S'] replace those of the whole prompt, and `following` that of the first row of the answer; without
+    `late_rows`, nothing enters behind the early layers.
     """
     model, rows = qwen_model(folder), rows_of(folder, inputs, kept)
-    whole, following = library_positions(folder, inputs)
+    whole, behind = library_positions(folder, inputs)
+    first = behind if following is None else following
     ids = torch.cat([inputs["input_ids"][0, rows], torch.tensor(list(said), dtype=torch.long)])
     visual = ids.eq(model.config.image_token_id)
     visual[len(rows) :] = False
     tokens, late = picture_rows(folder, inputs)
-    answer = np.tile(np.arange(following, following + len(said)), (3, 1))
+    answer = np.tile(np.arange(first, first + len(said)), (3, 1))
     at = np.concatenate([whole[:, rows] if positions is None else positions, answer], axis=1)
     more: dict[str, Any] = {}
     if late and late_rows:
@@ -84,12 +87,14 @@ def packed_run(
     return Run(states, logits[0].numpy())
 
 
-def packed_answer(folder: Path, inputs: Inputs, kept: Kept, *, max_new_tokens: int = 8) -> list[int]:
+def packed_answer(
+    folder: Path, inputs: Inputs, kept: Kept, *, max_new_tokens: int = 8, following: int | None = None
+) -> list[int]:
     """The greedy answer to what is left of the prompt, everything computed anew for each token."""
     stops = qwen_model(folder).generation_config.eos_token_id
     said: list[int] = []
     while len(said) < max_new_tokens and not (said and said[-1] in stops):
-        said.append(int(packed_run(folder, inputs, kept, said=said).logits[-1].argmax()))
+        said.append(int(packed_run(folder, inputs, kept, said=said, following=following).logits[-1].argmax()))
     return said
 
 

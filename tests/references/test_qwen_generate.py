@@ -109,6 +109,21 @@ def test_the_answer_is_the_greedy_one_at_these_positions(variant: dict[str, Any]
 
 
 @every_variant
+def test_answers_tell_pictures_and_positions_apart(variant: dict[str, Any]) -> None:
+    folder = tiny_checkpoint(**variant)
+    inputs = talk(folder)
+    kept = some(folder, inputs)
+    answer, pruned = qwen_answer(folder, TALK, sizes(folder)), packed_answer(folder, inputs, kept)
+    assert len(set(answer)) >= 4
+    assert qwen_answer(folder, TALK, sizes(folder)[::-1]) != answer != pruned
+    _, following = library_positions(folder, inputs)
+    length, rows = inputs["input_ids"].shape[1], len(rows_of(folder, inputs, kept))
+    # Behind the whole sequence, behind what is left of it, and as far behind the cache as the whole prompt would be.
+    for wrong in (length, rows, rows + following - length):
+        assert packed_answer(folder, inputs, kept, following=wrong) != pruned
+
+
+@every_variant
 def test_dropping_is_masking_in_every_layer(variant: dict[str, Any]) -> None:
     folder = tiny_checkpoint(**variant)
     inputs = talk(folder)
