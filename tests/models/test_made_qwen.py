@@ -64,6 +64,7 @@ def test_the_configuration_is_read_as_the_recipe_says(variant: dict[str, Any]) -
     assert text.num_key_value_heads == (heads if recipe.multi_head else recipe.kv_heads or recipe.shape.kv_heads)
     assert text.rms_norm_eps == (recipe.eps or 1e-6)
     assert (vision.spatial_merge_size, vision.temporal_patch_size) == (recipe.merge, 2)
+    assert getattr(text, "sliding_window", None) is None
     if recipe.family == "qwen2_5_vl":
         assert (vision.window_size, tuple(vision.fullatt_block_indexes)) == (recipe.window_px, recipe.full_blocks)
     if recipe.family == "qwen3_vl":
@@ -81,9 +82,10 @@ def test_config_json_has_the_form_that_was_asked_for(variant: dict[str, Any]) ->
     at_root = recipe.config != "new" and recipe.family != "qwen3_vl"
     assert ("hidden_size" in values) is ("rope_scaling" in values) is at_root
     if at_root:
-        assert values["rope_scaling"]["type"] == "mrope"
+        assert values["rope_scaling"]["type"] == ("mrope" if recipe.config == "hub" else "default")
+        assert values["sliding_window"] == 8
     if nested:
-        new = recipe.config != "hub"
+        new = recipe.config == "new"
         assert ("rope_parameters" in values["text_config"]) is new
         assert ("rope_scaling" in values["text_config"]) is not new
 
