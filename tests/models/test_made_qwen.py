@@ -192,6 +192,13 @@ def test_published_sizes_have_the_published_number_of_parameters(size: str, deco
     assert sum(tensor.size for tensor in planned if "visual" in tensor.name) == tower
 
 
+@pytest.mark.parametrize(("size", "limits"), [("qwen2.5-vl-3b", (3136, 12845056)), ("qwen3-vl-2b", (65536, 16777216))])
+def test_published_sizes_have_the_published_limits_of_a_picture(size: str, limits: tuple[int, int]) -> None:
+    _, recipe = read(["made", "--size", size])
+    settings = FAMILIES[recipe.family].image(recipe)["size"]
+    assert (settings["shortest_edge"], settings["longest_edge"]) == limits
+
+
 def test_weights_do_not_depend_on_the_form_of_the_files() -> None:
     one = loaded(tiny_checkpoint(family="qwen2_vl", config="hub", names="old", shards=2)).state_dict()
     other = loaded(tiny_checkpoint(family="qwen2_vl", config="both", names="new")).state_dict()

@@ -130,9 +130,10 @@ def _three_config(recipe: Recipe, vocab: int, ids: dict[str, int]) -> Pretrained
     return _whole(recipe, ids, Qwen3VLConfig, text(**values), vision)
 
 
-def _image(recipe: Recipe, **normalisation: Any) -> dict[str, Any]:
+def _image(recipe: Recipe, fewest: int, **normalisation: Any) -> dict[str, Any]:
+    """Pictures become `fewest` to 16384 tokens, as published; tiny ones 4 to 64."""
     unit = recipe.shape.patch_px * recipe.merge
-    least, most = 4 * unit * unit, 64 * unit * unit
+    least, most = (tokens * unit * unit for tokens in ((4, 64) if recipe.size == "tiny" else (fewest, 16384)))
     make: Any = Qwen2VLImageProcessorPil
     settings: dict[str, Any] = make(
         size={"shortest_edge": least, "longest_edge": most},
@@ -152,11 +153,11 @@ def _image(recipe: Recipe, **normalisation: Any) -> dict[str, Any]:
 
 
 def _two_image(recipe: Recipe) -> dict[str, Any]:
-    return _image(recipe)
+    return _image(recipe, 4)
 
 
 def _three_image(recipe: Recipe) -> dict[str, Any]:
-    return _image(recipe, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    return _image(recipe, 64, image_mean=[0.5] * 3, image_std=[0.5] * 3)
 
 
 def _processor(recipe: Recipe) -> dict[str, Any]:
