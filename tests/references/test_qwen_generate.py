@@ -3,64 +3,27 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from transformers import AutoTokenizer
 
 from tests.checkpoints import QWEN_VARIANTS, tiny_checkpoint, variant_name
 from tests.references.qwen_generate import (
     library_positions,
     merged_grids,
-    noise,
     qwen_answer,
     qwen_inputs,
     qwen_model,
     rendered,
 )
-from tests.references.qwen_masked import Kept, masked_run, packed_answer, packed_run, rows_of, whole_run
+from tests.references.qwen_masked import masked_run, packed_answer, packed_run, rows_of, whole_run
 from tests.references.qwen_pixels import image_processor
 from tests.references.qwen_positions import prompt_positions
+from tests.references.qwen_talk import TALK, some_kept, talk, talk_sizes
 
 every_variant = pytest.mark.parametrize("variant", QWEN_VARIANTS, ids=variant_name)
-IMAGES = (noise(90, 60, 1), noise(40, 130, 2))
-#: Three turns; text before, between and after two pictures.
-TALK: list[dict[str, Any]] = [
-    {
-        "role": "user",
-        "content": [
-            {"type": "text", "text": "look at this: "},
-            {"type": "image", "image": IMAGES[0]},
-            {"type": "text", "text": "what is the colour?"},
-        ],
-    },
-    {"role": "assistant", "content": "red"},
-    {
-        "role": "user",
-        "content": [{"type": "image", "image": IMAGES[1]}, {"type": "text", "text": " and in this picture?"}],
-    },
-]
-
-
-def sizes(folder: Path) -> list[tuple[int, int]]:
-    """Of 6 x 4 and 2 x 7 cells: of several windows each, and some of them cut by a border."""
-    processor = image_processor(folder)
-    unit = processor.patch_size * processor.merge_size
-    return [(6 * unit, 4 * unit), (2 * unit, 7 * unit)]
-
-
-def talk(folder: Path) -> dict[str, torch.Tensor]:
-    return qwen_inputs(folder, TALK, sizes(folder))
-
-
-def some(folder: Path, inputs: dict[str, torch.Tensor], share: float = 0.4) -> Kept:
-    draw = np.random.default_rng(3)
-    return [
-        sorted(draw.permutation(rows * columns)[: max(1, int(share * rows * columns))].tolist())
-        for rows, columns in merged_grids(folder, inputs)
-    ]
 
 
 @every_variant
@@ -76,8 +39,6 @@ def test_a_talk_is_expanded_as_the_processor_would(variant: dict[str, Any]) -> N
     for index in range(2):
         run = processor.replace_image_token(inputs, index)
         text = text.replace("<|image_pad|>", run.replace("image_pad", "held"), 1)
-    from transformers import AutoTokenizer
-
     ids = AutoTokenizer.from_pretrained(folder)(text.replace("<|held|>", "<|image_pad|>")).input_ids
     assert ids == inputs["input_ids"][0].tolist()
     assert merged_grids(folder, inputs) == [(6, 4), (2, 7)]
@@ -102,7 +63,7 @@ def test_the_answer_is_the_greedy_one_at_these_positions(variant: dict[str, Any]
     """generate neither samples nor penalises, and goes on at the position behind the prompt."""
     folder = tiny_checkpoint(**variant)
     inputs = talk(folder)
-    answer = qwen_answer(folder, TALK, sizes(folder), max_new_tokens=6)
+    answer = qwen_answer(folder, TALK, talk_sizes(folder), max_new_tokens=6)
     everything = [range(rows * columns) for rows, columns in merged_grids(folder, inputs)]
     assert packed_answer(folder, inputs, everything, max_new_tokens=6) == answer
     assert len(answer) > 1
@@ -112,10 +73,10 @@ def test_the_answer_is_the_greedy_one_at_these_positions(variant: dict[str, Any]
 def test_answers_tell_pictures_and_positions_apart(variant: dict[str, Any]) -> None:
     folder = tiny_checkpoint(**variant)
     inputs = talk(folder)
-    kept = some(folder, inputs)
-    answer, pruned = qwen_answer(folder, TALK, sizes(folder)), packed_answer(folder, inputs, kept)
+    kept = some_kept(folder, inputs)
+    answer, pruned = qwen_answer(folder, TALK, talk_sizes(folder)), packed_answer(folder, inputs, kept)
     assert len(set(answer)) >= 4
-    assert qwen_answer(folder, TALK, sizes(folder)[::-1]) != answer != pruned
+    assert qwen_answer(folder, TALK, talk_sizes(folder)[::-1]) != answer != pruned
     _, following = library_positions(folder, inputs)
     length, rows = inputs["input_ids"].shape[1], len(rows_of(folder, inputs, kept))
     # Behind the whole sequence, behind what is left of it, and as far behind the cache as the whole prompt would be.
@@ -127,7 +88,7 @@ def test_answers_tell_pictures_and_positions_apart(variant: dict[str, Any]) -> N
 def test_dropping_is_masking_in_every_layer(variant: dict[str, Any]) -> None:
     folder = tiny_checkpoint(**variant)
     inputs = talk(folder)
-    kept = some(folder, inputs)
+    kept = some_kept(folder, inputs)
     masked, packed, whole = (
         masked_run(folder, inputs, kept),
         packed_run(folder, inputs, kept),
@@ -146,7 +107,7 @@ def test_dropping_is_masking_in_every_layer(variant: dict[str, Any]) -> None:
 def test_renumbered_rows_are_another_model(variant: dict[str, Any]) -> None:
     folder = tiny_checkpoint(**variant)
     inputs = talk(folder)
-    kept = some(folder, inputs)
+    kept = some_kept(folder, inputs)
     right = packed_run(folder, inputs, kept)
     plain = np.tile(np.arange(len(rows_of(folder, inputs, kept))), (3, 1))
     assert np.abs(packed_run(folder, inputs, kept, positions=plain).logits[-1] - right.logits[-1]).max() > 0.05
@@ -156,7 +117,7 @@ def test_renumbered_rows_are_another_model(variant: dict[str, Any]) -> None:
 def test_late_rows_of_kept_tokens_matter(variant: dict[str, Any]) -> None:
     folder = tiny_checkpoint(**variant)
     inputs = talk(folder)
-    kept = some(folder, inputs)
+    kept = some_kept(folder, inputs)
     right, without = (packed_run(folder, inputs, kept, late_rows=late) for late in (True, False))
     np.testing.assert_array_equal(right.states[0], without.states[0])
     assert np.abs(right.states[1] - without.states[1]).max() > 0.5
