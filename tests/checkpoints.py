@@ -82,7 +82,14 @@ FAMILY_VARIANTS: tuple[dict[str, Any], ...] = (
 #: Qwen-VL, each variant with another trap: flat, nested and doubled configurations, older names, sections that fit no
 #: period of three, windows and blocks at odd places, tables of positions of other sides, heads wider than hidden / heads.
 QWEN_VARIANTS: tuple[dict[str, Any], ...] = (
-    {"family": "qwen2_vl", "config": "hub", "processor": "old", "pixel_keys": "pixels", "tied": True, "shards": 2},
+    {
+        "family": "qwen2_vl",
+        "config": "hub",
+        "processor": "old",
+        "pixel_keys": "pixels",
+        "tied": True,
+        "shards": 2,
+    },
     {"family": "qwen2_vl", "names": "new", "sections": (1, 2, 5), "kv_heads": 1, "eps": 1e-2, "vocab": 512},
     {"family": "qwen2_vl", "config": "both", "merge": 3, "sections": (4, 1, 3), "dtype": "bfloat16"},
     {

@@ -58,12 +58,13 @@ def test_the_configuration_is_read_as_the_recipe_says(variant: dict[str, Any]) -
     width = recipe.head_dim or recipe.shape.hidden // heads
     rope = text.rope_parameters
     assert rope["rope_type"] == "default"
-    assert rope["rope_theta"] == (5e6 if recipe.family == "qwen3_vl" else 1e6)
+    assert rope["rope_theta"] == (221 if recipe.family == "qwen3_vl" else 126)
     assert rope["mrope_section"] == list(recipe.sections or (2, 3, 3))
     assert sum(rope["mrope_section"]) == width // 2
     assert text.num_key_value_heads == (heads if recipe.multi_head else recipe.kv_heads or recipe.shape.kv_heads)
     assert text.rms_norm_eps == (recipe.eps or 1e-6)
     assert (vision.spatial_merge_size, vision.temporal_patch_size) == (recipe.merge, 2)
+    assert getattr(text, "sliding_window", None) is None
     if recipe.family == "qwen2_5_vl":
         assert (vision.window_size, tuple(vision.fullatt_block_indexes)) == (recipe.window_px, recipe.full_blocks)
     if recipe.family == "qwen3_vl":
@@ -81,9 +82,10 @@ def test_config_json_has_the_form_that_was_asked_for(variant: dict[str, Any]) ->
     at_root = recipe.config != "new" and recipe.family != "qwen3_vl"
     assert ("hidden_size" in values) is ("rope_scaling" in values) is at_root
     if at_root:
-        assert values["rope_scaling"]["type"] == "mrope"
+        assert values["rope_scaling"]["type"] == ("mrope" if recipe.config == "hub" else "default")
+        assert values["sliding_window"] == 8
     if nested:
-        new = recipe.config != "hub"
+        new = recipe.config == "new"
         assert ("rope_parameters" in values["text_config"]) is new
         assert ("rope_scaling" in values["text_config"]) is not new
 
@@ -188,6 +190,13 @@ def test_published_sizes_have_the_published_number_of_parameters(size: str, deco
     planned = plan(FAMILIES[recipe.family].config(recipe, 500, ids), "new")
     assert sum(tensor.size for tensor in planned if "language_model" in tensor.name) == decoder
     assert sum(tensor.size for tensor in planned if "visual" in tensor.name) == tower
+
+
+@pytest.mark.parametrize(("size", "limits"), [("qwen2.5-vl-3b", (3136, 12845056)), ("qwen3-vl-2b", (65536, 16777216))])
+def test_published_sizes_have_the_published_limits_of_a_picture(size: str, limits: tuple[int, int]) -> None:
+    _, recipe = read(["made", "--size", size])
+    settings = FAMILIES[recipe.family].image(recipe)["size"]
+    assert (settings["shortest_edge"], settings["longest_edge"]) == limits
 
 
 def test_weights_do_not_depend_on_the_form_of_the_files() -> None:

@@ -10,7 +10,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ CLASSES: dict[str, Any] = {
     "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
     "qwen3_vl": Qwen3VLForConditionalGeneration,
 }
+#: A word that stands loudly in its own row is its own successor where the head is the table of embeddings.
+_TIED_SCALES = {"model.language_model.embed_tokens.weight": 0.25, "model.language_model.norm.weight": 4.0}
 _OLD = (
     (r"^model\.language_model\.", "language_model.model."),
     (r"^lm_head\.", "language_model.lm_head."),
@@ -70,11 +72,12 @@ _SWIGLU = ((r"\.mlp\.gate_proj\.", ".mlp.weights_in."), (r"\.mlp\.down_proj\.", 
 
 @dataclass(frozen=True)
 class Planned:
-    """One tensor of the file. `halves`: stacked from two that the module keeps apart (a gated MLP)."""
+    """One tensor of the file, of one of the module's or stacked from two (a gated MLP); `scale`: times its usual values."""
 
     name: str
     module_names: tuple[str, ...]
     shape: tuple[int, ...]
+    scale: float = 1.0
 
     @property
     def size(self) -> int:
@@ -86,9 +89,12 @@ def plan(config: PretrainedConfig, names: Names) -> list[Planned]:
     with torch.device("meta"):
         model = CLASSES[config.model_type](config)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    scales: dict[str, float] = {}
     if config.tie_word_embeddings:
         del shapes["lm_head.weight"]
-    return list(_planned(shapes, names, config.vision_config.model_type))
+        scales = _TIED_SCALES if config.model_type.startswith("qwen") else {}
+    planned = _planned(shapes, names, config.vision_config.model_type)
+    return [replace(tensor, scale=scales.get(tensor.module_names[0], 1.0)) for tensor in planned]
 
 
 def _planned(shapes: dict[str, tuple[int, ...]], names: Names, tower: str) -> Iterator[Planned]:
@@ -120,7 +126,9 @@ def file_name(module_name: str, names: Names, tower: str) -> str:
 def values(planned: Planned, seed: int, depth: int) -> NDArray[np.float32]:
     """The tensor's numbers. `depth`: layers of the deepest part, to keep the residual stream of order one."""
     halves = [_values(name, planned.shape, seed, depth) for name in planned.module_names]
-    return halves[0] if len(halves) == 1 else np.concatenate(halves)
+    whole = halves[0] if len(halves) == 1 else np.concatenate(halves)
+    whole *= np.float32(planned.scale)
+    return whole
 
 
 def _values(name: str, shape: tuple[int, ...], seed: int, depth: int) -> NDArray[np.float32]:

@@ -84,35 +84,39 @@ def published(recipe: Recipe, config: dict[str, Any]) -> dict[str, Any]:
     """config.json in the wanted form.
 
     "hub": Qwen2-VL and Qwen2.5-VL have no text_config, its keys are the root's; Qwen3-VL has one with rope_scaling. "both":
-    text_config, and its keys at the root besides, as some releases of transformers wrote them.
+    text_config, and its keys at the root besides, as some releases of transformers wrote derivatives.
     """
     named = {} if recipe.called is None else {"_name_or_path": recipe.called}
     if recipe.config == "new":
         return {**named, **config}
     root = {name: value for name, value in config.items() if name != "text_config"}
-    text = {name: value for name, value in config["text_config"].items() if name != "layer_types"}
+    # Keys that are younger than the published files.
+    text = {name: value for name, value in config["text_config"].items() if name not in ("layer_types", "pad_token_id")}
+    vision = {name: value for name, value in root["vision_config"].items() if name != "rope_parameters"}
     root["torch_dtype"] = root.pop("dtype")
-    vision = dict(root["vision_config"])
     if recipe.family == "qwen3_vl":
         vision["model_type"] = "qwen3_vl"
-        return {**named, **root, "text_config": _scaled(text, "rope_type"), "vision_config": vision}
+        return {**named, **root, "text_config": _scaled(text, {"rope_type": "default"}), "vision_config": vision}
     if recipe.family == "qwen2_5_vl":
         vision["model_type"] = "qwen2_5_vl"
     else:
         del vision["model_type"]
     vision = {("in_chans" if name == "in_channels" else name): value for name, value in vision.items()}
     vision["spatial_patch_size"] = vision["patch_size"]
+    # A window that is not used, and short enough to be noticed.
+    text |= {"use_sliding_window": False, "sliding_window": 8, "max_window_layers": 1}
+    text = _scaled(text, {"type": "mrope"} if recipe.config == "hub" else {"rope_type": "default", "type": "default"})
     if recipe.config == "both":
-        root["text_config"] = config["text_config"]
-    flat = {name: value for name, value in _scaled(text, "type").items() if name not in ("model_type", "dtype")}
+        root["text_config"] = {**text, "image_token_id": None, "video_token_id": None}
+    flat = {name: value for name, value in text.items() if name not in ("model_type", "dtype")}
     return {**named, **flat, **root, "vision_config": vision}
 
 
-def _scaled(text: dict[str, Any], key: str) -> dict[str, Any]:
-    """rope_parameters under the older name: theta beside them, and "mrope" for what is no scaling at all."""
+def _scaled(text: dict[str, Any], unscaled: dict[str, Any]) -> dict[str, Any]:
+    """rope_parameters under the older name: theta beside them, and in them what said that nothing is scaled."""
     values = {name: value for name, value in text.items() if name != "rope_parameters"}
     rope = dict(text["rope_parameters"])
     values["rope_theta"] = rope.pop("rope_theta")
     kind = rope.pop("rope_type")
-    values["rope_scaling"] = {key: "mrope" if key == "type" and kind == "default" else kind, **rope}
+    values["rope_scaling"] = {**(unscaled if kind == "default" else {"rope_type": kind}), **rope}
     return values
