@@ -38,8 +38,6 @@ def square() -> PackedPicture:
     return picture_of(50, 50)
 
 
-
-
 def plain(ids: list[int]) -> PromptTokens:
     """Tokens none of which belongs to a picture."""
     return PromptTokens(np.asarray(ids, np.int64), IMAGE, np.full((len(ids), 2), -1), np.full(len(ids), -1))

@@ -72,8 +72,10 @@ def test_graphs_merge_and_pool_as_torch_does(merge: int, across: int) -> None:
     g = Graph("units", weights_file="none")
     for name, value in (("features", features), ("values", values)):
         g.input(name, "float32", tuple(value.shape))
-    g.output(graphs.merged(g, "features", side, WIDTH, merge), "merged", "float32", (across**2, merge**2 * WIDTH))
-    g.output(graphs.pooled(g, "values", (2, 3), side, merge), "pooled", "float32", (2, 3, across**2))
+    g.output(
+        graphs.merged(g, "features", (side, side), WIDTH, merge), "merged", "float32", (across**2, merge**2 * WIDTH)
+    )
+    g.output(graphs.pooled(g, "values", (2, 3), (side, side), merge), "pooled", "float32", (2, 3, across**2))
     session = ort.InferenceSession(g.model().SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(["merged", "pooled"], {"features": features.numpy(), "values": values.numpy()})
     np.testing.assert_array_equal(found[0], merged(features, merge))

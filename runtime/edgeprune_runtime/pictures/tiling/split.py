@@ -98,11 +98,11 @@ def _below(height: int, width: int) -> tuple[int, int]:
 
 
 def _canvas(height: int, width: int, edge: int, px: int) -> tuple[int, int]:
-    """Rows and columns of tiles for a picture resized to `edge`."""
+    """Rows and columns of tiles for a picture resized to `edge`; one at least, where transformers fails at a picture so thin."""
     height, width = _scaled(height, width, edge)
     aspect = width / height
     if width >= height:
         cols = math.ceil(width / px)
-        return math.ceil(int(cols * px / aspect) / px), cols
+        return max(math.ceil(int(cols * px / aspect) / px), 1), cols
     rows = math.ceil(height / px)
-    return rows, math.ceil(int(rows * px * aspect) / px)
+    return rows, max(math.ceil(int(rows * px * aspect) / px), 1)
