@@ -269,7 +269,9 @@ class Model:
         """Rows of the prompt in packed order: [S, row width] float32."""
         tokens = self._prompter.tokens(asked, [view.picture for view in views])
         pictures = [KeptPicture(v.picture, v.kept, self._plan.separators_for(v.selection)) for v in views]
-        packed = pack(tokens, pictures, self._plan.positions, self._manifest.picture.sequence)
+        packed = pack(
+            tokens, pictures, self._plan.positions_for(*(v.selection for v in views)), self._manifest.picture.sequence
+        )
         language = self._manifest.language
         if len(packed.ids) > language.capacity:
             raise PromptError(

@@ -177,6 +177,10 @@ class TokenPlan(Spec, frozen=True):
     separators: Separators = "all"
     budget_of: BudgetBase = "largest"
 
+    def positions_for(self, *selections: SelectionSpec) -> Positions:
+        """The policy for pictures under these selections: where none loses a token, every row has its own position."""
+        return "keep" if all(selection.whole for selection in selections) else self.positions
+
     def separators_for(self, selection: SelectionSpec) -> Separators:
         """The policy for a picture under this selection: a whole picture loses none."""
         return "all" if selection.whole else self.separators

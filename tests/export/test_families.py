@@ -41,7 +41,7 @@ def prompt_and_logits(model: Model, view: View) -> tuple[list[int], np.ndarray]:
     manifest, prompter = model.bundle.manifest, Prompter.of(model.bundle)
     tokens = prompter.tokens(prompter.render(QUESTION, images=1), (view.picture,))
     kept = KeptPicture(view.picture, view.kept, manifest.plan.separators_for(view.selection))
-    packed = pack(tokens, [kept], manifest.plan.positions, manifest.picture.sequence)
+    packed = pack(tokens, [kept], manifest.plan.positions_for(view.selection), manifest.picture.sequence)
     logits = model.language.prefill(model.language.compose(packed.ids, view.visual), packed.positions).copy()
     return np.where(packed.ids < 0, manifest.language.image_token_id, packed.ids).tolist(), logits
 

@@ -69,7 +69,7 @@ def _lengths(folder: Path, image: Path) -> dict[str, list[int]]:
             packed = pack(
                 tokens,
                 [KeptPicture(view.picture, view.kept, separators)],
-                plan.positions,
+                plan.positions_for(view.selection),
                 model.bundle.manifest.picture.sequence,
             )
             found[budget] = [len(view.kept), len(packed.ids)]

@@ -127,7 +127,10 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
                 continue  # the language model does not know who chose
             separators = manifest.plan.separators_for(selection)
             packed = pack(
-                tokens, (KeptPicture(picture, kept, separators),), manifest.plan.positions, manifest.picture.sequence
+                tokens,
+                (KeptPicture(picture, kept, separators),),
+                manifest.plan.positions_for(selection),
+                manifest.picture.sequence,
             )
             embeds = languages[1].compose(packed.ids, visual)
             prompt = embeds, packed.positions, packed.next_position

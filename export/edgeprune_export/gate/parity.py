@@ -85,7 +85,7 @@ class _LanguageGate:
         packed = pack(
             tokens,
             (KeptPicture(case.picture, case.selected.kept, separators),),
-            manifest.plan.positions,
+            manifest.plan.positions_for(case.selection),
             manifest.picture.sequence,
         )
         embeds = self.language.compose(packed.ids, case.selected.visual)

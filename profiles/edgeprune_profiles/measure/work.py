@@ -76,7 +76,12 @@ def request_shape(
     prompter = Prompter.of(bundle)
     tokens = prompter.tokens(prompter.render(question, images=1), (picture,))
     separators = manifest.plan.separators_for(chosen)
-    packed = pack(tokens, (KeptPicture(picture, kept, separators),), manifest.plan.positions, manifest.picture.sequence)
+    packed = pack(
+        tokens,
+        (KeptPicture(picture, kept, separators),),
+        manifest.plan.positions_for(chosen),
+        manifest.picture.sequence,
+    )
     return RequestShape(
         budget=chosen.budget,
         method=chosen.method,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 import msgspec
 import numpy as np
@@ -22,7 +23,7 @@ COMMON_RATIOS = (1.0, 4 / 3, 3 / 4, 16 / 9, 9 / 16)
 
 
 class Grids(Spec, frozen=True, tag="grids", tag_field="rule"):
-    """sizes: (height, width) in pixels of each grid that a picture can get, in the order that decides ties."""
+    """sizes: (height, width) in pixels of each grid that a picture can get."""
 
     sizes: tuple[tuple[int, int], ...]
 
@@ -31,10 +32,17 @@ class Grids(Spec, frozen=True, tag="grids", tag_field="rule"):
         return False
 
     def place(self, height: int, width: int, tile: TileSpec) -> Placement:
-        """The grid whose width / height is nearest on a logarithmic scale; of equally near ones the first."""
+        """The grid that stretches the picture least; of those that stretch alike a larger one, while the picture has more than half of its
+        pixels, as InternVL decides. In fractions: no rounding can turn a tie."""
         require_pixels(height, width)
-        rows, cols = min(self.sizes, key=lambda size: abs(math.log(width / height) - math.log(size[1] / size[0])))
-        return Placement((height, width), 1, 1, 0, 0, rows, cols, view=(rows, cols))
+        best: tuple[int, int] = (0, 0)
+        least: Fraction | None = None
+        for size in sorted(self.sizes, key=lambda size: (size[0] * size[1], size[1], size[0])):
+            ratio = Fraction(size[0] * width, size[1] * height)
+            stretch = max(ratio, 1 / ratio)
+            if least is None or stretch < least or (stretch == least and 2 * height * width > size[0] * size[1]):
+                best, least = size, stretch
+        return Placement((height, width), 1, 1, 0, 0, *best, view=best)
 
     def crops(self, image: Image.Image, place: Placement, tile: TileSpec) -> Iterator[NDArray[np.uint8]]:
         yield np.asarray(squashed(image, place.height, place.width, tile.resample))
