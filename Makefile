@@ -10,7 +10,7 @@ REFERENCE = tools/reference_vlm
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: demo test test-fast check bench bench-families methods-table projection arm64-check clean
+.PHONY: demo test test-fast check bench bench-families bench-grids methods-table projection arm64-check clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -53,6 +53,10 @@ bench: $(VENV)/installed
 # weights, 5 GB in --work): about twenty minutes.
 bench-families: $(VENV)/installed
 	$(BIN)/python tools/bench.py families --out docs/measurements
+
+# Grids and budgets: the same of Qwen2.5-VL-3B, Qwen3-VL-2B and 4B at a quarter of their depth (6 GB in --work): about ten minutes.
+bench-grids: $(VENV)/installed
+	$(BIN)/python tools/bench.py grids --out docs/measurements
 
 # What every method costs and how accurate it is, beside random: about an hour; resumable.
 methods-table: $(VENV)/installed

@@ -15,7 +15,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tools.bench import families, memory, prefill_plan, speed
+from tools.bench import families, grids, memory, prefill_plan, speed
 from tools.bench.page import Page, write_page
 from tools.bench.settings import ROOT, Settings, say
 
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "speed": speed.measure,
     "memory": memory.measure,
     "families": families.measure,
+    "grids": grids.measure,
 }
 
 
