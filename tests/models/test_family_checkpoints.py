@@ -287,7 +287,7 @@ def test_what_would_be_answered_differently_is_refused(case: str, tmp_path: Path
     expect_refusal(refused, tmp_path, family=family)
 
 
-@pytest.mark.parametrize("kind", ["qwen2_5_vl", "paligemma", "llava_next_video", "LLAVA"])
+@pytest.mark.parametrize("kind", ["gemma3", "paligemma", "llava_next_video", "LLAVA"])
 def test_an_unknown_model_names_those_that_are_known(kind: str, tmp_path: Path) -> None:
     known = ", ".join(f"{name} ({FAMILIES.get(name).title})" for name in FAMILIES)
     assert len(FAMILIES) >= 6

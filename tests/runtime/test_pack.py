@@ -14,11 +14,12 @@ from tokenizers import Tokenizer
 
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.spec import PictureSpec, SequenceSpec
-from edgeprune_runtime.pictures.tiling import Single
+from edgeprune_runtime.pictures.tiling import Grids, Single, TileSpec
 from edgeprune_runtime.prompting.pack import LEARNED, VISUAL, KeptPicture, Packed, PromptTokens, pack
 from edgeprune_runtime.prompting.prompt import Prompter, Rendered
 from edgeprune_runtime.spec import Positions, Separators
 from tests.references.packing import packed_prompt, picture_items
+from tests.references.qwen_positions import packed_positions
 from tests.tilings import MOSAIC, PLAIN, canvases, tile_spec
 
 IMAGE = 4
@@ -260,3 +261,34 @@ def test_packing_equals_plain_loops(data: Any) -> None:
     assert _lists(pack(tokens, ours, "keep", ONE)) == expected
     ids, where, following = _lists(pack(tokens, ours, "renumber", ONE))
     assert (ids, where, following) == (expected[0], list(range(len(ids))), len(ids))
+
+
+# ------------------------------------------------------------------------------------------------------- three axes
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_positions_of_three_axes_are_those_of_plain_loops(data: Any) -> None:
+    """Any pictures on any grids, any text around them, any tokens left out: what stays stands where it stood."""
+    sizes = tuple((8 * h, 8 * w) for h, w in ((2, 2), (1, 5), (4, 3)))
+    unit = TileSpec(px=40, patches=5, mean=(0.5,) * 3, std=(0.5,) * 3)
+    spec = PictureSpec(unit, Grids(sizes), SequenceSpec(positions="canvas"))
+    texts, ids, pictures, grids, kept = [data.draw(st.integers(0, 4))], [], [], [], []
+    ids += [7] * texts[0]
+    for _ in range(data.draw(st.integers(1, 3))):
+        picture = pack_picture(spec.place(*data.draw(st.sampled_from(sizes))), spec)
+        assert picture.place.view is not None
+        rows, columns = (side // 8 for side in picture.place.view)
+        chosen = sorted(data.draw(st.sets(st.integers(0, rows * columns - 1), min_size=1)))
+        flat = [token // columns * unit.side + token % columns for token in chosen]
+        pictures.append(KeptPicture(picture, np.asarray(flat), "all"))
+        grids.append((rows, columns))
+        kept.append(chosen)
+        texts.append(data.draw(st.integers(1, 4)))
+        ids += [IMAGE] + [7] * texts[-1]
+    found = pack(plain(ids), pictures, "keep", spec.sequence)
+    positions, following = packed_positions(texts, grids, kept)
+    np.testing.assert_array_equal(found.positions, positions)
+    assert found.next_position == following
+    again = pack(plain(ids), pictures, "renumber", spec.sequence)
+    assert again.positions.tolist() == [list(range(len(again.ids)))] * 3 and again.next_position == len(again.ids)

@@ -9,7 +9,7 @@ import pytest
 import edgeprune_runtime
 from edgeprune_runtime import errors
 
-NAMES = {"Answer", "Bundle", "EdgepruneError", "Model", "Piece", "RequestError", "Sampling", "Span", "View"}
+NAMES = {"Answer", "Bundle", "EdgepruneError", "Model", "Piece", "RequestError", "Sampling", "ShownPicture", "Span", "Turn", "View"}
 TREE = {
     "EdgepruneError": "Exception",
     "CheckpointError": "EdgepruneError",
@@ -43,7 +43,7 @@ MODEL = {
     "methods": "(self, budget)",
 }
 ANSWER = ["text", "token_ids", "finish_reason", "prompt_tokens", "visual_tokens", "budget", "method", "kept"]
-ANSWER += ["spans", "notes"]
+ANSWER += ["spans", "notes", "pictures"]
 
 
 def written(function: object) -> str:

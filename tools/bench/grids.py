@@ -66,7 +66,7 @@ def measure(settings: Settings) -> Page:
         "Made checkpoints with the widths of published models and a quarter of their tower blocks and decoder layers (random weights: nothing "
         f"here speaks of quality), exported in {PRECISION} with `--method divprune --budget-of picture`. The tower runs once per picture, "
         "whatever the budget. *Law*: the operations of tower and prefill (n L (8 C^2 + g C m) + 4 C n keys; 2 per weight and position), "
-        "scaled so that the largest grid at budget 1.0 takes as long as it did: predicted from one measurement, not measured. Times are medians "
+        "scaled so that the largest grid at budget 1.0 takes as long as it did: predicted from one measurement. Times are medians "
         "of wall time; CPU is that of all threads."
     )
     return Page("grids", "Grids and tokens", text, sections, (), journal.samples)

@@ -9,7 +9,7 @@ from edgeprune.models.config.section import Section
 from edgeprune.models.decoders.base import DecoderKind
 from edgeprune.models.decoders.llama import LLAMA, MISTRAL
 from edgeprune.models.decoders.qwen import QWEN2, QWEN3
-from edgeprune.models.decoders.qwen_vl import QWEN2_5_VL_TEXT, QWEN2_VL_TEXT, QWEN3_VL_TEXT
+from edgeprune.models.decoders.three_axes import QWEN2_5_THREE_AXES, QWEN2_THREE_AXES, QWEN3_THREE_AXES
 from edgeprune.models.spec import DecoderSpec
 from edgeprune_runtime.errors import CheckpointError
 from edgeprune_runtime.registry import Registry
@@ -19,7 +19,7 @@ __all__ = ["DECODERS", "DecoderKind", "decoder_from_config", "default_special_id
 DECODERS: Registry[DecoderKind] = Registry(
     "language model", group="edgeprune.decoders", kind=DecoderKind, error=CheckpointError
 )
-for _kind in (LLAMA, MISTRAL, QWEN2, QWEN3, QWEN2_VL_TEXT, QWEN2_5_VL_TEXT, QWEN3_VL_TEXT):
+for _kind in (LLAMA, MISTRAL, QWEN2, QWEN3, QWEN2_THREE_AXES, QWEN2_5_THREE_AXES, QWEN3_THREE_AXES):
     DECODERS.add(_kind.name, _kind)
 
 

@@ -42,7 +42,7 @@ def _traits(
 
 
 _SECOND, _THIRD = (16, 24, 24), (24, 20, 20)
-QWEN2_VL_TEXT = replace(
+QWEN2_THREE_AXES = replace(
     QWEN2,
     name="qwen2_vl_text",
     traits=_traits(QWEN2, _SECOND, in_sections),
@@ -55,8 +55,8 @@ QWEN2_VL_TEXT = replace(
     theta=1e6,
     sections=_SECOND,
 )
-QWEN2_5_VL_TEXT = replace(QWEN2_VL_TEXT, name="qwen2_5_vl_text")
-QWEN3_VL_TEXT = replace(
+QWEN2_5_THREE_AXES = replace(QWEN2_THREE_AXES, name="qwen2_5_vl_text")
+QWEN3_THREE_AXES = replace(
     QWEN3,
     name="qwen3_vl_text",
     traits=_traits(QWEN3, _THIRD, interleaved),
