@@ -13,6 +13,8 @@ from edgeprune.errors import ExportError, PlanError
 KnownShape = Sequence[int | None]
 """Lengths of an input; None for a batch that stays symbolic."""
 
+_NAMELESS = ("none", "unk", "unknown")
+
 
 def fixed_shapes(
     inputs: Sequence[onnx.ValueInfoProto], given: KnownShape | Mapping[str, KnownShape] | None
@@ -89,7 +91,7 @@ def _agree(value: onnx.ValueInfoProto, shape: KnownShape) -> None:
 def _bind(value: onnx.ValueInfoProto, shape: KnownShape, symbols: dict[str, tuple[int | None, str]]) -> None:
     """Note what a given shape says of the symbols of its input; symbols: name -> its length and the input that says so."""
     for dim, length in zip(value.type.tensor_type.shape.dim, shape, strict=False):
-        if not dim.dim_param:
+        if not is_symbol(dim.dim_param):
             continue
         known, source = symbols.setdefault(dim.dim_param, (length, value.name))
         if known != length:
@@ -100,10 +102,15 @@ def _bind(value: onnx.ValueInfoProto, shape: KnownShape, symbols: dict[str, tupl
             raise PlanError(f"the symbol {dim.dim_param!r} is {where}; give one length for it")
 
 
+def is_symbol(name: str) -> bool:
+    """Whether a stated length has a name; exporters write "?", "None" or "-1" for lengths that have nothing in common."""
+    return name.lower() not in _NAMELESS and any(letter.isalpha() for letter in name)
+
+
 def _declared(value: onnx.ValueInfoProto, symbols: Mapping[str, tuple[int | None, str]]) -> tuple[int | None, ...]:
     """The shape that the model states of an input, with the lengths of symbols that are known from others."""
     stated = value.type.tensor_type.shape.dim
-    dims = [d.dim_value if d.HasField("dim_value") else symbols.get(d.dim_param, (None, ""))[0] for d in stated]
+    dims = [d.dim_value if d.HasField("dim_value") else symbols.get(d.dim_param, (None,))[0] for d in stated]
     if not value.type.tensor_type.HasField("shape") or None in dims[1:]:
         what = ", ".join(d.dim_param or str(d.dim_value or "?") for d in stated) or "unknown"
         lengths = [known or (224 if i > 1 else 1) for i, known in enumerate(dims)]
@@ -117,6 +124,7 @@ def _declared(value: onnx.ValueInfoProto, symbols: Mapping[str, tuple[int | None
 
 def _one_batch(inputs: Iterable[onnx.ValueInfoProto]) -> None:
     """Refuse inputs whose first dimensions are symbols of different names: they cannot all be the batch."""
-    names = {v.type.tensor_type.shape.dim[0].dim_param for v in inputs if v.type.tensor_type.shape.dim} - {""}
+    given = {v.type.tensor_type.shape.dim[0].dim_param for v in inputs if v.type.tensor_type.shape.dim}
+    names = {name for name in given if is_symbol(name)}
     if len(names) > 1:
         raise ExportError(f"the inputs have different symbolic dimensions {sorted(names)}; fix them by input_shape")

@@ -63,6 +63,13 @@ def test_a_contradiction_inside_one_input_is_a_sentence() -> None:
         read(model, (1, 4, 5))
 
 
+@pytest.mark.parametrize("nameless", ["?", "None", "-1", "unk"])
+def test_a_mark_for_unknown_is_no_symbol(nameless: str) -> None:
+    """As Paddle's converter writes height and width."""
+    model = made([node("Relu", ["x"], ["y"])], {}, {"x": (1, nameless, nameless)}, {"y": (1, nameless, nameless)})
+    assert read(model, (1, 4, 5)).shapes["y"] == (1, 4, 5)
+
+
 def test_what_is_still_unknown_is_asked_for_with_what_is_known() -> None:
     model = two_pictures()
     model.graph.input[1].type.tensor_type.shape.dim[3].dim_param = "other"
