@@ -23,6 +23,9 @@ from edgeprune_runtime.pictures.packed import ALWAYS, PackedPicture, RowRange
 from edgeprune_runtime.prompting.content_words import content_words
 from edgeprune_runtime.prompting.pack import PromptTokens
 
+VIDEO_TOKEN = "video_token"
+"""Which of the special tokens stands for a video, in checkpoints that take some."""
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -61,6 +64,11 @@ class Prompter:
         """The prompt as text, one placeholder per picture. template=False: `prompt` is used as it stands."""
         if not isinstance(prompt, str):
             raise PromptError(f"the prompt is {type(prompt).__name__}, expected text")
+        video = self._special.get(VIDEO_TOKEN)
+        if video and video in prompt:
+            raise PromptError(
+                f"the prompt holds the video placeholder {video!r}; a bundle answers about still pictures: give one frame as the picture"
+            )
         text = prompt if not template else self._in_template(prompt, images)
         try:
             text.encode("utf-8")
