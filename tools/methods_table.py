@@ -6,6 +6,10 @@ Each step is resumable: kill it and start it again.
 
     python tools/methods_table.py --work build/methods --scenes 100
     python tools/methods_table.py --reference merged --work build/methods-merged --scenes 100
+    python tools/methods_table.py --work build/methods --missing     # methods without a row; the others keep theirs
+
+A new row is paired with the answers of `random`, which are asked for again: where its row is no longer what it was, the model, the
+pictures or the code are others, and nothing is written.
 """
 
 from __future__ import annotations
@@ -109,15 +113,38 @@ def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def page(work: Path, scenes: int, reference: Reference, name: str, names: list[str]) -> str:
+Rows = dict[str, tuple[str, ...]]
+"""Method -> its cells, one per budget."""
+
+
+def stated(text: str) -> Rows:
+    """The rows of the accuracy table of a page."""
+    _, _, after = text.partition("| method | keep")
+    lines = after.partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name: tuple(rest) for name, *rest in cells}
+
+
+def merged(before: Rows, found: Rows) -> Rows:
+    """All rows, where those of `random` agree; exits where they do not."""
+    if before.get("random", found["random"]) != found["random"]:
+        sys.exit(f"random scores {found['random']}, its row says {before['random']}; measure all methods again")
+    return {**found, **before}
+
+
+def points(cells: tuple[str, ...]) -> float:
+    return sum(float(cell.split()[0]) for cell in cells)
+
+
+def page(work: Path, scenes: int, reference: Reference, name: str, names: list[str], before: Rows) -> str:
     questions = load_questions(work / "heldout" / "questions.jsonl")
     pictures = [question.image for question in questions]
     scores = {n: scores_of(work, reference, n, questions) for n in ("random", *(n for n in names if n != "random"))}
     full, random = scores["random"]["1.0"], scores["random"]
-    order = sorted(scores, key=lambda name: -sum(sum(scores[name][budget]) for budget in BUDGETS))
-    rows = [(name, *(cell(scores[name][b], random[b], pictures) for b in BUDGETS)) for name in order]
+    found = {name: tuple(cell(scores[name][b], random[b], pictures) for b in BUDGETS) for name in scores}
+    rows = sorted(merged(before, found).items(), key=lambda row: -points(row[1]))
     whole, view = (100 * sum(values) / len(values) for values in (full, random[ONE_VIEW]))
-    left_out = [n for n in METHODS if n not in names and n != FULL.name]
+    left_out = [n for n in METHODS if n not in dict(rows) and n != FULL.name]
     unfit = f"\n\nMethods that this model lacks something for: {', '.join(left_out)}." if left_out else ""
     return f"""# Methods
 
@@ -134,7 +161,7 @@ One small model with one seed, on pictures of the kind it was trained for (objec
 {reference.shape}): an order of methods here is no promise for another model.
 Methods that look at the question use the language model's input embeddings, which in a model this small say little about pictures.
 
-{table(("method", *(f"keep {b}" for b in BUDGETS)), rows)}{unfit}
+{table(("method", *(f"keep {b}" for b in BUDGETS)), [(n, *cells) for n, cells in rows])}{unfit}
 {cost_page() if reference.costs else ""}"""
 
 
@@ -175,6 +202,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="scratch folder; holds bundles, pictures and answers")
     parser.add_argument("--scenes", type=int, default=100, help="held-out pictures")
     parser.add_argument("--method", action="append", help="only these, and random [default: all]")
+    parser.add_argument("--missing", action="store_true", help="only methods that have no row; the rows of others stay")
     parser.add_argument("--reference", choices=REFERENCES, default="tiles", help="which reference model")
     parser.add_argument("--out", type=Path, help="page to write [default: the reference's own in docs/measurements]")
     options = parser.parse_args()
@@ -187,8 +215,10 @@ def main() -> None:
         )
     reference = REFERENCES[options.reference]
     names = fitting(reference, options.method or [name for name in METHODS if name != FULL.name])
-    text = page(work, options.scenes, reference, options.reference, names)
-    (options.out or ROOT / "docs" / "measurements" / reference.page).write_text(text, encoding="utf-8")
+    out = options.out or ROOT / "docs" / "measurements" / reference.page
+    before = stated(out.read_text(encoding="utf-8")) if options.missing else {}
+    text = page(work, options.scenes, reference, options.reference, [n for n in names if n not in before], before)
+    out.write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -6,18 +6,25 @@ and a full prefill of the second model is timed in the same process. Written to 
 `edgeprune methods` and the table of docs/methods.md show.
 
     python tools/selector_costs.py --work build/costs
+    python tools/selector_costs.py --work build/costs --missing      # methods without a row; the others keep theirs
+
+A new row is taken beside `anchor` methods that have one: where their medians are not what they were, the machine or the code is another,
+and nothing is written.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,23 +44,31 @@ from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.vision import Vision
 
 OUT = ROOT / "edgeprune" / "tokens" / "registry" / "costs.json"
+ANCHORS = ("fastervlm", "divprune")
+"""Methods measured again beside new ones: a sort and a loop."""
+STEADY = 1.25
+"""How far an anchor may be from its row, either way."""
 SIZES = {576: ("llava", (336, 336)), 2880: ("llava_next", (672, 672))}
 
 
-def exported(work: Path, tokens: int) -> Bundle:
-    """The bundle for N tokens, made where it is not there yet."""
+def exported(work: Path, tokens: int, names: Sequence[str]) -> Bundle:
+    """The bundle for N tokens and these methods, made where it is not there yet."""
     family, _ = SIZES[tokens]
-    checkpoint, bundle = work / f"{family}.checkpoint", work / f"{family}.bundle"
+    checkpoint, bundle = work / f"{family}.checkpoint", work / f"{family}-{digest(names)}.bundle"
     call = [sys.executable]
     if not checkpoint.is_dir():
         made = ["--size", "0.5b", "--family", family, *(("--layers", "1") if family == "llava" else ())]
         subprocess.run([*call, str(ROOT / "tools" / "make_checkpoint.py"), str(checkpoint), *made], check=True)
     if not bundle.is_dir():
-        methods = [part for name in METHODS if name not in (FULL.name, *CONTROLS) for part in ("--method", name)]
+        methods = [part for name in names for part in ("--method", name)]
         words = ["export", str(checkpoint), "--budget", "0.2", "--budget", "1.0", *methods, "--no-parity"]
         command = "from edgeprune.cli import main; main()"
         subprocess.run([*call, "-c", command, *words, "--out", str(bundle)], check=True)
     return Bundle.open(bundle, verify=False)
+
+
+def digest(names: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
 
 
 def fill(buffers: dict[str, np.ndarray], rng: np.random.Generator) -> None:
@@ -121,29 +136,58 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prefills", type=int, default=2)
+    parser.add_argument("--missing", action="store_true", help="only methods that have no row; the rows of others stay")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    bundles = {tokens: exported(options.work, tokens) for tokens in SIZES}
+    names = [name for name in METHODS if name not in (FULL.name, *CONTROLS)]
+    if options.missing:
+        before = json.loads(options.out.read_text(encoding="utf-8"))
+        names = [name for name in names if name not in before["methods"] or name in ANCHORS]
+    bundles = {tokens: exported(options.work, tokens, names) for tokens in SIZES}
     measured = {tokens: selectors(bundle, SIZES[tokens][1], options.rounds) for tokens, bundle in bundles.items()}
-    whole, positions = prefill(bundles[2880], options.prefills)
+    if options.missing:
+        found = added(before, measured)
+    else:
+        whole, positions = prefill(bundles[2880], options.prefills)
+        conditions = (
+            f"one thread of {processor()}, onnxruntime; K = 20 %, C = 768, D = 896; "
+            f"full prefill of a 0.5b decoder at {positions} positions: {whole / 1e3:.3g} s"
+        )
+        found = {"conditions": conditions, "prefill_ms": round(whole), "methods": rows_of(measured, whole)}
+    options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for name, sizes in found["methods"].items():
+        share = 100 * sizes["2880"]["share_of_prefill"]
+        print(f"{name:16} {sizes['576']['ms']:9.2f} ms {sizes['2880']['ms']:9.2f} ms {share:7.3f} %")
+
+
+def processor() -> str:
+    return environment().cpu_model or platform.machine()
+
+
+def rows_of(measured: Mapping[int, Mapping[str, dict[str, float]]], prefill_ms: float) -> dict[str, Any]:
+    """Method -> number of tokens -> what was measured, the share of a full prefill among it."""
     for row in measured[2880].values():
-        row["share_of_prefill"] = row["ms"] / whole
-    processor = environment().cpu_model or platform.machine()
-    methods = {
-        name: {str(n): {k: float(f"{v:.4g}") for k, v in measured[n][name].items()} for n in SIZES}
+        row["share_of_prefill"] = row["ms"] / prefill_ms
+    return {
+        name: {str(n): {k: float(f"{v:.4g}") for k, v in measured[n][name].items()} for n in measured}
         for name in measured[2880]
     }
-    conditions = (
-        f"one thread of {processor}, onnxruntime; K = 20 %, C = 768, D = 896; "
-        f"full prefill of a 0.5b decoder at {positions} positions: {whole / 1e3:.3g} s"
-    )
-    text = json.dumps({"conditions": conditions, "prefill_ms": round(whole), "methods": methods}, indent=1)
-    options.out.write_text(text + "\n", encoding="utf-8")
-    for name, found in methods.items():
-        print(
-            f"{name:16} {found['576']['ms']:9.2f} ms {found['2880']['ms']:9.2f} ms {100 * found['2880']['share_of_prefill']:7.3f} %"
-        )
+
+
+def added(before: Mapping[str, Any], measured: Mapping[int, Mapping[str, dict[str, float]]]) -> dict[str, Any]:
+    """What was measured before and the rows of methods that are new, in the order of the registry. Exits where the anchors moved."""
+    if f"one thread of {processor()}," not in before["conditions"]:
+        sys.exit(f"the rows are of another processor ({before['conditions']}); measure all of them")
+    rows = rows_of(measured, before["prefill_ms"])
+    for name in ANCHORS:
+        for tokens in measured:
+            now, then = rows[name][str(tokens)]["ms"], before["methods"][name][str(tokens)]["ms"]
+            print(f"{name} at {tokens} tokens: {now:.4g} ms, its row says {then:.4g} ms", file=sys.stderr)
+            if not 1 / STEADY < now / then < STEADY:
+                sys.exit(f"{name} took {now:.3g} ms, its row says {then:.3g} ms; measure all methods on this machine")
+    every = {**rows, **before["methods"]}
+    return {**before, "methods": {name: every[name] for name in METHODS if name in every}}
 
 
 if __name__ == "__main__":

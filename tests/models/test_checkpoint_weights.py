@@ -32,12 +32,6 @@ def test_every_float_kind_reads_as_the_same_numbers(dtype: torch.dtype, tmp_path
     assert weights.nbytes("table") == tensor.nbytes
 
 
-def test_stored_reading_keeps_half_precision_where_numpy_has_it(tmp_path: Path) -> None:
-    half = weights_of(tmp_path / "a.safetensors", torch.ones(3, dtype=torch.float16)).read_stored("table")
-    brain = weights_of(tmp_path / "b.safetensors", torch.ones(3, dtype=torch.bfloat16)).read_stored("table")
-    assert (str(half.dtype), str(brain.dtype)) == ("float16", "float32")
-
-
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 5), (3, 8), (7, 11), (0, 11)])
 def test_rows_are_a_slice_of_the_whole(start: int, stop: int, tmp_path: Path) -> None:
     weights = weights_of(tmp_path / "w.safetensors", torch.arange(11.0)[:, None] * torch.ones(1, 4))

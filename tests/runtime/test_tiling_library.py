@@ -1,4 +1,4 @@
-"""Tiles are those of transformers' own image processors: the pixels to the last bit, the normalised numbers to rounding."""
+"""Tiles are those of transformers' own image processors, the normalised numbers too: to the last bit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def library(processor: type, image: Image.Image, tile: TileSpec, **settings: Any
 def assert_equal(
     image: Image.Image, tiling: TilingSpec, tile: TileSpec, processor: type, overview: str, **settings: Any
 ) -> None:
-    """Equal pixels, and numbers that differ by rounding only. overview: where the library has it, "first" or "last"."""
+    """Equal pixels, and equal numbers. overview: where the library has it, "first" or "last"."""
 
     def ordered(tiles: Any) -> Any:
         return np.roll(tiles, 1, axis=0) if overview == "last" and len(tiles) > 1 else tiles
@@ -64,7 +64,7 @@ def assert_equal(
     theirs = ordered(library(processor, image, tile, **settings))
     numbers = tiles_from_image(image, PictureSpec(tile, tiling))
     assert numbers.shape == theirs.shape and numbers.dtype == np.float32 and numbers.flags.c_contiguous
-    assert np.abs(numbers - theirs).max() <= 1e-6
+    assert np.array_equal(numbers, theirs)
 
 
 def cropped(tile: TileSpec) -> dict[str, Any]:
@@ -307,7 +307,7 @@ def test_settings_of_the_numbers_are_the_librarys() -> None:
         ratio_processing.GotOcr2ImageProcessorPil, noise(60, 90), scaled, size={"height": 28, "width": 28}, rescale_factor=1 / 127
     )  # fmt: skip
     ours = tiles_from_image(noise(60, 90), PictureSpec(scaled, NearestRatio(1, 1)))
-    assert np.abs(ours - theirs).max() <= 2e-6
+    assert np.array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from edgeprune.models.families import FAMILIES
 from tools.bench.process import memory_of
 
 STEPS = 4
@@ -31,11 +32,9 @@ class Eager:
         load: Any = AutoModelForImageTextToText.from_pretrained
         self._model = load(checkpoint, dtype=torch.float32, attn_implementation="sdpa").eval()
         self._spans: dict[str, list[float]] = {}
-        for stage, module in (
-            ("tower", self._model.model.vision_tower),
-            ("select", self._model.model.multi_modal_projector),
-        ):
-            self._watch(stage, module)
+        paths = FAMILIES.get(self._model.config.model_type).modules
+        for stage, path in (("tower", paths.tower), ("select", paths.connector)):
+            self._watch(stage, self._model.get_submodule(path))
 
     @torch.inference_mode()
     def answer(self) -> dict[str, list[float]]:

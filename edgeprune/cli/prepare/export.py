@@ -104,6 +104,10 @@ def export(
             alone(context, "classifier", besides=("model", "to", "weights", "parity", "force", "json"))
             _classifier(model, to or Path(f"{Path(model).name}-onnx"), weights, parity, force, json)
             return
+        from edgeprune.models.config.video import still_pictures_only
+
+        if sentence := still_pictures_only(model):
+            remark(sentence)
         target = to or Path(f"{Path(model).name}.bundle")
         budgets = tuple(budget_from_text(text) for text in budget or [])
         if recipe is not None:

@@ -86,6 +86,12 @@ def prune(
             "repeated. -1 keeps the batch symbolic."
         ),
     ] = None,
+    input_value: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Value of an input of one element of an .onnx file, NAME=16000, which is a constant from now on; repeated for several."
+        ),
+    ] = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -98,7 +104,7 @@ def prune(
             need_export("onnx", "onnx_ir")
             from edgeprune.cli.prepare.prune_onnx import prune_file
 
-            mine = ("model", "structure", "importance", "align", "images", "input_shape", *_COMMON)
+            mine = ("model", "structure", "importance", "align", "images", "input_shape", "input_value", *_COMMON)
             alone(context, "model in ONNX", besides=mine)
             prune_file(
                 Path(model),
@@ -108,14 +114,16 @@ def prune(
                 align=align if given(context, "align") else None,
                 inputs=images,
                 input_shapes=input_shape or [],
+                input_values=input_value or [],
                 seed=seed,
                 compensate=compensate if given(context, "compensate") else None,
                 force=force,
                 json=json,
             )
             return
-        if input_shape:
-            raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
+        for option, texts in (("--input-shape", input_shape), ("--input-value", input_value)):
+            if texts:
+                raise PlanError(f"{option} is for .onnx files, {model} is none; leave it out")
         need_export("torch", "transformers", "onnx", "onnx_ir", "accelerate", "safetensors")
         from edgeprune_export.pruning.prune import PruneOptions
         from edgeprune_export.pruning.prune import prune as make

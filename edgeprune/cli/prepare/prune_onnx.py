@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def prune_file(
     align: int | None,
     inputs: Path | None,
     input_shapes: Sequence[str],
+    input_values: Sequence[str],
     seed: int,
     compensate: bool | None,
     force: bool,
@@ -45,6 +47,7 @@ def prune_file(
         compensate=compensate,
         align=align or ALIGN,
         input_shape=shapes_from_texts(input_shapes),
+        input_values=values_from_texts(input_values),
         seed=seed,
         force=force,
         track=track,
@@ -80,6 +83,21 @@ def shapes_from_texts(texts: Sequence[str]) -> Sequence[int | None] | dict[str, 
             )
         named[name] = shape
     return named or None
+
+
+def values_from_texts(texts: Sequence[str]) -> dict[str, float]:
+    """`NAME=16000` of each input that becomes a constant."""
+    values: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not name or name in values or not math.isfinite(value):
+            raise PlanError(f"--input-value {text} is not understood; write NAME=16000 for each input once")
+        values[name] = value
+    return values
 
 
 def _shape(lengths: str, text: str) -> tuple[int | None, ...]:

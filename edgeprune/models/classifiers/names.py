@@ -45,28 +45,6 @@ _BEYOND = (
         "timm's name; a timm folder has a config.json with an architecture",
     ),
 )
-_SAVED = {
-    "tower.class_token": "embeddings.cls_token",
-    "tower.distillation_token": "embeddings.distillation_token",
-    "tower.position": "embeddings.position_embeddings",
-    "tower.patch": "embeddings.patch_embeddings.projection",
-    "tower.norm": "layernorm",
-    "norm1": "layernorm_before",
-    "norm2": "layernorm_after",
-    **{part: f"attention.{part}_proj" for part in "qkvo"},
-    "fc1": "mlp.fc1",
-    "fc2": "mlp.fc2",
-}
-
-
-def huggingface_name(name: str, kind: str) -> str:
-    """transformers 5's name of one of our tensors; `kind` is the tower's, "vit" or "deit"."""
-    part, _, end = name.rpartition(".") if name.endswith((".weight", ".bias")) else (name, "", "")
-    if part == "classifier":
-        return name
-    block = re.match(r"tower\.(\d+)\.(.+)", part)
-    found = f"layers.{block[1]}.{_SAVED[block[2]]}" if block else _SAVED[part]
-    return ".".join(filter(None, (kind, found, end)))
 
 
 def from_huggingface(name: str) -> str | None:

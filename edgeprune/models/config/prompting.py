@@ -11,10 +11,12 @@ import msgspec
 from tokenizers import Tokenizer
 
 from edgeprune.models.config.section import REPAIR, Section, json_object
+from edgeprune.models.config.video import video_token_id
 from edgeprune.models.decoders import default_special_ids
 from edgeprune_runtime.errors import CheckpointError
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.spec import PictureSpec
+from edgeprune_runtime.prompting.prompt import VIDEO_TOKEN
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,11 @@ def prompting_from_folder(folder: Path, config: Section, text: Section, image_to
             "use the tokenizer that belongs to the model"
         )
     bos, eos = _special_ids(folder, config, text)
-    return Prompting(_chat_template(folder), _special_tokens(folder), tokens[image_token_id], bos, eos)
+    special = _special_tokens(folder)
+    video = tokens.get(-1 if (token := video_token_id(config)) is None else token)
+    if video is not None:
+        special.setdefault(VIDEO_TOKEN, video)
+    return Prompting(_chat_template(folder), special, tokens[image_token_id], bos, eos)
 
 
 def with_text_tokens(picture: PictureSpec, folder: Path, image_token: str) -> PictureSpec:

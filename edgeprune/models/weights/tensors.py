@@ -52,27 +52,11 @@ class Weights:
 
     def read_rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
         """Rows start..stop along the first axis as float32: for tables too large to hold twice."""
-        return self._filled(name, start, stop, np.dtype(np.float32))
-
-    def blocks(self, name: str) -> Iterator[NDArray[np.float32]]:
-        """The tensor as float32, some rows (at most 16 MiB, but at least one) at a time."""
-        rows = self.shapes[name][0]
-        step = max(1, CHUNK_ELEMENTS // math.prod(self.shapes[name][1:]))
-        for start in range(0, rows, step):
-            yield self.read_rows(name, start, min(start + step, rows))
-
-    def read_stored(self, name: str) -> NDArray[Any]:
-        """The tensor as stored where NumPy can hold that (float16, float32); bfloat16 and float64 come as float32."""
-        kinds = {part.kind for part in self.parts[name]}
-        dtype = np.dtype(np.float16 if kinds == {"F16"} else np.float32)
-        return self._filled(name, 0, self.shapes[name][0], dtype)
-
-    def _filled(self, name: str, start: int, stop: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         shape = self.shapes[name]
         if not 0 <= start <= stop <= shape[0]:
             raise ValueError(f"rows {start}..{stop} of {name} with {shape[0]} rows")
         row = math.prod(shape[1:])
-        flat = np.empty((stop - start) * row, dtype)
+        flat = np.empty((stop - start) * row, np.float32)
         position = 0
         for chunk in self._chunks(name, start * row, stop * row):
             target = flat[position : position + chunk.size]
@@ -85,6 +69,13 @@ class Weights:
                 raise CheckpointError(f"{name} ({self.parts[name][0].name}) holds NaN or infinity; {DOWNLOAD_AGAIN}")
             position += chunk.size
         return flat.reshape((stop - start, *shape[1:]))
+
+    def blocks(self, name: str) -> Iterator[NDArray[np.float32]]:
+        """The tensor as float32, some rows (at most 16 MiB, but at least one) at a time."""
+        rows = self.shapes[name][0]
+        step = max(1, CHUNK_ELEMENTS // math.prod(self.shapes[name][1:]))
+        for start in range(0, rows, step):
+            yield self.read_rows(name, start, min(start + step, rows))
 
     def _chunks(self, name: str, start: int, stop: int) -> Iterator[NDArray[Any]]:
         offset = 0

@@ -37,9 +37,9 @@ class ParityLimits:
 # fp32 sums in another order, so the largest difference counts. int8 changes every number, and single ones by much: its limits are on
 # the typical difference and only catch what is broken; its quality is for `edgeprune eval`.
 LIMITS = {
-    "fp32": ParityLimits(pixels=1e-5, attention=1e-3, features=1e-3, kept=0.99, visual=1e-3, logits=5e-3, greedy=5e-3),
+    "fp32": ParityLimits(pixels=0.0, attention=1e-3, features=1e-3, kept=0.99, visual=1e-3, logits=5e-3, greedy=5e-3),
     "int8": ParityLimits(
-        pixels=1e-5, attention=0.7, features=0.5, kept=0.5, visual=0.5, logits=0.7, greedy=3.0, norm=typical
+        pixels=0.0, attention=0.7, features=0.5, kept=0.5, visual=0.5, logits=0.7, greedy=3.0, norm=typical
     ),
 }
 

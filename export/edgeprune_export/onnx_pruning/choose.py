@@ -9,8 +9,11 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from edgeprune.errors import PlanError
+from edgeprune_export.onnx.branches import weights_inside
+from edgeprune_export.onnx.extract import live_nodes
+from edgeprune_export.onnx.walk import values_captured, values_read
 from edgeprune_export.onnx_pruning.count import macs, parameters
-from edgeprune_export.onnx_pruning.groups.find import Coupling, FrozenGroup, Group
+from edgeprune_export.onnx_pruning.groups.find import Coupling, Group
 from edgeprune_export.onnx_pruning.groups.tally import Tally
 from edgeprune_export.onnx_pruning.program import Program
 
@@ -19,6 +22,8 @@ TOLERANCE = 0.01
 """A reached share this far from the target, as a part of it, is what was asked for."""
 _NAMED = 6
 """Frozen dimensions that a refusal names, the longest first."""
+_QUANTISED = ("ConvInteger", "MatMulInteger", "QLinear", "DequantizeLinear", "DynamicQuantize")
+"""Operators, by how their names begin, that read weights which are no floats."""
 _REACH = 5
 """Steps of one group by which the ranking may be left to come nearer to the target; only small graphs need it."""
 
@@ -71,7 +76,7 @@ def choose(
     for step in steps:
         smallest.take(step.group, min(step.kept, smallest.kept[step.group]))
     if not whole or smallest.total / whole > target.share * (1 + TOLERANCE):
-        raise PlanError(_out_of_reach(target, smallest.total / whole if whole else 1.0, coupling.frozen, align))
+        raise PlanError(_out_of_reach(target, smallest.total / whole if whole else 1.0, program, coupling, align))
     _fill(tally, steps, target.share * whole)
     _settle(tally, [widths(group, align, least) for group in coupling.groups], target.share * whole)
     removed = np.zeros(coupling.units, bool)
@@ -150,20 +155,43 @@ def _order(group: Group, scores: np.ndarray) -> np.ndarray:
     return group.start + np.argsort(scores[group.start : group.start + group.count], kind="stable")
 
 
-def _out_of_reach(target: OnnxTarget, reach: float, frozen: Sequence[FrozenGroup], align: int) -> str:
-    largest = sorted(frozen, key=lambda group: -group.size)
+def _out_of_reach(target: OnnxTarget, reach: float, program: Program, coupling: Coupling, align: int) -> str:
+    largest = sorted(coupling.frozen, key=lambda group: -group.size)
     held = [f"{group.name} ({group.size}) by {', '.join(group.operators)}" for group in largest[:_NAMED]]
-    more = f" and {len(frozen) - _NAMED} more" if len(frozen) > _NAMED else ""
+    more = f" and {len(largest) - _NAMED} more" if len(largest) > _NAMED else ""
     why = f"; held: {'; '.join(held)}{more}" if held else ""
     asked = f"{target.metric}={target.share} is out of reach: "
+    finer = align > 1 and bool(coupling.groups)
     if _up(reach) >= 1:
-        finer = "; try --align 1" if align > 1 else ""
-        return f"{asked}nothing can leave this graph, no layer has units that are free to go{finer}{why}"
-    finer = ", or for a smaller align" if align > 1 else ""
+        unseen = "".join(f"; {reason}" for reason in _unseen(program))
+        return (
+            f"{asked}nothing can leave this graph, no layer has units that are free to go"
+            f"{'; try --align 1' if finer else ''}{why}{unseen}"
+        )
     return (
         f"{asked}the smallest graph that pruning can make keeps {_up(reach)} of them; ask for at least that share"
-        f"{finer}{why}"
+        f"{', or for a smaller align' if finer else ''}{why}"
     )
+
+
+def _unseen(program: Program) -> list[str]:
+    """Where layers are that pruning does not look into: branches that an input decides, and weights that are no floats."""
+    reasons = []
+    for node in program.nodes:
+        captured = values_captured([node]) & set(program.weights)
+        held = weights_inside(node) + sum(program.weights[name].size for name in captured)
+        if held:
+            read = values_read(live_nodes(program.nodes, node.input[:1])) | set(node.input[:1])
+            fix = "".join(
+                f", and the input {name!r} decides between them: fix it with --input-value {name}=NUMBER"
+                for name in sorted(read.intersection(program.inputs))[:1]
+                if node.op_type == "If"
+            )
+            reasons.append(f"the bodies of {node.op_type} {node.output[0]!r} hold {held:,} weights{fix}")
+    quantised = sorted({node.op_type for node in program.nodes if node.op_type.startswith(_QUANTISED)})
+    if quantised:
+        reasons.append(f"its weights are quantised ({', '.join(quantised)}): prune the graph before it is quantised")
+    return reasons
 
 
 def _up(share: float) -> float:

@@ -10,6 +10,7 @@ from edgeprune_export.onnx.graph import CONTRIB
 from edgeprune_export.onnx.walk import attribute
 from edgeprune_export.onnx_pruning.program import Axis, Program
 from edgeprune_export.onnx_pruning.reading import read
+from edgeprune_export.onnx_pruning.rules.recurrent import GATES
 
 Product = tuple[Axis, ...]
 
@@ -37,7 +38,7 @@ def parameters(program: Program) -> list[Product]:
 
 
 def macs(program: Program) -> list[Product]:
-    """Lengths whose product is the multiply-accumulates of each convolution, matrix product and attention."""
+    """Lengths whose product is the multiply-accumulates of each convolution, matrix product, attention and recurrent layer."""
     return [product for node in program.nodes for product in _macs(node, program)]
 
 
@@ -53,6 +54,9 @@ def _macs(node: onnx.NodeProto, program: Program) -> list[Product]:
         return [(*program.axes(node.output[0]), Axis(node.input[0], 1 - attribute(node, "transA", 0)))]
     if operator == "MatMul":
         return [(*program.axes(node.output[0]), program.axes(node.input[0])[-1])]
+    if operator in GATES:
+        steps = program.axes(node.input[0])[:2]
+        return [(*steps, *program.axes(weight)) for weight in node.input[1:3]]
     if (node.domain, node.op_type) in (("", "Attention"), (CONTRIB, "MultiHeadAttention")):
         keys = program.axes(node.input[1])[-2]
         return [(*program.axes(node.input[0]), keys), (*program.axes(node.output[0]), keys)]

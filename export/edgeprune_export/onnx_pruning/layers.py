@@ -8,6 +8,7 @@ import onnx
 
 from edgeprune_export.onnx.walk import attribute
 from edgeprune_export.onnx_pruning.program import Axis, Program
+from edgeprune_export.onnx_pruning.rules.recurrent import GATES
 
 
 class Layer(NamedTuple):
@@ -43,6 +44,10 @@ def _layer(node: onnx.NodeProto, program: Program) -> Layer | None:
 
 
 def roles(program: Program) -> tuple[list[Axis], list[Axis]]:
-    """Axes of weights that make features and axes that read them, in order."""
+    """Axes of weights that make features and axes that read them: of layers in order, then of recurrent ones."""
     ordered = layers(program)
-    return [layer.made for layer in ordered], [layer.read for layer in ordered]
+    recurrent = [
+        n.input[1] for n in program.nodes if n.op_type in GATES and not n.domain and n.input[1] in program.constants
+    ]
+    made = [*(layer.made for layer in ordered), *(Axis(weight, 1) for weight in recurrent)]
+    return made, [*(layer.read for layer in ordered), *(Axis(weight, 2) for weight in recurrent)]

@@ -16,8 +16,9 @@ from edgeprune_export.onnx_pruning import files, gram, obs
 from edgeprune_export.onnx_pruning.choose import TOLERANCE, OnnxTarget, choose
 from edgeprune_export.onnx_pruning.count import Counted, count_program
 from edgeprune_export.onnx_pruning.groups.find import Coupling, FrozenGroup, couple
+from edgeprune_export.onnx_pruning.inputs import KnownShape
 from edgeprune_export.onnx_pruning.program import Program
-from edgeprune_export.onnx_pruning.reading import KnownShape, read
+from edgeprune_export.onnx_pruning.reading import read
 from edgeprune_export.onnx_pruning.rewrite import rewrite
 from edgeprune_export.onnx_pruning.scores import ScoreFunction, drawn, magnitude, relative
 from edgeprune_runtime.registry import unknown
@@ -62,6 +63,7 @@ def prune_onnx(
     align: int = 8,
     least: int = 1,
     input_shape: KnownShape | Mapping[str, KnownShape] | None = None,
+    input_values: Mapping[str, float] | None = None,
     seed: int = 0,
     force: bool = False,
     track: Track = silent,
@@ -72,7 +74,8 @@ def prune_onnx(
     compensate  fit the remaining weights to what left; None: with obs only
     align       channels of a group stay a multiple of it, where the group has two of them; heads are never aligned
     least       units that stay in every group
-    input_shape for graphs whose input shapes are symbolic
+    input_shape for graphs whose input shapes are symbolic; a length given for a symbol holds wherever the symbol stands
+    input_values inputs of one element that are constants from now on, such as one that an If decides by
     """
     wanted = target if isinstance(target, OnnxTarget) else _target(target)
     if importance not in get_args(ScoreFunction):
@@ -81,7 +84,7 @@ def prune_onnx(
     compensate = importance == "obs" if compensate is None else compensate
     with files.replacing(out, force=force) as partial:
         model, external = files.load(source)
-        program = read(model, input_shape)
+        program = read(model, input_shape, input_values)
         coupling = couple(program)
         given = gram.feeds(program, inputs, seed) if calibrated else []
         with track("prune", 3 + (obs.rounds(program, coupling) if compensate else 0)) as advance:

@@ -3,51 +3,50 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgeprune.errors import ExportError, PlanError
+from edgeprune.errors import ExportError
+from edgeprune_export.onnx.branches import taken
 from edgeprune_export.onnx.extract import live_nodes
-from edgeprune_export.onnx.folding import known_values
+from edgeprune_export.onnx.folding import KnownValues, known_values
 from edgeprune_export.onnx.shapes import inlined
 from edgeprune_export.onnx.walk import values_captured
 from edgeprune_export.onnx_pruning.declared import framed, stated
+from edgeprune_export.onnx_pruning.inputs import KnownShape, fixed_shapes, fixed_values
 from edgeprune_export.onnx_pruning.program import Axis, Program
 from edgeprune_export.onnx_pruning.targets import with_constant_target
 
-KnownShape = Sequence[int | None]
-"""Lengths of an input; None for a batch that stays symbolic."""
 
+def read(
+    model: onnx.ModelProto,
+    input_shape: KnownShape | Mapping[str, KnownShape] | None = None,
+    input_values: Mapping[str, float] | None = None,
+) -> Program:
+    """The graph of `model`, whose weights are loaded.
 
-def read(model: onnx.ModelProto, input_shape: KnownShape | Mapping[str, KnownShape] | None = None) -> Program:
-    """The graph of `model`, whose weights are loaded. input_shape: integers for inputs that the model leaves symbolic."""
+    input_shape: integers for inputs that the model leaves symbolic; input_values: inputs of one element that become constants.
+    """
     model = inlined(model)
     graph = model.graph
     if graph.sparse_initializer:
         raise ExportError(f"graph {graph.name!r} has sparse weights, which cannot be sliced; store them dense")
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     model = stated(model)
+    weights |= fixed_values([value for value in model.graph.input if value.name not in weights], input_values or {})
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    shapes = fixed_shapes(inputs, input_shape)
+    while True:
+        once, constants, symbolic = _walked(model, weights, shapes)
+        chosen = taken(model, constants)
+        if chosen is None:
+            break
+        model, inside = chosen
+        weights |= inside
     graph = model.graph
-    inputs = [value for value in graph.input if value.name not in weights]
-    fixed = _asked(input_shape, [value.name for value in inputs])
-    for value in inputs:
-        _agree(value, fixed.get(value.name))
-    shapes = {value.name: fixed[value.name] if value.name in fixed else _declared(value) for value in inputs}
-    once = known_values(model, weights, {name: _with_batch(shape, 1) for name, shape in shapes.items()})
-    twice = once
-    if any(shape[:1] == (None,) for shape in shapes.values()):
-        _one_batch(inputs)
-        twice = known_values(model, weights, {name: _with_batch(shape, 2) for name, shape in shapes.items()})
-    symbolic = frozenset(
-        Axis(name, i)
-        for name in once.types
-        for i, (one, two) in enumerate(zip(once.shape(name) or (), twice.shape(name) or (), strict=False))
-        if one != two
-    )
-    constants = {n: a for n, a in once.constants.items() if _equal(a, twice.constants.get(n))}
     nodes = [node for node in graph.node if not all(name in constants for name in node.output if name)]
     nodes = [with_constant_target(node, once, symbolic, constants) for node in nodes]
     outputs = {value.name for value in graph.output}
@@ -59,18 +58,21 @@ def read(model: onnx.ModelProto, input_shape: KnownShape | Mapping[str, KnownSha
     return Program(framed(model, inputs, once, symbolic), alive, known, constants, symbolic)
 
 
-def _agree(value: onnx.ValueInfoProto, shape: KnownShape | None) -> None:
-    """Raises PlanError where a shape that is asked for contradicts what the model says itself."""
-    own = value.type.tensor_type.shape.dim
-    if shape is None or not value.type.tensor_type.HasField("shape"):
-        return
-    if len(own) != len(shape) or any(
-        d.HasField("dim_value") and n is not None and d.dim_value != n for d, n in zip(own, shape, strict=True)
-    ):
-        has = ", ".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in own)
-        raise PlanError(
-            f"input {value.name!r} has the shape [{has}], asked for were {list(shape)}; give sizes that agree"
-        )
+def _walked(
+    model: onnx.ModelProto, weights: Mapping[str, np.ndarray], shapes: Mapping[str, KnownShape]
+) -> tuple[KnownValues, dict[str, np.ndarray], frozenset[Axis]]:
+    """What is known with a batch of one, what of it holds for every batch, and the axes that do depend on the batch."""
+    once = known_values(model, weights, {name: _with_batch(shape, 1) for name, shape in shapes.items()})
+    twice = once
+    if any(shape[:1] == (None,) for shape in shapes.values()):
+        twice = known_values(model, weights, {name: _with_batch(shape, 2) for name, shape in shapes.items()})
+    symbolic = frozenset(
+        Axis(name, i)
+        for name in once.types
+        for i, (one, two) in enumerate(zip(once.shape(name) or (), twice.shape(name) or (), strict=False))
+        if one != two
+    )
+    return once, {n: a for n, a in once.constants.items() if _equal(a, twice.constants.get(n))}, symbolic
 
 
 def unshared(
@@ -99,47 +101,6 @@ def unshared(
                 kept[fresh] = array
         renamed.append(copy)
     return tuple(renamed), kept
-
-
-def _asked(
-    given: KnownShape | Mapping[str, KnownShape] | None, names: Sequence[str]
-) -> dict[str, tuple[int | None, ...]]:
-    """Input shapes that the caller fixes, by input."""
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        if len(names) != 1:
-            raise PlanError(
-                f"one input shape was given for {len(names)} inputs ({', '.join(names)}); give one for each by name: "
-                + " ".join(f"--input-shape {name}=..." for name in names)
-            )
-        given = {names[0]: given}
-    if not set(given) <= set(names) or any((size or 0) < 1 for shape in given.values() for size in shape[1:]):
-        raise PlanError(
-            f"the input shapes {dict(given)} do not fit; give positive integers, or None for a batch, for inputs out of {', '.join(names)}"
-        )
-    return {name: tuple(shape) for name, shape in given.items()}
-
-
-def _declared(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
-    """The shape of a graph input; None for a symbolic batch."""
-    dims = [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
-    if not value.type.tensor_type.HasField("shape") or None in dims[1:]:
-        what = ", ".join(d.dim_param or str(d.dim_value or "?") for d in value.type.tensor_type.shape.dim) or "unknown"
-        lengths = [d.dim_value or (224 if i else 1) for i, d in enumerate(value.type.tensor_type.shape.dim)]
-        example = ",".join(map(str, lengths)) or "1,3,224,224"
-        raise ExportError(
-            f"input {value.name!r} has the shape [{what}]; only the first dimension may be symbolic: give integers as "
-            f"input_shape, or --input-shape {value.name}={example}"
-        )
-    return tuple(dims)
-
-
-def _one_batch(inputs: Iterable[onnx.ValueInfoProto]) -> None:
-    """Refuse inputs whose first dimensions are symbols of different names: they cannot all be the batch."""
-    names = {v.type.tensor_type.shape.dim[0].dim_param for v in inputs if v.type.tensor_type.shape.dim} - {""}
-    if len(names) > 1:
-        raise ExportError(f"the inputs have different symbolic dimensions {sorted(names)}; fix them by input_shape")
 
 
 def _with_batch(shape: Sequence[int | None], batch: int) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from edgeprune_export.onnx.walk import attribute
 from edgeprune_export.onnx_pruning.groups.find import Coupling
 from edgeprune_export.onnx_pruning.program import Axis, Program
 from edgeprune_export.onnx_pruning.rules.layout import slices
+from edgeprune_export.onnx_pruning.rules.recurrent import GATES
 from edgeprune_export.onnx_pruning.rules.relations import positive
 
 
@@ -139,6 +140,10 @@ def _resize(node: onnx.NodeProto, work: Pruning) -> None:
         node.input[3] = work.new(node, "sizes", [sizes[axis] for axis in axes])
 
 
+def _recurrent(node: onnx.NodeProto, work: Pruning) -> None:
+    _state(node, "hidden_size", work.shapes[node.input[2]][2])
+
+
 def _attention(node: onnx.NodeProto, work: Pruning) -> None:
     """Of rank three the operator is told how many heads there are."""
     for name, position in (("q_num_heads", 0), ("kv_num_heads", 1), ("num_heads", 0)):
@@ -169,6 +174,7 @@ _RULES: dict[str, Callable[[onnx.NodeProto, Pruning], None]] = {
     "Conv": _conv,
     "ConvTranspose": _conv,
     "Resize": _resize,
+    **dict.fromkeys(GATES, _recurrent),
     "Attention": _attention,
     "MultiHeadAttention": _attention,
 }

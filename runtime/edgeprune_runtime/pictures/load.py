@@ -110,9 +110,21 @@ def _decode(stream: IO[bytes], what: str, max_pixels: int) -> Image.Image:
             raise ImageError(_damaged(what, error)) from error
         with picture:
             return _upright_rgb(picture, what, max_pixels)
+    if is_video(prefix):
+        raise ImageError(f"{what} is a video; expected a still picture ({_FORMATS_TEXT}); give one of its frames")
     raise ImageError(
         f"{what} is not a picture that can be read, or its header is damaged; expected {_FORMATS_TEXT}; convert it first"
     )
+
+
+_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
+"""Kinds of pictures that are stored as MP4 is."""
+
+
+def is_video(prefix: bytes) -> bool:
+    """Whether a file that begins so is MP4, QuickTime, Matroska, WebM, AVI, MPEG or Flash video."""
+    boxed = prefix[4:8] in (b"moov", b"mdat", b"wide") or (prefix[4:8] == b"ftyp" and prefix[8:12] not in _STILL_BRANDS)
+    return boxed or prefix[8:12] == b"AVI " or prefix.startswith((b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba", b"FLV"))
 
 
 def _upright_rgb(picture: Image.Image, what: str, max_pixels: int) -> Image.Image:

@@ -11,11 +11,16 @@ from edgeprune_runtime.pictures.tiling import Placement, TileSpec
 
 
 def normalise_into(crop: NDArray[np.uint8], tile: TileSpec, out: NDArray[np.float32]) -> None:
-    """Write (crop * rescale - mean) / std, channels first, into `out`. crop [H, W, 3], out [3, H, W]."""
+    """Write (crop * rescale - mean) / std, channels first, into `out`. crop [H, W, 3], out [3, H, W].
+
+    In the order and the types of transformers' own processors, so that the numbers are theirs to the last bit: the product in float64,
+    what follows in float32.
+    """
     for channel, (mean, std) in enumerate(zip(tile.mean, tile.std, strict=True)):
         plane = out[channel]
-        np.multiply(crop[..., channel], np.float32(tile.rescale / std), out=plane)
-        plane -= np.float32(mean / std)
+        np.multiply(crop[..., channel], np.float64(tile.rescale), out=plane, casting="same_kind")
+        plane -= np.float32(mean)
+        plane /= np.float32(std)
 
 
 def tiles_from_image(image: Image.Image, spec: PictureSpec, place: Placement | None = None) -> NDArray[np.float32]:

@@ -24,6 +24,9 @@ from edgeprune_runtime.prompting.content_words import content_words
 from edgeprune_runtime.prompting.pack import PromptTokens
 from edgeprune_runtime.prompting.turns import MARK, Prompt, messages_of, turns_of
 
+VIDEO_TOKEN = "video_token"
+"""Which of the special tokens stands for a video, in checkpoints that take some."""
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -61,6 +64,11 @@ class Prompter:
     def render(self, prompt: Prompt, *, images: int, template: bool = True) -> Rendered:
         """The prompt as text, one placeholder per picture. template=False: `prompt`, a text, is used as it stands."""
         turns = turns_of(prompt)
+        video = self._special.get(VIDEO_TOKEN)
+        if video and any(video in turn.text for turn in turns):
+            raise PromptError(
+                f"the prompt holds the video placeholder {video!r}; a bundle answers about still pictures: give one frame as the picture"
+            )
         if not template and len(turns) > 1:
             raise PromptError(
                 "a dialogue of several turns needs the checkpoint's chat template; give the whole prompt as one text"

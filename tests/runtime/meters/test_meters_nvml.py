@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from edgeprune_runtime.errors import MeasurementError
-from edgeprune_runtime.meters.boards.nvml import GpuProcess, open_nvml
+from edgeprune_runtime.meters.boards.nvml import open_nvml
 
 
 class NVMLError(Exception):
@@ -22,10 +22,6 @@ ANSWERS = {
     "nvmlDeviceGetClockInfo": {1: 1410, 2: 1593},
     "nvmlDeviceGetCurrentClocksEventReasons": 0x4 | 0x1 | 0x40,
     "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=37),
-    "nvmlDeviceGetComputeRunningProcesses": [
-        SimpleNamespace(pid=7, usedGpuMemory=1 << 30),
-        SimpleNamespace(pid=8, usedGpuMemory=None),
-    ],
     "instant": 82_500,
 }
 
@@ -123,11 +119,6 @@ def test_an_older_driver_names_the_reasons_otherwise():
 
 def test_reasons_that_nobody_gives_are_unknown():
     assert gpu(nvmlDeviceGetCurrentClocksEventReasons=None)[0].throttle_reasons() is None
-
-
-def test_memory_by_process_keeps_what_the_driver_does_not_say_unknown():
-    assert gpu()[0].memory_by_process() == (GpuProcess(7, 1 << 30), GpuProcess(8, None))
-    assert gpu(nvmlDeviceGetComputeRunningProcesses=None)[0].memory_by_process() is None
 
 
 def test_load_is_a_share():

@@ -18,14 +18,18 @@ from edgeprune_export.onnx_pruning.groups.classes import Classes, classes
 from edgeprune_export.onnx_pruning.groups.merging import Held, decided
 from edgeprune_export.onnx_pruning.layers import roles
 from edgeprune_export.onnx_pruning.program import Axis, Program
-from edgeprune_export.onnx_pruning.rules import layers, layout, plain, reshape
+from edgeprune_export.onnx_pruning.rules import layers, layout, plain, recurrent, reshape
 from edgeprune_export.onnx_pruning.rules.relations import Cells, Frozen, Merged, Relation, RelationRule, Same, freeze
 
 RULES: dict[str, dict[str, RelationRule]] = {
-    "": {**plain.RULES, **layers.RULES, **layout.RULES, **reshape.RULES},
+    "": {**plain.RULES, **layers.RULES, **layout.RULES, **reshape.RULES, **recurrent.RULES},
     CONTRIB: {**plain.CONTRIB_RULES, **layers.CONTRIB_RULES},
 }
 """Domain -> operator -> rule. Operators of one name in two domains have nothing in common."""
+
+
+ONLY = "its only element"
+"""Why an axis of length one stays where nothing else holds it."""
 
 
 @dataclass(frozen=True)
@@ -168,4 +172,4 @@ def _frozen(
             continue
         reported.update(cells)
         operators = sorted(set().union(*(why[cell] for cell in cells)))
-        yield FrozenGroup(axis.value, program.size(axis), tuple(operators))
+        yield FrozenGroup(axis.value, program.size(axis), tuple(operators) or (ONLY,))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,14 +31,6 @@ REASONS = {
     0x200: "board limit",
     0x400: "reliability voltage",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
-    """Memory of one process on the GPU; None = the driver does not say."""
-
-    pid: int
-    memory_bytes: int | None
 
 
 class NvmlGpu:
@@ -95,10 +86,6 @@ class NvmlGpu:
     def load(self) -> float | None:
         rates = self._ask("nvmlDeviceGetUtilizationRates")
         return None if rates is None else rates.gpu / 100
-
-    def memory_by_process(self) -> tuple[GpuProcess, ...] | None:
-        found = self._ask("nvmlDeviceGetComputeRunningProcesses")
-        return None if found is None else tuple(GpuProcess(p.pid, p.usedGpuMemory) for p in found)
 
     def _instant_mw(self) -> int | None:
         field = self._constant("NVML_FI_DEV_POWER_INSTANT")
