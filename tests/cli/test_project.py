@@ -66,7 +66,7 @@ def test_a_figure_that_is_unknown_is_named(tiny_bundle: Path) -> None:
     assert "raspberry-pi-5 cannot be projected: its peak rate in fp32 is unknown" in complaint(
         "project", tiny_bundle, "-d", "raspberry-pi-5"
     )
-    assert "memory bandwidth is unknown" in complaint("project", tiny_bundle, "-d", "agx-orin-64gb@15W")
+    assert "its peak rate in fp16 is unknown" in complaint("project", tiny_bundle, "-d", "orin-nano-8gb@7W")
 
 
 def test_a_projection_learns_from_a_run(tiny_bundle: Path, measured: tuple[Path, dict[str, Any]], here: Path) -> None:
@@ -146,7 +146,7 @@ def test_recommend_names_the_stage_that_limits_and_refuses_what_does_not_fit(tin
     assert choice["limited_by"]["tokens/s"] == "decode"
     assert choice["limited_by"]["ttft"] in ("tower", "select", "prefill")
     text = invoke("recommend", tiny_bundle, "--tokens-per-s", 1e9, "-d", small, "-b", "1.0").stdout
-    assert "tokens/s (decode)" in text
+    assert "no, its memory (runtime) and too few tokens/s (decode): small" in text
 
 
 def test_more_time_never_makes_the_fitted_budget_smaller(tmp_path: Path) -> None:
