@@ -46,12 +46,6 @@ def project(
     """Project time to first token, tokens per second and memory of MODEL on each --device.
 
     Nothing is run: each stage takes its roofline time divided by the efficiency that recorded runs had, with a 95 % interval.
-
-    Examples:
-
-    \b
-    edgeprune project llava-onevision-0.5b --device orin-nano-8gb-super
-    edgeprune project my.bundle --device rtx-4090 --budget 0.2
     """
     with errors_as_one_line():
         if backtest:

@@ -50,14 +50,7 @@ def recommend(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Say which board to take for MODEL at which budget: measured where there are runs, else projected.
-
-    Examples:
-
-    \b
-    edgeprune recommend llava-onevision-0.5b --ttft 2s --max-price 500
-    edgeprune recommend my.bundle --ttft 1s --eval accuracy.json --accuracy -3
-    """
+    """Say which board to take for MODEL at which budget: measured where there are runs, else projected."""
     if accuracy is not None and evaluation is None:
         raise typer.BadParameter("--accuracy needs --eval FILE, the result of `edgeprune eval --out FILE`")
     with errors_as_one_line():

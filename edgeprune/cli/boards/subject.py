@@ -24,8 +24,8 @@ BUDGETS, CHUNK = ("0.1", "0.2", "0.5", "1.0"), 128
 
 def model_argument() -> Any:
     text = (
-        "Bundle folder, checkpoint (folder or hub id), or a shape: llava-1.5-7b, llava-next-7b, llava-onevision-0.5b, "
-        "llava-onevision-7b, internvl3-1b."
+        "Bundle folder, checkpoint (folder or hub id), or the shape of a published model: llava-1.5-7b, llava-next-7b, "
+        "llava-onevision-0.5b, llava-onevision-7b, internvl3-1b."
     )
     return typer.Argument(metavar="MODEL", help=text, autocompletion=shape_names_like)
 
