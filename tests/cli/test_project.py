@@ -108,7 +108,7 @@ def test_a_recommendation_tells_measured_from_projected(
 
 def test_what_to_measure_next_is_a_command(tiny_bundle: Path) -> None:
     text = invoke("recommend", tiny_bundle, "--ttft", "3ms", "-d", "orin-nano-8gb", "-b", "1.0").stdout
-    assert f"to be sure, on orin-nano-8gb: edgeprune profile {tiny_bundle} --budget 1.0" in text
+    assert f"To be sure, on orin-nano-8gb:\n  edgeprune profile {tiny_bundle} --budget 1.0" in text
     assert "--ttft is 'soon'" in complaint("recommend", tiny_bundle, "--ttft", "soon")
 
 
@@ -146,7 +146,7 @@ def test_recommend_names_the_stage_that_limits_and_refuses_what_does_not_fit(tin
     assert choice["limited_by"]["tokens/s"] == "decode"
     assert choice["limited_by"]["ttft"] in ("tower", "select", "prefill")
     text = invoke("recommend", tiny_bundle, "--tokens-per-s", 1e9, "-d", small, "-b", "1.0").stdout
-    assert "no, its memory (runtime) and too few tokens/s (decode): small" in text
+    assert "no, does not fit (runtime) and too few tokens/s (decode): small" in text
 
 
 def test_more_time_never_makes_the_fitted_budget_smaller(tmp_path: Path) -> None:

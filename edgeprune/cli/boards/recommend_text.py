@@ -48,11 +48,7 @@ def show(
         _others([choice for choice in boards if choice.meets == "no"])
     _not_projected(left_out, every)
     if any(choice.candidate.basis == "projected" for choice in choices):
-        say(
-            "projected: from runs of other software and boards, without preprocessing on the host; 95 % intervals. Measure before you "
-            "buy.",
-            style="dim",
-        )
+        say("Projected from runs of other software and boards, without preprocessing; 95 % intervals.", style="dim")
     _next(subject, decision.measure, max_tokens)
 
 
@@ -100,6 +96,7 @@ def _table(title: str, choices: Sequence[BoardChoice], needs: Needs, every: bool
     bases = {choice.candidate.basis for choice in choices}
     hidden = set() if every else {"front"}
     hidden |= set() if len(bases) > 1 else {"basis"}
+    hidden |= set() if any(row[-1] for row in rows) else {"why not sure"}
     hidden |= set() if any(choice.candidate.accuracy for choice in choices) else {"points"}
     kept = [i for i, column in enumerate(shown) if column.head not in hidden]
     title = f"{title} ({'measured or projected' if len(bases) > 1 else bases.pop()})"
@@ -144,18 +141,20 @@ def _reason(text: str) -> str:
 
 
 def _next(subject: Subject, following: BoardChoice | None, max_tokens: int) -> None:
+    """Commands stand on lines of their own, whole, so that they can be copied."""
     if following is None:
         return
     one = following.candidate
+    bundle = subject.source
+    say(f"To be sure, on {one.device.name}:")
+    commands = []
     if subject.bundle is None:
-        command = f"edgeprune export {shlex.quote(subject.source)} --budget {one.budget}"
-        say(
-            f"to be sure, export it (a shape alone cannot be measured): {command}, then profile it on {one.device.name}",
-            indent="    ",
-        )
-        return
-    command = f"edgeprune profile {shlex.quote(subject.source)} --budget {one.budget} --max-tokens {max_tokens} --out report.json"
-    say(
-        f"to be sure, on {one.device.name}: {command}, then add --report {one.device.name},report.json here",
-        indent="    ",
+        bundle = "my.bundle"
+        commands.append(f"edgeprune export {shlex.quote(subject.model.name)} --budget {one.budget} --out {bundle}")
+    bundle = shlex.quote(bundle)
+    commands.append(f"edgeprune profile {bundle} --budget {one.budget} --max-tokens {max_tokens} --out report.json")
+    commands.append(
+        f"edgeprune recommend {bundle} --report {shlex.quote(one.device.name)},report.json  # and the same needs"
     )
+    for command in commands:
+        out.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)

@@ -127,7 +127,7 @@ def failures(choice: BoardChoice) -> str:
     """The needs that a choice does not meet, and which stage or part of the memory is behind it."""
     limits = choice.candidate.limits
     words = {
-        "fits": "its memory",
+        "fits": "does not fit",
         "ttft": "too slow to the first token",
         "tokens/s": "too few tokens/s",
         "power": "too many watts",
