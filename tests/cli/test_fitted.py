@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edgeprune.cli.fitted import Column, say, show_fitted
+from tests.commands import invoke
 
 COLUMNS = [Column("name", left=True), Column("rate", rank=1), Column("long number", rank=2)]
 ROWS = [["orin-nano-8gb-super", "12.5", "1234567890"], ["t4", "3", "1"]]
@@ -57,3 +60,16 @@ def test_a_sentence_is_broken_in_a_terminal_only(
     assert len(lines) > 3 and all(
         line.endswith(("about", "a", "sentence", "orin-nano-8gb-super-kit")) for line in lines
     )
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_forecast_fits(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.setenv("COLUMNS", str(columns))
+    recipe = root / "docs/examples/small.toml"
+    lines = invoke(
+        "forecast", root / "tools/reference_vlm/checkpoint", "--recipe", recipe, "--no-time"
+    ).stdout.splitlines()
+    tables = lines[1:]  # the first line is the model's name
+    assert max(map(len, tables)) <= columns
+    assert any("4.12 -> 3.31 (0.80)" in line for line in tables)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,37 @@ def test_an_interval_that_holds_the_limit_is_said_to_decide_nothing(tmp_path: Pa
     said = invoke(*words).stdout
     assert said.startswith("Nothing here can be called likely.")
     assert "accuracy open: the interval holds the limit" in said
+
+
+def test_what_eval_and_profile_write_decides_for_a_bundle(
+    tiny_bundle: Path,
+    measured: tuple[Path, dict[str, Any]],
+    evaluated: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    here = tmp_path / "here.toml"
+    write_device(board("here", kind="cpu"), here)
+    words = ["recommend", tiny_bundle, "-b", "0.2", "-b", "1.0", "-d", "orin-nano-8gb", "--max-tokens", 3]
+    words += ["--report", f"{here},{measured[0]}", "--eval", evaluated[0], "--accuracy", "-3"]
+    by = {(c["device"], c["budget"]): c for c in answer(*words)["choices"]}
+    assert by["here", "1.0"]["answers"]["accuracy"] == "yes" and by["here", "1.0"]["basis"] == "measured"
+    few = by["orin-nano-8gb", "0.2"]
+    assert few["answers"]["accuracy"] == "open", "three pictures decide nothing"
+    assert few["accuracy"]["difference"]["clusters"] == 3
+    result = invoke(*words, "-d", here)
+    assert "another bundle" not in result.stderr
+    assert "to the first token (measured, " in result.stdout or "(measured or projected)" in result.stdout
+
+
+def test_nothing_heavy_is_imported_for_a_shape() -> None:
+    """So that it answers in a base install, and soon."""
+    script = (
+        "import sys; from typer.testing import CliRunner; from edgeprune.cli import app; "
+        "print(CliRunner().invoke(app, ['recommend', 'llava-next-7b', '--json']).exit_code, "
+        "sorted({'torch', 'transformers', 'onnx', 'onnx_ir', 'safetensors'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "0 []", done.stderr
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -178,6 +178,7 @@ def test_unknown_stays_out_of_a_written_file() -> None:
         ("NVIDIA GeForce RTX 5070 Ti", "rtx-5070-ti"),
         ("Jetson Orin Nano Super kit", "orin-nano-8gb-super-kit"),
         ("AGX Xavier", "agx-xavier-32gb"),
+        ("Jetson AGX Orin Developer Kit", "agx-orin-64gb-kit"),
     ],
 )
 def test_a_device_written_otherwise_is_guessed(written: str, meant: str) -> None:

@@ -52,6 +52,8 @@ def decision_sentences(decision: Decision, needs: Needs, choices: Sequence[Board
         found.append(
             "No need was given, so this is the cheapest board that holds it; give --ttft 1s, --max-price 500 and so on."
         )
+    if one.keep_ratio < 1 and one.accuracy is None:
+        found.append(f"What budget {one.budget} costs in accuracy is not known here: `edgeprune eval`, then --eval.")
     if decision.verdict == "unsure" and decision.concede and len(decision.concede[0].relax) == 1:
         found += [f"Or ask for {_instead(one)}." for one in decision.concede]
     if cheaper := decision.cheaper:
