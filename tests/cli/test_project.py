@@ -62,6 +62,13 @@ def test_a_projection_has_an_interval_a_basis_and_memory(tiny_bundle: Path) -> N
     assert "note: orin-nano-8gb: preprocessing" in text
 
 
+def test_times_of_a_small_model_keep_their_digits(tiny_bundle: Path) -> None:
+    for command in ("project", "recommend"):
+        text = invoke(command, tiny_bundle, "--device", "orin-nano-8gb", "-b", "0.2").stdout
+        assert "TTFT ms" in text and " 0.00" not in text
+    assert "TTFT s" in invoke("project", "llava-next-7b", "--device", "orin-nano-8gb", "-b", "1.0").stdout
+
+
 def test_a_figure_that_is_unknown_is_named(tiny_bundle: Path) -> None:
     assert "raspberry-pi-5 cannot be projected: its peak rate in fp32 is unknown" in complaint(
         "project", tiny_bundle, "-d", "raspberry-pi-5"

@@ -218,5 +218,6 @@ def test_devices_check_lists_what_is_stale_quoted_and_unknown() -> None:
     assert "price" in by["rtx-5080"]["stale"] and "price" in by["l4"]["unknown"]
     assert load_device("agx-orin-32gb").market.price_usd is not None and "price" not in by["agx-orin-32gb"]["quoted"]
     text = invoke("devices", "rtx-5080", "--check").stdout
-    assert text.startswith("rtx-5080\n  stale: price (2025-01)\n  quoted: ")
+    assert text.startswith("1 devices: 1 with a price or a version older than 12 months, ")
+    assert "\nrtx-5080\n  stale: price (2025-01)\n  quoted: " in text
     assert invoke("devices", "--older-than", 3).exit_code == 2

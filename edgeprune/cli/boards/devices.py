@@ -87,6 +87,12 @@ def _check(devices: list[Device], months: int, json: bool) -> None:
     if json:
         emit({"older_than_months": months, "devices": found})
         return
+    say(
+        f"{len(found)} devices: {sum(bool(one.stale) for one in found)} with a price or a version older than {months} months, "
+        f"{sum(bool(one.quoted) for one in found)} with figures that only repeat what others say, "
+        f"{sum(bool(one.unknown) for one in found)} with unknown ones, {sum(not one.any for one in found)} with none of these."
+    )
+    out.print()
     for one in found:
         if not one.any:
             continue
@@ -95,12 +101,6 @@ def _check(devices: list[Device], months: int, json: bool) -> None:
         for word, text in (("stale", stale), ("quoted", ", ".join(one.quoted)), ("unknown", ", ".join(one.unknown))):
             if text:
                 say(f"  {word}: {text}", indent="    ")
-    sure = sum(not one.any for one in found)
-    say(
-        f"{len(found)} devices: {sum(bool(one.stale) for one in found)} with a price or a version older than {months} months, "
-        f"{sum(bool(one.quoted) for one in found)} with figures that only repeat what others say, "
-        f"{sum(bool(one.unknown) for one in found)} with unknown ones, {sure} with none of these."
-    )
 
 
 def _table(devices: list[Device]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,6 +102,11 @@ def seconds(found: Interval) -> str:
     return f"{units.seconds(found.point)} [{units.seconds(found.low)}, {units.seconds(found.high)}]"
 
 
+def time_scale(points: Iterable[float]) -> tuple[float, str]:
+    """(factor, unit) in which all times of a column show three digits: milliseconds where one is below a tenth of a second."""
+    return (1e3, "ms") if min(points, default=1.0) < 0.1 else (1.0, "s")
+
+
 def ends(found: Interval | Efficiency | None, scale: float = 1.0) -> str:
     """Both ends of an interval, `0.12-1.84`."""
     from edgeprune_profiles.report import units
@@ -111,13 +117,14 @@ def ends(found: Interval | Efficiency | None, scale: float = 1.0) -> str:
 def _show(found: list[Projection]) -> None:
     from edgeprune_profiles.report import units
 
+    scale, unit = time_scale(each.ttft_s.point for each in found)
     rows = [
         [
             each.device.name,
             each.shape.budget,
             str(each.shape.visual),
-            units.rate(each.ttft_s.point),
-            ends(each.ttft_s),
+            units.rate(each.ttft_s.point * scale),
+            ends(each.ttft_s, scale),
             units.rate(each.tokens_per_s.point),
             ends(each.tokens_per_s),
             "?" if each.energy_j is None else units.rate(each.energy_j.high),
@@ -132,7 +139,7 @@ def _show(found: list[Projection]) -> None:
         Column("board", left=True),
         Column("budget"),
         Column("tokens", rank=3),
-        Column("TTFT s"),
+        Column(f"TTFT {unit}"),
         Column("from-to", rank=1),
         Column("tok/s"),
         Column("from-to", rank=4),

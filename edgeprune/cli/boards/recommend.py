@@ -45,9 +45,7 @@ def recommend(
     prompt: Annotated[str, prompt_option()] = "What is in this picture?",
     size: PictureSize = None,
     max_tokens: MaxTokens = 16,
-    every: Annotated[
-        bool, typer.Option("--all", help="Every board in every mode at every budget, with reasons.")
-    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every board in every mode at every budget.")] = False,
     json: Json = False,
 ) -> None:
     """Say which board to take for MODEL at which budget: measured where there are runs, else projected."""

@@ -53,10 +53,12 @@ def show(
 
 
 def _table(title: str, choices: Sequence[BoardChoice], needs: Needs, every: bool) -> None:
+    from edgeprune.cli.boards.project import ends, time_scale
     from edgeprune_profiles.boards.decision.decide import word
     from edgeprune_profiles.boards.decision.sentences import reasons
     from edgeprune_profiles.report import units
 
+    scale, unit = time_scale(choice.candidate.ttft_s.point for choice in choices)
     rows = []
     for choice in choices:
         one = choice.candidate
@@ -66,8 +68,8 @@ def _table(title: str, choices: Sequence[BoardChoice], needs: Needs, every: bool
                 one.device.name,
                 one.budget,
                 word(choice, needs),
-                units.rate(one.ttft_s.point),
-                f"{units.rate(one.ttft_s.low)}-{units.rate(one.ttft_s.high)}",
+                units.rate(one.ttft_s.point * scale),
+                ends(one.ttft_s, scale),
                 units.rate(one.tokens_per_s.point if one.tokens_per_s else None),
                 _points(choice),
                 f"{needed / 2**30:.1f}/{there / 2**30:.3g}" if there else f"{needed / 2**30:.1f}/?",
@@ -82,7 +84,7 @@ def _table(title: str, choices: Sequence[BoardChoice], needs: Needs, every: bool
         Column("board", left=True),
         Column("budget"),
         Column("meets", left=True),
-        Column("TTFT s"),
+        Column(f"TTFT {unit}"),
         Column("from-to", rank=1),
         Column("tok/s"),
         Column("points", rank=2),
