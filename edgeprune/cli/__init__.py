@@ -21,6 +21,7 @@ from edgeprune.cli.measure.profile import profile
 from edgeprune.cli.measure.report import report
 from edgeprune.cli.measure.run import run
 from edgeprune.cli.methods import methods
+from edgeprune.cli.plain_help import PlainCommand, PlainGroup, examples
 from edgeprune.cli.prepare.build import build
 from edgeprune.cli.prepare.calibrate import calibrate
 from edgeprune.cli.prepare.export import export
@@ -29,34 +30,105 @@ from edgeprune.cli.prepare.prune import prune
 from edgeprune.cli.prepare.selftest import selftest
 
 app = typer.Typer(
+    cls=PlainGroup,
     help="Prune a vision-language model, export it to static ONNX graphs, run it without torch, and measure what that bought.",
     no_args_is_help=True,
-    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, _command in (
-    ("export", export),
-    ("prune", prune),
-    ("forecast", forecast),
-    ("build", build),
-    ("run", run),
-    ("profile", profile),
-    ("report", report),
-    ("compare", compare),
-    ("eval", evaluate),
-    ("inspect", inspect),
-    ("verify", verify),
-    ("methods", methods),
-    ("calibrate", calibrate),
-    ("importances", importances),
-    ("devices", devices),
-    ("project", project),
-    ("recommend", recommend),
-    ("doctor", doctor),
-    ("selftest", selftest),
+#: Name, command, what it does in a line of the list of commands, and examples of it.
+for _name, _command, _does, _examples in (
+    (
+        "export",
+        export,
+        "Checkpoint to a sealed bundle of static ONNX graphs.",
+        (
+            "edgeprune export CHECKPOINT --budget 0.2 --budget 1.0 --out my.bundle",
+            "edgeprune export CHECKPOINT --fit device=orin-nano-8gb,ttft=1s --out my.bundle",
+        ),
+    ),
+    (
+        "prune",
+        prune,
+        "Remove heads, channels and blocks for good.",
+        ("edgeprune prune CHECKPOINT --structure params=0.7 --images photographs --out smaller",),
+    ),
+    (
+        "forecast",
+        forecast,
+        "What a recipe will come to, before anything runs.",
+        ("edgeprune forecast CHECKPOINT --recipe small.toml",),
+    ),
+    ("build", build, "TensorRT engines inside a bundle.", ("edgeprune build my.bundle --target rtx:sm89",)),
+    (
+        "run",
+        run,
+        "Ask a bundle questions about pictures.",
+        ('edgeprune run my.bundle --image photo.jpg --prompt "What is this?"',),
+    ),
+    (
+        "profile",
+        profile,
+        "Measure time, memory and energy by stage.",
+        ("edgeprune profile my.bundle --budget 0.2 --budget 1.0 --out report.json",),
+    ),
+    (
+        "report",
+        report,
+        "A profile as a page, tables or rows.",
+        ("edgeprune report report.json --eval accuracy.json --html report.html",),
+    ),
+    (
+        "compare",
+        compare,
+        "Two profiles: what takes less, and for certain?",
+        ("edgeprune compare before.json after.json",),
+    ),
+    (
+        "eval",
+        evaluate,
+        "Score answers by budget and method.",
+        ("edgeprune eval my.bundle --data questions.jsonl --out accuracy.json",),
+    ),
+    ("inspect", inspect, "What is in a bundle.", ("edgeprune inspect my.bundle",)),
+    ("verify", verify, "Check every file of a bundle against its hash.", ("edgeprune verify my.bundle",)),
+    ("methods", methods, "Token-reduction methods, their costs and sources.", ("edgeprune methods hired",)),
+    (
+        "calibrate",
+        calibrate,
+        "Freeze what a method draws from pictures.",
+        ("edgeprune calibrate CHECKPOINT --method vflowopt --images photographs --out settings.toml",),
+    ),
+    ("importances", importances, "What decides which heads and channels leave.", ("edgeprune importances",)),
+    (
+        "devices",
+        devices,
+        "Boards and cards, each figure with its source.",
+        ("edgeprune devices orin-nano-8gb-super-kit", "edgeprune devices --check"),
+    ),
+    (
+        "project",
+        project,
+        "Time on boards that are not here.",
+        (
+            "edgeprune project llava-onevision-0.5b --device orin-nano-8gb-super",
+            "edgeprune project my.bundle --device rtx-4090 --budget 0.2",
+        ),
+    ),
+    (
+        "recommend",
+        recommend,
+        "Which board to take, at which budget.",
+        (
+            "edgeprune recommend llava-onevision-0.5b --ttft 2s --max-price 500",
+            "edgeprune recommend my.bundle --ttft 1s --eval accuracy.json --accuracy -3",
+        ),
+    ),
+    ("doctor", doctor, "What is installed here and what works.", ("edgeprune doctor",)),
+    ("selftest", selftest, "Try a backend on this device.", ("edgeprune selftest --backend onnxruntime",)),
 ):
-    app.command(_name)(_command)
+    app.command(_name, cls=PlainCommand, short_help=_does, epilog=examples(_examples))(_command)
 
 
 def _version(shown: bool) -> None:

@@ -6,12 +6,19 @@ from typing import Annotated
 
 import typer
 
+from edgeprune.cli.complete import method_names_like
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.fitted import Column, say, show_fitted
 
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="One method, or file.py:NAME, in full.", show_default="a table of all")
+        str | None,
+        typer.Argument(
+            help="One method, or file.py:NAME, in full.",
+            show_default="a table of all",
+            autocompletion=method_names_like,
+        ),
     ] = None,
     as_markdown: Annotated[bool, typer.Option("--as-markdown", help="Print the table of docs/methods.md.")] = False,
     json: Json = False,
@@ -41,49 +48,45 @@ def methods(
 
 
 def _table() -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from edgeprune.tokens.methods import METHODS
     from edgeprune.tokens.registry.describe import costs, milliseconds, reads_in_words
 
-    table = Table("method", "what it keeps", "reads", "N = 576", "N = 2880")
+    rows = []
     for name in METHODS:
         method = METHODS[name]
-        table.add_row(
-            name,
-            Text.assemble(method.summary, (" (reconstruction)" if method.evidence == "reconstruction" else "", "dim")),
-            reads_in_words(method) + ("; may be calibrated" if method.calibration else ""),
-            milliseconds(method, 576),
-            milliseconds(method, 2880),
-        )
-    out.print(table)
+        mark = " (reconstruction)" if method.evidence == "reconstruction" else ""
+        reads = reads_in_words(method) + ("; may be calibrated" if method.calibration else "")
+        rows.append([name, milliseconds(method, 576), milliseconds(method, 2880), reads, method.summary + mark])
+    columns = [
+        Column("method", left=True),
+        Column("N = 576", rank=1),
+        Column("N = 2880", rank=2),
+        Column("reads", rank=3, left=True),
+        Column("what it keeps", left=True, wraps=True),
+    ]
+    show_fitted("Methods", columns, rows)
     if conditions := costs().get("conditions"):
-        out.print(f"times: {conditions}", highlight=False)
-    out.print("reads: vision layers of a tower with 24; `edgeprune methods NAME` says more", highlight=False)
+        say(f"times: {conditions}")
+    say("reads: vision layers of a tower with 24; `edgeprune methods NAME` says more")
 
 
 def _one(name: str) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from edgeprune.tokens.methods import METHODS
     from edgeprune.tokens.registry.describe import TYPICAL, milliseconds, reads_in_words
 
     method = METHODS[name]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("method", Text(method.name, style="bold"))
-    table.add_row("keeps", method.summary)
-    table.add_row("source", f"{method.source} ({method.evidence})")
-    if method.differs:
-        table.add_row("differs", method.differs)
-    table.add_row("acts", method.acts)
-    table.add_row("reads", reads_in_words(method))
-    table.add_row("looks at the question", "yes" if "question" in method.reads(TYPICAL) else "no")
-    table.add_row(
-        "cost", f"{method.cost}; N = 576: {milliseconds(method, 576)}; N = 2880: {milliseconds(method, 2880)}"
-    )
-    for setting in method.settings:
-        table.add_row(f"--set {setting.name}={setting.default:g}", setting.help)
-    table.add_row("calibration", method.calibration.help if method.calibration else "none needed")
-    out.print(table)
+    facts = [
+        ("method", method.name),
+        ("keeps", method.summary),
+        ("source", f"{method.source} ({method.evidence})"),
+        ("differs", method.differs),
+        ("acts", method.acts),
+        ("reads", reads_in_words(method)),
+        ("looks at the question", "yes" if "question" in method.reads(TYPICAL) else "no"),
+        ("cost", f"{method.cost}; N = 576: {milliseconds(method, 576)}; N = 2880: {milliseconds(method, 2880)}"),
+        *((f"--set {setting.name}={setting.default:g}", setting.help) for setting in method.settings),
+        ("calibration", method.calibration.help if method.calibration else "none needed"),
+    ]
+    for label, text in facts:
+        if text:
+            say(f"{label}: {text}", indent="    ")

@@ -5,11 +5,13 @@ Only defaults differ: an option that a function makes takes the words that stand
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from edgeprune.cli.complete import device_names_like, method_names_like
 
 BundleFolder = Annotated[Path, typer.Argument(help="Bundle folder written by `edgeprune export`.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace what is there.")]
@@ -31,7 +33,7 @@ MeasuredRuns = Annotated[
     ),
 ]
 AccuracyFile = Annotated[
-    Path | None, typer.Option("--eval", help="Result of `edgeprune eval --out`, shown beside the times.")
+    Path | None, typer.Option("--eval", help="Result of `edgeprune eval --out`: accuracy beside the times.")
 ]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="Tables for a pull request.")]
 PictureSize = Annotated[
@@ -48,9 +50,16 @@ MaxTokens = Annotated[
 ]
 
 
-def _option(*names: str, help: str, default: str | None, several: str | None = None) -> Any:
-    """`default`: words for what stands in its place. `several`: what it takes, where it can be repeated."""
-    return typer.Option(*names, help=help, show_default=default or True, metavar=f"{several}..." if several else None)
+def _option(
+    *names: str,
+    help: str,
+    default: str | None,
+    several: str | None = None,
+    complete: Callable[[str], list[str]] | None = None,
+) -> Any:
+    """`default`: words for what stands in its place. `several`: what it takes, where it can be repeated. `complete`: after a tab."""
+    metavar = f"{several}..." if several else None
+    return typer.Option(*names, help=help, show_default=default or True, metavar=metavar, autocompletion=complete)
 
 
 def out_option(default: str | None = None) -> Any:
@@ -64,7 +73,8 @@ def budget_option(default: str | None = None, *, several: bool = True) -> Any:
 
 def method_option(default: str | None = None, *, several: bool = False) -> Any:
     text = "Token-reduction method, see `edgeprune methods`. To make something, also file.py:NAME."
-    return _option("--method", "-m", help=text, default=default, several="METHOD" if several else None)
+    several_of = "METHOD" if several else None
+    return _option("--method", "-m", help=text, default=default, several=several_of, complete=method_names_like)
 
 
 def positions_option(default: str | None = None) -> Any:
@@ -97,7 +107,7 @@ def recipe_option() -> Any:
 
 def device_option(default: str | None = None) -> Any:
     text = "Board: NAME, NAME@MODE or a .toml file; see `edgeprune devices`."
-    return _option("--device", "-d", help=text, default=default, several="DEVICE")
+    return _option("--device", "-d", help=text, default=default, several="DEVICE", complete=device_names_like)
 
 
 def weights_option() -> Any:

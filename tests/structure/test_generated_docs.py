@@ -26,10 +26,25 @@ def generated() -> list[tuple[Path, str, str]]:
 @pytest.mark.parametrize(
     ("page", "words", "text"), [pytest.param(*case, id=f"{case[0].name}: {case[1]}") for case in generated()]
 )
-def test_a_generated_part_is_what_its_command_prints(page: Path, words: str, text: str) -> None:
+def test_a_generated_part_is_what_its_command_prints(
+    page: Path, words: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fenced part is what a terminal of 100 columns shows."""
+    fenced = re.fullmatch(r"```text\n(.*?)```", text.strip(), re.S)
+    if fenced:
+        monkeypatch.setenv("COLUMNS", "100")
     printed = invoke(*shlex.split(words))
     assert printed.exit_code == 0
-    assert text.strip() == printed.stdout.strip(), f"paste `edgeprune {words}` into {page.name}, between its markers"
+    shown, now = (
+        part.replace("\N{NO-BREAK SPACE}", " ").strip() for part in (fenced[1] if fenced else text, printed.stdout)
+    )
+    assert shown == now, f"paste `edgeprune {words}` into {page.name}, between its markers"
+
+
+def test_the_front_page_shows_a_board_for_a_model_of_real_size() -> None:
+    """Its numbers are those of a model that people deploy, not of the small reference one."""
+    (words,) = [words for page, words, _ in generated() if page.name == "README.md"]
+    assert words.startswith("recommend llava-onevision-0.5b ")
 
 
 def test_the_table_of_methods_is_generated_and_every_marker_is_closed() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.boards.subject import model_argument, subject_of
+from edgeprune.cli.console import Json, emit, errors_as_one_line
+from edgeprune.cli.fitted import Column, say, show_fitted
 from edgeprune.cli.options import (
     MaxTokens,
     MeasuredRuns,
@@ -17,7 +19,6 @@ from edgeprune.cli.options import (
     device_option,
     prompt_option,
 )
-from edgeprune.cli.tables import show_table
 from edgeprune_runtime.engines.spec import EnginePrecision
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 
 def project(
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder written by `edgeprune export`.")] = None,
+    model: Annotated[str | None, model_argument()] = None,
     device: Annotated[list[str] | None, device_option()] = None,
-    budget: Annotated[list[str] | None, budget_option("all of the bundle")] = None,
+    budget: Annotated[list[str] | None, budget_option("all of the bundle, else 0.1, 0.2, 0.5 and 1.0")] = None,
     report: MeasuredRuns = None,
     compute: Annotated[EnginePrecision | None, compute_option("fp16")] = None,
     prompt: Annotated[str, prompt_option()] = "What is in this picture?",
@@ -43,34 +44,34 @@ def project(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Project time to first token, tokens per second and memory of BUNDLE on each --device, from its graphs' own work.
+    """Project time to first token, tokens per second and memory of MODEL on each --device.
 
     Nothing is run: each stage takes its roofline time divided by the efficiency that recorded runs had, with a 95 % interval.
     """
     with errors_as_one_line():
         if backtest:
-            if bundle is not None or device:
-                raise typer.BadParameter("--backtest is of published times; leave BUNDLE and --device out")
+            if model is not None or device:
+                raise typer.BadParameter("--backtest is of published times; leave MODEL and --device out")
             _backtest(json)
             return
-        if bundle is None or not device:
-            raise typer.BadParameter("give a BUNDLE and at least one --device, or --backtest")
+        if model is None or not device:
+            raise typer.BadParameter("give a MODEL and at least one --device, or --backtest")
         from edgeprune_profiles.boards.device_file import load_device
-        from edgeprune_profiles.boards.from_runs import ProjectedRequest, budgets_in, project_on, read_runs, samples_of
+        from edgeprune_profiles.boards.from_runs import project_model_on, read_runs, samples_of
+        from edgeprune_profiles.boards.model import ProjectedRequest
         from edgeprune_profiles.record.quantities import size_px
-        from edgeprune_runtime.bundle import Bundle
 
-        opened = Bundle.open(bundle, verify=False)
         request = ProjectedRequest(prompt, max_tokens, None if size is None else size_px(size, "--size"))
-        runs = read_runs(report or [], opened)
+        subject = subject_of(model, budget or [], request)
+        runs = read_runs(report or [], subject.bundle)
         samples = samples_of(runs, request.size)
         found = [
-            project_on(load_device(name), opened, label, request, runs, samples, compute)
+            project_model_on(load_device(name), subject.model, label, runs, samples, compute)
             for name in device
-            for label in budgets_in(opened, budget or [])
+            for label in subject.budgets
         ]
         if json:
-            emit({"bundle": str(bundle), "basis": "projected", "projections": [as_data(each) for each in found]})
+            emit({"bundle": model, "basis": "projected", "projections": [as_data(each) for each in found]})
         else:
             _show(found)
 
@@ -101,50 +102,96 @@ def seconds(found: Interval) -> str:
     return f"{units.seconds(found.point)} [{units.seconds(found.low)}, {units.seconds(found.high)}]"
 
 
-def numbers(found: Interval | Efficiency | None) -> str:
+def time_scale(points: Iterable[float]) -> tuple[float, str]:
+    """(factor, unit) in which all times of a column show three digits: milliseconds where one is below a tenth of a second."""
+    return (1e3, "ms") if min(points, default=1.0) < 0.1 else (1.0, "s")
+
+
+def ends(found: Interval | Efficiency | None, scale: float = 1.0) -> str:
+    """Both ends of an interval, `0.12-1.84`."""
     from edgeprune_profiles.report import units
 
-    if found is None:
-        return units.UNKNOWN
-    return f"{units.rate(found.point)} [{units.rate(found.low)}, {units.rate(found.high)}]"
+    return "" if found is None else f"{units.rate(found.low * scale)}-{units.rate(found.high * scale)}"
 
 
 def _show(found: list[Projection]) -> None:
     from edgeprune_profiles.report import units
 
-    head = ["device", "budget", "tokens", "TTFT", "tokens/s", "J at most", "memory", "", "from"]
+    scale, unit = time_scale(each.ttft_s.point for each in found)
     rows = [
         [
             each.device.name,
             each.shape.budget,
             str(each.shape.visual),
-            seconds(each.ttft_s),
-            numbers(each.tokens_per_s),
-            numbers(each.energy_j),
-            units.size(each.memory.application_bytes),
+            units.rate(each.ttft_s.point * scale),
+            ends(each.ttft_s, scale),
+            units.rate(each.tokens_per_s.point),
+            ends(each.tokens_per_s),
+            "?" if each.energy_j is None else units.rate(each.energy_j.high),
+            f"{(each.memory.application_bytes + each.memory.system_bytes) / 2**30:.1f}"
+            + (f"/{each.memory.size_bytes / 2**30:.3g}" if each.memory.size_bytes else "/?"),
             each.memory.verdict,
             each.basis,
         ]
         for each in found
     ]
-    show_table("Projected, not measured (95 % intervals)", head, rows, ["device", "budget", "", "from"])
-    head = ["device", "budget", "stage", "bound by", "time", "efficiency", "from"]
+    columns = [
+        Column("board", left=True),
+        Column("budget"),
+        Column("tokens", rank=3),
+        Column(f"TTFT {unit}"),
+        Column("from-to", rank=1),
+        Column("tok/s"),
+        Column("from-to", rank=4),
+        Column("J at most", rank=6),
+        Column("GiB", rank=2),
+        Column("memory", left=True),
+        Column("learned from", rank=5, left=True),
+    ]
+    show_fitted("Projected, not measured (95 % intervals)", columns, rows)
     rows = [
         [
             each.device.name,
             each.shape.budget,
             s.stage,
+            units.rate(s.time_s.point * 1e3),
+            ends(s.time_s, 1e3),
             s.bound,
-            seconds(s.time_s),
-            numbers(s.efficiency),
+            f"{s.efficiency.point:.2f}",
+            ends(s.efficiency),
             _from(s.efficiency),
         ]
         for each in found
         for s in each.stages
     ]
-    show_table("Stages", head, rows, ["device", "budget", "stage", "bound by", "from"])
-    for note in dict.fromkeys(f"{each.device.name}: {note}" for each in found for note in each.notes):
-        out.print(f"note: {note}", highlight=False, markup=False)
+    columns = [
+        Column("board", left=True),
+        Column("budget"),
+        Column("stage", left=True),
+        Column("ms"),
+        Column("from-to", rank=1),
+        Column("bound by", rank=2, left=True),
+        Column("efficiency", rank=3),
+        Column("from-to", rank=5),
+        Column("learned from", rank=4, left=True),
+    ]
+    show_fitted("Stages", columns, rows)
+    bases = {each.device.name: each.basis for each in found}
+    say("learned from runs of: " + "; ".join(f"{name}: {basis}" for name, basis in bases.items()), style="dim")
+    for each in found:
+        if each.memory.verdict == "does not fit":
+            say(
+                f"{each.device.name} does not hold it at budget {each.shape.budget}: most of the memory is taken by "
+                f"{each.memory.largest}; {each.limits['ttft']} takes most of the time to the first token"
+            )
+    notes: dict[str, list[str]] = {}
+    for each in found:
+        for note in each.notes:
+            names = notes.setdefault(note, [])
+            if each.device.name not in names:
+                names.append(each.device.name)
+    for note, names in notes.items():
+        say(f"note: {', '.join(names)}: {note}", indent="    ")
 
 
 def _from(efficiency: Efficiency) -> str:
@@ -155,6 +202,7 @@ def _from(efficiency: Efficiency) -> str:
 def _backtest(json: bool) -> None:
     from edgeprune_profiles.boards.backtest import coverage, leave_one_device_out
     from edgeprune_profiles.boards.published import published
+    from edgeprune_profiles.report import units
 
     trials = leave_one_device_out(published().rows)
     parts = {"all": trials, **{bound: tuple(t for t in trials if t.bound == bound) for bound in ("compute", "memory")}}
@@ -162,15 +210,30 @@ def _backtest(json: bool) -> None:
     if json:
         emit({"trials": trials, "coverage": found})
         return
-    head = ["board left out", "model", "stage", "projected", "published", "inside"]
     rows = [
-        [t.left_out, t.name, t.stage, seconds(t.projected_s), f"{t.measured_s:.4g} s", "yes" if t.inside else "no"]
+        [
+            t.left_out,
+            t.stage,
+            units.rate(t.projected_s.point * 1e3),
+            ends(t.projected_s, 1e3),
+            units.rate(t.measured_s * 1e3),
+            "yes" if t.inside else "no",
+            t.name,
+        ]
         for t in trials
     ]
-    show_table("Leave one board out, published times", head, rows, ["board left out", "model", "stage", "inside"])
+    columns = [
+        Column("board left out", left=True),
+        Column("stage", left=True),
+        Column("projected ms"),
+        Column("from-to", rank=1),
+        Column("published ms"),
+        Column("inside", left=True),
+        Column("model", rank=2, left=True, wraps=True),
+    ]
+    show_fitted("Leave one board out, published times", columns, rows)
     for name, one in found.items():
-        out.print(
+        say(
             f"{name}: {one.inside} of {one.n} inside the 95 % interval ({one.share:.0%}); the middle is off by a factor of "
-            f"{one.typical_factor:.2f}, the interval reaches a factor of {one.typical_width:.1f} either way",
-            highlight=False,
+            f"{one.typical_factor:.2f}, the interval reaches a factor of {one.typical_width:.1f} either way"
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeprune.cli.complete import family_names_like
 from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, note, out, remark, track
 from edgeprune.cli.extras import need_export
 from edgeprune.cli.options import (
@@ -79,7 +80,9 @@ def export(
     family: Annotated[
         str | None,
         typer.Option(
-            help="How MODEL is read: a family's name, or file.py:NAME.", show_default="what its config.json says"
+            help="How MODEL is read: a family's name, or file.py:NAME.",
+            show_default="what its config.json says",
+            autocompletion=family_names_like,
         ),
     ] = None,
     controls: Annotated[

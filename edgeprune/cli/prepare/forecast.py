@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, emit, errors_as_one_line, track
 from edgeprune.cli.extras import need_export
+from edgeprune.cli.fitted import Column, say, show_fitted
 from edgeprune.cli.options import recipe_option
-from edgeprune.cli.tables import show_table
 
 
 def forecast(
@@ -49,18 +49,29 @@ def forecast(
             emit({"forecast": found, "recipe": read})
             return
         sizes = {one.part: one for one in found}
-        show_table(
+        show_fitted(
             f"{model}: now -> as planned",
-            ("part", "parameters (M)", "weights (MiB)", "KV cache (MiB)"),
+            [
+                Column("part", left=True),
+                Column("parameters (M)"),
+                Column("weights (MiB)"),
+                Column("KV cache (MiB)"),
+            ],
             [
                 (part, _arrow(one.params, 1e6), _arrow(one.weight_bytes, 2**20), _arrow(one.cache_bytes, 2**20))
                 for part, one in sizes.items()
             ],
-            left=("part",),
         )
-        show_table(
+        show_fitted(
             "per picture of the largest grid",
-            ("budget", "K", "positions", "part", "GMACs", "seconds (predicted)"),
+            [
+                Column("budget", left=True),
+                Column("K", rank=2),
+                Column("positions", rank=1),
+                Column("part", left=True),
+                Column("GMACs"),
+                Column("seconds (predicted)"),
+            ],
             [
                 (
                     one.budget or "-",
@@ -72,11 +83,10 @@ def forecast(
                 )
                 for one in found
             ],
-            left=("budget", "part"),
         )
         if any(one.part == "language" for one in found):
-            out.print("language model: prompt and 32 tokens of answer", highlight=False)
-        out.print("widths are spread evenly over layers here, where calibration will decide", highlight=False)
+            say("language model: prompt and 32 tokens of answer")
+        say("widths are spread evenly over layers here, where calibration will decide")
 
 
 def _arrow(pair: tuple[float, float], unit: float) -> str:

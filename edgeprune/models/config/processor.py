@@ -52,9 +52,10 @@ SINGLE: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class ProcessorFiles:
-    """The image processor files of one checkpoint folder."""
+    """The image processor files of one checkpoint folder; `given` stands in their place where there is no folder."""
 
     folder: Path
+    given: Section | None = None
 
     def settings(self, classes: Mapping[str, Mapping[str, Any]], default: str, what: str) -> Section:
         """The settings, with what their processor class, `default` if none is named, does where the file is silent.
@@ -71,6 +72,8 @@ class ProcessorFiles:
 
     def stored(self) -> Section | None:
         """The settings as they are stored, or None."""
+        if self.given is not None:
+            return self.given
         new, old = (self.folder / name for name in _FILES)
         if new.is_file() and "image_processor" in (values := json_object(new)):
             return Section(new.name, values).section("image_processor")

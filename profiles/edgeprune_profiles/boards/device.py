@@ -3,6 +3,7 @@
 Peak rates are dense operations per second (a multiply-accumulate is two), never the sparse ones of advertisements. What
 no source was found for is absent, and whoever needs it raises an error that names it: `need_peak`, `need_bandwidth`.
 A peak and a bandwidth belong to one power mode; another mode has only the figures that were published for it.
+A source that only repeats what its subject's maker says (an article, a collection of specifications) is marked as `quoted`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from edgeprune_runtime.errors import MeasurementError
 
 DeviceKind = Literal["jetson", "gpu", "cpu"]
 PeakPrecision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "fp4"]
+#: What a price buys: a module alone (at 1000 units), a developer kit, a card, a bare processor, a whole computer; "": not said.
+PriceKind = Literal["module", "kit", "card", "processor", "computer", ""]
+#: How the profile of a developer kit is named: as its module's, with this behind it.
+KIT = "-kit"
 #: Arithmetic that can stand in for a narrower one without loss, widest last: a half is multiplied as a single on an old card.
 WIDER: dict[str, tuple[str, ...]] = {
     "fp4": ("fp8", "fp16"),
@@ -37,6 +42,13 @@ class Figure(DeviceData, frozen=True):
     how: str = ""
 
 
+class MarketPrice(Figure, frozen=True):
+    """US dollars. `kind` says what they buy; `since` is when the price was set, where that is not the date of the source."""
+
+    kind: PriceKind = ""
+    since: str = ""
+
+
 class Fact(DeviceData, frozen=True):
     """A word instead of a number."""
 
@@ -46,11 +58,16 @@ class Fact(DeviceData, frozen=True):
 
 
 class Source(DeviceData, frozen=True):
-    """A document. `url` is empty for one that has none; `date` is when it was published or read."""
+    """A document. `url` is empty for one that has none; `date` is when it was published or read.
+
+    quoted  it repeats what its subject's maker says, which itself was not read: an article, a collection, a post in a forum. Not so the
+            maker's own documents, copies of them, and what somebody measured
+    """
 
     title: str
     url: str
     date: str
+    quoted: bool = False
 
 
 class DeviceMemory(DeviceData, frozen=True):
@@ -75,7 +92,7 @@ class Software(DeviceData, frozen=True):
 
 
 class Market(DeviceData, frozen=True):
-    price_usd: Figure | None = None
+    price_usd: MarketPrice | None = None
     end_of_life: Fact | None = None
 
 
@@ -107,6 +124,19 @@ class Device(DeviceData, frozen=True):
     @property
     def price_usd(self) -> float | None:
         return self.market.price_usd.value if self.market.price_usd else None
+
+    @property
+    def short_title(self) -> str:
+        """Without the maker's name, which says nothing that the rest does not."""
+        return self.title.removeprefix("NVIDIA ").removeprefix("GeForce ")
+
+    def quoted(self, figure: Figure | Fact) -> bool:
+        """Whether its source only repeats what another one says."""
+        return self.sources[figure.source].quoted
+
+    def dated(self, figure: Figure | Fact) -> str:
+        """When it was so: YYYY, YYYY-MM or YYYY-MM-DD."""
+        return (figure.since if isinstance(figure, MarketPrice) else "") or self.sources[figure.source].date
 
     def figures(self) -> Iterator[tuple[str, Figure | Fact]]:
         """Every figure with a name of its own, in reading order."""
@@ -146,9 +176,15 @@ def in_mode(device: Device, name: str) -> Device:
     return msgspec.structs.replace(changed, name=f"{device.name}@{mode.name}", title=f"{device.title}, {mode.name}")
 
 
+def module_of(name: str) -> str:
+    """The profile of the module that a developer kit carries; any other name as it is. A kit computes what its module does."""
+    board, at, mode = name.partition("@")
+    return f"{board.removesuffix(KIT)}{at}{mode}"
+
+
 def board_of(name: str) -> str:
-    """The board behind a profile's name: power modes, Super mode among them, are states of it."""
-    return name.partition("@")[0].removesuffix("-super")
+    """The board behind a profile's name: power modes, Super mode among them, are states of it, and a developer kit carries it."""
+    return module_of(name).partition("@")[0].removesuffix("-super")
 
 
 def need_peak(device: Device, precision: str) -> float:

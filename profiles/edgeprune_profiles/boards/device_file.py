@@ -41,7 +41,7 @@ def load_device(name: str) -> Device:
 
 def _alike(name: str) -> str | None:
     """The device that holds every word and number of a name, however it is written ("RTX 4090", "Jetson AGX Orin 32 GB"), if any."""
-    words = set(re.findall(r"[a-z]+|\d+", name.lower())) - {"nvidia", "jetson", "geforce", "gb"}
+    words = set(re.findall(r"[a-z]+|\d+", name.lower())) - {"nvidia", "jetson", "geforce", "gb", "developer"}
     held = [each for each in device_names() if words <= set(re.findall(r"[a-z]+|\d+", each))]
     return min(held, key=len, default=None) if words else None
 

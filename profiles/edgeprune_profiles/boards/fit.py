@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from edgeprune_profiles.boards.device import board_of
+from edgeprune_profiles.boards.device import board_of, module_of
 from edgeprune_profiles.boards.roofline import Bound, Ideal
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.statistics import Interval
@@ -92,7 +92,8 @@ def sample(device: str, model: str, found: Ideal, measured_s: float, run: str) -
 
 def estimate(samples: Sequence[EfficiencySample], device: str, model: str, found: Ideal) -> Efficiency:
     """The efficiency to expect of a stage of a model on a board. Raises MeasurementError when there is no run to learn from."""
-    here = [s for s in samples if (s.device, s.stage, s.precision) == (device, found.stage, found.precision)]
+    wanted = (module_of(device), found.stage, found.precision)
+    here = [s for s in samples if (module_of(s.device), s.stage, s.precision) == wanted]
     if own := [math.log(s.efficiency) for s in here if s.model == model]:
         return _efficiency(fmean(own), _variance(own, THIS_MODEL) * (1 + 1 / len(own)), len(own), THIS_MODEL)
     if here:

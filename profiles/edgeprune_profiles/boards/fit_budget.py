@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgeprune_profiles.boards.device import Device
 from edgeprune_profiles.boards.device_file import load_device
 from edgeprune_profiles.boards.memory_fit import MIB, MemoryFit, heaviest_graph, memory_at_least
+from edgeprune_profiles.boards.model import planned_request
 from edgeprune_profiles.boards.project import (
     StageProjection,
     first_token_s,
@@ -21,13 +22,12 @@ from edgeprune_profiles.boards.recommend import largest_budget
 from edgeprune_profiles.measure.work import RequestShape
 from edgeprune_profiles.record import quantities as q
 from edgeprune_runtime.errors import MeasurementError
-from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.spec import GraphWork
 from edgeprune_runtime.statistics import Interval
 
-#: Tokens of the question and the chat template that the prompt is taken to have beside the picture, and of the answer.
-TEXT_TOKENS, ANSWER_TOKENS = 64, 16
+#: Tokens of the answer that is asked for.
+ANSWER_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -86,18 +86,18 @@ def fitted_budget(
     work     what the graphs "tower", "select", "prefill", "decode" and "head" would do at a given K
     """
     where = target(asked.device, stored)
-    packed = pack_picture(picture.place(*picture.largest), picture)
-    candidates = packed.candidates
-    beside = packed.length - candidates + picture.sequence.text_tokens + TEXT_TOKENS
+    plan = planned_request(picture, None)
+    candidates = plan.candidates
+
+    def asking(keep: int) -> RequestShape:
+        return plan.shape(keep, ANSWER_TOKENS, str(keep), keep / candidates)
 
     def projected(keep: int) -> tuple[StageProjection, ...]:
-        shape = RequestShape(
-            str(keep), "", "select", "tower", keep / candidates, packed.tiles, keep, keep + beside, ANSWER_TOKENS
-        )
-        return project_stages(model, chunk, work(keep), shape, where, published_samples())
+        return project_stages(model, chunk, work(keep), asking(keep), where, published_samples())
 
     def held(keep: int) -> MemoryFit:
-        return memory_at_least(work(keep), keep + beside + ANSWER_TOKENS, asked.device, where.precision)
+        positions = asking(keep).positions + ANSWER_TOKENS
+        return memory_at_least(work(keep), positions, asked.device, where.precision)
 
     if held(1).verdict == "does not fit":
         raise MeasurementError(_too_large(asked, held(1), heaviest_graph(work(1))))

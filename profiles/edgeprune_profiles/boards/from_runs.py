@@ -1,4 +1,4 @@
-"""A bundle on boards: projections that learn from measured runs, and the runs themselves, beside one another."""
+"""A model on boards: projections that learn from measured runs, and the runs themselves, beside one another."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from edgeprune_profiles.boards.device import Device, in_mode
 from edgeprune_profiles.boards.device_file import device_names, load_device
 from edgeprune_profiles.boards.fit import EfficiencySample
-from edgeprune_profiles.boards.memory_fit import MemoryFit, memory_fit
+from edgeprune_profiles.boards.memory_fit import MemoryFit
+from edgeprune_profiles.boards.model import ProjectedModel, ProjectedRequest, model_of_bundle
 from edgeprune_profiles.boards.project import Projection, project, target
 from edgeprune_profiles.boards.published import published_samples
 from edgeprune_profiles.boards.recommend import BoardOption, measured, projected
 from edgeprune_profiles.measure.runs import run_preprocess_s, run_samples
-from edgeprune_profiles.measure.work import RequestShape, request_shape
 from edgeprune_profiles.record.profile import Report, load_report
 from edgeprune_runtime import budgets
 from edgeprune_runtime.bundle import Bundle
@@ -31,29 +31,22 @@ class MeasuredRun:
     own: bool
 
 
-@dataclass(frozen=True)
-class ProjectedRequest:
-    """One question about one picture of `size` = (height, width), None: one that fills the largest tile grid."""
-
-    question: str
-    answer: int
-    size: tuple[int, int] | None
-
-    def shape(self, bundle: Bundle, budget: str) -> RequestShape:
-        return request_shape(bundle, budget, self.question, self.answer, self.size)
-
-
-def read_runs(texts: Sequence[str], bundle: Bundle) -> tuple[MeasuredRun, ...]:
-    """Runs written as DEVICE,REPORT.json or DEVICE,REPORT.json,BUNDLE."""
+def read_runs(texts: Sequence[str], bundle: Bundle | None) -> tuple[MeasuredRun, ...]:
+    """Runs written as DEVICE,REPORT.json or DEVICE,REPORT.json,BUNDLE; None: there is no bundle, so each must name its own."""
     runs = []
     for text in texts:
         parts = text.split(",")
         if len(parts) not in (2, 3):
             raise MeasurementError(f"--report is {text!r}; expected DEVICE,REPORT.json or DEVICE,REPORT.json,BUNDLE")
         own = len(parts) == 2
+        if own and bundle is None:
+            raise MeasurementError(
+                f"--report {text} does not say of which bundle; expected DEVICE,REPORT.json,BUNDLE where no bundle is projected"
+            )
         device, report = load_device(parts[0]), load_report(Path(parts[1]))
         _require_made_on(device, report, parts[1])
-        runs.append(MeasuredRun(device, report, bundle if own else Bundle.open(parts[2], verify=False), own))
+        of = bundle if own and bundle is not None else Bundle.open(parts[2], verify=False)
+        runs.append(MeasuredRun(device, report, of, own))
     return tuple(runs)
 
 
@@ -93,26 +86,34 @@ def project_on(
     samples: Sequence[EfficiencySample],
     precision: str | None = None,
 ) -> Projection:
-    """One budget on one board. precision: what a GPU computes floats in; None: its usual one."""
-    manifest = bundle.manifest
+    """One budget of a bundle on one board. precision: what a GPU computes floats in; None: its usual one."""
+    return project_model_on(device, model_of_bundle(bundle, request), budget, runs, samples, precision)
+
+
+def project_model_on(
+    device: Device,
+    model: ProjectedModel,
+    budget: str,
+    runs: Sequence[MeasuredRun],
+    samples: Sequence[EfficiencySample],
+    precision: str | None = None,
+) -> Projection:
+    """The same for any model."""
     own = [run for run in runs if run.device.name == device.name and run.own]
     preprocess = run_preprocess_s(own[0].report, device) if own else None
-    where = target(device, manifest.precision, precision)
-    return project(manifest, request.shape(bundle, budget), where, samples, preprocess)
+    return project(model, model.shape(budget), target(device, model.stored, precision), samples, preprocess)
 
 
 def options_on_boards(
-    bundle: Bundle,
-    chosen: Sequence[str],
+    model: ProjectedModel,
+    wanted: Sequence[str],
     names: Sequence[str],
-    request: ProjectedRequest,
     runs: Sequence[MeasuredRun],
     samples: Sequence[EfficiencySample],
 ) -> tuple[list[BoardOption], dict[str, str]]:
     """Every board at every budget, measured where there is a run, else projected; and why a board is not among them."""
-    wanted = budgets_in(bundle, chosen)
     found = [
-        measured(run.device, result, _memory_of(run, request.shape(run.bundle, result.budget.name)))
+        measured(run.device, result, _memory_of(run, model, result.budget.name))
         for run in runs
         if run.own
         for result in run.report.budgets
@@ -122,15 +123,14 @@ def options_on_boards(
     for device in _boards(names, runs):
         try:
             for label in wanted:
-                found.append(projected(project_on(device, bundle, label, request, runs, samples)))
+                found.append(projected(project_model_on(device, model, label, runs, samples)))
         except MeasurementError as error:
             left_out[device.name] = str(error)
     return found, left_out
 
 
-def _memory_of(run: MeasuredRun, shape: RequestShape) -> MemoryFit:
-    manifest = run.bundle.manifest
-    return memory_fit(manifest, manifest.work, shape, run.device, target(run.device, manifest.precision).precision)
+def _memory_of(run: MeasuredRun, model: ProjectedModel, budget: str) -> MemoryFit:
+    return model.memory(model.shape(budget), run.device, target(run.device, model.stored).precision)
 
 
 def _boards(names: Sequence[str], runs: Sequence[MeasuredRun]) -> list[Device]:

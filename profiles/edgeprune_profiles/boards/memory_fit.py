@@ -44,6 +44,11 @@ class MemoryFit:
         return self.weights_bytes + self.cache_bytes + self.activations_bytes + self.runtime_bytes
 
     @property
+    def least(self) -> bool:
+        """Whether it may be more: of a model without a bundle, activations are not counted."""
+        return self.activations_bytes == 0
+
+    @property
     def largest(self) -> str:
         """Which part takes the most."""
         parts = {

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 from edgeprune_profiles.boards.device import Device
 from edgeprune_profiles.boards.fit import BASES, Efficiency, EfficiencySample, estimate, stage_seconds
-from edgeprune_profiles.boards.memory_fit import MemoryFit, memory_fit
+from edgeprune_profiles.boards.memory_fit import MemoryFit
+from edgeprune_profiles.boards.model import ProjectedModel
 from edgeprune_profiles.boards.roofline import LEAST_LAUNCH_S, LIKELY_LAUNCH_S, UNKNOWN_LAUNCH_S, Bound, ideal
 from edgeprune_profiles.measure.work import RequestShape, request_stages
 from edgeprune_runtime.errors import MeasurementError
-from edgeprune_runtime.spec import GraphWork, Manifest
+from edgeprune_runtime.spec import GraphWork
 from edgeprune_runtime.statistics import Interval
 
 #: A Jetson has the TensorRT of its JetPack and no other; this one came with JetPack 6.1.
@@ -99,7 +100,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def project(
-    manifest: Manifest,
+    model: ProjectedModel,
     shape: RequestShape,
     where: ProjectionTarget,
     samples: Sequence[EfficiencySample],
@@ -107,7 +108,7 @@ def project(
 ) -> Projection:
     """Raises MeasurementError naming the figure that is not known of the board, or the runs that are missing."""
     device = where.device
-    stages = project_stages(manifest.name, manifest.language.chunk, manifest.work, shape, where, samples)
+    stages = project_stages(model.name, model.chunk, model.work(shape), shape, where, samples)
     ttft, step = first_token_s(stages, preprocess_s), stages[-1].time_s
     return Projection(
         device=device,
@@ -118,7 +119,7 @@ def project(
         ttft_s=ttft,
         tokens_per_s=rate(step),
         energy_j=_energy(device, ttft, step, shape.answer),
-        memory=memory_fit(manifest, manifest.work, shape, device, where.precision),
+        memory=model.memory(shape, device, where.precision),
         notes=_notes(device, preprocess_s),
     )
 

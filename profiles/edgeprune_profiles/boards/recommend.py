@@ -1,4 +1,4 @@
-"""Which boards, at which budgets, meet what is asked, and what to measure next to be sure.
+"""Which boards, at which budgets, meet what is asked.
 
 Every answer is one of four words. `yes` and `no` hold for the whole interval; `open` means that the interval crosses what is asked,
 `unknown` that the board has no figure for it. Measured and projected candidates are told apart by `basis` and never merged: a
@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from edgeprune_profiles.boards.decision.accuracy import AccuracyNeed, BudgetAccuracy, NeedAnswer, accurate_enough
 from edgeprune_profiles.boards.device import Device
 from edgeprune_profiles.boards.fit import OTHER_BOARDS
 from edgeprune_profiles.boards.memory_fit import MemoryFit
@@ -20,7 +21,6 @@ from edgeprune_profiles.boards.project import Projection
 from edgeprune_profiles.record.profile import BudgetResult
 from edgeprune_runtime.statistics import Interval
 
-NeedAnswer = Literal["yes", "no", "open", "unknown"]
 MEASURED, PROJECTED = "measured", "projected"
 
 
@@ -33,13 +33,20 @@ class Needs:
     power_w: float | None = None
     memory_bytes: int | None = None
     price_usd: float | None = None
+    accuracy: AccuracyNeed | None = None
+
+    @property
+    def any(self) -> bool:
+        return self != Needs()
 
 
 @dataclass(frozen=True)
 class BoardOption:
     """One board in one power mode at one budget. `confidence` says what its times rest on.
 
-    limits  by need, the stage or the part of the memory that takes the most; {} where a run does not say
+    limits    by need, the stage or the part of the memory that takes the most; {} where a run does not say
+    method    that chooses the tokens, "" where that is not settled yet
+    accuracy  of this budget, None where it was not evaluated
     """
 
     device: Device
@@ -52,6 +59,8 @@ class BoardOption:
     energy_j: Interval | None
     memory: MemoryFit
     limits: Mapping[str, str] = field(default_factory=dict)
+    method: str = ""
+    accuracy: BudgetAccuracy | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ def projected(projection: Projection) -> BoardOption:
         energy_j=projection.energy_j,
         memory=projection.memory,
         limits=projection.limits,
+        method=projection.shape.method,
     )
 
 
@@ -103,6 +113,7 @@ def measured(device: Device, result: BudgetResult, memory: MemoryFit) -> BoardOp
         energy_j=_spread(joules) if joules else None,
         memory=memory,
         limits={"fits": memory.largest},
+        method=result.budget.method,
     )
 
 
@@ -126,6 +137,8 @@ def answers(candidate: BoardOption, needs: Needs) -> dict[str, NeedAnswer]:
         found["power"] = _figure_at_most(device.power_w, needs.power_w)
     if needs.price_usd is not None:
         found["price"] = _figure_at_most(device.price_usd, needs.price_usd)
+    if needs.accuracy is not None:
+        found["accuracy"] = accurate_enough(candidate.accuracy, needs.accuracy)
     return found
 
 
@@ -136,14 +149,6 @@ def pareto_front(candidates: Sequence[BoardOption]) -> tuple[BoardOption, ...]:
     """
     runnable = [c for c in candidates if c.memory.verdict != "does not fit"]
     return tuple(c for c in runnable if not any(_beats(other, c) for other in runnable))
-
-
-def measure_next(choices: Sequence[BoardChoice]) -> BoardChoice | None:
-    """The open choice whose measurement decides most: the cheapest board, and the largest budget on it; None when all is decided."""
-    undecided = [
-        choice for choice in choices if choice.meets in ("open", "unknown") and choice.candidate.basis == PROJECTED
-    ]
-    return min(undecided, key=_order, default=None)
 
 
 def largest_budget(meets: Callable[[int], bool], most: int) -> int | None:

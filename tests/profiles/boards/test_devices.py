@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from edgeprune_profiles.boards.device import Device, Figure, Source, board_of, in_mode, need_bandwidth, need_peak
+from edgeprune_profiles.boards.device import (
+    Device,
+    Figure,
+    Market,
+    MarketPrice,
+    Source,
+    board_of,
+    in_mode,
+    need_bandwidth,
+    need_peak,
+)
 from edgeprune_profiles.boards.device_file import device_from_text, device_names, load_device, text_of, write_device
+from edgeprune_profiles.boards.doubts import figure_doubts
 from edgeprune_runtime.errors import MeasurementError
+from tests.profiles.made_boards import board
 
 WANTED = {
     "jetson-nano", "orin-nano-4gb", "orin-nano-8gb", "orin-nano-4gb-super", "orin-nano-8gb-super", "orin-nx-8gb", "orin-nx-16gb",
     "agx-orin-32gb", "agx-orin-64gb", "agx-thor", "rtx-3060", "rtx-4060-laptop", "rtx-4090", "rtx-5090", "t4", "l4", "p40",
-    "raspberry-pi-5", "intel-n100", "x86-server", "dgx-spark",
+    "raspberry-pi-5", "intel-n100", "x86-server", "dgx-spark", "orin-nano-8gb-super-kit", "agx-orin-64gb-kit", "xavier-nx-8gb",
+    "agx-xavier-32gb", "rtx-4060", "rtx-4060-ti-16gb", "rtx-4070", "rtx-4070-super", "rtx-4080", "rtx-5060", "rtx-5060-ti-16gb",
+    "rtx-5070", "rtx-5070-ti", "rtx-5080",
 }  # fmt: skip
 
 SMALL = """
@@ -70,9 +85,9 @@ def test_a_device_file_is_written_as_it_was_read(tmp_path: Path) -> None:
 def test_a_mode_has_only_the_figures_published_for_it() -> None:
     board = load_device("agx-orin-64gb@15w")
     assert (board.name, board.power_w) == ("agx-orin-64gb@15W", 15)
-    assert need_peak(board, "int8") == 7e12
+    assert (need_peak(board, "int8"), need_bandwidth(board)) == (7e12, 136.5e9)
     with pytest.raises(MeasurementError, match="memory bandwidth is unknown"):
-        need_bandwidth(board)
+        need_bandwidth(load_device("agx-thor@40W"))
     with pytest.raises(MeasurementError, match="peak rate in fp32 is unknown"):
         need_peak(board, "fp32")
 
@@ -159,6 +174,11 @@ def test_unknown_stays_out_of_a_written_file() -> None:
         ("orin_nano_8gb", "orin-nano-8gb"),
         ("orin-nano-8bg", "orin-nano-8gb"),
         ("thor", "agx-thor"),
+        ("RTX 4060 Ti 16 GB", "rtx-4060-ti-16gb"),
+        ("NVIDIA GeForce RTX 5070 Ti", "rtx-5070-ti"),
+        ("Jetson Orin Nano Super kit", "orin-nano-8gb-super-kit"),
+        ("AGX Xavier", "agx-xavier-32gb"),
+        ("Jetson AGX Orin Developer Kit", "agx-orin-64gb-kit"),
     ],
 )
 def test_a_device_written_otherwise_is_guessed(written: str, meant: str) -> None:
@@ -166,6 +186,48 @@ def test_a_device_written_otherwise_is_guessed(written: str, meant: str) -> None
         load_device(written)
 
 
-def test_the_power_of_agx_orin_32gb_is_that_of_its_data_sheet() -> None:
+def test_the_modes_of_agx_orin_32gb_are_those_of_its_power_file() -> None:
     device = load_device("agx-orin-32gb")
-    assert (device.power_w, [mode.name for mode in device.power_modes]) == (40, ["40W"])
+    modes = {mode.name: mode.power_w.value for mode in device.power_modes}
+    assert (device.power_w, modes) == (40, {"MAXN": 40, "40W": 40, "30W": 30, "15W": 15})
+    rates = [need_peak(load_device(f"agx-orin-32gb@{name}"), "fp16") for name in ("15W", "30W", "40W", "MAXN")]
+    assert rates == sorted(rates)
+
+
+def test_a_price_says_what_it_buys_and_since_when() -> None:
+    prices = {name: load_device(name).market.price_usd for name in device_names()}
+    assert all(price.kind for price in prices.values() if price is not None)
+    kit, module, card = (load_device(name) for name in ("orin-nano-8gb-super-kit", "orin-nano-8gb-super", "rtx-4090"))
+    said = [
+        (d.price_usd, d.market.price_usd and (d.market.price_usd.kind, d.dated(d.market.price_usd)))
+        for d in (kit, card)
+    ]
+    assert said == [(249, ("kit", "2024-12")), (1599, ("card", "2022-10"))]
+    assert module.market.price_usd is not None and module.market.price_usd.kind == "module"
+
+
+def test_a_developer_kit_computes_what_its_module_does() -> None:
+    for name in ("orin-nano-8gb-super", "agx-orin-64gb"):
+        module, kit = load_device(name), load_device(f"{name}-kit")
+        assert (kit.peak_per_s, kit.memory, kit.power_modes) == (module.peak_per_s, module.memory, module.power_modes)
+        assert board_of(kit.name) == board_of(module.name)
+
+
+def test_a_figure_that_only_repeats_others_is_marked() -> None:
+    device = load_device("agx-orin-32gb")
+    marked = {name: device.quoted(figure) for name, figure in device.figures()}
+    assert marked["peak fp16"] and marked["power in mode MAXN"]
+    assert not marked["price"] and not marked["peak fp16 in mode 30W"]
+
+
+def test_what_is_old_quoted_or_missing_is_listed() -> None:
+    today = datetime.date(2027, 1, 15)
+    found = figure_doubts(load_device("rtx-5080"), today, 12)
+    assert found.stale == {"price": "2025-01"}
+    assert "memory bandwidth" in found.quoted and "compute capability" not in found.quoted
+    assert figure_doubts(load_device("rtx-5080"), datetime.date(2025, 12, 31), 12).stale == {}
+    assert figure_doubts(load_device("rtx-3060"), datetime.date(2021, 1, 1), 12).stale == {"price": "launch"}
+    assert set(figure_doubts(load_device("intel-n100"), today, 12).unknown) >= {"peak fp32", "memory size", "price"}
+    assert "rates in mode 40W" in figure_doubts(load_device("agx-thor"), today, 12).unknown
+    whole = board(market=Market(MarketPrice(1.0, "made", kind="card", since="2026-12")))
+    assert not figure_doubts(whole, today, 12).any

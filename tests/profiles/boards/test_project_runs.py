@@ -10,6 +10,7 @@ import pytest
 from edgeprune_profiles.boards.device import Device
 from edgeprune_profiles.boards.device_file import load_device
 from edgeprune_profiles.boards.fit import THIS_BOARD, THIS_MODEL, EfficiencySample
+from edgeprune_profiles.boards.model import ProjectedRequest, model_of_bundle
 from edgeprune_profiles.boards.project import PREPROCESS_FACTOR, first_token_s, project, project_stages, target
 from edgeprune_profiles.boards.roofline import ideal
 from edgeprune_profiles.measure.runs import own_trials, run_preprocess_s, run_samples, stage_medians
@@ -23,6 +24,7 @@ from tests.profiles.made_boards import board
 
 BUDGETS = ("0.2", "1.0")
 CPU = board("cpu", kind="cpu")
+ASKED = ProjectedRequest("what ?", 3, None)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_a_projection_from_a_run_gives_the_run_back(bundle: Bundle) -> None:
     where = target(CPU, "fp32")
     samples = run_samples(bundle, report, where)
     shape = request_shape(bundle, "0.2", "what ?", 3)
-    found = project(bundle.manifest, shape, where, samples, preprocess_s=0.5)
+    found = project(model_of_bundle(bundle, ASKED), shape, where, samples, preprocess_s=0.5)
     measured = stage_medians(report, report.budgets[0], CPU)
     assert found.ttft_s.low < found.ttft_s.point < found.ttft_s.high
     assert found.ttft_s.holds(sum(measured[stage] for stage in ("preprocess", "tower", "select", "prefill")))
@@ -100,8 +102,8 @@ def test_preprocessing_without_a_run_is_left_out_and_said_so(bundle: Bundle) -> 
     where = target(CPU, "fp32")
     samples = run_samples(bundle, slowed(bundle, 2.0), where)
     shape = request_shape(bundle, "0.2", "what ?", 3)
-    bare = project(bundle.manifest, shape, where, samples)
-    whole = project(bundle.manifest, shape, where, samples, preprocess_s=0.5)
+    bare = project(model_of_bundle(bundle, ASKED), shape, where, samples)
+    whole = project(model_of_bundle(bundle, ASKED), shape, where, samples, preprocess_s=0.5)
     assert whole.ttft_s.high - bare.ttft_s.high == pytest.approx(0.5 * PREPROCESS_FACTOR)
     assert any("preprocessing" in note for note in bare.notes)
 
@@ -116,7 +118,7 @@ def test_without_power_there_is_no_energy_and_the_least_certain_stage_names_the_
         for bound in ("compute", "memory")
         if bound not in bounds
     ]  # type: ignore[arg-type]
-    found = project(bundle.manifest, request_shape(bundle, "0.2", "what ?", 3), where, samples)
+    found = project(model_of_bundle(bundle, ASKED), request_shape(bundle, "0.2", "what ?", 3), where, samples)
     assert found.energy_j is None
     assert found.basis == THIS_BOARD
 

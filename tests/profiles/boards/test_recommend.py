@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune_profiles.boards.device import Market
+from edgeprune_profiles.boards.device import Market, MarketPrice
 from edgeprune_profiles.boards.memory_fit import MemoryFit
 from edgeprune_profiles.boards.recommend import (
     BoardOption,
     Needs,
     answers,
     largest_budget,
-    measure_next,
     measured,
     pareto_front,
     recommend,
@@ -24,7 +23,7 @@ from edgeprune_profiles.record.profile import Report
 from edgeprune_profiles.record.quantities import BYTES, DOLLARS, SECONDS, WATTS, quantity, size_px
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.statistics import Interval
-from tests.profiles.made_boards import board, figure
+from tests.profiles.made_boards import board
 
 FITS = MemoryFit(100, 0, 0, 0, 0, 1000)
 
@@ -45,7 +44,7 @@ def candidate(name: str = "a", **changes: Any) -> BoardOption:
 
 
 def priced(name: str, price: float, **changes: Any) -> BoardOption:
-    return candidate(name, device=board(name, market=Market(figure(price))), **changes)
+    return candidate(name, device=board(name, market=Market(MarketPrice(price, "made"))), **changes)
 
 
 @pytest.mark.parametrize(
@@ -128,15 +127,6 @@ def test_the_front_is_never_empty_and_nobody_on_it_beats_another(numbers: list[t
             better = (one.ttft_s.point, one.device.price_usd, -one.keep_ratio)
             worse = (other.ttft_s.point, other.device.price_usd, -other.keep_ratio)
             assert not (better != worse and all(a <= b for a, b in zip(better, worse, strict=True)))  # type: ignore[operator]
-
-
-def test_the_cheapest_open_choice_is_measured_next_and_nothing_when_all_is_decided() -> None:
-    needs = Needs(ttft_s=1.0)
-    open_ones = recommend([priced("dear", 900), priced("cheap", 50)], needs)
-    following = measure_next(open_ones)
-    assert following is not None
-    assert following.candidate.device.name == "cheap"
-    assert measure_next(recommend([candidate(ttft_s=Interval(0.1, 0.1, 0.1))], needs)) is None
 
 
 def test_a_recorded_budget_is_measured_with_its_spread(report: Report) -> None:
