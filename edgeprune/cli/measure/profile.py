@@ -18,6 +18,7 @@ from edgeprune.cli.options import (
     Threads,
     budget_option,
     image_option,
+    method_option,
     out_option,
     prompt_option,
     tiles_option,
@@ -27,6 +28,7 @@ from edgeprune.cli.options import (
 def profile(
     bundle: BundleFolder,
     budget: Annotated[list[str] | None, budget_option("all of the bundle")] = None,
+    method: Annotated[list[str] | None, method_option("the bundle's own", several=True)] = None,
     image: Annotated[list[Path] | None, image_option("a generated picture")] = None,
     prompt: Annotated[str, prompt_option()] = "What is in this picture?",
     tiles: Annotated[
@@ -71,6 +73,7 @@ def profile(
 
         options = ProfileOptions(
             budgets=tuple(budget or ()),
+            methods=tuple(method or ()),
             tiles=tuple(tiles or ()),
             images=tuple(image or ()),
             question=prompt,

@@ -6,6 +6,7 @@ from edgeprune.cli.console import out
 from edgeprune.cli.tables import show_table
 from edgeprune_profiles import Report
 from edgeprune_profiles.report import units
+from edgeprune_profiles.report.busy import use_text
 from edgeprune_profiles.report.summary import BudgetSummary, Summary, summarise
 from edgeprune_profiles.report.verdict import verdict
 from edgeprune_runtime.meters import StateSummary
@@ -139,6 +140,7 @@ def _conditions(report: Report) -> list[str]:
         f"picture{plural}, budgets interleaved; stages and CPU time (all threads) are medians; fixed = preprocessing and "
         "tower, which pruning cannot shorten.",
         f"Memory: {report.memory_scope}. Energy: {report.power_source or report.energy_source}.",
+        f"Before: {use_text(report.use_before)}. During: {use_text(report.use_during)}.",
         *report.notes,
         *([f"Backend: {report.backend.name}."] if report.backend else []),
         f"{machine.cpu_model or 'processor unknown'}, {units.count(machine.cores_usable)} cores usable, threads "

@@ -6,12 +6,19 @@ from edgeprune_profiles.record.power_profile import REQUEST, energy_ratio
 from edgeprune_profiles.record.profile import AccuracyRow
 from edgeprune_profiles.record.sustain import SoakSummary
 from edgeprune_profiles.report import units
+from edgeprune_profiles.report.busy import busy_sentence
 from edgeprune_profiles.report.summary import BudgetSummary, Summary, accuracy_of, controls_of
 from edgeprune_runtime.statistics import LEAST, PairedDifference, Ratio
 
 
 def verdict(summary: Summary) -> tuple[str, ...]:
-    """Sentences, the most important first: first token, what is left of it, further tokens, energy, soak, accuracy, controls."""
+    """Sentences, the most important first: first token, what is left of it, further tokens, energy, soak, accuracy, controls, and what
+    disturbed all of it.
+    """
+    return tuple(sentence for sentence in (*_found(summary), busy_sentence(summary.report)) if sentence)
+
+
+def _found(summary: Summary) -> tuple[str, ...]:
     lead = summary.smallest
     full = next((b for b in summary.budgets if b.full), None)
     power = (_energy(summary, lead or full, full), *_soak(summary.soak))
