@@ -5,6 +5,7 @@ Errors of the exception tree become one line and exit code 1, usage errors exit 
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -20,24 +21,47 @@ from edgeprune_runtime.errors import EdgepruneError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
-# A pipe has no width: nothing is wrapped for it.
+# A pipe has no width: nothing is wrapped for it, unless COLUMNS says so.
 out = PlainConsole(soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
 err = PlainConsole(stderr=True, soft_wrap=True)
 
 
+def stated_width() -> int | None:
+    """What COLUMNS says, where it is a number."""
+    text = os.environ.get("COLUMNS", "")
+    return int(text) if text.isdecimal() and int(text) > 0 else None
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A sentence on stdout, wrapped at words for a terminal. A line with a command stays whole, so that it can be copied."""
+    width = None if out.is_terminal else stated_width()
+    out.print(
+        text,
+        style=style,
+        markup=False,
+        highlight=False,
+        width=width,
+        soft_wrap=not _wraps(text, out.is_terminal or width),
+    )
+
+
 def warn(text: str) -> None:
     """A sentence on stderr about what stays unknown."""
-    err.print(text, style="yellow", markup=False, highlight=False)
+    err.print(text, style="yellow", markup=False, highlight=False, soft_wrap=not _wraps(text, err.is_terminal))
 
 
 def remark(text: str, label: str = "note:") -> None:
     """A sentence on stderr behind a label: `note:` or `warning:`."""
-    err.print(labelled(label, "yellow", text), soft_wrap=True)
+    err.print(labelled(label, "yellow", text), soft_wrap=not _wraps(text, err.is_terminal))
 
 
 def note(text: str) -> None:
     """A sentence on stderr about what goes on."""
-    err.print(text, style="dim", markup=False, highlight=False)
+    err.print(text, style="dim", markup=False, highlight=False, soft_wrap=not _wraps(text, err.is_terminal))
+
+
+def _wraps(text: str, has_width: object) -> bool:
+    return bool(has_width) and "edgeprune " not in text
 
 
 def command_line() -> str:

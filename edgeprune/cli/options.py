@@ -33,6 +33,16 @@ MeasuredRuns = Annotated[
 AccuracyFile = Annotated[
     Path | None, typer.Option("--eval", help="Result of `edgeprune eval --out`, shown beside the times.")
 ]
+Ttft = Annotated[str | None, typer.Option("--ttft", help="Time to the first token, at most: 1s, 500ms.")]
+TokensPerS = Annotated[str | None, typer.Option("--tokens-per-s", help="Tokens per second, at least: 10.")]
+AccuracyNeed = Annotated[
+    str | None,
+    typer.Option(
+        "--accuracy",
+        help="Points against budget 1.0 in the metric that leads the evaluation, at least: -3. Needs --eval.",
+    ),
+]
+MaxEnergy = Annotated[str | None, typer.Option("--max-energy", help="Joules of an answer, at most: 5J.")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="Tables for a pull request.")]
 PictureSize = Annotated[
     str | None,

@@ -33,6 +33,11 @@ def size(value: int | None) -> str:
     return f"{_three(mib)}{NBSP}MiB" if mib < 999.5 else f"{_three(mib / 1024)}{NBSP}GiB"
 
 
+def limit_size(value: int | None) -> str:
+    """A limit as it was asked: in GB what is round there, else as any size."""
+    return f"{value / 1e9:g}{NBSP}GB" if value and value % 10**7 == 0 else size(value)
+
+
 def energy(value: float | None) -> str:
     if value is None:
         return UNKNOWN
