@@ -6,8 +6,10 @@ Errors of the exception tree become one line and exit code 1, usage errors exit 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -18,6 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edgeprune.cli.plain import PlainConsole, labelled
 from edgeprune_runtime.errors import EdgepruneError
+
+_NBSP = "\N{NO-BREAK SPACE}"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
@@ -33,35 +37,40 @@ def stated_width() -> int | None:
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A sentence on stdout, wrapped at words for a terminal. A line with a command stays whole, so that it can be copied."""
-    width = None if out.is_terminal else stated_width()
-    out.print(
-        text,
-        style=style,
-        markup=False,
-        highlight=False,
-        width=width,
-        soft_wrap=not _wraps(text, out.is_terminal or width),
-    )
+    """A sentence on stdout, wrapped at words for a terminal."""
+    width = out.width if out.is_terminal else stated_width()
+    out.print(wrapped(text, width), style=style, markup=False, highlight=False)
 
 
 def warn(text: str) -> None:
     """A sentence on stderr about what stays unknown."""
-    err.print(text, style="yellow", markup=False, highlight=False, soft_wrap=not _wraps(text, err.is_terminal))
+    err.print(wrapped(text, _err_width()), style="yellow", markup=False, highlight=False)
 
 
 def remark(text: str, label: str = "note:") -> None:
     """A sentence on stderr behind a label: `note:` or `warning:`."""
-    err.print(labelled(label, "yellow", text), soft_wrap=not _wraps(text, err.is_terminal))
+    whole = wrapped(f"{label} {text}", _err_width())
+    err.print(labelled(label, "yellow", whole[len(label) + 1 :]), soft_wrap=True)
 
 
 def note(text: str) -> None:
     """A sentence on stderr about what goes on."""
-    err.print(text, style="dim", markup=False, highlight=False, soft_wrap=not _wraps(text, err.is_terminal))
+    err.print(wrapped(text, _err_width()), style="dim", markup=False, highlight=False)
 
 
-def _wraps(text: str, has_width: object) -> bool:
-    return bool(has_width) and "edgeprune " not in text
+def wrapped(text: str, width: int | None) -> str:
+    """Lines of at most `width`, broken between words: never in a number and its unit, nor in an interval. None: one line.
+
+    A text with a command stays whole, so that it can be copied.
+    """
+    if width is None or "edgeprune " in text:
+        return text
+    kept = re.sub(r"(\[[^\[\] ]*), (?=[^\[\] ]*\])", rf"\1,{_NBSP}", text)
+    return textwrap.fill(kept, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _err_width() -> int | None:
+    return err.width if err.is_terminal else None
 
 
 def command_line() -> str:

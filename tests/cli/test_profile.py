@@ -91,7 +91,14 @@ def test_people_get_tables_and_conditions(tiny_bundle, tmp_path):
     draw_picture(48, 96).save(tmp_path / "wide.png")
     result = invoke("profile", tiny_bundle, "--budget", "0.5", "--image", tmp_path / "wide.png", *QUICK)
     assert result.exit_code == 0, result.output
-    for text in ("To the first token", "Further tokens", "0.5 hired", "warm-up rounds", "Energy:", "no baseline"):
+    for text in (
+        "Time to first token (TTFT)",
+        "Time per output token (TPOT)",
+        "0.5 hired",
+        "warm-up rounds",
+        "Unknown here: ",
+        "no baseline",
+    ):
         assert text in result.stdout
     assert "No picture was given" not in result.stdout
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeprune.cli.console import say
+from edgeprune.cli.console import say, wrapped
 from edgeprune.cli.tables import blocks, show_table
 
 HEAD = ["budget", "K", "TTFT p50", "p95", "full / this", "peak memory", "anonymous", "cache used", "energy per answer"]
@@ -43,3 +43,12 @@ def test_sentences_wrap_at_words_and_commands_stay_whole(
     *wrapped, command = capsys.readouterr().out.splitlines()
     assert [line.rstrip() for line in wrapped] == ["preprocessing and the vision", "tower are most of what is left"]
     assert command == "edgeprune report --eval accuracy.json --ttft 500ms report.json"
+
+
+def test_a_number_stays_with_its_unit_and_an_interval_is_whole() -> None:
+    text = "the first token comes 1.1x [0.90, 2.32] later: 334\xa0\N{MICRO SIGN}s instead of 308\xa0\N{MICRO SIGN}s"
+    for width in range(20, 80):
+        lines = wrapped(text, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert not any(line.endswith(("334", "308", "[0.90,")) for line in lines)
+    assert wrapped(text, None) == text

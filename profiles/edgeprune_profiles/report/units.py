@@ -75,6 +75,14 @@ def times(ratio: Ratio | None) -> str:
     return f"{ratio.point:.2f}x {interval}" if ratio.distinguishable else f"not distinguishable {interval}"
 
 
+def short_times(ratio: Ratio | EnergyRatio | None) -> str:
+    """`2.90x [2.70, 3.10]`, behind a tilde where it is not distinguishable from 1: for the cell of a table."""
+    if ratio is None:
+        return UNKNOWN
+    mark = "" if ratio.distinguishable else "~"
+    return f"{mark}{ratio.point:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
 def bounds(ratio: EnergyRatio | None) -> str:
     """`2.9x [2.7, 3.1]` by the error of the method."""
     if ratio is None:

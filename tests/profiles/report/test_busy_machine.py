@@ -12,6 +12,7 @@ from edgeprune_profiles.measure.stages import Case, profile
 from edgeprune_profiles.record.profile import BundleRef, Report, load_report
 from edgeprune_profiles.record.saving import save_report
 from edgeprune_profiles.report.busy import busy_sentence, use_text
+from edgeprune_profiles.report.compare import compare
 from edgeprune_profiles.report.summary import summarise
 from edgeprune_profiles.report.verdict import verdict
 from edgeprune_runtime.meters import MachineLook, MachineUse
@@ -45,6 +46,15 @@ def test_every_sign_is_said_in_the_result_and_the_page(report: Report, changes: 
     (sentence,) = [s for s in verdict(summarise(disturbed)) if "not quiet" in s]
     assert "during the profile" in sentence and "before" not in sentence and said in sentence
     assert said in render_html(disturbed) and said in render_markdown(disturbed)
+
+
+def test_two_profiles_of_which_one_was_disturbed_differ(report: Report) -> None:
+    disturbed = msgspec.structs.replace(report, use_during=busy(other_cores=1.2))
+    (told,) = [s for s in compare(report, disturbed).differs if "quiet" in s]
+    assert told.startswith(
+        "A: the machine was quiet; B: The machine was not quiet: during the profile, other programs kept 1.2"
+    )
+    assert not [s for s in compare(disturbed, disturbed).differs if "quiet" in s]
 
 
 def test_what_is_unknown_is_said_as_unknown() -> None:
