@@ -69,6 +69,7 @@ def run(
                     drawn = show_tokens if number == 0 else show_tokens.with_stem(f"{show_tokens.stem}-{number + 1}")
                     _draw(model, picture, view, drawn)
                 spans = view.spans if view is not None else ()
+                candidates = None if view is None else view.picture.candidates
                 for question in prompt:
                     pieces = model.stream(
                         question, image=view, max_tokens=max_tokens, sampling=sampling, template=template
@@ -80,12 +81,12 @@ def run(
                         if piece.answer is not None:
                             answer = replace(piece.answer, spans=spans + piece.answer.spans)
                             spans = ()
-                            answers.append((picture, question, answer))
+                            answers.append((picture, question, answer, candidates))
                             if not json:
-                                _after(answer)
+                                _after(answer, candidates)
         if json:
             chosen = {"backend": model.backend, "backend_why": model.backend_why}
-            found = [_as_json(picture, question, answer) | chosen for picture, question, answer in answers]
+            found = [_as_json(*each) | chosen for each in answers]
             emit(found[0] if len(found) == 1 else {"answers": found})
 
 
@@ -108,26 +109,19 @@ def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
     err.print(f"kept tokens drawn to {path}")
 
 
-def _after(answer: Answer) -> None:
-    from edgeprune_runtime.timing import wall_s
+def _after(answer: Answer, candidates: int | None) -> None:
+    from edgeprune.cli.measure.answer_text import answer_lines
 
     sys.stdout.write("\n")
-    stages = "  ".join(
-        f"{name} {wall_s(answer.spans, name) * 1e3:.0f} ms"
-        for name in dict.fromkeys(span.name for span in answer.spans)
-    )
-    kept = f"{answer.visual_tokens} visual tokens" + (
-        f" (budget {answer.budget}, {answer.method})" if answer.budget else ""
-    )
-    note(f"{kept}, {answer.prompt_tokens} positions, {len(answer.token_ids)} tokens out; {stages}")
+    for line in answer_lines(answer, candidates):
+        note(line)
     for sentence in answer.notes:
         remark(sentence)
 
 
-def _as_json(picture: Path | None, question: str, answer: Answer) -> dict[str, object]:
-    from edgeprune_runtime.timing import wall_s
+def _as_json(picture: Path | None, question: str, answer: Answer, candidates: int | None) -> dict[str, object]:
+    from edgeprune.cli.measure.answer_text import timings
 
-    stages = dict.fromkeys(span.name for span in answer.spans)
     return {
         "image": None if picture is None else str(picture),
         "prompt": question,
@@ -137,12 +131,10 @@ def _as_json(picture: Path | None, question: str, answer: Answer) -> dict[str, o
         "budget": answer.budget,
         "method": answer.method,
         "visual_tokens": answer.visual_tokens,
+        "candidates": candidates,
         "prompt_tokens": answer.prompt_tokens,
+        "output_tokens": len(answer.token_ids),
         "kept": answer.kept,
-        "timings": {
-            **{f"{name}_s": wall_s(answer.spans, name) for name in stages},
-            "decode_steps_s": [span.wall_s for span in answer.spans if span.name == "decode"],
-            "ttft_s": sum(span.wall_s for span in answer.spans if span.name != "decode"),
-        },
+        "timings": timings(answer),
         "notes": answer.notes,
     }
