@@ -101,10 +101,12 @@ def _say_backend(model: Model, json: bool) -> None:
 
 
 def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
-    from edgeprune_runtime.pictures.draw import draw_kept
+    from edgeprune_runtime.pictures.draw import draw_kept, kept_title
     from edgeprune_runtime.pictures.load import load_image
 
-    sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, view.kept.tolist())
+    kept = view.kept.tolist()
+    title = kept_title(view.selection, view.picture, len(kept))
+    sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, kept, title)
     sheet.save(path)
     err.print(f"kept tokens drawn to {path}")
 
