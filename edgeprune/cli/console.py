@@ -11,22 +11,31 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edgeprune.cli.plain import PlainConsole, labelled
+from edgeprune.cli.progress import Activity, end_moving, moving
 from edgeprune_runtime.errors import EdgepruneError
 
 _NBSP = "\N{NO-BREAK SPACE}"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
+
+class _Results(PlainConsole):
+    """Standard output: what is printed there ends the line that moves on stderr."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        end_moving()
+        super().print(*objects, **options)
+
+
 # A pipe has no width: nothing is wrapped for it, unless COLUMNS says so.
-out = PlainConsole(soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
+out = _Results(soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
 err = PlainConsole(stderr=True, soft_wrap=True)
 
 
@@ -80,35 +89,20 @@ def command_line() -> str:
 
 def emit(value: Any) -> None:
     """One JSON object on stdout."""
+    end_moving()
     sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
 
 
 @contextmanager
 def track(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar with time left on stderr; silent when stderr is not a terminal."""
-    with _bar() as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
+    """A phase of so many steps, 0 for one without, on a line of stderr that moves; silent when stderr is not a terminal."""
+    with moving(err, title) as activity, activity.track(title, total) as advance:
+        yield advance
 
 
-@contextmanager
-def track_counts(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """The same for work that says how much is done, of how much in all, and what goes on."""
-    with _bar() as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total, label: bar.update(task, completed=done, total=total)
-
-
-def _bar() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
+def activity(first: str, *, per_second: float = 10) -> AbstractContextManager[Activity]:
+    """The line that moves, from now to the end of the block or to the first result on stdout. `first`: what goes on before any `track`."""
+    return moving(err, first, per_second=per_second)
 
 
 @contextmanager

@@ -72,7 +72,8 @@ def export(source: str | Path, out: Path, options: ExportOptions, *, track: Trac
     Raises CheckpointError, PlanError, ExportError or ParityError.
     """
     return_freed_memory()
-    checkpoint = open_checkpoint(source, options.family, options.tiles)
+    with track("reading the checkpoint", 0):
+        checkpoint = open_checkpoint(source, options.family, options.tiles)
     model = checkpoint.spec
     plan = method_plan(options.plan, model)
     require_fit(options.methods, plan, model, checkpoint.weights.shapes, METHODS)
@@ -156,7 +157,8 @@ def _write_graphs(
     track: Track,
 ) -> tuple[GraphSpec, ...]:
     language = model.language
-    towers = {"tower": tower_graph(model, reads, writer, WEIGHTS)}
+    with track("tracing the tower", 0):
+        towers = {"tower": tower_graph(model, reads, writer, WEIGHTS)}
     for s in chosen:
         inside = METHODS[s.method].inside
         if inside is not None and s.tower not in towers:
