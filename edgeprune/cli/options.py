@@ -35,11 +35,10 @@ AccuracyFile = Annotated[
 ]
 Ttft = Annotated[str | None, typer.Option("--ttft", help="Time to the first token, at most: 1s, 500ms.")]
 TokensPerS = Annotated[str | None, typer.Option("--tokens-per-s", help="Tokens per second, at least: 10.")]
-AccuracyNeed = Annotated[
+AccuracyOption = Annotated[
     str | None,
     typer.Option(
-        "--accuracy",
-        help="Points against budget 1.0 in the metric that leads the evaluation, at least: -3. Needs --eval.",
+        "--accuracy", help="With --eval: points below the full budget at most (-3), or per cent right at least (85)."
     ),
 ]
 MaxEnergy = Annotated[str | None, typer.Option("--max-energy", help="Joules of an answer, at most: 5J.")]

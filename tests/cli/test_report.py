@@ -90,6 +90,14 @@ def test_without_needs_the_words_for_them_are_named_and_what_is_unknown_is_one_l
     assert line.endswith(".")
 
 
-@pytest.mark.parametrize("options", [("--accuracy", "3"), ("--ttft", "soon"), ("--max-energy", "5W")])
+@pytest.mark.parametrize("options", [("--ttft", "soon"), ("--max-energy", "5W"), ("--max-memory", "8")])
 def test_needs_that_mean_nothing_are_one_line(report_json, options):
     assert options[0] in complaint("report", report_json, *options)
+
+
+def test_an_accuracy_needs_an_evaluation(report_json, evaluated):
+    alone = invoke("report", report_json, "--accuracy", "-3")
+    assert alone.exit_code == 2 and "--accuracy needs --eval FILE" in alone.stderr
+    assert "--accuracy is '0.5'" in complaint("report", report_json, "--eval", evaluated[0], "--accuracy", "0.5")
+    found = answer("report", report_json, "--eval", evaluated[0], "--accuracy", "-3")
+    assert {one["budget"]: one["answers"]["accuracy"] for one in found["choice"]["budgets"]}["1.0"] == "yes"

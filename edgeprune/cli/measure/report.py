@@ -10,7 +10,7 @@ import typer
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
 from edgeprune.cli.options import (
     AccuracyFile,
-    AccuracyNeed,
+    AccuracyOption,
     Markdown,
     MaxEnergy,
     TokensPerS,
@@ -33,7 +33,7 @@ def report(
     accuracy: AccuracyFile = None,
     ttft: Ttft = None,
     tokens_per_s: TokensPerS = None,
-    points: AccuracyNeed = None,
+    wanted: AccuracyOption = None,
     max_memory: Annotated[str | None, max_memory_option("what the measured machine has")] = None,
     max_energy: MaxEnergy = None,
     json: Json = False,
@@ -42,6 +42,8 @@ def report(
 
     With --ttft, --tokens-per-s, --accuracy, --max-memory or --max-energy the answer comes first, with the reason.
     """
+    if wanted is not None and accuracy is None:
+        raise typer.BadParameter("--accuracy needs --eval FILE, the result of `edgeprune eval --out FILE`")
     with errors_as_one_line():
         from edgeprune_profiles import (
             load_accuracy,
@@ -58,10 +60,12 @@ def report(
         from edgeprune_profiles.report.summary import summarise
         from edgeprune_runtime.files import write_whole
 
+        points, score = (None, None) if wanted is None else q.accuracy_shares(wanted, "--accuracy")
         needs = ReportNeeds(
             ttft_s=None if ttft is None else q.quantity(ttft, q.SECONDS, "--ttft"),
             tokens_per_s=None if tokens_per_s is None else q.quantity(tokens_per_s, q.PER_SECOND, "--tokens-per-s"),
-            accuracy=None if points is None else q.points(points, "--accuracy"),
+            accuracy=points,
+            score=score,
             memory_bytes=None if max_memory is None else round(q.quantity(max_memory, q.BYTES, "--max-memory")),
             energy_j=None if max_energy is None else q.quantity(max_energy, q.JOULES, "--max-energy"),
         )

@@ -38,12 +38,16 @@ def size_px(text: str, option: str) -> tuple[int, int]:
     return int(found[2]), int(found[1])
 
 
-def points(text: str, option: str) -> float:
-    """A difference in percentage points as a share: -3 is -0.03. Raises MeasurementError for what is no number, or above 0."""
+def accuracy_shares(text: str, option: str) -> tuple[float | None, float | None]:
+    """(least difference to full budget, least score), one of them: -3 is (-0.03, None), 85 is (None, 0.85). Raises MeasurementError."""
     try:
-        value = float(text)
+        value = float(text.strip().removesuffix("%"))
     except ValueError:
         value = math.nan
-    if not -100 <= value <= 0:
-        raise MeasurementError(f"{option} is {text!r}; expected points against budget 1.0, from -100 to 0, as -3")
-    return value / 100
+    if -100 < value <= 0:
+        return value / 100, None
+    if 1 < value <= 100:
+        return None, value / 100
+    raise MeasurementError(
+        f"{option} is {text!r}; expected points below the full budget, as -3, or the per cent that are right at least, as 85"
+    )

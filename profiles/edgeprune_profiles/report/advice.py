@@ -54,11 +54,17 @@ def asked(needs: ReportNeeds) -> dict[str, str]:
     found = {
         "ttft": None if needs.ttft_s is None else f"at most {units.seconds(needs.ttft_s)}",
         "tokens/s": None if needs.tokens_per_s is None else f"at least {units.rate(needs.tokens_per_s)}",
-        "accuracy": None if needs.accuracy is None else f"at least {units.points(needs.accuracy)} points",
+        "accuracy": _least_accuracy(needs),
         "memory": None if needs.memory_bytes is None else f"at most {units.limit_size(needs.memory_bytes)}",
         "energy": None if needs.energy_j is None else f"at most {units.energy(needs.energy_j)}",
     }
     return {need: text for need, text in found.items() if text is not None}
+
+
+def _least_accuracy(needs: ReportNeeds) -> str | None:
+    if needs.score is not None:
+        return f"at least {units.percent(needs.score)}"
+    return None if needs.accuracy is None else f"at least {units.points(needs.accuracy)} points"
 
 
 def figure(one: WeighedBudget, need: str) -> str:
@@ -133,7 +139,7 @@ def _points(one: WeighedBudget) -> str:
         return units.UNKNOWN
     if one.summary.full:
         return f"{units.percent(one.score)} (the reference)"
-    return f"{_spread(one.points, units.points)} points"
+    return f"{units.percent(one.score)}, {_spread(one.points, units.points)} points"
 
 
 def _spread(found: Interval | None, text: Callable[[float], str]) -> str:

@@ -14,6 +14,7 @@ from edgeprune_profiles.report import units
 from edgeprune_profiles.report.chart_bars import WIDTH, LegendKey
 from edgeprune_profiles.report.chart_lines import round_ticks, style
 from edgeprune_profiles.report.choice import BudgetChoice, WeighedBudget
+from edgeprune_profiles.report.summary import full_score
 from edgeprune_runtime.budgets import asked_for, on_tiles
 from edgeprune_runtime.statistics import Interval
 
@@ -96,13 +97,9 @@ def front(choice: BudgetChoice, accuracy: Accuracy | None) -> FrontChart | None:
     known = [one for one in choice.budgets if one.ttft_s is not None and one.score is not None]
     if not known or accuracy is None:
         return None
-    full = next(
-        (row.scores[accuracy.headline] for row in accuracy.rows if asked_for(row.name) == ("1.0", None, None)), None
-    )
-    ttft, floor = (
-        choice.needs.ttft_s,
-        None if full is None or choice.needs.accuracy is None else full + choice.needs.accuracy,
-    )
+    full, ttft = full_score(accuracy), choice.needs.ttft_s
+    least = choice.needs.least_points(full)
+    floor = None if full is None or least is None else full + least
     times = [t for one in known if one.ttft_s for t in (one.ttft_s.low, one.ttft_s.high)]
     scores = [s for one in known for s in _score(one, full)]
     x_ticks = round_ticks(*_reach(times, ttft))
@@ -128,8 +125,9 @@ def front(choice: BudgetChoice, accuracy: Accuracy | None) -> FrontChart | None:
             limits.append(PlotLimit(x, TOP, x, BOTTOM, _free(text, spots, marks)))
         else:
             beyond.append(f"time: {text}, {'right' if ttft > x_ticks[-1] else 'left'} of the drawing")
-    if floor is not None and choice.needs.accuracy is not None:
-        text = f"{units.points(choice.needs.accuracy)} points"
+    if floor is not None:
+        score = choice.needs.score
+        text = f"{units.points(least or 0.0)} points" if score is None else f"at least {units.percent(score, 0)}"
         if y_ticks[0] <= floor <= y_ticks[-1]:
             y = y_of(floor)
             spots = [(x, y + dy, side) for dy in (-5, 15) for x, side in ((RIGHT - 4, "end"), (LEFT + 5, "start"))]

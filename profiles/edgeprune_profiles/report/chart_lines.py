@@ -13,6 +13,7 @@ from edgeprune_profiles.record.profile import Accuracy, AccuracyRow
 from edgeprune_profiles.record.sustain import Slice, SoakSummary
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.chart_bars import WIDTH, LegendKey
+from edgeprune_profiles.report.summary import full_score, is_whole
 from edgeprune_runtime.budgets import asked_for, on_tiles
 
 COLOURS = ("c1", "c3", "c2", "c4", "c5", "c0")
@@ -54,8 +55,8 @@ class LineChart:
 def accuracy(section: Accuracy) -> LineChart:
     """Score against keep ratio, a line per method and number of tiles, the score at full budget as a rule across."""
     metric = section.headline
-    pruned = [row for row in section.rows if not _whole(row)]
-    full = next((row.scores[metric] for row in section.rows if _whole(row)), None)
+    pruned = [row for row in section.rows if not is_whole(row)]
+    full = full_score(section)
     ratios = sorted({row.keep_ratio for row in pruned})
     methods = list(dict.fromkeys(_series(row) for row in pruned))
     height, left, right, top, bottom = 250.0, 48.0, WIDTH - 6, 12.0, 210.0
@@ -93,11 +94,6 @@ def accuracy(section: Accuracy) -> LineChart:
             *(() if full is None else (LegendKey("", "full budget", "rule"),)),
         ),
     )  # fmt: skip
-
-
-def _whole(row: AccuracyRow) -> bool:
-    """Neither tokens nor tiles are left out."""
-    return row.keep_ratio == 1.0 and asked_for(row.name).tiles is None
 
 
 def _series(row: AccuracyRow) -> str:

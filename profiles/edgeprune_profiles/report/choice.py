@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from edgeprune_profiles.record.power_profile import REQUEST
-from edgeprune_profiles.report.summary import BudgetSummary, Summary, accuracy_of
+from edgeprune_profiles.report.summary import BudgetSummary, Summary, accuracy_of, full_score
 from edgeprune_runtime.statistics import Interval
 
 Met = Literal["yes", "no", "open", "unknown"]
@@ -26,6 +26,7 @@ class ReportNeeds:
     """What is asked of a budget; None where it does not matter.
 
     accuracy   least difference to full budget in the evaluation's leading metric, as a share: -0.03 for three points
+    score      or the least score itself, as a share
     """
 
     ttft_s: float | None = None
@@ -33,12 +34,16 @@ class ReportNeeds:
     accuracy: float | None = None
     memory_bytes: int | None = None
     energy_j: float | None = None
+    score: float | None = None
+
+    def least_points(self, full_score: float | None) -> float | None:
+        """The least difference to full budget that is asked for, which scored so; None where nothing is, or it is not known."""
+        if self.score is None:
+            return self.accuracy
+        return None if full_score is None else self.score - full_score
 
     def __bool__(self) -> bool:
-        return any(
-            value is not None
-            for value in (self.ttft_s, self.tokens_per_s, self.accuracy, self.memory_bytes, self.energy_j)
-        )
+        return self != ReportNeeds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def _best(found: Sequence[WeighedBudget], needs: ReportNeeds) -> tuple[WeighedBu
     scored = [one for one in found if one.score is not None]
     if not scored:
         return max(found, key=lambda one: (one.summary.visual_tokens or 0, -_first_s(one))), "keeps most"
-    if needs.accuracy is None:
+    if needs.accuracy is None and needs.score is None:
         return max(scored, key=lambda one: (one.score or 0.0, -_first_s(one))), "most accurate"
     fastest = min(scored, key=_first_s)
     slow_s = fastest.ttft_s.high if fastest.ttft_s else float("inf")
@@ -131,8 +136,10 @@ def _weighed(b: BudgetSummary, summary: Summary, needs: ReportNeeds) -> WeighedB
         answers["ttft"] = _at_most(ttft_s, needs.ttft_s)
     if needs.tokens_per_s is not None:
         answers["tokens/s"] = _at_least(rates, needs.tokens_per_s)
-    if needs.accuracy is not None:
-        answers["accuracy"] = _at_least(points, needs.accuracy)
+    if needs.accuracy is not None or needs.score is not None:
+        accuracy = summary.report.accuracy
+        least = needs.least_points(None if accuracy is None else full_score(accuracy))
+        answers["accuracy"] = "unknown" if least is None else _at_least(points, least)
     if needs.memory_bytes is not None:
         answers["memory"] = _at_most(None if peak is None else Interval(peak, peak, peak), needs.memory_bytes)
     if needs.energy_j is not None:

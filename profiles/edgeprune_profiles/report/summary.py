@@ -103,6 +103,16 @@ def accuracy_of(accuracy: Accuracy, budget: BudgetRecord) -> AccuracyRow | None:
     return next((row for row in _alike(accuracy, budget) if row.method == budget.method or budget.full), None)
 
 
+def full_score(accuracy: Accuracy) -> float | None:
+    """What full budget scored in the leading metric; None where it was not evaluated."""
+    return next((row.scores[accuracy.headline] for row in accuracy.rows if is_whole(row)), None)
+
+
+def is_whole(row: AccuracyRow) -> bool:
+    """Neither tokens nor tiles are left out."""
+    return row.keep_ratio == 1.0 and asked_for(row.name).tiles is None
+
+
 def controls_of(accuracy: Accuracy, budget: BudgetRecord) -> tuple[AccuracyRow, ...]:
     """The other methods at the same keep ratio, on as many tiles, best first."""
     rows = [row for row in _alike(accuracy, budget) if row.method != budget.method]

@@ -9,7 +9,7 @@ import pytest
 
 from edgeprune_profiles import render_html, render_markdown
 from edgeprune_profiles.record.profile import Accuracy, AccuracyRow, BudgetRecord, BudgetResult, Report, RequestSample
-from edgeprune_profiles.record.quantities import points
+from edgeprune_profiles.record.quantities import accuracy_shares
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.advice import advice, asked, choice_as_data, table
 from edgeprune_profiles.report.chart_front import FrontChart, front
@@ -102,7 +102,7 @@ def test_an_interval_that_crosses_the_limit_is_not_sure() -> None:
     text = said(ReportNeeds(ttft_s=0.5, accuracy=-0.02))
     assert "No budget is sure to meet what was asked; dart@0.2 may" in text
     assert "To be sure, evaluate more questions." in text
-    assert "accuracy -2.0 [-3.0, -1.0] points, at least -2.0 points, not sure" in text
+    assert "accuracy 88.0 %, -2.0 [-3.0, -1.0] points, at least -2.0 points, not sure" in text
     assert "Fails in time to first token: 1.0, 0.4." in text
 
 
@@ -210,11 +210,20 @@ def test_every_form_begins_with_what_to_take() -> None:
     assert [row[-2] for row in rows] == ["no: ttft", "taken", "yes", "yes", "yes", "yes"]
 
 
-@pytest.mark.parametrize("text", ["few", "3", "-101", "nan"])
-def test_points_that_mean_nothing_are_refused(text: str) -> None:
-    with pytest.raises(MeasurementError, match=r"--accuracy is .*; expected points against budget 1.0"):
-        points(text, "--accuracy")
-    assert points("-3", "--accuracy") == -0.03
+@pytest.mark.parametrize("text", ["few", "0.5", "-101", "nan", "101"])
+def test_an_accuracy_that_means_nothing_is_refused(text: str) -> None:
+    with pytest.raises(MeasurementError, match=r"--accuracy is .*; expected points below the full budget"):
+        accuracy_shares(text, "--accuracy")
+    assert accuracy_shares("-3", "--accuracy") == (-0.03, None)
+    assert accuracy_shares("85%", "--accuracy") == (None, 0.85)
+
+
+def test_a_least_score_is_held_against_the_same_interval() -> None:
+    assert said(ReportNeeds(score=0.865)).startswith("Take budget dart@0.2")
+    found = chosen(ReportNeeds(score=0.89, ttft_s=0.7))
+    assert found.taken is None and found.nearest is not None and found.nearest.name == "0.4"
+    drawn = chart(ReportNeeds(score=0.85))
+    assert [limit.label.text.replace(units.NBSP, " ") for limit in drawn.limits] == ["at least 85 %"]
 
 
 def test_a_headline_that_is_not_the_ratio_of_its_medians_says_why() -> None:
