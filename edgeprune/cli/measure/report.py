@@ -58,6 +58,7 @@ def report(
         from edgeprune_profiles.report.choice import ReportNeeds, choose_budget
         from edgeprune_profiles.report.digest import digest
         from edgeprune_profiles.report.summary import summarise
+        from edgeprune_profiles.report.verdict import verdict
         from edgeprune_runtime.files import write_whole
 
         points, score = (None, None) if wanted is None else q.accuracy_shares(wanted, "--accuracy")
@@ -86,7 +87,8 @@ def report(
         choice = choose_budget(summary, needs)
         if json:
             said = {"advice": advice(choice), "choice": choice_as_data(choice)} if needs else {}
-            emit({**said, **digest(found), "written": [str(path) for path, _ in written]})
+            said |= {"verdict": verdict(summary, choice.about)}
+            emit({**digest(found), **said, "written": [str(path) for path, _ in written]})
             return
         from edgeprune.cli.measure.report_text import show
 

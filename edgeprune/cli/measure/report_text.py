@@ -17,7 +17,7 @@ def show(summary: Summary, choice: BudgetChoice) -> None:
         for number, sentence in enumerate(advice(choice)):
             say(sentence, style="bold" if number == 0 else None)
         say("")
-    for sentence in verdict(summary):
+    for sentence in verdict(summary, choice.about):
         say(sentence)
     say("")
     head, rows = table(choice)

@@ -91,6 +91,12 @@ class BudgetChoice:
     nearest: WeighedBudget | None = None
     rule: ChosenBy = "none"
 
+    @property
+    def about(self) -> BudgetSummary | None:
+        """The budget that sentences are to speak of; None where none was chosen."""
+        one = self.taken or self.nearest
+        return None if one is None else one.summary
+
 
 def choose_budget(summary: Summary, needs: ReportNeeds) -> BudgetChoice:
     """Among the budgets that meet the needs: the most accurate; where an accuracy was asked for and is met, the fastest; where none is

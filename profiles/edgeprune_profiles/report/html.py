@@ -34,7 +34,7 @@ def render_html(report: Report, needs: ReportNeeds = _NONE) -> str:
     return page.get_template("report.html.j2").render(
         report=report,
         summary=summary,
-        verdict=verdict(summary),
+        verdict=verdict(summary, choice.about),
         advice=advice(choice) if needs else (),
         front=chart_front.front(choice, report.accuracy),
         unknown=unknowns(summary),

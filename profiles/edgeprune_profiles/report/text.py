@@ -21,8 +21,15 @@ _NONE = ReportNeeds()
 def render_markdown(report: Report, needs: ReportNeeds = _NONE) -> str:
     """What to take where needs are stated, verdict, tables, conditions, what is unknown. Ends with a newline."""
     summary = summarise(report)
-    taken = [" ".join(advice(choose_budget(summary, needs)))] if needs else []
-    blocks = [*taken, " ".join(verdict(summary)), _time_table(summary), *_energy(summary), *_soak(summary)]
+    choice = choose_budget(summary, needs)
+    taken = [" ".join(advice(choice))] if needs else []
+    blocks = [
+        *taken,
+        " ".join(verdict(summary, choice.about)),
+        _time_table(summary),
+        *_energy(summary),
+        *_soak(summary),
+    ]
     if report.accuracy is not None:
         metric = report.accuracy.headline
         rows = [

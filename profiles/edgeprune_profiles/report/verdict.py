@@ -13,15 +13,17 @@ from edgeprune_runtime.statistics import LEAST, PairedDifference, Ratio
 NEAR = 1.01  # two factors that round alike
 
 
-def verdict(summary: Summary) -> tuple[str, ...]:
+def verdict(summary: Summary, about: BudgetSummary | None = None) -> tuple[str, ...]:
     """Sentences, the most important first: first token, what is left of it, further tokens, energy, soak, accuracy, controls, and what
     disturbed all of it.
+
+    about   the budget to speak of, such as one that was chosen; by default, and for full budget, the one that keeps least
     """
-    return tuple(sentence for sentence in (*_found(summary), busy_sentence(summary.report)) if sentence)
+    lead = summary.smallest if about is None or about.full else about
+    return tuple(sentence for sentence in (*_found(summary, lead), busy_sentence(summary.report)) if sentence)
 
 
-def _found(summary: Summary) -> tuple[str, ...]:
-    lead = summary.smallest
+def _found(summary: Summary, lead: BudgetSummary | None) -> tuple[str, ...]:
     full = next((b for b in summary.budgets if b.full), None)
     power = (_energy(summary, lead or full, full), *_soak(summary.soak))
     if lead is None:

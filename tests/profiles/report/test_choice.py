@@ -203,6 +203,7 @@ def test_every_form_begins_with_what_to_take() -> None:
     page = render_html(made(), needs).replace(units.NBSP, " ")
     assert '<p class="lead">Take budget 0.4 (hired): first token after 600 ms, 89.0 % accuracy.</p>' in page
     assert 'id="plot-front"' in page and "at most 700 ms" in page
+    assert "At budget 0.4 the first token comes" in page, "what was measured is told of the budget that is taken"
     assert render_markdown(made(), needs).startswith("Take budget 0.4 (hired)")
     assert choice_as_data(chosen(needs))["taken"] == "0.4"
     head, rows = table(chosen(needs))
