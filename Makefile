@@ -28,7 +28,7 @@ demo: $(VENV)/installed
 	$(BIN)/python tools/ask_demo.py $(DEMO)
 	$(BIN)/edgeprune eval $(DEMO)/reference.bundle --data $(DEMO)/pictures/questions.jsonl --out $(DEMO)/accuracy.json
 	$(BIN)/edgeprune profile $(DEMO)/reference.bundle --image $(DEMO)/pictures/0001.png --runs 20 --out $(DEMO)/report.json
-	$(BIN)/edgeprune report $(DEMO)/report.json --eval $(DEMO)/accuracy.json --html $(DEMO)/report.html
+	$(BIN)/edgeprune report $(DEMO)/report.json --eval $(DEMO)/accuracy.json --ttft 1s --accuracy -15 --html $(DEMO)/report.html
 	@echo "open $(DEMO)/report.html in a browser; $(DEMO)/kept.png shows which tokens the budget kept"
 
 # Everything that lands a change: format, lint, types, and every test, the slow ones first; what times the machine last, alone.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeprune.evaluate import load_questions
 from edgeprune_runtime import Model
-from edgeprune_runtime.pictures.draw import draw_kept
+from edgeprune_runtime.pictures.draw import draw_kept, kept_title
 from edgeprune_runtime.pictures.load import load_image
 
 
@@ -28,7 +28,9 @@ def main() -> None:
             shown = "  ".join(f"budget {budget}: {text!r}" for budget, text in answers.items())
             print(f"  {question.question}  expected {question.answers[0]!r}  {shown}")
         view = views[model.budgets[0]]
-        sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, view.kept.tolist())
+        kept = view.kept.tolist()
+        title = kept_title(view.selection, view.picture, len(kept))
+        sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, kept, title)
         sheet.save(folder / "kept.png")
 
 

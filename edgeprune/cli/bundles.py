@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, emit, errors_as_one_line, out, say, track
 from edgeprune.cli.options import BundleFolder
 from edgeprune.cli.plain import labelled
+from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
     from edgeprune_runtime.spec import TensorSpec
@@ -35,8 +36,6 @@ def verify(bundle: BundleFolder, json: Json = False) -> None:
 def inspect(bundle: BundleFolder, json: Json = False) -> None:
     """Show graphs, shapes, bytes by part, plan, parity and provenance of BUNDLE."""
     with errors_as_one_line():
-        from rich.table import Table
-
         from edgeprune_runtime.bundle import Bundle
         from edgeprune_runtime.engines.sets import engine_folders, read_engine_set
 
@@ -64,7 +63,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             labelled(manifest.name, "bold", f" {manifest.family}, {manifest.precision}, schema {manifest.schema}")
         )
         plan = manifest.plan
-        out.print(
+        say(
             f"plan: {plan.method}{''.join(f', {name} {value:g}' for name, value in plan.settings.items())}, "
             f"positions {plan.positions}, separators {plan.separators}, budget of the {plan.budget_of}"
         )
@@ -72,42 +71,42 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             for part, done in msgspec.json.decode(opened.text("structure.json"))["parts"].items():
                 blocks = done["blocks"]
                 groups, channels = (sum(len(block[kind]) for block in blocks) for kind in ("heads", "mlp"))
-                out.print(
+                say(
                     f"structure: {part} pruned to {done['target'] or 'a given plan'}: {len(blocks)} blocks with {groups} head groups and "
-                    f"{channels} MLP channels",
-                    highlight=False,
+                    f"{channels} MLP channels"
                 )
-        budgets = Table("budget", "method", "K", "of tokens", "graph", title="budgets", title_justify="left")
-        for s in manifest.selections:
-            budgets.add_row(s.budget, s.method, str(s.keep), "any" if s.tokens is None else str(s.tokens), s.graph)
-        out.print(budgets)
-        graphs = Table(
-            "graph",
-            "inputs",
-            "outputs",
-            "graph KB",
-            "weights MB",
-            title="graphs (all shapes are static)",
-            title_justify="left",
-        )
-        for g in manifest.graphs:
-            size = manifest.files[g.file].bytes / 1e3
-            graphs.add_row(g.name, _shapes(g.inputs), _shapes(g.outputs), f"{size:.0f}", f"{g.weight_bytes / 1e6:.1f}")
-        out.print(graphs)
-        parts = Table("part", "MB", title="bytes", title_justify="left")
+        kept = [
+            [s.budget, s.method, str(s.keep), "any" if s.tokens is None else str(s.tokens), s.graph]
+            for s in manifest.selections
+        ]
+        show_table("budgets", ["budget", "method", "K", "of tokens", "graph"], kept, ["budget", "method", "graph"])
+        graphs = [
+            [
+                g.name,
+                _shapes(g.inputs),
+                _shapes(g.outputs),
+                f"{manifest.files[g.file].bytes / 1e3:.0f}",
+                f"{g.weight_bytes / 1e6:.1f}",
+            ]
+            for g in manifest.graphs
+        ]
+        head = ["graph", "inputs", "outputs", "graph KB", "weights MB"]
+        show_table("graphs (all shapes are static)", head, graphs, head[:3])
         weights = manifest.files[manifest.weights_file].bytes
         graph_bytes = sum(manifest.files[g.file].bytes for g in manifest.graphs)
         total = sum(entry.bytes for entry in manifest.files.values())
-        parts.add_row("weights, shared by all graphs and budgets", f"{weights / 1e6:.1f}")
-        parts.add_row("graphs", f"{graph_bytes / 1e6:.2f}")
-        parts.add_row("tokenizer, template, configuration", f"{(total - weights - graph_bytes) / 1e6:.2f}")
-        parts.add_row(f"KV cache, allocated at run time ({language.capacity} positions)", f"{cache_bytes / 1e6:.1f}")
-        out.print(parts)
+        parts = [
+            ["weights, shared by all graphs and budgets", f"{weights / 1e6:.1f}"],
+            ["graphs", f"{graph_bytes / 1e6:.2f}"],
+            ["tokenizer, template, configuration", f"{(total - weights - graph_bytes) / 1e6:.2f}"],
+            [f"KV cache, allocated at run time ({language.capacity} positions)", f"{cache_bytes / 1e6:.1f}"],
+        ]
+        show_table("bytes", ["part", "MB"], parts, ["part"])
         parity = manifest.parity
         if parity.skipped:
-            out.print(f"parity: not checked ({parity.skipped})")
+            say(f"parity: not checked ({parity.skipped})")
         else:
-            out.print(
+            say(
                 f"parity: {len(parity.checks)} checks on {parity.pictures} pictures against {parity.reference}, all passed"
             )
         for folder, found in engines.items():
@@ -118,17 +117,16 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
                 if found.gate.skipped is None
                 else f"not gated ({found.gate.skipped})"
             )
-            out.print(
+            say(
                 f"engines {folder.name}: {key.runtime} {key.version}, {', '.join(key.capabilities)}{f' ({where})' if where else ''}, "
-                f"{key.dialect} dialect, {key.precision}, {len(found.engines)} engines, {size:.1f} MB; {gate}",
-                highlight=False,
+                f"{key.dialect} dialect, {key.precision}, {len(found.engines)} engines, {size:.1f} MB; {gate}"
             )
         made = manifest.provenance
-        out.print(f"made {made.created} by: {made.command}", highlight=False)
-        out.print(
-            f"versions: {', '.join(f'{name} {number}' for name, number in made.versions.items())}", highlight=False
+        say(f"made {made.created} by: {made.command}")
+        say(
+            f"versions: {', '.join(f'{name} {number}' for name, number in made.versions.items())}",
         )
-        out.print(f"source {made.source}: {len(made.source_sha256)} files hashed", highlight=False)
+        say(f"source {made.source}: {len(made.source_sha256)} files hashed")
 
 
 def _shapes(specs: tuple[TensorSpec, ...]) -> str:

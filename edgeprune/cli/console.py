@@ -5,39 +5,81 @@ Errors of the exception tree become one line and exit code 1, usage errors exit 
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edgeprune.cli.plain import PlainConsole, labelled
+from edgeprune.cli.progress import Activity, end_moving, moving
 from edgeprune_runtime.errors import EdgepruneError
+
+_NBSP = "\N{NO-BREAK SPACE}"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
-# A pipe has no width: nothing is wrapped for it.
-out = PlainConsole(soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
+
+class _Results(PlainConsole):
+    """Standard output: what is printed there ends the line that moves on stderr."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        end_moving()
+        super().print(*objects, **options)
+
+
+# A pipe has no width: nothing is wrapped for it, unless COLUMNS says so.
+out = _Results(soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
 err = PlainConsole(stderr=True, soft_wrap=True)
+
+
+def stated_width() -> int | None:
+    """What COLUMNS says, where it is a number."""
+    text = os.environ.get("COLUMNS", "")
+    return int(text) if text.isdecimal() and int(text) > 0 else None
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A sentence on stdout, wrapped at words for a terminal."""
+    width = out.width if out.is_terminal else stated_width()
+    out.print(wrapped(text, width), style=style, markup=False, highlight=False)
 
 
 def warn(text: str) -> None:
     """A sentence on stderr about what stays unknown."""
-    err.print(text, style="yellow", markup=False, highlight=False)
+    err.print(wrapped(text, _err_width()), style="yellow", markup=False, highlight=False)
 
 
 def remark(text: str, label: str = "note:") -> None:
     """A sentence on stderr behind a label: `note:` or `warning:`."""
-    err.print(labelled(label, "yellow", text), soft_wrap=True)
+    whole = wrapped(f"{label} {text}", _err_width())
+    err.print(labelled(label, "yellow", whole[len(label) + 1 :]), soft_wrap=True)
 
 
 def note(text: str) -> None:
     """A sentence on stderr about what goes on."""
-    err.print(text, style="dim", markup=False, highlight=False)
+    err.print(wrapped(text, _err_width()), style="dim", markup=False, highlight=False)
+
+
+def wrapped(text: str, width: int | None) -> str:
+    """Lines of at most `width`, broken between words: never in a number and its unit, nor in an interval. None: one line.
+
+    A text with a command stays whole, so that it can be copied.
+    """
+    if width is None or "edgeprune " in text:
+        return text
+    kept = re.sub(r"(\[[^\[\] ]*), (?=[^\[\] ]*\])", rf"\1,{_NBSP}", text)
+    return textwrap.fill(kept, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _err_width() -> int | None:
+    return err.width if err.is_terminal else None
 
 
 def command_line() -> str:
@@ -47,35 +89,20 @@ def command_line() -> str:
 
 def emit(value: Any) -> None:
     """One JSON object on stdout."""
+    end_moving()
     sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
 
 
 @contextmanager
 def track(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar with time left on stderr; silent when stderr is not a terminal."""
-    with _bar() as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
+    """A phase of so many steps, 0 for one without, on a line of stderr that moves; silent when stderr is not a terminal."""
+    with moving(err, title) as activity, activity.track(title, total) as advance:
+        yield advance
 
 
-@contextmanager
-def track_counts(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """The same for work that says how much is done, of how much in all, and what goes on."""
-    with _bar() as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total, label: bar.update(task, completed=done, total=total)
-
-
-def _bar() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
+def activity(first: str, *, per_second: float = 10) -> AbstractContextManager[Activity]:
+    """The line that moves, from now to the end of the block or to the first result on stdout. `first`: what goes on before any `track`."""
+    return moving(err, first, per_second=per_second)
 
 
 @contextmanager

@@ -35,6 +35,15 @@ MeasuredRuns = Annotated[
 AccuracyFile = Annotated[
     Path | None, typer.Option("--eval", help="Result of `edgeprune eval --out`: accuracy beside the times.")
 ]
+Ttft = Annotated[str | None, typer.Option("--ttft", help="Time to the first token, at most: 1s, 500ms.")]
+TokensPerS = Annotated[str | None, typer.Option("--tokens-per-s", help="Tokens per second, at least: 10.")]
+AccuracyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--accuracy", help="With --eval: points below the full budget at most (-3), or per cent right at least (85)."
+    ),
+]
+MaxEnergy = Annotated[str | None, typer.Option("--max-energy", help="Joules of an answer, at most: 5J.")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="Tables for a pull request.")]
 PictureSize = Annotated[
     str | None,

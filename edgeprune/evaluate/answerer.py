@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.evaluate.compare import Selection
-from edgeprune_runtime.budgets import asked_for, on_tiles
+from edgeprune_runtime.budgets import asked_for, by_method, on_tiles
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.model import Model
 from edgeprune_runtime.results import View
@@ -20,7 +20,7 @@ class ModelAnswerer:
         self._model, self._max_tokens = model, max_tokens
         self._choices: dict[int | None, dict[str, tuple[str, str]]] = {}
         for selection in selections:
-            budget = asked_for(selection.name.rpartition("@")[2]).budget
+            budget = asked_for(selection.name).budget
             self._choices.setdefault(selection.tiles, {})[selection.name] = budget, selection.method
         self._image: Path | None = None
         self._views: dict[str, View] = {}
@@ -53,7 +53,7 @@ def selections_of(
         if one.whole:
             found[one.budget] = Selection(one.budget, one.method, 1.0)
         elif one.budget in wanted and (not methods or one.method in methods):
-            name = f"{one.method}@{one.budget}"
+            name = by_method(one.budget, one.method)
             by_picture = name in found and found[name].keep != one.keep
             found[name] = Selection(name, one.method, one.keep_ratio, None if by_picture else one.keep)
     limited = [

@@ -40,10 +40,13 @@ def selection(manifest: Manifest, budget: str | float | int | None, method: str 
 
 
 class Asked(NamedTuple):
-    """A budget, and at most how many tiles beside the overview a picture is shown on; None: as many as the model takes."""
+    """A budget; at most how many tiles beside the overview a picture is shown on, None: as many as the model takes; a method, None: the
+    bundle's own.
+    """
 
     budget: str
     tiles: int | None
+    method: str | None = None
 
 
 def on_tiles(budget: str, tiles: int | None) -> str:
@@ -53,12 +56,18 @@ def on_tiles(budget: str, tiles: int | None) -> str:
     return f"{budget} on one view" if tiles == 0 else f"{budget} on {tiles} tiles"
 
 
+def by_method(budget: str, method: str) -> str:
+    """One name for a budget and a method that is not the bundle's own: "divprune@0.2"."""
+    return f"{method}@{budget}"
+
+
 def asked_for(name: str) -> Asked:
-    """What such a name stands for."""
-    match = re.fullmatch(r"(.+) on (?:(one view)|(\d+) tiles)", name)
+    """What such a name stands for: "0.2", "0.2 on 4 tiles", "divprune@0.2 on one view"."""
+    match = re.fullmatch(r"(?:([^@]+)@)?(.+?)(?: on (?:(one view)|(\d+) tiles))?", name)
     if match is None:
         return Asked(name, None)
-    return Asked(match[1], 0 if match[2] else int(match[3]))
+    tiles = 0 if match[3] else int(match[4]) if match[4] else None
+    return Asked(match[2], tiles, match[1])
 
 
 def label_of(budget: str | float | int) -> str:

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from edgeprune_profiles.measure.picture import draw_picture
+from edgeprune_runtime.meters import MachineUse
 from tests.commands import answer
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests share a machine: what else it does is not what they are about."""
+    quiet = MachineUse(0.5, 2, 0.0, 0.0, None, 0.1, None)
+    monkeypatch.setattr("edgeprune_profiles.measure.session.use_while_resting", lambda: quiet)
 
 
 @pytest.fixture(scope="session")

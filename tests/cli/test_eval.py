@@ -83,7 +83,13 @@ def test_a_picture_that_cannot_be_read_counts_as_no_answer(tiny_bundle, tmp_path
 def test_people_get_tables(tiny_bundle, questions):
     result = invoke("eval", tiny_bundle, "--data", questions, *QUICK)
     assert result.exit_code == 0, result.output
-    for text in ("Accuracy by selection", "hired@0.2 over random", "by kind of question", "3 pictures", "reference"):
+    for text in (
+        "Accuracy by selection",
+        "Lead over the other methods",
+        "by kind of question",
+        "3 pictures",
+        "reference",
+    ):
         assert text in result.stdout
     assert result.stderr == ""
 

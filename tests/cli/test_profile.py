@@ -17,7 +17,7 @@ from edgeprune_profiles.record.sustain import Soak
 from edgeprune_profiles.report import units
 from edgeprune_runtime import Model
 from edgeprune_runtime.errors import MeasurementError
-from edgeprune_runtime.meters import SourceCandidate
+from edgeprune_runtime.meters import MachineUse, SourceCandidate
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.pictures.tiling import NearestRatio, Single, Split
 from tests.commands import answer, complaint, invoke
@@ -91,7 +91,14 @@ def test_people_get_tables_and_conditions(tiny_bundle, tmp_path):
     draw_picture(48, 96).save(tmp_path / "wide.png")
     result = invoke("profile", tiny_bundle, "--budget", "0.5", "--image", tmp_path / "wide.png", *QUICK)
     assert result.exit_code == 0, result.output
-    for text in ("To the first token", "Further tokens", "0.5 hired", "warm-up rounds", "Energy:", "no baseline"):
+    for text in (
+        "Time to first token (TTFT)",
+        "Time per output token (TPOT)",
+        "0.5 hired",
+        "warm-up rounds",
+        "Unknown here: ",
+        "no baseline",
+    ):
         assert text in result.stdout
     assert "No picture was given" not in result.stdout
 
@@ -159,6 +166,26 @@ def test_limits_of_tiles_are_measured_beside_all_of_them(tiny_bundle, no_memory,
     visual = {one.budget.name: one.samples[0].visual_tokens for one in read.budgets}
     assert visual["1.0 on one view"] < visual["1.0 on 2 tiles"] < visual["1.0"]
     assert towers == dict.fromkeys(names, 1)
+
+
+def test_further_methods_are_measured_beside_the_bundles_own(tiny_bundle, no_memory, tmp_path):
+    methods = ("--method", "hired", "--method", "random", "--tiles", 2)
+    found = answer("profile", tiny_bundle, "--budget", "0.2", "--budget", "1.0", *methods, *QUICK)
+    names = ["0.2", "random@0.2", "1.0"]
+    assert [(b["budget"], b["method"]) for b in found["budgets"]] == [
+        (name + on, method)
+        for on in ("", " on 2 tiles")
+        for name, method in zip(names, ("hired", "random", "full"), strict=True)
+    ]
+    assert "no method 'nonsense'" in complaint("profile", tiny_bundle, "--method", "nonsense", *QUICK)
+
+
+def test_a_busy_machine_is_warned_of_before_the_work_and_told_in_the_result(tiny_bundle, no_memory, monkeypatch):
+    busy = MachineUse(0.5, 2, 1.3, 0.0, None, 2.0, None)
+    monkeypatch.setattr(session, "use_while_resting", lambda: busy)
+    result = invoke("profile", tiny_bundle, "--budget", "0.2", *QUICK)
+    assert "other programs kept 1.3 of 2 cores busy" in result.stderr
+    assert "The machine was not quiet: before the profile, other programs" in result.stdout
 
 
 @pytest.fixture
@@ -237,7 +264,7 @@ def test_a_soak_that_cannot_be_is_refused_before_the_bundle_is_opened(tmp_path, 
 
 def test_the_report_says_what_ran_it_and_how_to_repeat_it(measured):
     report = load_report(measured[0])
-    assert report.schema == 2
+    assert report.schema == 3
     assert (report.backend.name, report.backend.device) == ("onnxruntime", "cpu")
     assert len(report.pictures_sha256) == 1
     assert report.command.split()[0] == "edgeprune"

@@ -64,3 +64,40 @@ def test_unusable_reports_are_one_line_and_nothing_is_written(content, tmp_path)
 
 def test_a_place_that_cannot_be_written_to_is_one_line(report_json):
     assert "choose another place" in complaint("report", report_json, "--html", report_json / "page.html")
+
+
+def test_needs_are_answered_first_in_the_terminal_and_on_the_page(report_json, evaluated):
+    result = invoke("report", report_json, "--eval", evaluated[0], "--ttft", "100s", "--max-memory", "8GB")
+    assert result.exit_code == 0, result.output
+    first, why, *_ = result.stdout.splitlines()
+    assert first.startswith("Take budget ") and "of memory" in first
+    assert "most accurate of the 2 of 2" in why
+    assert 'class="lead">Take budget ' in report_json.with_suffix(".html").read_text()
+
+
+def test_needs_that_nothing_meets_say_which(report_json):
+    found = answer("report", report_json, "--ttft", "1ms", "--tokens-per-s", "1")
+    assert found["advice"][0] == "No profiled budget meets what was asked."
+    assert found["advice"][1] == "Fails in time to first token: 0.2, 1.0."
+    assert found["choice"]["taken"] is None
+    assert {one["answers"]["tokens/s"] for one in found["choice"]["budgets"]} == {"yes"}
+
+
+def test_without_needs_the_words_for_them_are_named_and_what_is_unknown_is_one_line(report_json):
+    text = invoke("report", report_json).stdout
+    assert "add --ttft 500ms, --accuracy -3, --max-memory 4GB" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("Unknown here: accuracy, ")]
+    assert line.endswith(".")
+
+
+@pytest.mark.parametrize("options", [("--ttft", "soon"), ("--max-energy", "5W"), ("--max-memory", "8")])
+def test_needs_that_mean_nothing_are_one_line(report_json, options):
+    assert options[0] in complaint("report", report_json, *options)
+
+
+def test_an_accuracy_needs_an_evaluation(report_json, evaluated):
+    alone = invoke("report", report_json, "--accuracy", "-3")
+    assert alone.exit_code == 2 and "--accuracy needs --eval FILE" in alone.stderr
+    assert "--accuracy is '0.5'" in complaint("report", report_json, "--eval", evaluated[0], "--accuracy", "0.5")
+    found = answer("report", report_json, "--eval", evaluated[0], "--accuracy", "-3")
+    assert {one["budget"]: one["answers"]["accuracy"] for one in found["choice"]["budgets"]}["1.0"] == "yes"

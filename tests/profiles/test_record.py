@@ -34,7 +34,7 @@ def test_power_and_a_soak_survive_the_round_trip(tmp_path):
 def test_a_report_of_schema_1_reads_as_one_without_power(report, tmp_path):
     save_report(report, tmp_path / "r.json")
     content = json.loads((tmp_path / "r.json").read_text())
-    added = ("backend", "pictures_sha256", "power_source", "soak", "derived")
+    added = ("backend", "pictures_sha256", "power_source", "soak", "use_before", "use_during", "derived")
     old = {name: value for name, value in content.items() if name not in added} | {"schema": 1}
     for result in old["budgets"]:
         del result["power"]

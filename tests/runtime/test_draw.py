@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from edgeprune_runtime.errors import RequestError
-from edgeprune_runtime.pictures.draw import draw_kept
+from edgeprune_runtime.pictures.draw import draw_kept, kept_title
 from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.pictures.tiling import NearestRatio, Single, Split
+from edgeprune_runtime.spec import SelectionSpec
 from tests.tilings import MOSAIC, NAMED, PLAIN, WRAPPED, canvases, tile_spec
 
 COLOUR = (200, 60, 40)
@@ -86,7 +87,7 @@ def test_what_the_centre_crop_cuts_off_is_dim() -> None:
 @pytest.mark.parametrize("spec", [ANYRES, RATIO, SPLIT])
 def test_any_picture_gives_a_readable_sheet(size: tuple[int, int], spec: PictureSpec) -> None:
     height, width, _ = sheet(size, spec).shape
-    assert 900 <= width <= 1300 and 480 <= height <= 1400
+    assert 630 <= width <= 1300 and 400 <= height <= 1600
 
 
 def test_a_kept_unit_of_merged_patches_is_clear_as_a_whole() -> None:
@@ -103,13 +104,13 @@ def test_a_request_for_one_view_has_one_panel() -> None:
     pixels = sheet((168, 28), RATIO, [12], tiles=0)
     panel = pixels[48 : 48 + 200, 16 : 16 + 1200]
     assert tuple(panel[190, 150]) == COLOUR and tuple(panel[190, 350]) == DIM and tuple(panel[100, 150]) == DIM
-    assert pixels.shape[0] == 200 + 32 + 2 * 16
+    assert pixels.shape[0] == 200 + 2 * 32 + 2 * 16, "a caption above, what the colours mean below"
 
 
 def test_the_overview_has_its_own_panel() -> None:
     """A kept token of tile 0 is clear there, and nothing is on the picture itself."""
     pixels = sheet((56, 56), RATIO, [0])
-    picture, overview = pixels[48 : 48 + 600, 16 : 16 + 600], pixels[48 : 48 + 480, 16 + 600 + 16 : 16 + 600 + 16 + 480]
+    picture, overview = pixels[48 : 48 + 600, 16 : 16 + 600], pixels[48 : 48 + 600, 16 + 600 + 16 : 16 + 600 + 16 + 600]
     assert share(picture, COLOUR) == 0 and 0.05 < share(overview, COLOUR) < 0.07
     assert tuple(overview[50, 50]) == COLOUR
 
@@ -120,3 +121,28 @@ def test_the_tokens_of_another_picture_or_model_are_refused(other: PictureSpec) 
     image = Image.new("RGB", (300, 30) if other is ANYRES else (56, 56))
     with pytest.raises(RequestError, match="expected the picture that was looked at"):
         draw_kept(image, picture, other, [])
+
+
+@pytest.mark.parametrize("size", [(56, 56), (84, 28), (28, 84), (3000, 200), (200, 3000), (300, 200), (280, 28)])
+@pytest.mark.parametrize("spec", [ANYRES, RATIO, SPLIT])
+def test_the_sheet_has_no_hole(size: tuple[int, int], spec: PictureSpec) -> None:
+    """Between title and legend, every row of a sheet that is as wide as its panels holds a picture up to both margins."""
+    pixels = sheet(size, spec, [-1])
+    blank = (pixels == 255).all(axis=-1)
+    rows = ~blank[48:-60].all(axis=1)
+    filled = (~blank[48:-60])[rows].mean(axis=1)
+    panels = np.flatnonzero(filled > 0.5)
+    across = (~blank[48:-60])[rows][panels]
+    left, right = across.argmax(axis=1), across[:, ::-1].argmax(axis=1)
+    assert left.max() == left.min() and right.max() == right.min()
+    assert abs(int(left[0]) - int(right[0])) <= 1, "in the middle"
+
+
+def test_a_title_names_method_budget_and_tokens() -> None:
+    picture = pack_picture(ANYRES.place(56, 56), ANYRES)
+    one = SelectionSpec("0.2", 0.2, "hired", 16, None, "select-hired-k16")
+    said = f"16 of {picture.candidates} visual tokens kept by hired at budget 0.2"
+    assert kept_title(one, picture, 16) == said
+    image = Image.new("RGB", (56, 56), COLOUR)
+    plain, titled = (draw_kept(image, picture, ANYRES, [3], title) for title in ("", said))
+    assert titled.height == plain.height + 36

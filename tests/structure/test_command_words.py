@@ -57,7 +57,7 @@ def test_what_many_commands_share_is_there_under_one_word() -> None:
     found = options()
     for long, short, commands in (
         ("--out", "-o", {"export", "prune", "profile", "eval", "calibrate", "devices", "selftest"}),
-        ("--method", "-m", {"export", "run", "eval", "calibrate"}),
+        ("--method", "-m", {"export", "run", "eval", "profile", "calibrate"}),
         ("--budget", "-b", {"export", "run", "profile", "eval", "project", "recommend"}),
         ("--force", "-f", {"export", "prune", "build"}),
     ):

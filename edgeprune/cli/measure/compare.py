@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, emit, errors_as_one_line, out
+from edgeprune.cli.console import Json, emit, errors_as_one_line, out, say
 from edgeprune.cli.options import Markdown
 
 
@@ -22,7 +22,7 @@ def compare(
         from edgeprune.cli.tables import show_table
         from edgeprune_profiles import load_report
         from edgeprune_profiles.report.compare import compare as compared
-        from edgeprune_profiles.report.compare_text import HEAD, cells, method, render_markdown
+        from edgeprune_profiles.report.compare_text import SHORT_HEAD, method, render_markdown, short_cells
         from edgeprune_runtime.files import write_whole
 
         found = compared(load_report(a), load_report(b))
@@ -32,11 +32,14 @@ def compare(
             emit({"a": str(a), "b": str(b), "comparison": found, "method": method(found)})
             return
         for sentence in found.verdict:
-            out.print(sentence, highlight=False, markup=False)
+            say(sentence)
         out.print()
         for sentence in found.differs:
-            out.print(f"differs: {sentence}", style="yellow", highlight=False, markup=False)
+            say(f"differs: {sentence}", style="yellow")
         show_table(
-            f"A {a.name}, B {b.name}", HEAD, [cells(line) for line in found.lines], ("budget", "quantity", "A / B", "")
+            f"A {a.name}, B {b.name}",
+            SHORT_HEAD,
+            [short_cells(line) for line in found.lines],
+            ("budget", "quantity", "A / B"),
         )
-        out.print(method(found), style="dim", highlight=False, markup=False)
+        say(f"~ is not distinguishable from 1. {method(found)}", style="dim")

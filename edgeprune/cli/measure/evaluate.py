@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from edgeprune.cli.console import Json, emit, errors_as_one_line, note, track
+from edgeprune.cli.console import Json, activity, emit, errors_as_one_line, note, track
 from edgeprune.cli.open_bundle import BackendOption, Build, open_model
 from edgeprune.cli.options import (
     BundleFolder,
@@ -69,7 +69,7 @@ def evaluate(
 
     --out keeps the result, for `edgeprune report --eval`.
     """
-    with errors_as_one_line():
+    with errors_as_one_line(), activity("opening the bundle"):
         from edgeprune.evaluate import load_questions
         from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.files import write_json

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprune.cli.console import out
+from edgeprune.cli.console import out, say
 from edgeprune.cli.tables import show_table
 from edgeprune.evaluate import Comparison, MethodRow, PairedDifference
 from edgeprune_profiles.report import units
@@ -14,26 +14,22 @@ _AGAINST = "against full budget"
 def show(comparison: Comparison) -> None:
     """Print to stdout."""
     _scores(comparison)
-    out.print(
-        "Differences are in points, with the 95 % interval of a bootstrap over pictures, paired by question.",
+    say(
+        "Differences are in points, with the 95 % interval of a bootstrap over pictures, paired by question; ~ is not distinguishable "
+        "from 0.",
         style="dim",
-        highlight=False,
     )
-    for row in comparison.rows:
-        for other, lead in row.over.items():
-            out.print(f"{row.name} over {other}: {_points(lead)}", highlight=False)
+    out.print()
+    _leads(comparison)
     if any(row.kinds for row in comparison.rows):
-        out.print()
         _kinds(comparison)
     conditions = ", ".join(f"{k} {v[:12]}" for k, v in comparison.settings.items())
-    out.print(
+    say(
         f"{comparison.data}: {comparison.questions} questions about {comparison.images} pictures; {conditions}.",
         style="dim",
-        highlight=False,
-        markup=False,
     )
     if not any(row.keep_ratio == 1.0 for row in comparison.rows):
-        out.print("There is no baseline: export the bundle with `--budget 1.0` as well.", highlight=False)
+        say("There is no baseline: export the bundle with `--budget 1.0` as well.")
 
 
 def _scores(comparison: Comparison) -> None:
@@ -52,6 +48,15 @@ def _scores(comparison: Comparison) -> None:
     show_table(
         f"Accuracy by selection ({units.metric(comparison.headline)} leads)", head, rows, ("selection", _AGAINST)
     )
+
+
+def _leads(comparison: Comparison) -> None:
+    """How far the first method is ahead of each other one at the same budget."""
+    rows = [[row.name, other, _points(lead)] for row in comparison.rows for other, lead in row.over.items()]
+    if rows:
+        show_table(
+            "Lead over the other methods, points", ["selection", "over", "lead"], rows, ("selection", "over", "lead")
+        )
 
 
 def _kinds(comparison: Comparison) -> None:
@@ -76,6 +81,5 @@ def _against(row: MethodRow, metric: str) -> str:
 
 def _points(difference: PairedDifference) -> str:
     interval = f"[{units.points(difference.low)}, {units.points(difference.high)}]"
-    few = f" ({difference.clusters} of {LEAST} pictures needed)" if difference.clusters < LEAST else ""
-    tail = "" if difference.distinguishable else f", not distinguishable{few}"
-    return f"{units.points(difference.point)} {interval}{tail}"
+    few = f" ({difference.clusters} of {LEAST} pictures)" if difference.clusters < LEAST else ""
+    return f"{'' if difference.distinguishable else '~'}{units.points(difference.point)} {interval}{few}"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, note, track_counts, warn
+from edgeprune.cli.console import Json, activity, command_line, emit, errors_as_one_line, note, warn
 from edgeprune.cli.open_bundle import BackendOption, Build, open_model
 from edgeprune.cli.options import (
     AccuracyFile,
@@ -18,6 +18,7 @@ from edgeprune.cli.options import (
     Threads,
     budget_option,
     image_option,
+    method_option,
     out_option,
     prompt_option,
     tiles_option,
@@ -27,6 +28,7 @@ from edgeprune.cli.options import (
 def profile(
     bundle: BundleFolder,
     budget: Annotated[list[str] | None, budget_option("all of the bundle")] = None,
+    method: Annotated[list[str] | None, method_option("the bundle's own", several=True)] = None,
     image: Annotated[list[Path] | None, image_option("a generated picture")] = None,
     prompt: Annotated[str, prompt_option()] = "What is in this picture?",
     tiles: Annotated[
@@ -71,6 +73,7 @@ def profile(
 
         options = ProfileOptions(
             budgets=tuple(budget or ()),
+            methods=tuple(method or ()),
             tiles=tuple(tiles or ()),
             images=tuple(image or ()),
             question=prompt,
@@ -86,12 +89,17 @@ def profile(
             command=command_line(),
         )
         with (
+            activity("opening the bundle", per_second=1) as going,  # drawing it must not disturb what is timed
             claimed(out),
             TemporaryDirectory(prefix="edgeprune-") as scratch,
             open_model(bundle, backend, threads=threads, build=build) as model,
-            track_counts("profile") as progress,
         ):
-            report = profile_model(model, options, Path(scratch), Observer(progress, note, warn))
+
+            def noted(text: str) -> None:
+                note(text)
+                going.phase(text)
+
+            report = profile_model(model, options, Path(scratch), Observer(going.told, noted, warn))
         if json:
             from edgeprune_profiles.report.digest import digest
 

@@ -1,77 +1,103 @@
-"""A profile in the terminal: verdict, two tables, conditions."""
+"""A profile in the terminal: verdict, tables that fit 80 columns, conditions, what is unknown."""
 
 from __future__ import annotations
 
-from edgeprune.cli.console import out
+from edgeprune.cli.console import out, say
 from edgeprune.cli.tables import show_table
 from edgeprune_profiles import Report
 from edgeprune_profiles.report import units
+from edgeprune_profiles.report.busy import use_text
 from edgeprune_profiles.report.summary import BudgetSummary, Summary, summarise
+from edgeprune_profiles.report.unknown import unknown_line
 from edgeprune_profiles.report.verdict import verdict
+from edgeprune_runtime.budgets import asked_for
 from edgeprune_runtime.meters import StateSummary
 from edgeprune_runtime.statistics import Percentiles, Ratio
 
-_GAIN, _CPU_GAIN = "full / this", "full / this (CPU)"
-_LEFT = ("budget", _GAIN, _CPU_GAIN)
+_GAIN = "full / this"
+_LEFT = ("budget", _GAIN)
 
 
 def show(report: Report) -> None:
     """Print to stdout."""
     summary = summarise(report)
     for sentence in verdict(summary):
-        out.print(sentence, highlight=False)
+        say(sentence)
     out.print()
-    _first_token(summary)
-    _rest(summary)
+    for table in (_first_token, _stages, _further_tokens, _processor, _memory):
+        table(summary)
     _power(summary)
     _soak(summary)
+    say(f"{_GAIN}: the median over pairs, with its 95 % interval; ~ is not distinguishable from 1.", style="dim")
     for line in _conditions(report):
-        out.print(line, style="dim", highlight=False, markup=False)
+        say(line, style="dim")
+    if unknown := unknown_line(summary):
+        say(unknown, style="dim")
 
 
 def _first_token(summary: Summary) -> None:
-    stages = [stage for stage in summary.stages if stage != "decode"]
+    rows = [
+        [_name(b), units.count(b.visual_tokens), *_both(b.ttft_s), _gain(b, b.ttft_gain, summary)]
+        for b in summary.budgets
+    ]
+    show_table("Time to first token (TTFT)", ["budget", "tokens kept", "p50", "p95", _GAIN], rows, _LEFT)
+
+
+def _stages(summary: Summary) -> None:
     rows = [
         [
-            *_name(b),
-            *_both(b.ttft_s),
-            *(units.seconds(b.stages[stage].wall_s if stage in b.stages else None) for stage in stages),
+            _name(b),
+            *(units.seconds(b.stages[stage].wall_s if stage in b.stages else None) for stage in summary.stages),
             units.percent(b.untouched, 0),
-            _gain(b, b.ttft_gain, summary),
-            units.seconds(b.ttft_cpu_s),
-            _gain(b, b.ttft_cpu_gain, summary),
         ]
         for b in summary.budgets
     ]
-    head = ["budget", "K", "p50", "p95", *stages, "fixed", _GAIN, "CPU time", _CPU_GAIN]
-    show_table("To the first token", head, rows, _LEFT)
+    title = "Stages (medians; decode per token; fixed: preprocess and tower in TTFT)"
+    show_table(title, ["budget", *summary.stages, "fixed"], rows, _LEFT)
 
 
-def _rest(summary: Summary) -> None:
+def _further_tokens(summary: Summary) -> None:
+    rows = [
+        [_name(b), *_both(b.tpot_s), units.rate(b.tokens_per_s), _gain(b, b.tpot_gain, summary)]
+        for b in summary.budgets
+    ]
+    show_table("Time per output token (TPOT)", ["budget", "p50", "p95", "tokens/s", _GAIN], rows, _LEFT)
+
+
+def _processor(summary: Summary) -> None:
+    rows = [
+        [
+            _name(b),
+            units.seconds(b.ttft_cpu_s),
+            _gain(b, b.ttft_cpu_gain, summary),
+            units.seconds(b.stages["decode"].cpu_s if "decode" in b.stages else None),
+        ]
+        for b in summary.budgets
+    ]
+    head = ["budget", "to first token", _GAIN, "per output token"]
+    show_table("Processor time of all threads", head, rows, _LEFT)
+
+
+def _memory(summary: Summary) -> None:
+    with_energy = any(b.answer_j is not None for b in summary.budgets)
     rows = []
     for b in summary.budgets:
-        memory, decode = b.result.memory, b.stages.get("decode")
-        rows.append(
-            [
-                *_name(b),
-                *_both(b.tpot_s),
-                units.seconds(decode.cpu_s if decode else None),
-                units.rate(b.tokens_per_s),
-                _gain(b, b.tpot_gain, summary),
-                units.size(memory.peak_bytes if memory else None),
-                units.size(memory.anonymous_bytes if memory else None),
-                units.size(b.result.budget.cache_bytes),
-                units.marked(units.energy(b.answer_j), b.answer_doubtful),
-            ]
-        )
-    head = ["budget", "K", "per token p50", "p95", "CPU time", "tokens/s", _GAIN, "peak memory", "anonymous"]
-    show_table("Further tokens, memory, energy", [*head, "cache used", "energy"], rows, _LEFT)
+        memory = b.result.memory
+        row = [
+            _name(b),
+            units.size(memory.peak_bytes if memory else None),
+            units.size(memory.anonymous_bytes if memory else None),
+            units.size(b.result.budget.cache_bytes),
+        ]
+        rows.append([*row, *([units.marked(units.energy(b.answer_j), b.answer_doubtful)] if with_energy else [])])
+    head = ["budget", "peak memory", "anonymous", "cache used", *(["energy per answer"] if with_energy else [])]
+    show_table("Memory and energy" if with_energy else "Memory", head, rows, _LEFT)
 
 
 def _power(summary: Summary) -> None:
     rows = [
         [
-            f"{b.name} {b.result.budget.method}",
+            _name(b),
             each.piece,
             each.unit,
             units.give_or_take(each.gross_j, each.error_j),
@@ -87,7 +113,7 @@ def _power(summary: Summary) -> None:
         head = ["budget", "piece", "per", "energy", "above idle", "power p50", "idle", "doubtful"]
         show_table("Energy by piece, each repeated alone", head, rows, ("budget", "piece", "per"))
     for sentence, where in summary.doubts.items():
-        out.print(f"{', '.join(where)}: {sentence}", style="yellow", highlight=False, markup=False)
+        say(f"{', '.join(where)}: {sentence}", style="yellow")
 
 
 def _soak(summary: Summary) -> None:
@@ -106,7 +132,7 @@ def _soak(summary: Summary) -> None:
     title = f"Soak of {units.duration(soak.duration_s)} at budget {soak.budget}"
     show_table(title, ["", "requests", "power", "hottest", "clocks", "throttled"], rows, ("", "clocks"))
     for sentence in soak.flags:
-        out.print(sentence, style="yellow", highlight=False, markup=False)
+        say(sentence, style="yellow")
 
 
 def _board(board: StateSummary | None) -> tuple[str, str, str]:
@@ -117,8 +143,11 @@ def _board(board: StateSummary | None) -> tuple[str, str, str]:
     return hottest, clocks or units.UNKNOWN, units.percent(board.throttled_share, 0)
 
 
-def _name(b: BudgetSummary) -> tuple[str, str]:
-    return f"{b.name} {b.result.budget.method}", units.count(b.visual_tokens)
+def _name(b: BudgetSummary) -> str:
+    """The budget and its method, once."""
+    method = b.result.budget.method
+    whole = b.result.budget.keep_ratio == 1.0
+    return b.name if whole or asked_for(b.name).method == method else f"{b.name} {method}"
 
 
 def _both(times: Percentiles | None) -> tuple[str, str]:
@@ -128,7 +157,7 @@ def _both(times: Percentiles | None) -> tuple[str, str]:
 def _gain(b: BudgetSummary, gain: Ratio | None, summary: Summary) -> str:
     if b.full:
         return "reference"
-    return units.times(gain) if any(other.full for other in summary.budgets) else "no baseline"
+    return units.short_times(gain) if any(other.full for other in summary.budgets) else "no baseline"
 
 
 def _conditions(report: Report) -> list[str]:
@@ -136,9 +165,10 @@ def _conditions(report: Report) -> list[str]:
     plural = "s" if len(report.cases) != 1 else ""
     return [
         f"{report.warmup_rounds} warm-up rounds thrown away, then {report.repetitions} rounds of {len(report.cases)} "
-        f"picture{plural}, budgets interleaved; stages and CPU time (all threads) are medians; fixed = preprocessing and "
-        "tower, which pruning cannot shorten.",
-        f"Memory: {report.memory_scope}. Energy: {report.power_source or report.energy_source}.",
+        f"picture{plural}, budgets interleaved.",
+        f"Memory: {report.memory_scope}.",
+        *([] if report.power_source is None else [f"Energy: {report.power_source}."]),
+        f"Before: {use_text(report.use_before)}. During: {use_text(report.use_during)}.",
         *report.notes,
         *([f"Backend: {report.backend.name}."] if report.backend else []),
         f"{machine.cpu_model or 'processor unknown'}, {units.count(machine.cores_usable)} cores usable, threads "

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
-from edgeprune.cli.options import AccuracyFile, Markdown, max_memory_option
+from edgeprune.cli.options import (
+    AccuracyFile,
+    AccuracyOption,
+    Markdown,
+    MaxEnergy,
+    TokensPerS,
+    Ttft,
+    max_memory_option,
+)
 
 
 def report(
@@ -23,10 +31,19 @@ def report(
     markdown: Markdown = None,
     csv: Annotated[Path | None, typer.Option(help="One row per request, raw.")] = None,
     accuracy: AccuracyFile = None,
+    ttft: Ttft = None,
+    tokens_per_s: TokensPerS = None,
+    wanted: AccuracyOption = None,
     max_memory: Annotated[str | None, max_memory_option("what the measured machine has")] = None,
+    max_energy: MaxEnergy = None,
     json: Json = False,
 ) -> None:
-    """Write REPORT.JSON in readable forms and print what it says."""
+    """Write REPORT.JSON in readable forms and print what it says; with needs, which budget to take.
+
+    With --ttft, --tokens-per-s, --accuracy, --max-memory or --max-energy the answer comes first, with the reason.
+    """
+    if wanted is not None and accuracy is None:
+        raise typer.BadParameter("--accuracy needs --eval FILE, the result of `edgeprune eval --out FILE`")
     with errors_as_one_line():
         from edgeprune_profiles import (
             load_accuracy,
@@ -36,25 +53,45 @@ def report(
             render_markdown,
             with_accuracy,
         )
-        from edgeprune_profiles.record.quantities import BYTES, quantity
+        from edgeprune_profiles.record import quantities as q
+        from edgeprune_profiles.report.advice import advice, choice_as_data
+        from edgeprune_profiles.report.choice import ReportNeeds, choose_budget
         from edgeprune_profiles.report.digest import digest
+        from edgeprune_profiles.report.summary import summarise
+        from edgeprune_profiles.report.verdict import verdict
         from edgeprune_runtime.files import write_whole
 
-        limit_bytes = None if max_memory is None else round(quantity(max_memory, BYTES, "--max-memory"))
+        points, score = (None, None) if wanted is None else q.accuracy_shares(wanted, "--accuracy")
+        needs = ReportNeeds(
+            ttft_s=None if ttft is None else q.quantity(ttft, q.SECONDS, "--ttft"),
+            tokens_per_s=None if tokens_per_s is None else q.quantity(tokens_per_s, q.PER_SECOND, "--tokens-per-s"),
+            accuracy=points,
+            score=score,
+            memory_bytes=None if max_memory is None else round(q.quantity(max_memory, q.BYTES, "--max-memory")),
+            energy_j=None if max_energy is None else q.quantity(max_energy, q.JOULES, "--max-energy"),
+        )
         found = load_report(report_json)
         if accuracy is not None:
             found = with_accuracy(found, load_accuracy(accuracy))
         if not json and html is None and markdown is None and csv is None:
             html = report_json.with_suffix(".html")
-        forms = ((html, lambda one: render_html(one, limit_bytes)), (markdown, render_markdown), (csv, render_csv))
+        forms = (
+            (html, lambda one: render_html(one, needs)),
+            (markdown, lambda one: render_markdown(one, needs)),
+            (csv, render_csv),
+        )
         written = [(path, render(found)) for path, render in forms if path is not None]
         for path, text in written:
             write_whole(path, text.encode())
-        facts = digest(found)
+        summary = summarise(found)
+        choice = choose_budget(summary, needs)
         if json:
-            emit({**facts, "written": [str(path) for path, _ in written]})
+            said = {"advice": advice(choice), "choice": choice_as_data(choice)} if needs else {}
+            said |= {"verdict": verdict(summary, choice.about)}
+            emit({**digest(found), **said, "written": [str(path) for path, _ in written]})
             return
-        for sentence in facts["verdict"]:
-            out.print(sentence, highlight=False, markup=False)
+        from edgeprune.cli.measure.report_text import show
+
+        show(summary, choice)
         for path, _ in written:
             out.print(f"written: {path}", highlight=False, markup=False)

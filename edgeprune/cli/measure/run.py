@@ -75,6 +75,7 @@ def run(
                         stem = show_tokens.stem if number == 1 else f"{show_tokens.stem}-{number}"
                         _draw(model, picture, view, show_tokens.with_stem(stem))
                 spans = tuple(span for view in views for span in view.spans)
+                candidates = sum(view.picture.candidates for view in views) if views else None
                 for question in prompt:
                     pieces = model.stream(
                         question, image=views, max_tokens=max_tokens, sampling=sampling, template=template
@@ -86,12 +87,12 @@ def run(
                         if piece.answer is not None:
                             answer = replace(piece.answer, spans=spans + piece.answer.spans)
                             spans = ()
-                            answers.append((shown, question, answer))
+                            answers.append((shown, question, answer, candidates))
                             if not json:
-                                _after(answer)
+                                _after(answer, candidates)
         if json:
             chosen = {"backend": model.backend, "backend_why": model.backend_why}
-            found = [_as_json(shown, question, answer) | chosen for shown, question, answer in answers]
+            found = [_as_json(*each) | chosen for each in answers]
             emit(found[0] if len(found) == 1 else {"answers": found})
 
 
@@ -113,34 +114,29 @@ def _say_backend(model: Model, json: bool) -> None:
 
 
 def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
-    from edgeprune_runtime.pictures.draw import draw_kept
+    from edgeprune_runtime.pictures.draw import draw_kept, kept_title
     from edgeprune_runtime.pictures.load import load_image
 
-    sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, view.kept.tolist())
+    kept = view.kept.tolist()
+    title = kept_title(view.selection, view.picture, len(kept))
+    sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, kept, title)
     sheet.save(path)
     err.print(f"kept tokens drawn to {path}")
 
 
-def _after(answer: Answer) -> None:
-    from edgeprune_runtime.timing import wall_s
+def _after(answer: Answer, candidates: int | None) -> None:
+    from edgeprune.cli.measure.answer_text import answer_lines
 
     sys.stdout.write("\n")
-    stages = "  ".join(
-        f"{name} {wall_s(answer.spans, name) * 1e3:.0f} ms"
-        for name in dict.fromkeys(span.name for span in answer.spans)
-    )
-    kept = f"{answer.visual_tokens} visual tokens" + (
-        f" (budget {answer.budget}, {answer.method})" if answer.budget else ""
-    )
-    note(f"{kept}, {answer.prompt_tokens} positions, {len(answer.token_ids)} tokens out; {stages}")
+    for line in answer_lines(answer, candidates):
+        note(line)
     for sentence in answer.notes:
         remark(sentence)
 
 
-def _as_json(shown: list[Path], question: str, answer: Answer) -> dict[str, object]:
-    from edgeprune_runtime.timing import wall_s
+def _as_json(shown: list[Path], question: str, answer: Answer, candidates: int | None) -> dict[str, object]:
+    from edgeprune.cli.measure.answer_text import timings
 
-    stages = dict.fromkeys(span.name for span in answer.spans)
     return {
         "image": str(shown[0]) if len(shown) == 1 else [str(picture) for picture in shown] or None,
         "prompt": question,
@@ -150,7 +146,9 @@ def _as_json(shown: list[Path], question: str, answer: Answer) -> dict[str, obje
         "budget": answer.budget,
         "method": answer.method,
         "visual_tokens": answer.visual_tokens,
+        "candidates": candidates,
         "prompt_tokens": answer.prompt_tokens,
+        "output_tokens": len(answer.token_ids),
         "kept": answer.kept,
         "pictures": [
             {
@@ -163,10 +161,6 @@ def _as_json(shown: list[Path], question: str, answer: Answer) -> dict[str, obje
             }
             for picture, one in zip(shown, answer.pictures, strict=True)
         ],
-        "timings": {
-            **{f"{name}_s": wall_s(answer.spans, name) for name in stages},
-            "decode_steps_s": [span.wall_s for span in answer.spans if span.name == "decode"],
-            "ttft_s": sum(span.wall_s for span in answer.spans if span.name != "decode"),
-        },
+        "timings": timings(answer),
         "notes": answer.notes,
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, note, out, remark, track
+from edgeprune.cli.console import Json, activity, command_line, emit, errors_as_one_line, note, out, remark, track
 from edgeprune.cli.extras import need_engines
 from edgeprune.cli.options import BundleFolder, Force, compute_option
 from edgeprune_runtime.engines.spec import EnginePrecision
@@ -48,7 +48,7 @@ def build(
     json: Json = False,
 ) -> None:
     """Build TensorRT engines for BUNDLE, kept inside it; what is there stays as it is until they are whole."""
-    with errors_as_one_line():
+    with errors_as_one_line(), activity("opening the bundle"):
         need_engines()
         from edgeprune_export.engines.build import BuildOptions
         from edgeprune_export.engines.builder import BuildFlags

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, activity, command_line, emit, errors_as_one_line, out, track
 from edgeprune.cli.extras import need_export
 from edgeprune.cli.options import LimitImages, MethodSettings, Seed, images_option, method_option, out_option
 
@@ -26,7 +26,7 @@ def calibrate(
 
     What is written is for `edgeprune export --settings`.
     """
-    with errors_as_one_line():
+    with errors_as_one_line(), activity("loading torch and transformers"):
         need_export("torch", "transformers", "accelerate")
         from edgeprune.plan import settings_from_text
         from edgeprune.tokens.methods import METHODS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeprune.cli.complete import family_names_like
-from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, note, out, remark, track
+from edgeprune.cli.console import Json, activity, command_line, emit, errors_as_one_line, note, out, remark, track
 from edgeprune.cli.extras import need_export
 from edgeprune.cli.options import (
     Force,
@@ -98,7 +98,7 @@ def export(
 
     Repeat --budget and --method for several; the first of each is the default of the bundle.
     """
-    with errors_as_one_line():
+    with errors_as_one_line(), activity("loading torch and transformers"):
         need_export("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate")
         from edgeprune.plan import budget_from_text
         from edgeprune_export.pruning.open import is_classifier

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, out, remark, track
+from edgeprune.cli.console import Json, activity, command_line, emit, errors_as_one_line, out, remark, track
 from edgeprune.cli.extras import need_export
 from edgeprune.cli.options import (
     Force,
@@ -99,7 +99,7 @@ def prune(
 
     --weights says what latency, energy and memory targets are predicted for; an .onnx file becomes a smaller .onnx file.
     """
-    with errors_as_one_line():
+    with errors_as_one_line(), activity("loading torch and transformers"):
         if model.endswith(".onnx"):
             need_export("onnx", "onnx_ir")
             from edgeprune.cli.prepare.prune_onnx import prune_file

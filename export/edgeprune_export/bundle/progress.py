@@ -1,4 +1,4 @@
-"""How long work tells that it goes on: a title, a number of steps, and a call per step."""
+"""How long work tells that it goes on: a title, a number of steps (0: not known), and a call per step."""
 
 from __future__ import annotations
 

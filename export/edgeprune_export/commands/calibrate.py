@@ -60,7 +60,8 @@ def calibrate(
     if method.calibration is None:
         some = ", ".join(name for name in METHODS if METHODS[name].calibration is not None)
         raise PlanError(f"method {method.name} has nothing to calibrate; methods that have: {some}")
-    checkpoint = open_checkpoint(source)
+    with track("reading the checkpoint", 0):
+        checkpoint = open_checkpoint(source)
     model = checkpoint.spec
     plan = method_plan(asked, model)
     require_fit([method.name], plan, model, checkpoint.weights.shapes, METHODS)

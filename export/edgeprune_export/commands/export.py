@@ -82,7 +82,8 @@ def export(
     Raises CheckpointError, PlanError, ExportError or ParityError.
     """
     return_freed_memory()
-    checkpoint = open_checkpoint(source, options.family, options.tiles, options.sizes, options.tokens)
+    with track("reading the checkpoint", 0):
+        checkpoint = open_checkpoint(source, options.family, options.tiles, options.sizes, options.tokens)
     model = checkpoint.spec
     for sentence in checkpoint.remarks:
         tell(sentence)
@@ -170,7 +171,8 @@ def _write_graphs(
 ) -> tuple[GraphSpec, ...]:
     language = model.language
     views = towers_by_view(model)
-    towers = {tower_of("tower", spec.view): tower_graph(model, spec, reads, writer, WEIGHTS) for spec in views}
+    with track("tracing the tower", 0):
+        towers = {tower_of("tower", spec.view): tower_graph(model, spec, reads, writer, WEIGHTS) for spec in views}
     for s in chosen:
         inside = METHODS[s.method].inside
         if inside is not None and s.tower not in towers:

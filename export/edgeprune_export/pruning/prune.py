@@ -69,14 +69,14 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
     if options.requests and options.plan is not None:
         raise PlanError("a plan repeats a choice and targets ask for a new one; give one of them")
     with staging(out, force=options.force, marker=STRUCTURE) as folder:
-        opened = open_prunable(source, options.images, options.pictures, options.seed, options.precision)
-        _check(opened, options)
-        prunable = opened.load()
-        with track("reading the checkpoint", 1) as advance:
+        with track("reading the checkpoint", 0):
+            opened = open_prunable(source, options.images, options.pictures, options.seed, options.precision)
+            _check(opened, options)
+            prunable = opened.load()
             made_for = fingerprint(opened.path)
-            advance()
         chosen = _chosen(opened, prunable, options, made_for, track)
-        smaller = shrink(prunable.module, prunable.specs, chosen.plan)
+        with track("shrinking", 0):
+            smaller = shrink(prunable.module, prunable.specs, chosen.plan)
         specs = prunable.pruned(chosen.plan)
         compensated = options.compensate and (options.images is not None or _on_noise(options))
         if compensated:
@@ -93,8 +93,9 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
         calibrated = compensated or options.recovery is not None or any(map(_needs, options.requests.values()))
         record = _record(opened, options, chosen, made_for, calibrated, compensated)
         texts = {"config.json": prunable.config(chosen.plan, smaller), **prunable.files()}
-        write_checkpoint(opened.path, folder, smaller, texts, prunable.stored, record)
-        opened.verify(folder, specs)
+        with track("writing the checkpoint", 0):
+            write_checkpoint(opened.path, folder, smaller, texts, prunable.stored, record)
+            opened.verify(folder, specs)
         publish(folder, out)
     return record
 

@@ -13,8 +13,9 @@ from edgeprune_profiles.record.power_profile import DECODE, IMAGE, PREFILL, REQU
 from edgeprune_profiles.record.profile import BackendUse, BudgetRecord, BudgetResult, EnginesRef, Report
 from edgeprune_runtime.backends import created
 from edgeprune_runtime.backends.device import DeviceBackend
-from edgeprune_runtime.budgets import asked_for, on_tiles
+from edgeprune_runtime.budgets import asked_for, by_method, on_tiles
 from edgeprune_runtime.engines.spec import ENGINE_MANIFEST
+from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.model import Model
 from edgeprune_runtime.results import View
 
@@ -22,7 +23,8 @@ from edgeprune_runtime.results import View
 class ModelRunner:
     """Answers from scratch, past the end token: every budget generates the same number of tokens, so times compare.
 
-    A budget may say on how many tiles, as in a report. `positions` is the longest sequence per budget so far, prompt and answer together.
+    A budget may say by which method and on how many tiles, as in a report. `positions` is the longest sequence per budget so far, prompt and
+    answer together.
     """
 
     def __init__(self, model: Model) -> None:
@@ -30,10 +32,8 @@ class ModelRunner:
         self.positions: dict[str, int] = {}
 
     def run(self, budget: str, image: Path, question: str, max_tokens: int) -> Run:
-        asked = asked_for(budget)
-        answer = self._model.ask(
-            question, image=image, budget=asked.budget, tiles=asked.tiles, max_tokens=max_tokens, stop=False
-        )
+        asked = asked_for(budget)._asdict()
+        answer = self._model.ask(question, image=image, **asked, max_tokens=max_tokens, stop=False)
         used = answer.prompt_tokens + len(answer.token_ids)
         self.positions[budget] = max(used, self.positions.get(budget, 0))
         return Run(answer.spans, answer.visual_tokens, answer.token_ids)
@@ -46,8 +46,7 @@ class ModelRunner:
         model, language = self._model, self._model.language
 
         def see() -> View:
-            asked = asked_for(budget)
-            return model.see(image, budget=asked.budget, tiles=asked.tiles, question=question)
+            return model.see(image, **asked_for(budget)._asdict(), question=question)
 
         view = see()
         start = model.ask(question, image=view, max_tokens=1, stop=False).prompt_tokens
@@ -79,20 +78,29 @@ def backend_use(model: Model) -> BackendUse:
     return BackendUse(model.backend, model.backend_why, "gpu", EnginesRef(folder.name, digest))
 
 
-def budgets_of(model: Model, chosen: Sequence[str] = (), tiles: Sequence[int] = ()) -> tuple[BudgetRecord, ...]:
+def budgets_of(
+    model: Model, chosen: Sequence[str] = (), tiles: Sequence[int] = (), methods: Sequence[str] = ()
+) -> tuple[BudgetRecord, ...]:
     """The bundle's budgets, or those `chosen` among them, with all tiles and then with each limit of `tiles`. `keep` is None where it
-    depends on the picture.
+    depends on the picture. `methods`: instead of the bundle's own, which is meant where none is given.
 
-    Raises BudgetError for one that the bundle does not hold.
+    Raises BudgetError for a budget or a method that the bundle does not hold.
     """
     manifest = model.bundle.manifest
     weights_bytes = manifest.files[manifest.weights_file].bytes
+    held = sorted({s.method for s in manifest.selections})
+    if unknown := sorted(set(methods) - set(held)):
+        raise BudgetError(f"this bundle has no method {unknown[0]!r}; it has {', '.join(held)}")
     budgets = []
-    for name in dict.fromkeys(model.budget_label(text) for text in chosen) or model.budgets:
-        own = [s for s in manifest.selections if s.own and s.budget == name]
-        one, kept = own[0], {s.keep for s in own}
-        keep = kept.pop() if not one.whole and len(kept) == 1 else None
-        budgets.append(BudgetRecord(name, one.method, keep, one.keep_ratio, weights_bytes))
+    for budget in dict.fromkeys(model.budget_label(text) for text in chosen) or model.budgets:
+        here = [s for s in manifest.selections if s.budget == budget]
+        found = [s for s in here if (s.own if s.whole or not methods else s.method in methods)]
+        for method in dict.fromkeys(s.method for s in found):
+            mine = [s for s in found if s.method == method]
+            one, kept = mine[0], {s.keep for s in mine}
+            keep = kept.pop() if not one.whole and len(kept) == 1 else None
+            name = budget if one.own else by_method(budget, method)
+            budgets.append(BudgetRecord(name, method, keep, one.keep_ratio, weights_bytes))
     limited = [
         msgspec.structs.replace(budget, name=on_tiles(budget.name, most))
         for most in dict.fromkeys(tiles)

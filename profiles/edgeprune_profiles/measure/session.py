@@ -13,8 +13,9 @@ from edgeprune_profiles.measure.separate_memory import MemoryRequest, measure_ap
 from edgeprune_profiles.measure.stages import Case, NoEnergy, RunProgress, case_of, profile
 from edgeprune_profiles.record.profile import Accuracy, BudgetRecord, BundleRef, Report, with_accuracy
 from edgeprune_profiles.record.saving import save_report
+from edgeprune_profiles.report.busy import busy_signs
 from edgeprune_runtime.errors import EdgepruneError
-from edgeprune_runtime.meters import MemoryReading, environment, pick, power_sources
+from edgeprune_runtime.meters import MemoryReading, environment, pick, power_sources, use_while_resting
 from edgeprune_runtime.model import Model
 
 _GPU_ENERGY = "the work runs on a GPU, and the counters that are read around single requests cover the processor only; use --power"
@@ -26,6 +27,7 @@ class ProfileOptions:
     """What to measure.
 
     budgets  of the bundle; none: all it has
+    methods  that keep tokens at each of them; none: the bundle's own
     tiles    limits of tiles beside the overview that every budget is measured under too
     images   none: a generated picture
     soak_s   None: no soak
@@ -34,6 +36,7 @@ class ProfileOptions:
     """
 
     budgets: tuple[str, ...]
+    methods: tuple[str, ...]
     tiles: tuple[int, ...]
     images: tuple[Path, ...]
     question: str
@@ -75,7 +78,7 @@ def profile_model(model: Model, options: ProfileOptions, scratch: Path, observer
 def _times(
     model: Model, options: ProfileOptions, runner: ModelRunner, cases: list[Case], notes: list[str], observer: Observer
 ) -> Report:
-    budgets, used = budgets_of(model, options.budgets, options.tiles), backend_use(model)
+    budgets, used = budgets_of(model, options.budgets, options.tiles, options.methods), backend_use(model)
     on_gpu = used.device == "gpu"
     equal = f"Every answer has {options.max_tokens} tokens for every budget: end tokens were ignored, so that work is equal."
 
@@ -89,6 +92,9 @@ def _times(
             observer.warn(f"memory unknown: {error}")
             return None
 
+    before = use_while_resting()
+    if signs := [*busy_signs(before)]:
+        observer.warn(f"the machine is not quiet: {', '.join(signs)}; times will be longer than they could be")
     report = profile(
         runner,
         budgets,
@@ -105,6 +111,7 @@ def _times(
         threads=options.threads,
         notes=[equal, *_without_baseline(budgets, model.budgets), *([_GPU_MEMORY] if on_gpu else []), *notes],
         backend=used,
+        use_before=before,
         progress=observer.progress,
     )
     return with_cache_bytes(report, model, runner.positions)

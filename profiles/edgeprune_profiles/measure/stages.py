@@ -30,6 +30,7 @@ from edgeprune_profiles.record.profile import (
 )
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters.base import Meter
+from edgeprune_runtime.meters.busy import MachineLook, MachineUse, look, machine_use
 from edgeprune_runtime.meters.energy import EnergyMeter, EnergyReading
 from edgeprune_runtime.meters.environment import Environment
 from edgeprune_runtime.meters.memory import MemoryMeter, MemoryReading
@@ -111,12 +112,15 @@ def profile(
     threads: int = 0,
     notes: Sequence[str] = (),
     backend: BackendUse | None = None,
+    use_before: MachineUse | None = None,
+    look: Callable[[], MachineLook] = look,
     progress: RunProgress = lambda done, total, label: None,
 ) -> Report:
     """Run everything and return the raw numbers.
 
     warmup_rounds   rounds of every budget on the first case that are thrown away
     memory_apart    measures one budget in a process of its own; better than the default, where the budgets share one
+    look            sees what else the machine does, before the first round and after each
     Raises MeasurementError when there is nothing to measure, and whatever `runner` raises.
     """
     if not budgets or not cases or repetitions < 1:
@@ -144,6 +148,7 @@ def profile(
 
     generator = np.random.default_rng(seed)
     samples: dict[str, list[RequestSample]] = defaultdict(list)
+    looks = [look()]
     energy_source = ""
     for repetition in range(repetitions):
         for number, case in enumerate(cases):
@@ -154,6 +159,7 @@ def profile(
                 joules = window.reading()
                 energy_source = joules.source
                 samples[budget.name].append(_sample(run, repetition, number, joules.energy_j))
+        looks.append(look())
 
     readings: dict[str, MemoryReading | None] = {}
     for budget in budgets:
@@ -185,6 +191,8 @@ def profile(
         notes=tuple(notes),
         backend=backend,
         pictures_sha256=tuple(case.sha256 for case in cases if case.sha256 is not None),
+        use_before=use_before,
+        use_during=machine_use(looks),
     )
 
 

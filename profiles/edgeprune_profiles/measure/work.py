@@ -64,13 +64,13 @@ def request_shape(
 ) -> RequestShape:
     """The request for one picture of `size` = (height, width), by default one that fills the largest tile grid.
 
-    budget may say on how many tiles, as in a report
+    budget may say by which method and on how many tiles, as in a report
     """
     manifest = bundle.manifest
-    budget, tiles = budgets.asked_for(budget)
+    budget, tiles, method = budgets.asked_for(budget)
     limited = manifest.picture.limited(tiles)
     picture = pack_picture(limited.place(*(size or limited.largest)), manifest.picture)
-    chosen = budgets.selection(manifest, budget, None, manifest.picture.tokens_of(picture.place))
+    chosen = budgets.selection(manifest, budget, method, manifest.picture.tokens_of(picture.place))
     kept = picture.unit[picture.unit >= 0]
     kept = kept if chosen.whole else kept[: chosen.keep]
     prompter = Prompter.of(bundle)

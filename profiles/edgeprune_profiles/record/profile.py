@@ -3,7 +3,8 @@
 Statistics are functions of this (`summary.py`). A saved file has those of the day under `derived`, for readers without
 edgeprune; they are not read back, so a report cannot disagree with its samples. `docs/schema/profile.json` is the schema.
 Names carry units: seconds, bytes, joules. None = unknown. Paths are recorded in the command only; all else is names and hashes.
-Schema 2 added backend, hashes of pictures and engines, power windows and the soak; a file of schema 1 reads as one without.
+Schema 2 added backend, hashes of pictures and engines, power windows and the soak; schema 3 what else the machine did. A file of an
+earlier schema reads as one without.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from edgeprune_profiles.record.power_profile import PowerWindow
 from edgeprune_profiles.record.sustain import Soak
 from edgeprune_runtime.budgets import asked_for
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.meters.busy import MachineUse
 from edgeprune_runtime.meters.environment import Environment
 from edgeprune_runtime.meters.memory import MemoryReading
 from edgeprune_runtime.statistics import PairedDifference
 
-SCHEMA = 2
+SCHEMA = 3
 STAGES = ("preprocess", "tower", "select", "prefill", "decode")
 DECODE = "decode"
 
@@ -32,7 +34,8 @@ class Record(msgspec.Struct, frozen=True):
 class BudgetRecord(Record, frozen=True):
     """One way of choosing visual tokens that the bundle holds. `keep_ratio` 1.0 drops nothing; its `keep` is None.
 
-    name            a budget, and on how many tiles where that was limited (`edgeprune_runtime.budgets.on_tiles`)
+    name            a budget, the method where it is not the bundle's own, and on how many tiles where that was limited
+                    (`edgeprune_runtime.budgets.asked_for`)
     weights_bytes   the bundle's one weights file, which all budgets share
     cache_bytes     rows of the KV cache that the longest request writes
     """
@@ -145,6 +148,8 @@ class Report(Record, frozen=True):
 
     pictures_sha256   of each case, in their order
     power_source      what the power windows read, or "unknown: ..." with the reason; None: nobody asked for power
+    use_before        what else the machine did just before the warm-up, while this program rested
+    use_during        and during the rounds that count
     """
 
     schema: int
@@ -168,6 +173,8 @@ class Report(Record, frozen=True):
     pictures_sha256: tuple[str, ...] = ()
     power_source: str | None = None
     soak: Soak | None = None
+    use_before: MachineUse | None = None
+    use_during: MachineUse | None = None
 
 
 class _Version(msgspec.Struct):

@@ -10,6 +10,7 @@ from edgeprune_runtime.errors import MeasurementError
 #: Factors to the unit that the program counts in. GB is 10^9 bytes, GiB 2^30.
 SECONDS = {"s": 1.0, "ms": 1e-3, "": 1.0}
 WATTS = {"w": 1.0, "mw": 1e-3, "": 1.0}
+JOULES = {"j": 1.0, "mj": 1e-3, "": 1.0}
 BYTES = {"gb": 1e9, "gib": 2.0**30, "mb": 1e6, "mib": 2.0**20}
 DOLLARS = {"usd": 1.0, "$": 1.0, "": 1.0}
 PER_SECOND = {"/s": 1.0, "": 1.0}
@@ -35,3 +36,18 @@ def size_px(text: str, option: str) -> tuple[int, int]:
     if found is None or "0" in found.groups():
         raise MeasurementError(f"{option} is {text!r}; expected WIDTHxHEIGHT in pixels, as 640x480")
     return int(found[2]), int(found[1])
+
+
+def accuracy_shares(text: str, option: str) -> tuple[float | None, float | None]:
+    """(least difference to full budget, least score), one of them: -3 is (-0.03, None), 85 is (None, 0.85). Raises MeasurementError."""
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if -100 < value <= 0:
+        return value / 100, None
+    if 1 < value <= 100:
+        return None, value / 100
+    raise MeasurementError(
+        f"{option} is {text!r}; expected points below the full budget, as -3, or the per cent that are right at least, as 85"
+    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from edgeprune_profiles.record.power_profile import DECODE, IMAGE, PREFILL, REQUEST, SELECT
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.summary import BudgetSummary, Summary
+from edgeprune_runtime.budgets import asked_for
 
 WIDTH = 360.0
 ROW = 40.0
@@ -67,18 +68,23 @@ BarPart = tuple[str, float, str]
 
 
 def label(budget: BudgetSummary) -> str:
-    return f"{budget.name}, {'nothing dropped' if budget.full else budget.result.budget.method}"
+    """The budget and its method, once."""
+    method = budget.result.budget.method
+    if asked_for(budget.name).method == method:
+        return budget.name
+    dropped = "all tokens" if budget.result.budget.keep_ratio == 1.0 else method
+    return f"{budget.name}, {'nothing dropped' if budget.full else dropped}"
 
 
-def first_token(summary: Summary) -> BarChart:
-    """Time to first token by stage (medians)."""
+def first_token(summary: Summary, limit_s: float | None = None) -> BarChart:
+    """Time to first token by stage (medians), with a rule at what was asked for."""
     stages = [stage for stage in summary.stages if stage != DECODE]
     rows = [
         (label(b), units.seconds(b.ttft_s.p50 if b.ttft_s else None),
          [(s, b.stages[s].wall_s, units.seconds(b.stages[s].wall_s)) for s in stages if s in b.stages])
         for b in summary.budgets
     ]  # fmt: skip
-    return _bars(rows, stages)
+    return _bars(rows, stages, limit=limit_s, limit_text=units.seconds(limit_s))
 
 
 def further_tokens(summary: Summary) -> BarChart:
@@ -108,11 +114,11 @@ def memory(summary: Summary, limit_bytes: int | None) -> BarChart:
             parts.append(("rest", rest))
         over = ", over the limit" if peak is not None and limit_bytes is not None and peak > limit_bytes else ""
         rows.append((label(b), units.size(peak) + over, [(name, float(v), units.size(v)) for name, v in parts]))
-    return _bars(rows, ["weights", "KV cache", "rest"], limit=limit_bytes)
+    return _bars(rows, ["weights", "KV cache", "rest"], limit=limit_bytes, limit_text=units.limit_size(limit_bytes))
 
 
-def energy(summary: Summary) -> BarChart | None:
-    """Joules of an answer, by the pieces that were repeated alone; None when no budget has any."""
+def energy(summary: Summary, limit_j: float | None = None) -> BarChart | None:
+    """Joules of an answer, by the pieces that were repeated alone, with a rule at what was asked for; None when no budget has any."""
     if all(b.answer_j is None for b in summary.budgets):
         return None
     rows = []
@@ -126,7 +132,7 @@ def energy(summary: Summary) -> BarChart | None:
         for name in (ENCODE, SELECT, PREFILL, DECODE, REQUEST)
         if any(name in dict(p[:2] for p in r[2]) for r in rows)
     ]
-    return _bars(rows, series, legend=series != [REQUEST])
+    return _bars(rows, series, legend=series != [REQUEST], limit=limit_j, limit_text=units.energy(limit_j))
 
 
 def _energy_parts(b: BudgetSummary, tokens: int) -> list[BarPart]:
@@ -147,6 +153,7 @@ def _bars(
     *,
     legend: bool = True,
     limit: float | None = None,
+    limit_text: str = "",
 ) -> BarChart:
     longest = max((sum(value for _, value, _ in parts) for _, _, parts in rows), default=0.0)
     drawn = limit if limit is not None and limit <= LIMIT_REACH * longest else None
@@ -163,7 +170,9 @@ def _bars(
         bars.append(Bar(_cut(name, text), text, i * ROW + 18, tuple(segments)))
     keys = tuple(LegendKey(PARTS.get(name, OTHER), name) for name in series) if legend else ()
     if drawn is not None:
-        keys += (LegendKey("", "limit", "rule"),)
+        keys += (LegendKey("", f"limit {limit_text}", "rule"),)
+    elif limit is not None and longest > 0:
+        keys += (LegendKey("", f"limit {limit_text}, {limit / longest:.0f} times the longest bar", "beyond"),)
     return BarChart(len(rows) * ROW, tuple(bars), keys, None if drawn is None else round(drawn * scale, 2))
 
 

@@ -9,10 +9,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeprune_profiles.record.profile import Accuracy
+from edgeprune_profiles.record.profile import Accuracy, AccuracyRow
 from edgeprune_profiles.record.sustain import Slice, SoakSummary
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.chart_bars import WIDTH, LegendKey
+from edgeprune_profiles.report.summary import full_score, is_whole
+from edgeprune_runtime.budgets import asked_for, on_tiles
 
 COLOURS = ("c1", "c3", "c2", "c4", "c5", "c0")
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
@@ -51,12 +53,12 @@ class LineChart:
 
 
 def accuracy(section: Accuracy) -> LineChart:
-    """Score against keep ratio, a line per method, the score at full budget as a rule across."""
+    """Score against keep ratio, a line per method and number of tiles, the score at full budget as a rule across."""
     metric = section.headline
-    pruned = [row for row in section.rows if row.keep_ratio != 1.0]
-    full = next((row.scores[metric] for row in section.rows if row.keep_ratio == 1.0), None)
+    pruned = [row for row in section.rows if not is_whole(row)]
+    full = full_score(section)
     ratios = sorted({row.keep_ratio for row in pruned})
-    methods = list(dict.fromkeys(row.method for row in pruned))
+    methods = list(dict.fromkeys(_series(row) for row in pruned))
     height, left, right, top, bottom = 250.0, 48.0, WIDTH - 6, 12.0, 210.0
     span = [row.scores[metric] for row in pruned] + ([] if full is None else [full])
     for row in pruned:
@@ -74,13 +76,13 @@ def accuracy(section: Accuracy) -> LineChart:
     for i, method in enumerate(methods):
         dodge = (i - (len(methods) - 1) / 2) * min(9.0, step * 0.6 / len(methods))
         points = []
-        for row in sorted((row for row in pruned if row.method == method), key=lambda row: row.keep_ratio):
+        for row in sorted((row for row in pruned if _series(row) == method), key=lambda row: row.keep_ratio):
             d = row.differences.get(metric)
             low = None if full is None or d is None else y_of(full + d.low)
             high = None if full is None or d is None else y_of(full + d.high)
             title = f"{method} at {row.keep_ratio:g}: {units.percent(row.scores[metric])}"
             points.append(Point(round(centre[row.keep_ratio] + dodge, 2), y_of(row.scores[metric]), low, high, title))
-        lines.append(ChartLine(COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], tuple(points)))
+        lines.append(ChartLine(*style(i), tuple(points)))
     return LineChart(
         height, left, right, bottom, tuple(lines),
         x_label="keep ratio",
@@ -92,6 +94,15 @@ def accuracy(section: Accuracy) -> LineChart:
             *(() if full is None else (LegendKey("", "full budget", "rule"),)),
         ),
     )  # fmt: skip
+
+
+def _series(row: AccuracyRow) -> str:
+    return on_tiles(row.method, asked_for(row.name).tiles)
+
+
+def style(number: int) -> tuple[str, str]:
+    """Colour and shape of a series; 36 of them before a pair comes again."""
+    return COLOURS[number % len(COLOURS)], SHAPES[(number + number // len(COLOURS)) % len(SHAPES)]
 
 
 def _share_ticks(low: float, high: float) -> list[float]:
@@ -152,7 +163,7 @@ def _by_name(pieces: Sequence[Slice], read: Callable[[Slice], Mapping[str, float
 def _over_time(soak: SoakSummary, series: Series, low: float | None, text: Callable[[float], str]) -> LineChart:
     height, left, right, top, bottom = 150.0, 48.0, WIDTH - 12, 10.0, 112.0
     values = [value for points in series.values() for _, value in points]
-    ticks = _ticks(min(values) if low is None else low, max(values))
+    ticks = round_ticks(min(values) if low is None else low, max(values))
     begin_s = soak.first.stretch.start_s
 
     def x_of(seconds: float) -> float:
@@ -179,7 +190,7 @@ def _over_time(soak: SoakSummary, series: Series, low: float | None, text: Calla
     )  # fmt: skip
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """From 2 to 5 round numbers that hold both ends."""
     span = max(high - low, abs(high) * 1e-3, 1e-9)
     power = 10.0 ** math.floor(math.log10(span / 4))

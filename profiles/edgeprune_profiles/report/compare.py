@@ -15,6 +15,7 @@ from statistics import median
 from edgeprune_profiles.record.power_profile import PIECES, REQUEST, EnergyRatio, energy_ratio, unit_energies
 from edgeprune_profiles.record.profile import DECODE, STAGES, BudgetResult, Report, RequestSample
 from edgeprune_profiles.report import units
+from edgeprune_profiles.report.busy import busy_sentence
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.statistics import LEAST, Ratio, paired_ratio, unpaired_ratio
 
@@ -154,6 +155,9 @@ def _differences(a: Report, b: Report, common: Sequence[tuple[BudgetResult, Budg
         x, y = (units.UNKNOWN if (value := read(report)) is None else str(value) for report in (a, b))
         if x != y:
             yield f"{name}: {x} in A, {y} in B"
+    signs = [busy_sentence(report) for report in (a, b)]
+    if signs[0] != signs[1]:
+        yield "; ".join(f"{side}: {text or 'the machine was quiet'}" for side, text in zip("AB", signs, strict=True))
     if a.cases == b.cases and not (a.pictures_sha256 and b.pictures_sha256):
         yield "pictures: not both reports hold their hashes, so equal names are taken for equal pictures"
     elif a.cases == b.cases and a.pictures_sha256 != b.pictures_sha256:

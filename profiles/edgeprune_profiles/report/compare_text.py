@@ -7,6 +7,7 @@ from edgeprune_profiles.report.compare import ComparisonLine, ReportComparison
 from edgeprune_runtime.statistics import Ratio
 
 HEAD = ("budget", "quantity", "A", "B", "A / B", "")
+SHORT_HEAD = HEAD[:-1]
 
 
 def cells(line: ComparisonLine) -> list[str]:
@@ -19,6 +20,13 @@ def cells(line: ComparisonLine) -> list[str]:
         units.times(line.ratio) if isinstance(line.ratio, Ratio) else units.bounds(line.ratio) if line.ratio else "",
         line.note,
     ]
+
+
+def short_cells(line: ComparisonLine) -> list[str]:
+    """In the order of `SHORT_HEAD`: the reason stands where the ratio is missing."""
+    ratio = units.short_times(line.ratio) if line.ratio else line.note
+    marked = f"{ratio} ({line.note})" if line.ratio and line.note else ratio
+    return [line.budget, line.quantity, _shown(line.a, line.unit), _shown(line.b, line.unit), marked]
 
 
 def method(found: ReportComparison) -> str:

@@ -17,6 +17,8 @@ def digest(report: Report) -> dict[str, Any]:
         "notes": report.notes,
         "bundle": report.bundle,
         "environment": report.environment,
+        "use_before": report.use_before,
+        "use_during": report.use_during,
         "command": report.command,
         "pictures": report.cases,
         "question": report.question,

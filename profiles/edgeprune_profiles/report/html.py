@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from edgeprune_profiles.record.power_profile import PIECES, REQUEST
 from edgeprune_profiles.record.profile import Report
-from edgeprune_profiles.report import chart_bars, chart_lines, units
+from edgeprune_profiles.report import chart_bars, chart_front, chart_lines, units
+from edgeprune_profiles.report.advice import advice
+from edgeprune_profiles.report.busy import use_text
+from edgeprune_profiles.report.choice import ReportNeeds, choose_budget
 from edgeprune_profiles.report.summary import Summary, summarise
+from edgeprune_profiles.report.unknown import unknowns
 from edgeprune_profiles.report.verdict import points_with_interval, verdict
 
+_NONE = ReportNeeds()
 
-def render_html(report: Report, limit_bytes: int | None = None) -> str:
+
+def render_html(report: Report, needs: ReportNeeds = _NONE) -> str:
     """The whole page as text. Everything from the report is escaped.
 
-    limit_bytes   what memory is held against; None: the memory of the machine that was measured
+    needs   what a budget must meet; memory is otherwise held against that of the machine that was measured
     """
     import jinja2  # here, so that reading a report does not pay for it
 
@@ -22,16 +28,22 @@ def render_html(report: Report, limit_bytes: int | None = None) -> str:
     )
     page.globals.update(units=units, points_with_interval=points_with_interval)
     summary = summarise(report)
+    choice = choose_budget(summary, needs)
+    limit_bytes = needs.memory_bytes
     limit = report.environment.memory_bytes if limit_bytes is None else limit_bytes
     return page.get_template("report.html.j2").render(
         report=report,
         summary=summary,
-        verdict=verdict(summary),
-        first_token=chart_bars.first_token(summary),
+        verdict=verdict(summary, choice.about),
+        advice=advice(choice) if needs else (),
+        front=chart_front.front(choice, report.accuracy),
+        unknown=unknowns(summary),
+        use_text=use_text,
+        first_token=chart_bars.first_token(summary, needs.ttft_s),
         further_tokens=chart_bars.further_tokens(summary),
         memory=chart_bars.memory(summary, limit),
         memory_limit=_limit(summary, limit, "the machine's memory" if limit_bytes is None else "the limit"),
-        energy=chart_bars.energy(summary),
+        energy=chart_bars.energy(summary, needs.energy_j),
         energy_basis=_energy_basis(summary),
         power_pieces=PIECES,
         accuracy=None if report.accuracy is None else chart_lines.accuracy(report.accuracy),
@@ -57,4 +69,4 @@ def _limit(summary: Summary, limit_bytes: int | None, name: str) -> str:
         return "No limit is known."
     peaks = [b.result.memory.peak_bytes for b in summary.budgets if b.result.memory]
     taken = f"; the highest takes {units.percent(max(peaks) / limit_bytes, 0)} of it" if peaks else ""
-    return f"{name[0].upper()}{name[1:]} is {units.size(limit_bytes)}{taken}. Other programs need some as well."
+    return f"{name[0].upper()}{name[1:]} is {units.limit_size(limit_bytes)}{taken}. Other programs need some as well."

@@ -9,6 +9,7 @@ from statistics import mean, median
 from edgeprune_profiles.record.power_profile import REQUEST, UnitEnergy, doubts, unit_energies
 from edgeprune_profiles.record.profile import DECODE, STAGES, Accuracy, AccuracyRow, BudgetRecord, BudgetResult, Report
 from edgeprune_profiles.record.sustain import SoakSummary, soak_summary
+from edgeprune_runtime.budgets import asked_for
 from edgeprune_runtime.statistics import Percentiles, Ratio, paired_ratio, percentiles
 
 FIXED = ("preprocess", "tower")
@@ -98,15 +99,29 @@ def summarise(report: Report) -> Summary:
 
 
 def accuracy_of(accuracy: Accuracy, budget: BudgetRecord) -> AccuracyRow | None:
-    """The row of this budget, by method and keep ratio; None when it was not evaluated."""
-    rows = [row for row in accuracy.rows if row.keep_ratio == budget.keep_ratio]
-    return next((row for row in rows if budget.full or row.method == budget.method), None)
+    """The row of this budget, by method, keep ratio and tiles; None when it was not evaluated."""
+    return next((row for row in _alike(accuracy, budget) if row.method == budget.method or budget.full), None)
+
+
+def full_score(accuracy: Accuracy) -> float | None:
+    """What full budget scored in the leading metric; None where it was not evaluated."""
+    return next((row.scores[accuracy.headline] for row in accuracy.rows if is_whole(row)), None)
+
+
+def is_whole(row: AccuracyRow) -> bool:
+    """Neither tokens nor tiles are left out."""
+    return row.keep_ratio == 1.0 and asked_for(row.name).tiles is None
 
 
 def controls_of(accuracy: Accuracy, budget: BudgetRecord) -> tuple[AccuracyRow, ...]:
-    """The other methods at the same keep ratio, best first."""
-    rows = [row for row in accuracy.rows if row.keep_ratio == budget.keep_ratio and row.method != budget.method]
+    """The other methods at the same keep ratio, on as many tiles, best first."""
+    rows = [row for row in _alike(accuracy, budget) if row.method != budget.method]
     return tuple(sorted(rows, key=lambda row: -row.scores[accuracy.headline]))
+
+
+def _alike(accuracy: Accuracy, budget: BudgetRecord) -> list[AccuracyRow]:
+    tiles = asked_for(budget.name).tiles
+    return [row for row in accuracy.rows if row.keep_ratio == budget.keep_ratio and asked_for(row.name).tiles == tiles]
 
 
 def _budget(result: BudgetResult, full: BudgetResult | None, seed: int) -> BudgetSummary:

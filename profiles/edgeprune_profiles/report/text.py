@@ -9,14 +9,27 @@ from collections.abc import Sequence
 from edgeprune_profiles.record.power_profile import PIECES, UnitEnergy
 from edgeprune_profiles.record.profile import Report
 from edgeprune_profiles.report import units
+from edgeprune_profiles.report.advice import advice
+from edgeprune_profiles.report.choice import ReportNeeds, choose_budget
 from edgeprune_profiles.report.summary import Summary, summarise
+from edgeprune_profiles.report.unknown import unknown_line
 from edgeprune_profiles.report.verdict import points_with_interval, verdict
 
+_NONE = ReportNeeds()
 
-def render_markdown(report: Report) -> str:
-    """Verdict, table, conditions. Ends with a newline."""
+
+def render_markdown(report: Report, needs: ReportNeeds = _NONE) -> str:
+    """What to take where needs are stated, verdict, tables, conditions, what is unknown. Ends with a newline."""
     summary = summarise(report)
-    blocks = [" ".join(verdict(summary)), _time_table(summary), *_energy(summary), *_soak(summary)]
+    choice = choose_budget(summary, needs)
+    taken = [" ".join(advice(choice))] if needs else []
+    blocks = [
+        *taken,
+        " ".join(verdict(summary, choice.about)),
+        _time_table(summary),
+        *_energy(summary),
+        *_soak(summary),
+    ]
     if report.accuracy is not None:
         metric = report.accuracy.headline
         rows = [
@@ -33,6 +46,8 @@ def render_markdown(report: Report) -> str:
         f"{'backend ' + report.backend.name + ', ' if report.backend else ''}"
         f"{report.warmup_rounds} warm-up rounds, {report.repetitions} rounds of {len(report.cases)} cases, interleaved."
     )
+    if unknown := unknown_line(summary):
+        blocks.append(unknown)
     return "\n\n".join(blocks) + "\n"
 
 

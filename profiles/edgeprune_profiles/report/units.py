@@ -33,6 +33,11 @@ def size(value: int | None) -> str:
     return f"{_three(mib)}{NBSP}MiB" if mib < 999.5 else f"{_three(mib / 1024)}{NBSP}GiB"
 
 
+def limit_size(value: int | None) -> str:
+    """A limit as it was asked: in GB what is round there, else as any size."""
+    return f"{value / 1e9:g}{NBSP}GB" if value and value % 10**7 == 0 else size(value)
+
+
 def energy(value: float | None) -> str:
     if value is None:
         return UNKNOWN
@@ -68,6 +73,14 @@ def times(ratio: Ratio | None) -> str:
         return f"not distinguishable ({ratio.n} of {LEAST} pairs needed)"
     interval = f"[{ratio.low:.2f}, {ratio.high:.2f}]"
     return f"{ratio.point:.2f}x {interval}" if ratio.distinguishable else f"not distinguishable {interval}"
+
+
+def short_times(ratio: Ratio | EnergyRatio | None) -> str:
+    """`2.90x [2.70, 3.10]`, behind a tilde where it is not distinguishable from 1: for the cell of a table."""
+    if ratio is None:
+        return UNKNOWN
+    mark = "" if ratio.distinguishable else "~"
+    return f"{mark}{ratio.point:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
 
 
 def bounds(ratio: EnergyRatio | None) -> str:

@@ -6,13 +6,24 @@ from edgeprune_profiles.record.power_profile import REQUEST, energy_ratio
 from edgeprune_profiles.record.profile import AccuracyRow
 from edgeprune_profiles.record.sustain import SoakSummary
 from edgeprune_profiles.report import units
+from edgeprune_profiles.report.busy import busy_sentence
 from edgeprune_profiles.report.summary import BudgetSummary, Summary, accuracy_of, controls_of
 from edgeprune_runtime.statistics import LEAST, PairedDifference, Ratio
 
+NEAR = 1.01  # two factors that round alike
 
-def verdict(summary: Summary) -> tuple[str, ...]:
-    """Sentences, the most important first: first token, what is left of it, further tokens, energy, soak, accuracy, controls."""
-    lead = summary.smallest
+
+def verdict(summary: Summary, about: BudgetSummary | None = None) -> tuple[str, ...]:
+    """Sentences, the most important first: first token, what is left of it, further tokens, energy, soak, accuracy, controls, and what
+    disturbed all of it.
+
+    about   the budget to speak of, such as one that was chosen; by default, and for full budget, the one that keeps least
+    """
+    lead = summary.smallest if about is None or about.full else about
+    return tuple(sentence for sentence in (*_found(summary, lead), busy_sentence(summary.report)) if sentence)
+
+
+def _found(summary: Summary, lead: BudgetSummary | None) -> tuple[str, ...]:
     full = next((b for b in summary.budgets if b.full), None)
     power = (_energy(summary, lead or full, full), *_soak(summary.soak))
     if lead is None:
@@ -40,7 +51,20 @@ def _first(lead: BudgetSummary, full: BudgetSummary | None) -> str:
         if lead.ttft_s and full.ttft_s
         else ""
     )
-    return f"At budget {lead.name} the first token comes {_factor(change)} {how}: {times}."
+    return f"At budget {lead.name} the first token comes {_factor(change)} {how}: {times}.{_apart(gain, lead, full)}"
+
+
+def _apart(gain: Ratio, lead: BudgetSummary, full: BudgetSummary) -> str:
+    """Why the factor is not that of the two medians beside it, where it is not."""
+    if lead.ttft_s is None or full.ttft_s is None:
+        return ""
+    medians = full.ttft_s.p50 / lead.ttft_s.p50
+    if gain.low / NEAR <= medians <= gain.high * NEAR:
+        return ""
+    return (
+        f" The medians alone would say {max(medians, 1 / medians):.2f}x: the factor is the median over pairs of requests that ran next "
+        "to each other."
+    )
 
 
 def _processor(lead: BudgetSummary) -> str:
@@ -145,7 +169,7 @@ def points_with_interval(difference: PairedDifference) -> str:
 
 
 def _factor(ratio: Ratio) -> str:
-    return f"{ratio.point:.1f}x [{ratio.low:.1f}, {ratio.high:.1f}]" if ratio.low >= 1.2 else units.times(ratio)
+    return f"{ratio.point:.1f}x [{ratio.low:.1f}, {ratio.high:.1f}]" if ratio.low >= 2 else units.times(ratio)
 
 
 def _undecided(ratio: Ratio) -> str:

@@ -2,6 +2,7 @@
 
 from edgeprune_runtime.meters.base import Meter, Window
 from edgeprune_runtime.meters.boards.jetson import JetsonState
+from edgeprune_runtime.meters.busy import MachineLook, MachineUse, look, machine_use, use_while_resting
 from edgeprune_runtime.meters.clocks import BoardState, StateSummary, state_summary
 from edgeprune_runtime.meters.energy import EnergyMeter, EnergyReading
 from edgeprune_runtime.meters.environment import Environment, environment
@@ -24,6 +25,8 @@ __all__ = [
     "EnergyReading",
     "Environment",
     "JetsonState",
+    "MachineLook",
+    "MachineUse",
     "Joules",
     "Snapshots",
     "MemoryMeter",
@@ -39,6 +42,8 @@ __all__ = [
     "environment",
     "first_and_last_minute",
     "joules",
+    "look",
+    "machine_use",
     "measure",
     "meter",
     "pick",
@@ -48,4 +53,5 @@ __all__ = [
     "soak",
     "state_summary",
     "survey",
+    "use_while_resting",
 ]

@@ -12,15 +12,18 @@ from edgeprune_runtime.errors import RequestError
 from edgeprune_runtime.pictures.packed import PackedPicture
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.pictures.tiling import Placement, TileSpec
+from edgeprune_runtime.spec import SelectionSpec
 
-_SHEET_WIDTH_PX = 960
 _BESIDE_PX = (600, 640)  # box (width, height) of the picture when the overview stands beside it
 _BELOW_PX = (1200, 700)  # and when the overview stands below it
-_OVERVIEW_PX = 480
+_LEAST_PX = 320  # either side of the overview: a thin picture is drawn wider there, as the tower sees it
 _WIDE = 1.6  # from this aspect ratio on, the overview goes below
+_LEAST_WIDTH_PX = 600
 _MARGIN_PX = 16
-_CAPTION_PX = 32
-_FONT_PX = 20
+_TITLE_PX, _CAPTION_PX = 36, 32
+_TITLE_FONT_PX, _FONT_PX = 24, 18
+_MEANING, _BORDERS = "clear: kept    grey: dropped", "    blue lines: borders of tiles"
+_SOFT = (96, 96, 96)
 _PAPER, _INK, _OUTLINE, _TILE_BORDER = (255, 255, 255), (32, 32, 32), (255, 200, 0), (0, 200, 255)
 _DIM, _HAZE = (
     0.4,
@@ -28,15 +31,18 @@ _DIM, _HAZE = (
 )  # a dropped patch becomes grey: this share of its brightness, lifted a little so that dark ones show
 
 
-def draw_kept(image: Image.Image, picture: PackedPicture, spec: PictureSpec, kept: Sequence[int]) -> Image.Image:
-    """One RGB sheet, at least 960 pixels wide: kept tokens clear and outlined, dropped ones dark grey, tile borders blue.
+def draw_kept(
+    image: Image.Image, picture: PackedPicture, spec: PictureSpec, kept: Sequence[int], title: str = ""
+) -> Image.Image:
+    """One RGB sheet: kept tokens clear and outlined, dropped ones dark grey, tile borders blue; what the colours mean stands below.
 
     image    the upright RGB picture that was packed
     picture  how it was packed
     kept     flat indices t*N+n; -1 entries are skipped
+    title    above everything; see `kept_title`
 
-    A picture of one tile has one panel; what a centre crop cuts off is shown as dropped.
-    Raises RequestError when the indices or the packing do not belong to this picture and model.
+    The overview has a panel of the picture's size and shape, so that both can be compared; a picture of one tile has one panel. What a centre
+    crop cuts off is shown as dropped. Raises RequestError when the indices or the packing do not belong to this picture and model.
     """
     place, tile = picture.place, spec.tile
     if place.size != (image.height, image.width) or picture.slot.shape != (spec.tiles_max, tile.units):
@@ -49,18 +55,30 @@ def draw_kept(image: Image.Image, picture: PackedPicture, spec: PictureSpec, kep
         marks[number, row, col] = True
     canvas = slice(place.first, place.tiles)
     below = not place.overview or image.width / image.height >= _WIDE
-    whole = _panel(_scaled(image, _BELOW_PX if below else _BESIDE_PX), _raster(marks[canvas], place), place, tile)
+    shown = _scaled(image, _BELOW_PX if below else _BESIDE_PX)
+    whole = _panel(shown, _raster(marks[canvas], place), place, tile)
+    meaning = _MEANING + (_BORDERS if place.rows * place.cols > 1 else "")
     if not place.overview:
-        return _sheet([(whole, _caption("picture", marks[canvas], picture, canvas))], below=True)
+        name = "picture" if place.tiles - place.first == 1 else "tiles"
+        return _sheet([(whole, _caption(name, marks[canvas], picture, canvas))], title, meaning, below=True)
     one = Placement((tile.px, tile.px), 1, 1, 0, 0, tile.px, tile.px)  # the overview shows all of the picture
-    shrunk = image.resize((_OVERVIEW_PX, _OVERVIEW_PX), Image.Resampling.BICUBIC)
+    if min(shown.size) < _LEAST_PX:
+        size = max(shown.width, _LEAST_PX), max(shown.height, _LEAST_PX)
+        shown = image.resize(size, Image.Resampling.BICUBIC)
     first = slice(0, 1)
-    overview = _panel(shrunk, _raster(marks[first], one), one, tile)
+    overview = _panel(shown, _raster(marks[first], one), one, tile)
     panels = [
         (whole, _caption("tiles", marks[canvas], picture, canvas)),
         (overview, _caption("overview", marks[first], picture, first)),
     ]
-    return _sheet(panels, below=below)
+    return _sheet(panels, title, meaning, below=below)
+
+
+def kept_title(selection: SelectionSpec, picture: PackedPicture, kept: int) -> str:
+    """How many tokens of how many were kept, by what, under which budget."""
+    if selection.whole:
+        return f"all {kept} visual tokens (budget {selection.budget})"
+    return f"{kept} of {picture.candidates} visual tokens kept by {selection.method} at budget {selection.budget}"
 
 
 def _caption(name: str, marks: NDArray[np.bool_], picture: PackedPicture, tiles: slice) -> str:
@@ -127,19 +145,23 @@ def _borders(cells: NDArray[np.int64], side: int) -> NDArray[np.int64]:
     return starts
 
 
-def _sheet(panels: Sequence[tuple[Image.Image, str]], *, below: bool) -> Image.Image:
-    """The panels with their captions above them, in a column or in a row."""
-    font = ImageFont.load_default(_FONT_PX)
+def _sheet(panels: Sequence[tuple[Image.Image, str]], title: str, meaning: str, *, below: bool) -> Image.Image:
+    """Title, the panels with their captions above them in a column or in a row, in the middle, and what the colours mean."""
+    font, large = ImageFont.load_default(_FONT_PX), ImageFont.load_default(_TITLE_FONT_PX)
     widths = [max(panel.width, round(font.getlength(caption))) for panel, caption in panels]
     heights = [panel.height + _CAPTION_PX for panel, _ in panels]
-    gaps = (len(panels) + 1) * _MARGIN_PX
-    width = max(widths) + 2 * _MARGIN_PX if below else sum(widths) + gaps
-    height = sum(heights) + gaps if below else max(heights) + 2 * _MARGIN_PX
-    sheet = Image.new("RGB", (max(width, _SHEET_WIDTH_PX), height), _PAPER)
+    gaps = _MARGIN_PX * (len(panels) - 1)
+    wide, high = (max(widths), sum(heights) + gaps) if below else (sum(widths) + gaps, max(heights))
+    texts = (large.getlength(title), font.getlength(meaning))
+    width = max(wide, _LEAST_WIDTH_PX, *map(round, texts)) + 2 * _MARGIN_PX
+    top = _MARGIN_PX + (_TITLE_PX if title else 0)
+    sheet = Image.new("RGB", (width, top + high + _CAPTION_PX + _MARGIN_PX), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    x, y = _MARGIN_PX, _MARGIN_PX
+    pen.text((_MARGIN_PX, _MARGIN_PX), title, fill=_INK, font=large)
+    x, y = (width - wide) // 2, top
     for (panel, caption), panel_width, panel_height in zip(panels, widths, heights, strict=True):
         pen.text((x, y), caption, fill=_INK, font=font)
         sheet.paste(panel, (x, y + _CAPTION_PX))
         x, y = (x, y + panel_height + _MARGIN_PX) if below else (x + panel_width + _MARGIN_PX, y)
+    pen.text((_MARGIN_PX, top + high + 8), meaning, fill=_SOFT, font=font)
     return sheet

@@ -16,14 +16,16 @@ from edgeprune_profiles import render_csv, render_html, render_markdown
 from edgeprune_profiles.record.power_profile import PowerWindow
 from edgeprune_profiles.record.profile import Accuracy
 from edgeprune_profiles.report import chart_bars, chart_lines, units
+from edgeprune_profiles.report.choice import ReportNeeds
 from edgeprune_profiles.report.summary import summarise
 from edgeprune_profiles.report.verdict import verdict
 from edgeprune_runtime.statistics import Ratio
 from tests.profiles.powered import powered_report, soaked
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SECTIONS = ["verdict", "plots", "times", "stages", "memory", "energy", "accuracy", "method", "environment"]
-PLOTS = ["plot-first-token", "plot-accuracy", "plot-energy", "plot-memory", "plot-further-tokens"]
+SECTIONS = ["verdict", "unknown", "plots", "times", "stages", "memory", "accuracy", "method", "environment"]
+PLOTS = ["plot-front", "plot-first-token", "plot-accuracy", "plot-memory", "plot-further-tokens"]
+POWER = ["energy", "plot-energy"]
 SOAK = ["sustained", "plot-sustained"]
 replace = msgspec.structs.replace
 
@@ -124,7 +126,8 @@ def test_unknown_is_shown_as_unknown_and_never_as_zero(report):
     results = tuple(replace(r, memory=None, budget=replace(r.budget, weights_bytes=None)) for r in report.budgets)
     text = plain(render_html(replace(report, budgets=results, accuracy=None)))
     assert "<td>unknown</td>" in text
-    assert "<p>unknown: not evaluated.</p>" in text
+    assert "Unknown here: accuracy, energy and power, peak memory" in text
+    assert not {"plot-accuracy", "plot-front", "plot-energy", "accuracy", "energy"} & set(Page(text).ids)
     assert not re.search(r">0(\.0+)? (J|MiB|GiB)<", text)
 
 
@@ -187,7 +190,12 @@ def test_a_limit_that_is_near_is_drawn_and_one_that_is_far_is_only_said(report):
     )
     assert far.limit_x is None
     assert far.bars == chart_bars.memory(summary, None).bars
-    assert "The limit is 3.87 GiB; the highest takes 50 % of it" in plain(render_html(report, 2 * peak))
+    assert [key.name for key in far.legend][-1] == plain("limit 193 GiB, 100 times the longest bar").replace(
+        " GiB", f"{units.NBSP}GiB"
+    )
+    assert "The limit is 3.87 GiB; the highest takes 50 % of it" in plain(
+        render_html(report, ReportNeeds(memory_bytes=2 * peak))
+    )
     assert "The machine's memory is 32.0 GiB; the highest takes 6 % of it" in plain(render_html(report)).replace(
         "&#39;", "'"
     )
@@ -235,15 +243,14 @@ def test_energy_that_was_only_counted_around_requests_is_one_piece(report):
 
 def test_no_energy_draws_nothing_and_says_where_to_look(report):
     assert chart_bars.energy(summarise(report)) is None
-    assert "edgeprune profile --power</code> looks for further sensors" in render_html(report)
+    assert "edgeprune profile --power` looks for further sensors" in render_html(report)
     asked = replace(report, power_source="unknown: no power sensor for this work. rapl: hidden")
-    assert "unknown: no power sensor could measure this work." in render_html(asked)
-    assert "<p>unknown: no power sensor for this work. rapl: hidden</p>" in render_html(asked)
+    assert "<dd>no power sensor for this work. rapl: hidden</dd>" in render_html(asked)
 
 
 def test_a_page_with_power_and_a_soak_shows_both():
     text = plain(render_html(powered_report()))
-    assert sorted(Page(text).ids) == sorted(SECTIONS + PLOTS + SOAK)
+    assert sorted(Page(text).ids) == sorted(SECTIONS + PLOTS + POWER + SOAK)
     assert "which covers the module" in text
     assert "<td>58.29 ± 0.06 J</td>" in text
     assert "engines tensorrt-10.3-sm87-fp16" in text
@@ -341,6 +348,6 @@ def test_a_real_browser_shows_everything_without_complaint(report, tmp_path, pow
     result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     assert "CONSOLE" not in result.stderr
     shown = Page(result.stdout)
-    assert sorted(shown.ids) == sorted(SECTIONS + PLOTS + (SOAK if powered else []))
-    assert shown.tags.count("figure") == (6 if powered else 5)
+    assert sorted(shown.ids) == sorted(SECTIONS + PLOTS + (POWER + SOAK if powered else []))
+    assert shown.tags.count("figure") == (7 if powered else 5)
     assert shown.tags.count("table") == (11 if powered else 7)

@@ -1,0 +1,54 @@
+"""Tables fit 80 columns without a broken number or name, whatever they hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeprune.cli.console import say, wrapped
+from edgeprune.cli.tables import blocks, show_table
+
+HEAD = ["budget", "K", "TTFT p50", "p95", "full / this", "peak memory", "anonymous", "cache used", "energy per answer"]
+ROW = ["divprune@0.25 on one view", "2880", "13.3\xa0ms", "13.6\xa0ms", "not distinguishable [0.98, 1.02]"]
+ROW += ["138\xa0MiB", "49.3\xa0MiB", "1.00\xa0MiB", "58.29\xa0±\xa00.06\xa0J"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_every_cell_stands_whole_on_one_line(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    show_table("Times", HEAD, [ROW, ROW], ("budget", "full / this"))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    for cell in ROW:
+        if cell != ROW[4] or width > 60:  # a sentence in a cell may wrap, at words
+            assert cell in text
+    assert "distinguishable" in text
+
+
+def test_a_narrow_table_becomes_blocks_that_begin_with_the_first_column() -> None:
+    found = blocks(HEAD, [ROW], 80)
+    assert len(found) > 1 and all(block[0] == 0 for block in found)
+    assert sorted(i for block in found for i in block[1:]) == list(range(1, len(HEAD)))
+    assert blocks(HEAD, [ROW], 200) == [list(range(len(HEAD)))]
+
+
+def test_sentences_wrap_at_words_and_commands_stay_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    say("preprocessing and the vision tower are most of what is left")
+    say("edgeprune report --eval accuracy.json --ttft 500ms report.json")
+    *wrapped, command = capsys.readouterr().out.splitlines()
+    assert [line.rstrip() for line in wrapped] == ["preprocessing and the vision", "tower are most of what is left"]
+    assert command == "edgeprune report --eval accuracy.json --ttft 500ms report.json"
+
+
+def test_a_number_stays_with_its_unit_and_an_interval_is_whole() -> None:
+    text = "the first token comes 1.1x [0.90, 2.32] later: 334\xa0\N{MICRO SIGN}s instead of 308\xa0\N{MICRO SIGN}s"
+    for width in range(20, 80):
+        lines = wrapped(text, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert not any(line.endswith(("334", "308", "[0.90,")) for line in lines)
+    assert wrapped(text, None) == text
