@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeprune.models.config.processor import ProcessorFiles
 from edgeprune.models.config.prompting import prompting_from_folder, with_text_tokens
-from edgeprune.models.config.section import Section, config_of_folder, refuse_quantised
+from edgeprune.models.config.section import REPAIR, Section, config_of_folder, refuse_quantised
 from edgeprune.models.config.structure_key import widths_from_config
 from edgeprune.models.decoders import decoder_from_config
 from edgeprune.models.families import FAMILIES, Family
@@ -25,6 +25,7 @@ from edgeprune.models.weights.shapes import later_tensors, needed_tensors
 from edgeprune.models.weights.shards import tensors_of_folder, weight_bytes_on_disk
 from edgeprune.models.weights.stored import StoredTensor
 from edgeprune.models.weights.tensors import Parts, Weights, checked_weights, named_parts, require_layers
+from edgeprune_runtime.checks.pictures import picture_faults
 from edgeprune_runtime.errors import CheckpointError
 
 
@@ -68,7 +69,10 @@ def open_checkpoint(path: str | Path, family: Family | None = None, tiles: int |
     most = Width(language.kv_heads, language.mlp)
     language = replace(language, widths=widths_from_config(config, "language", language.layers, most))
     connector = family.connector(config, tower, language)
-    picture = family.picture(config, ProcessorFiles(folder), tower, connector).limited(tiles)
+    picture = family.picture(config, ProcessorFiles(folder), tower, connector)
+    if fault := next(picture_faults(picture), None):
+        raise CheckpointError(f"the image processor of {path} says {fault}; {REPAIR}")
+    picture = picture.limited(tiles)
     image_token_id = _image_token_id(config, family.image_token_id)
     prompting = prompting_from_folder(folder, config, text, image_token_id, language.vocab)
     spec = ModelSpec(

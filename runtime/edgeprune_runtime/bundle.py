@@ -68,11 +68,7 @@ class Bundle:
                     f"{name} in bundle {folder} is corrupt (its SHA-256 differs); copy or export the bundle again"
                 )
         bundle = cls(folder, manifest, opened)
-        bundle._check_references()
-        if fault := next(bundle._faults(), None):
-            raise BundleError(
-                f"the manifest of bundle {folder} does not hold together: {fault}; export the bundle again"
-            )
+        bundle.require_sound()
         return bundle
 
     @property
@@ -135,6 +131,14 @@ class Bundle:
         if ref.offset < 0 or ref.offset + size > self._mapped.size:
             raise BundleError(f"bundle {self.root} refers to bytes beyond its weights file; export the bundle again")
         return self._mapped[ref.offset : ref.offset + size].view(dtype).reshape(ref.shape)
+
+    def require_sound(self) -> None:
+        """Raise BundleError where the manifest names what is not there, or does not hold together with itself and its graphs."""
+        self._check_references()
+        if fault := next(self._faults(), None):
+            raise BundleError(
+                f"the manifest of bundle {self.root} does not hold together: {fault}; export the bundle again"
+            )
 
     def _check_references(self) -> None:
         named = {self.manifest.weights_file, *(g.file for g in self.manifest.graphs), "tokenizer.json"}

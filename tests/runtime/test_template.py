@@ -250,3 +250,46 @@ def test_a_token_that_the_model_does_not_have_is_a_typed_error(tiny_bundle: Path
 
     with Model.open(tiny_bundle, threads=1) as model, pytest.raises(BundleError, match="gives the token 1000000"):
         model.language.embed([1, 1_000_000])
+
+
+# ------------------------------------------------------------------------------------------- templates of texts alone
+
+PARTS = "{% for m in messages %}{% for p in m.content %}{{ '<image>' if p.type == 'image' else p.text }}{% endfor %}{% endfor %}"
+ONE_TEXT = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}"
+JOINED = "{% for m in messages %}{{ '[' + m['role'] + '] ' + m['content'] | trim }}{% endfor %}"
+BLIND = "{% for m in messages %}{% for p in m.content if p.type == 'text' %}{{ p.text }}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "with_picture", "without"),
+    [
+        (PARTS, "<image>red", "red"),
+        (ONE_TEXT, "[user] <image>\nred", "[user] red"),
+        (JOINED, "[user] <image>\nred", "[user] red"),
+    ],
+)
+def test_a_template_that_takes_one_text_gets_one_with_the_placeholder(
+    words: Path, template: str, with_picture: str, without: str
+) -> None:
+    reader = Prompter(words / "tokenizer.json", template, {}, 4)
+    assert reader.why_no_pictures() is None
+    assert reader.render("red", images=1).text == with_picture
+    assert reader.render("red", images=0).text == without
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        (BLIND, "exactly one picture"),
+        ("<image>" + PARTS, "exactly one picture"),
+        ("{% for", "failed"),
+        ("{{ 'a' * 10**10 }}", "stopped"),
+    ],
+)
+def test_a_template_that_takes_no_picture_says_why(words: Path, template: str, why: str) -> None:
+    found = Prompter(words / "tokenizer.json", template, {}, 4).why_no_pictures()
+    assert found is not None and why in found
+
+
+def test_without_a_template_there_is_nothing_against_pictures(words: Path) -> None:
+    assert Prompter(words / "tokenizer.json", None, {}, 4).why_no_pictures() is None

@@ -6,10 +6,12 @@ them, one placeholder for each run of rows, because neighbouring texts may becom
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -24,6 +26,7 @@ from edgeprune_runtime.prompting.template import compiled, render_template
 MOST_PROMPT = 1 << 20  # characters
 LEAST_PROMPT = 1 << 14  # that every bundle takes
 CHARACTERS_PER_POSITION = 64
+_TRIED = "word"  # a question that every template can take
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,13 @@ class Rendered:
 
     text: str
     spells_bos: bool
+
+
+class _MessageForm(NamedTuple):
+    """How a chat template takes a message: as parts, or as one text. why: it takes no picture either way."""
+
+    parts: bool
+    why: str | None
 
 
 class Prompter:
@@ -146,10 +156,32 @@ class Prompter:
                 f"the question contains the image placeholder {self._image_token!r}, which the chat template adds itself; remove it, "
                 "or pass the whole prompt with the template switched off"
             )
-        content: list[dict[str, str]] = [{"type": "image"}] * images + [{"type": "text", "text": prompt}]
+        return self._rendered(prompt, images, parts=self._form.parts)
+
+    def _rendered(self, prompt: str, images: int, *, parts: bool) -> str:
+        """parts: the message is a list of a picture and a text; otherwise one text that holds the placeholder, as for LLaVA's first models."""
+        listed: list[dict[str, str]] = [{"type": "image"}] * images + [{"type": "text", "text": prompt}]
+        content = listed if parts else f"{self._image_token}\n" * images + prompt
         messages = [{"role": "user", "content": content}]
         given = {**self._special, "messages": messages, "add_generation_prompt": True}
         return render_template(self._template or "", 2 * self._most, given)
+
+    @functools.cached_property
+    def _form(self) -> _MessageForm:
+        why = ""
+        for parts in (True, False):
+            try:
+                text = self._rendered(_TRIED, 1, parts=parts)
+            except PromptError as error:
+                why = why or str(error)
+                continue
+            if text.count(self._image_token) == 1 and _TRIED in text:
+                return _MessageForm(parts, None)
+        return _MessageForm(True, why or "the chat template makes no place for exactly one picture")
+
+    def why_no_pictures(self) -> str | None:
+        """Why the chat template cannot ask about a picture; None where it can, or where there is none."""
+        return None if self._template is None else self._form.why
 
 
 def longest_prompt(capacity: int | None) -> int:
