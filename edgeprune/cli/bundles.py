@@ -12,6 +12,7 @@ from edgeprune.cli.plain import labelled
 from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
+    from edgeprune_runtime.bundle import Bundle
     from edgeprune_runtime.spec import TensorSpec
 
 
@@ -44,6 +45,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         language = manifest.language
         cache_bytes = 2 * sum(language.kv_heads) * language.capacity * language.head_dim * 4
         engines = {folder: read_engine_set(folder, verify=False) for folder in engine_folders(bundle)}
+        pruned = _pruned_parts(opened)
         if json:
             listed = [
                 {"folder": str(folder), "key": e.key, "engines": e.engines, "gate": e.gate}
@@ -67,14 +69,12 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             f"plan: {plan.method}{''.join(f', {name} {value:g}' for name, value in plan.settings.items())}, "
             f"positions {plan.positions}, separators {plan.separators}, budget of the {plan.budget_of}"
         )
-        if "structure.json" in manifest.files:  # the source was a pruned checkpoint
-            for part, done in msgspec.json.decode(opened.text("structure.json"))["parts"].items():
-                blocks = done["blocks"]
-                groups, channels = (sum(len(block[kind]) for block in blocks) for kind in ("heads", "mlp"))
-                say(
-                    f"structure: {part} pruned to {done['target'] or 'a given plan'}: {len(blocks)} blocks with {groups} head groups and "
-                    f"{channels} MLP channels"
-                )
+        for part, done in pruned.items():
+            groups, channels = sum(len(b.heads) for b in done.blocks), sum(len(b.mlp) for b in done.blocks)
+            say(
+                f"structure: {part} pruned to {done.target or 'a given plan'}: {len(done.blocks)} blocks with {groups} head groups and "
+                f"{channels} MLP channels"
+            )
         kept = [
             [s.budget, s.method, str(s.keep), "any" if s.tokens is None else str(s.tokens), s.graph]
             for s in manifest.selections
@@ -127,6 +127,36 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             f"versions: {', '.join(f'{name} {number}' for name, number in made.versions.items())}",
         )
         say(f"source {made.source}: {len(made.source_sha256)} files hashed")
+
+
+class _PrunedBlock(msgspec.Struct):
+    heads: tuple[int, ...]
+    mlp: tuple[int, ...]
+
+
+class _PrunedPart(msgspec.Struct):
+    """What is shown of a part in structure.json."""
+
+    blocks: tuple[_PrunedBlock, ...]
+    target: str | None = None
+
+
+class _PrunedModel(msgspec.Struct):
+    parts: dict[str, _PrunedPart]
+
+
+def _pruned_parts(bundle: Bundle) -> dict[str, _PrunedPart]:
+    """Of a bundle whose source was a pruned checkpoint. Raises BundleError for a structure.json of another form."""
+    from edgeprune_runtime.errors import BundleError
+
+    if "structure.json" not in bundle.manifest.files:
+        return {}
+    try:
+        return msgspec.json.decode(bundle.text("structure.json"), type=_PrunedModel).parts
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BundleError(
+            f"structure.json in bundle {bundle.root} is not a structure plan ({error}); export the bundle again"
+        ) from error
 
 
 def _shapes(specs: tuple[TensorSpec, ...]) -> str:

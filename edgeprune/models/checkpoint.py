@@ -15,7 +15,7 @@ import numpy as np
 from edgeprune.models import grids
 from edgeprune.models.config.processor import ProcessorFiles
 from edgeprune.models.config.prompting import prompting_from_folder, with_text_tokens
-from edgeprune.models.config.section import Section, config_of_folder, refuse_quantised
+from edgeprune.models.config.section import REPAIR, Section, config_of_folder, refuse_quantised
 from edgeprune.models.config.structure_key import widths_from_config
 from edgeprune.models.decoders import decoder_from_config
 from edgeprune.models.families import FAMILIES, Family
@@ -26,6 +26,7 @@ from edgeprune.models.weights.shapes import later_tensors, needed_tensors
 from edgeprune.models.weights.shards import tensors_of_folder, weight_bytes_on_disk
 from edgeprune.models.weights.stored import StoredTensor
 from edgeprune.models.weights.tensors import Parts, Weights, checked_weights, named_parts, require_layers
+from edgeprune_runtime.checks.pictures import picture_faults
 from edgeprune_runtime.errors import CheckpointError
 
 
@@ -83,8 +84,10 @@ def open_checkpoint(
             f"config.json adds features behind {len(deepstack)} decoder layers, and there are {language.layers}; use files of one model"
         )
     processor = ProcessorFiles(folder)
-    picture = family.picture(config, processor, tower, connector).limited(tiles)
-    picture = grids.chosen(picture, tower, connector, sizes, tokens)
+    picture = family.picture(config, processor, tower, connector)
+    if fault := next(picture_faults(picture), None):
+        raise CheckpointError(f"the image processor of {path} says {fault}; {REPAIR}")
+    picture = grids.chosen(picture.limited(tiles), tower, connector, sizes, tokens)
     if picture.views:
         tower = replace(tower, image_px=picture.tile.px, view=picture.largest)
     image_token_id = _image_token_id(config, family.image_token_id)

@@ -7,9 +7,8 @@ embedding table are taken from the map when they are needed.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -18,15 +17,20 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from edgeprune_runtime.backends.external_data import locations
+from edgeprune_runtime.backends.graph_file import GraphFile, read_graph_file
+from edgeprune_runtime.checks.graphs import graph_faults, interface_faults
+from edgeprune_runtime.checks.language import choice_faults, language_faults
+from edgeprune_runtime.checks.pictures import picture_faults
+from edgeprune_runtime.checks.weights import weight_faults
 from edgeprune_runtime.errors import BundleError
-from edgeprune_runtime.spec import SCHEMA, GraphSpec, Manifest, TensorRef, tower_of
+from edgeprune_runtime.spec import SCHEMA, FileSpec, GraphSpec, Manifest, TensorRef, tower_of
 
 if TYPE_CHECKING:
     from edgeprune_runtime.backends import Backend, Session
 
 MANIFEST = "manifest.json"
 DIGEST = "manifest.sha256"
+LARGEST_MANIFEST_BYTES = 64 << 20
 _BLOCK = 1 << 20
 
 
@@ -41,12 +45,13 @@ class Bundle:
     root: Path
     manifest: Manifest
     opened: Mapping[str, FileIdentity | None] = field(default_factory=dict, compare=False)
+    _graph_files: dict[str, GraphFile] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def open(cls, root: str | Path, *, verify: bool = True, progress: Callable[[str], None] | None = None) -> Bundle:
         """Read and check a bundle. verify=False checks sizes only, not hashes (a faster start from trusted storage)."""
         folder = Path(root)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         opened = {}
         for name, entry in manifest.files.items():
             if progress:
@@ -63,10 +68,7 @@ class Bundle:
                     f"{name} in bundle {folder} is corrupt (its SHA-256 differs); copy or export the bundle again"
                 )
         bundle = cls(folder, manifest, opened)
-        bundle._check_references()
-        if verify:
-            for graph in manifest.graphs:
-                bundle.read_by(graph)
+        bundle.require_sound()
         return bundle
 
     @property
@@ -96,7 +98,7 @@ class Bundle:
 
     def read_by(self, graph: GraphSpec) -> tuple[str, ...]:
         """The files that opening a graph reads: its own and those of its weights. Raises BundleError for one that is not sealed."""
-        return (graph.file, *sealed_locations(self.root, graph.file, self.manifest.files))
+        return (graph.file, *sealed_locations(self.root, graph.file, self._graph_file(graph), self.manifest.files))
 
     def require_same(self, *names: str) -> None:
         """Raise BundleError for a file that is not the one that was checked when the bundle was opened."""
@@ -105,6 +107,11 @@ class Bundle:
                 raise BundleError(
                     f"bundle {self.root} was replaced or changed since it was opened ({name} is another file); open it again"
                 )
+
+    def _graph_file(self, graph: GraphSpec) -> GraphFile:
+        if graph.file not in self._graph_files:
+            self._graph_files[graph.file] = read_graph_file(self.path(graph.file))
+        return self._graph_files[graph.file]
 
     def text(self, name: str) -> str:
         try:
@@ -125,6 +132,14 @@ class Bundle:
             raise BundleError(f"bundle {self.root} refers to bytes beyond its weights file; export the bundle again")
         return self._mapped[ref.offset : ref.offset + size].view(dtype).reshape(ref.shape)
 
+    def require_sound(self) -> None:
+        """Raise BundleError where the manifest names what is not there, or does not hold together with itself and its graphs."""
+        self._check_references()
+        if fault := next(self._faults(), None):
+            raise BundleError(
+                f"the manifest of bundle {self.root} does not hold together: {fault}; export the bundle again"
+            )
+
     def _check_references(self) -> None:
         named = {self.manifest.weights_file, *(g.file for g in self.manifest.graphs), "tokenizer.json"}
         graphs = {g.name for g in self.manifest.graphs}
@@ -139,15 +154,33 @@ class Bundle:
             missing = ", ".join(sorted(unsealed | unknown | uncounted))
             raise BundleError(f"the manifest of bundle {self.root} does not hold {missing}; export the bundle again")
 
+    def _faults(self) -> Iterator[str]:
+        """What the manifest says that cannot be, or is not so in its graphs; read until the first one."""
+        manifest = self.manifest
+        yield from picture_faults(manifest.picture)
+        yield from language_faults(manifest.language, manifest.files[manifest.weights_file].bytes)
+        yield from choice_faults(manifest)
+        yield from graph_faults(manifest)
+        for graph in manifest.graphs:
+            self.read_by(graph)
+            file = self._graph_file(graph)
+            yield from interface_faults(graph, file.inputs, file.outputs)
 
-def sealed_locations(root: Path, graph: str, sealed: Collection[str]) -> tuple[str, ...]:
-    """Files of the folder `root` that the ONNX file `graph` reads weights from. Raises BundleError for one that is not `sealed`."""
-    found = sorted((PurePosixPath(graph).parent / place).as_posix() for place in locations(contained(root, graph)))
-    if unsealed := [name for name in found if name not in sealed]:
+
+def sealed_locations(root: Path, name: str, graph: GraphFile, sealed: Mapping[str, FileSpec]) -> tuple[str, ...]:
+    """Files of the folder `root` that the graph in its file `name` reads weights from.
+
+    Raises BundleError for one that is not `sealed`, and for a tensor that does not lie in it.
+    """
+    places = {tensor.location: (PurePosixPath(name).parent / tensor.location).as_posix() for tensor in graph.external}
+    if unsealed := sorted(place for place in places.values() if place not in sealed):
         raise BundleError(
-            f"{graph} in bundle {root} reads weights from {unsealed[0]!r}, which the manifest does not seal; do not use this bundle"
+            f"{name} in bundle {root} reads weights from {unsealed[0]!r}, which the manifest does not seal; do not use this bundle"
         )
-    return tuple(found)
+    sizes = {location: sealed[place].bytes for location, place in places.items()}
+    if fault := next(weight_faults(graph.external, sizes), None):
+        raise BundleError(f"{name} in bundle {root} has {fault}; do not use this bundle")
+    return tuple(sorted(set(places.values())))
 
 
 def require_inside(root: Path, path: Path) -> Path:
@@ -194,7 +227,8 @@ def sha256_of(path: Path) -> str:
 _KINDS = {".gguf": "a GGUF file", ".onnx": "an ONNX file", ".safetensors": "a file of weights"}
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """manifest.json of a bundle, as it was sealed. Raises BundleError, in words for what is no bundle at all."""
     path = folder / MANIFEST
     if not folder.is_dir():
         what = _KINDS.get(folder.suffix) if folder.is_file() else None
@@ -208,10 +242,14 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(
             f"{folder} has no {MANIFEST}, so it is not a sealed bundle; make one with `edgeprune export MODEL --out {folder}`"
         )
-    written = contained(folder, MANIFEST).read_bytes()
+    if contained(folder, MANIFEST).stat().st_size > LARGEST_MANIFEST_BYTES:
+        raise BundleError(
+            f"{path} is larger than {LARGEST_MANIFEST_BYTES >> 20} MiB, so it is no manifest; export the bundle again"
+        )
+    written = path.read_bytes()
     try:
-        raw = json.loads(written)
-    except (ValueError, RecursionError) as error:
+        raw = msgspec.json.decode(written)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again") from error
     schema = raw.get("schema") if isinstance(raw, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool):

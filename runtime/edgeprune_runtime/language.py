@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.bundle import Bundle
-from edgeprune_runtime.errors import RequestError
+from edgeprune_runtime.errors import BundleError, RequestError
 from edgeprune_runtime.prompting.pack import LEARNED, VISUAL
 from edgeprune_runtime.spec import LanguageSpec, bytes_of
 
@@ -43,7 +43,13 @@ class LanguageModel:
 
     def embed(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Rows of the embedding table: [len(ids), D] float32."""
-        return np.asarray(self._table[np.asarray(ids, np.int64)], np.float32)
+        rows = np.asarray(ids, np.int64)
+        if rows.size and rows.max() >= len(self._table):
+            raise BundleError(
+                f"the tokenizer gives the token {rows.max()}, the model has {len(self._table)}; use the tokenizer that belongs to the model "
+                "and export the bundle again"
+            )
+        return np.asarray(self._table[rows], np.float32)
 
     def compose(self, ids: np.ndarray, visual: np.ndarray | None) -> np.ndarray:
         """Rows of a packed prompt [S, row width] float32: text by id, `visual` [k, row width] where ids is VISUAL, the learned row where

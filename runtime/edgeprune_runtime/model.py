@@ -20,7 +20,9 @@ import numpy as np
 
 from edgeprune_runtime import budgets
 from edgeprune_runtime.backends import choose
+from edgeprune_runtime.backends.host import HostMemory
 from edgeprune_runtime.bundle import Bundle
+from edgeprune_runtime.checks.room import memory_at_hand, require_room
 from edgeprune_runtime.errors import PromptError, RequestError
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.load import load_image
@@ -55,6 +57,8 @@ class Model:
         self.bundle = bundle
         self.backend, self.backend_why = engine.name, chosen.why
         self._manifest = bundle.manifest
+        if isinstance(engine, HostMemory):
+            require_room(bundle.manifest, memory_at_hand())
         self._prompter = Prompter.of(bundle)
         self.vision = Vision(bundle, engine)
         self.language = LanguageModel(bundle, engine)
@@ -170,6 +174,7 @@ class Model:
                 self.vision.ask(words)
                 notes = question_notes(0 if words is None else len(words), self.vision.question_rows)
             selected = self.vision.select(selection)
+            picture.require_kept(selected.kept, selection.graph)
         encoded = self.vision.encoded(selection) if asks else None
         said = (*notes_of(selection, picture, len(selected.kept)), *notes)
         spans, about = earlier + watch.spans, question if asks else None

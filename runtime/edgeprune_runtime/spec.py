@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from edgeprune_runtime.frozen import Spec
+import msgspec
+
+from edgeprune_runtime.frozen import Amount, Extent, Spec
 from edgeprune_runtime.pictures.spec import PictureSpec
 
 #: 2: readings of the tower are its graph's outputs. 3: key/value heads per layer. 4: pictures as tilings and sequences, one token plan,
@@ -25,6 +27,11 @@ WeightPrecision = Literal["fp32", "int8"]  # how weights are stored
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int8": 1, "bool": 1}
 
 
+ElementType = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(ITEM_BYTES)})$")]
+TokenId = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
 def bytes_of(shape: Sequence[int], dtype: str) -> int:
     """Bytes of a dense tensor."""
     return math.prod(shape) * ITEM_BYTES[dtype]
@@ -32,8 +39,8 @@ def bytes_of(shape: Sequence[int], dtype: str) -> int:
 
 class TensorSpec(Spec, frozen=True):
     name: str
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: ElementType
+    shape: tuple[Extent, ...]
 
 
 class GraphWork(Spec, frozen=True):
@@ -48,13 +55,13 @@ class GraphWork(Spec, frozen=True):
     nodes             computing nodes, those in bodies as often as they run
     """
 
-    macs: dict[str, int] = {}
-    pair_macs: int = 0
-    weight_bytes: dict[str, int] = {}
-    activation_bytes: int = 0
-    peak_bytes: int = 0
-    cache_bytes: int = 0
-    nodes: int = 0
+    macs: dict[str, Amount] = {}
+    pair_macs: Amount = 0
+    weight_bytes: dict[str, Amount] = {}
+    activation_bytes: Amount = 0
+    peak_bytes: Amount = 0
+    cache_bytes: Amount = 0
+    nodes: Amount = 0
 
 
 class GraphSpec(Spec, frozen=True):
@@ -64,7 +71,7 @@ class GraphSpec(Spec, frozen=True):
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    weight_bytes: int
+    weight_bytes: Amount
     work: GraphWork | None = None
 
 
@@ -72,8 +79,8 @@ class TensorRef(Spec, frozen=True):
     """A tensor inside the shared weights file, read by the host without a graph."""
 
     dtype: Literal["float32", "float16", "int8"]
-    shape: tuple[int, ...]
-    offset: int
+    shape: tuple[Extent, ...]
+    offset: Amount
 
 
 class StageSpec(Spec, frozen=True):
@@ -82,9 +89,9 @@ class StageSpec(Spec, frozen=True):
     capacity  positions of their KV cache, a multiple of the chunk
     """
 
-    first: int
-    behind: int
-    capacity: int
+    first: Amount
+    behind: Extent
+    capacity: Extent
     prefill: str = "prefill"
     decode: str = "decode"
 
@@ -92,20 +99,20 @@ class StageSpec(Spec, frozen=True):
 class LanguageSpec(Spec, frozen=True):
     """What the host must know to drive the language-model graphs. All stages but the last hand on all their rows."""
 
-    hidden: int
-    layers: int
-    kv_heads: tuple[int, ...]  # per layer: structured pruning removes whole groups
-    head_dim: int
-    vocab: int
+    hidden: Extent
+    layers: Extent
+    kv_heads: tuple[Extent, ...]  # per layer: structured pruning removes whole groups
+    head_dim: Extent
+    vocab: Extent
     stages: tuple[StageSpec, ...]
-    chunk: int  # positions per run of a prefill graph
-    image_token_id: int
-    eos_token_ids: tuple[int, ...]
+    chunk: Extent  # positions per run of a prefill graph
+    image_token_id: TokenId
+    eos_token_ids: tuple[TokenId, ...]
     embedding: TensorRef  # [V, D]
-    positions: int  # which the tables of angles reach, those of unpruned prompts and of their answers
+    positions: Extent  # which the tables of angles reach, those of unpruned prompts and of their answers
     learned: TensorRef | None = None  # [D], the learned row of a packed picture
-    axes: int = 1  # rows of position ids
-    deepstack: int = 0  # a visual token brings a further row for behind each of the first so many layers
+    axes: Extent = 1  # rows of position ids
+    deepstack: Amount = 0  # a visual token brings a further row for behind each of the first so many layers
     head: str = "head"
 
     @property
@@ -147,8 +154,8 @@ class SelectionSpec(Spec, frozen=True):
     budget: str
     keep_ratio: float
     method: str
-    keep: int
-    tokens: int | None
+    keep: Extent
+    tokens: Extent | None
     graph: str
     tower: str = "tower"
     whole: bool = False
@@ -187,8 +194,8 @@ class TokenPlan(Spec, frozen=True):
 
 
 class FileSpec(Spec, frozen=True):
-    sha256: str
-    bytes: int
+    sha256: Digest
+    bytes: Amount
 
 
 class ParityCheck(Spec, frozen=True):

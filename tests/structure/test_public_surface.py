@@ -9,7 +9,19 @@ import pytest
 import edgeprune_runtime
 from edgeprune_runtime import errors
 
-NAMES = {"Answer", "Bundle", "EdgepruneError", "Model", "Piece", "RequestError", "Sampling", "ShownPicture", "Span", "Turn", "View"}
+NAMES = {
+    "Answer",
+    "Bundle",
+    "EdgepruneError",
+    "Model",
+    "Piece",
+    "RequestError",
+    "Sampling",
+    "ShownPicture",
+    "Span",
+    "Turn",
+    "View",
+}
 TREE = {
     "EdgepruneError": "Exception",
     "CheckpointError": "EdgepruneError",

@@ -43,6 +43,7 @@ def prompting_from_folder(folder: Path, config: Section, text: Section, image_to
             f"tokenizer.json has token id {largest}, the model embeds {vocab} ids; "
             "use the tokenizer that belongs to the model"
         )
+    _tokenizer(folder, tokens[image_token_id])
     bos, eos = _special_ids(folder, config, text)
     special = _special_tokens(folder)
     video = tokens.get(-1 if (token := video_token_id(config)) is None else token)
@@ -57,12 +58,20 @@ def with_text_tokens(picture: PictureSpec, folder: Path, image_token: str) -> Pi
         return picture
     text = "".join(segment.text or image_token for segment in _widest(picture).segments)
     runs = sum(not segment.text for segment in _widest(picture).segments)
-    try:
-        ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
-    except Exception as error:  # tokenizers raises plain Exception
-        raise CheckpointError(f"tokenizer.json cannot be read ({error}); {REPAIR}") from error
+    ids = _tokenizer(folder, text)
     sequence = msgspec.structs.replace(picture.sequence, text_tokens=len(ids) - runs)
     return msgspec.structs.replace(picture, sequence=sequence)
+
+
+def _tokenizer(folder: Path, text: str) -> list[int]:
+    """Token ids of a text. Raises CheckpointError for a tokenizer that the tokenizers library cannot read or run."""
+    try:
+        ids: list[int] = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
+    except BaseException as error:  # tokenizers raises plain Exception, and panics of Rust are none
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(f"tokenizer.json cannot be used ({error}); {REPAIR}") from error
+    return ids
 
 
 def _widest(picture: PictureSpec) -> PackedPicture:

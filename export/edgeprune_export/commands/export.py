@@ -22,6 +22,7 @@ from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max,
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.roofline_counts import count_model
 from edgeprune_export.bundle.seal import hashes, publish, staging, write_manifest
+from edgeprune_export.gate.inputs import prompter_of
 from edgeprune_export.gate.parity import cases, check_parity
 from edgeprune_export.graphs.connector import store_connector
 from edgeprune_export.graphs.decoder import block_graph, head_graph, rotary_tables, store_decoder
@@ -84,6 +85,11 @@ def export(
     return_freed_memory()
     with track("reading the checkpoint", 0):
         checkpoint = open_checkpoint(source, options.family, options.tiles, options.sizes, options.tokens)
+    if (why := prompter_of(checkpoint).why_no_pictures()) is not None:
+        raise CheckpointError(
+            f"{source} cannot be asked about a picture: {why}; take chat_template.jinja of the original vision-language model, or remove the "
+            "template, and pictures come first in a prompt"
+        )
     model = checkpoint.spec
     for sentence in checkpoint.remarks:
         tell(sentence)
@@ -125,6 +131,7 @@ def export(
             provenance=_provenance(checkpoint, options, made_from),
             special_tokens=dict(checkpoint.special_tokens),
         )
+        Bundle(folder, manifest).require_sound()
         if options.parity:
             with track("parity gate", cases(chosen)) as advance:
                 report = check_parity(Bundle(folder, manifest), checkpoint, plan, advance)

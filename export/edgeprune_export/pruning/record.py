@@ -47,7 +47,7 @@ def read_record(path: Path) -> PruneRecord:
         raise PlanError(
             f"{path} cannot be read ({error.strerror}); it is the structure.json of a pruned checkpoint"
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PlanError(
             f"{path} is not a structure plan ({error}); it is the structure.json of a pruned checkpoint"
         ) from error

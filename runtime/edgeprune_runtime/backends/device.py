@@ -5,15 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from edgeprune_runtime.backends import Session
 from edgeprune_runtime.backends.cuda import CudaDevice, DeviceBuffer
-from edgeprune_runtime.bundle import MANIFEST
+from edgeprune_runtime.bundle import read_manifest
 from edgeprune_runtime.engines.sets import find_engines
 from edgeprune_runtime.engines.spec import EngineKey, EngineSet
-from edgeprune_runtime.spec import GraphSpec, Manifest
+from edgeprune_runtime.spec import GraphSpec
 
 
 class DeviceBackend(ABC):
@@ -49,7 +48,7 @@ class DeviceBackend(ABC):
         """The engines for the bundle in `root`. Raises EngineError where none fits."""
         root = root.resolve()
         if root not in self._sets:
-            manifest = msgspec.json.decode((root / MANIFEST).read_bytes(), type=Manifest)
+            manifest = read_manifest(root)
             self._sets[root] = find_engines(root, manifest, self.here(), verify=verify)
         return self._sets[root]
 

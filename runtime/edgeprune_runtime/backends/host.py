@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgeprune_runtime.errors import BackendUnavailable
+
 
 class HostMemory:
     """The memory half of a backend."""
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        return np.zeros(shape, dtype)
+        try:
+            return np.zeros(shape, dtype)
+        except MemoryError as error:
+            raise BackendUnavailable(
+                f"no memory for a buffer {list(shape)} of {dtype}; close other programs, or export with a smaller --capacity or budget"
+            ) from error
 
     def clear(self, buffer: np.ndarray) -> None:
         buffer[...] = 0

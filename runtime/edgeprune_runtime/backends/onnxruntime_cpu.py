@@ -35,6 +35,7 @@ class OnnxRuntimeSession:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises many unrelated types for a graph it cannot load
             raise BundleError(f"ONNX Runtime {ort.__version__} cannot load graph {graph.name}: {error}") from error
+        self._name = graph.name
         self._binding = self._session.io_binding()
         self._inputs = {spec.name: spec for spec in graph.inputs}
         self._outputs = {spec.name: spec for spec in graph.outputs}
@@ -61,7 +62,13 @@ class OnnxRuntimeSession:
             self._alive[name] = (array, value)
 
     def run(self) -> None:
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # onnxruntime raises many unrelated types for a node it cannot compute
+            raise BundleError(
+                f"ONNX Runtime failed in graph {self._name} ({error}); free memory if it says that it had too little, else export the "
+                "bundle again"
+            ) from error
 
 
 class OnnxRuntimeCpu(HostMemory):

@@ -29,8 +29,8 @@ class OnnxRuntimeGpuSession:
 
     def __init__(self, device: CudaDevice, session: Any, graph: GraphSpec) -> None:
         self._device, self._session, self._binding = device, session, session.io_binding()
-        self._inputs = {value.name: _KINDS[value.type] for value in session.get_inputs()}
-        self._outputs = {value.name: _KINDS[value.type] for value in session.get_outputs()}
+        self._inputs = {value.name: _kind(value) for value in session.get_inputs()}
+        self._outputs = {value.name: _kind(value) for value in session.get_outputs()}
         self._named = {spec.name: spec for spec in (*graph.inputs, *graph.outputs)}
         self._bound: dict[str, DeviceBuffer] = {}  # keeps the memory that the binding points to
 
@@ -40,8 +40,9 @@ class OnnxRuntimeGpuSession:
     def bind(self, buffers: Mapping[str, DeviceBuffer]) -> None:
         for name, buffer in buffers.items():
             if tuple(buffer.shape) != self._named[name].shape or buffer.dtype != self.dtype(name):
-                raise ValueError(
-                    f"{name}: got {buffer.dtype}{tuple(buffer.shape)}, the graph wants {self._named[name].shape}"
+                raise EngineError(
+                    f"{name}: got {buffer.dtype}{tuple(buffer.shape)}, the graph wants {self.dtype(name)}{self._named[name].shape}; "
+                    "build the engines again"
                 )
             self._bound[name] = buffer
             attach = self._binding.bind_input if name in self._inputs else self._binding.bind_output
@@ -54,6 +55,12 @@ class OnnxRuntimeGpuSession:
         ):  # ONNX Runtime copies such an input when it is bound
             self._binding.bind_cpu_input(name, self._device.written(self._bound[name]))
         self._session.run_with_iobinding(self._binding)
+
+
+def _kind(value: Any) -> str:
+    if value.type not in _KINDS:
+        raise EngineError(f"{value.name} is a {value.type}, expected {', '.join(_KINDS)}; build the engines again")
+    return _KINDS[value.type]
 
 
 class OnnxRuntimeGpu(DeviceBackend):

@@ -47,8 +47,12 @@ class TensorRtSession:
                 f"no memory for the activations of {graph.name}; close other programs on the device"
             )
         self._must(self._context.set_optimization_profile_async(profile, device.stream), f"profile {profile}")
-        inputs = [name for name in names if engine.get_tensor_mode(name) == api.TensorIOMode.INPUT]
         self._shapes = {spec.name: spec.shape for spec in (*graph.inputs, *graph.outputs)}
+        inputs = [name for name in names if engine.get_tensor_mode(name) == api.TensorIOMode.INPUT]
+        if unknown := sorted(set(inputs) - self._shapes.keys()):
+            raise EngineError(
+                f"the engine of {graph.name} reads {unknown[0]}, which the bundle does not give; build the engines again"
+            )
         for name in inputs:
             if any(size < 0 for size in tuple(engine.get_tensor_shape(name))):
                 self._must(self._context.set_input_shape(name, self._shapes[name]), f"shape of {name}")
@@ -64,8 +68,9 @@ class TensorRtSession:
     def bind(self, buffers: Mapping[str, DeviceBuffer]) -> None:
         for name, buffer in buffers.items():
             if tuple(buffer.shape) != self._shapes[name] or buffer.dtype != self.dtype(name):
-                raise ValueError(
-                    f"{name}: got {buffer.dtype}{tuple(buffer.shape)}, the engine wants {self.dtype(name)}{self._shapes[name]}"
+                raise EngineError(
+                    f"{name} of {self._graph.name}: got {buffer.dtype}{tuple(buffer.shape)}, the engine wants "
+                    f"{self.dtype(name)}{self._shapes[name]}; build the engines again"
                 )
             self._bound[name] = buffer
             if name in self._dtypes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import get_args
 
 import msgspec
 
+from edgeprune_runtime.backends.graph_file import read_graph_file
 from edgeprune_runtime.bundle import contained, require_inside, sealed_locations, sha256_of
 from edgeprune_runtime.engines.spec import (
     ENGINE_DIGEST,
@@ -53,7 +54,7 @@ def read_engine_set(folder: Path, *, verify: bool = True) -> EngineSet:
                 f"{path} has schema {bytes(schema).decode()}, this runtime reads {ENGINE_SCHEMA}; {again}"
             )
         found = msgspec.json.decode(written, type=EngineSet)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} does not match schema {ENGINE_SCHEMA}: {error}; {again}") from error
     missing = {engine.file for engine in found.engines} - set(found.files)
     if missing:
@@ -67,7 +68,7 @@ def read_engine_set(folder: Path, *, verify: bool = True) -> EngineSet:
             raise BundleError(f"{name} in {folder} is corrupt (its size or SHA-256 differs); {again}")
     if found.key.runtime == "onnxruntime":
         for engine in found.engines:
-            sealed_locations(folder, engine.file, found.files)
+            sealed_locations(folder, engine.file, read_graph_file(folder / engine.file), found.files)
     return found
 
 
@@ -79,7 +80,8 @@ def find_engines(root: Path, manifest: Manifest, here: EngineKey, *, verify: boo
             found = read_engine_set(folder, verify=False)
             if found.key.runtime != here.runtime:
                 continue
-            differs = [*differences(found.key, here), *stale(found, manifest)]
+            faults = engine_faults(found, [graph.name for graph in manifest.graphs])
+            differs = [*differences(found.key, here), *stale(found, manifest), *faults]
             if differs:
                 reasons.append(f"{folder.name} does not fit: {'; '.join(differs)}")
             else:
@@ -107,6 +109,18 @@ def differences(found: EngineKey, here: EngineKey) -> Iterator[str]:
         old, new = getattr(found, name), getattr(here, name)
         if found.gpu is not None and old != new:
             yield f"built with {label} {old or 'unknown'}, here is {new or 'unknown'}"
+
+
+def engine_faults(found: EngineSet, graphs: Collection[str]) -> Iterator[str]:
+    """What engines say of a bundle with these graphs that cannot be."""
+    named = [name for engine in found.engines for name in engine.graphs]
+    if unknown := sorted(set(named) - set(graphs)):
+        yield f"they stand for {unknown[0]}, which the bundle does not have"
+    if len(set(named)) != len(named) or not all(engine.graphs for engine in found.engines):
+        yield "an engine for no graph, or two for one"
+    for engine in found.engines:
+        if engine.rows and (len(engine.rows) != len(engine.graphs) or min(engine.rows) < 1):
+            yield f"engine {engine.name} has {len(engine.rows)} profiles for {len(engine.graphs)} graphs"
 
 
 def stale(found: EngineSet, manifest: Manifest) -> Iterator[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune_runtime.errors import RequestError
+from edgeprune_runtime.errors import BundleError, RequestError
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.pictures.tiling import Placement, TileSpec
 
@@ -80,6 +80,16 @@ class PackedPicture:
         """Numbers of the tiles in the order of the prompt."""
         tiles = self.unit[self.unit >= 0] // self.slot.shape[1]
         return tuple(dict.fromkeys(tiles.tolist()))
+
+    def require_kept(self, kept: NDArray[np.int64], graph: str) -> None:
+        """Raise BundleError unless `kept` are visual tokens of this picture, ascending by slot, as a select graph promises."""
+        inside = ((kept >= 0) & (kept < self.slot.size)).all()
+        slots = self.slot.reshape(-1)[kept] if inside else np.full(1, -1)
+        if (slots < 0).any() or (np.diff(slots) <= 0).any():
+            raise BundleError(
+                f"graph {graph} keeps visual tokens that this picture does not have; expected some of its {self.candidates} in their order; "
+                "do not use this bundle"
+            )
 
     def triples(self, kept: Iterable[int], tile: TileSpec) -> tuple[tuple[int, int, int], ...]:
         """(tile, row, column in that tile) of visual tokens; -1 entries (nothing was left to keep) are skipped, and so are tokens that

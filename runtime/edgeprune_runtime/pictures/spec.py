@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from edgeprune_runtime.frozen import Spec
+from edgeprune_runtime.frozen import Amount, Spec
 from edgeprune_runtime.pictures.tiling import Grid, Placement, TileSpec, TilingSpec
 
 Coordinates = Literal["pixels", "thousandths"]
@@ -37,7 +37,7 @@ class SequenceSpec(Spec, frozen=True):
     row: str = ""
     whole: str = ""
     alone: str = ""
-    text_tokens: int = 0
+    text_tokens: Amount = 0
     positions: Literal["sequence", "canvas"] = "sequence"
 
     @property

@@ -7,12 +7,11 @@ them, one placeholder for each run of rows, because neighbouring texts may becom
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -22,10 +21,15 @@ from edgeprune_runtime.errors import BundleError, PromptError
 from edgeprune_runtime.pictures.packed import ALWAYS, PackedPicture, RowRange
 from edgeprune_runtime.prompting.content_words import content_words
 from edgeprune_runtime.prompting.pack import PromptTokens
+from edgeprune_runtime.prompting.template import compiled, render_template
 from edgeprune_runtime.prompting.turns import MARK, Prompt, messages_of, turns_of
 
 VIDEO_TOKEN = "video_token"
 """Which of the special tokens stands for a video, in checkpoints that take some."""
+MOST_PROMPT = 1 << 20  # characters
+LEAST_PROMPT = 1 << 14  # that every bundle takes
+CHARACTERS_PER_POSITION = 64
+_TRIED = "word"  # a question that every template can take
 
 
 @dataclass(frozen=True)
@@ -36,34 +40,49 @@ class Rendered:
     spells_bos: bool
 
 
+class _MessageForm(NamedTuple):
+    """How a chat template takes a message: as parts, or as one text. why: it takes no picture either way."""
+
+    parts: bool
+    why: str | None
+
+
 class Prompter:
-    """A tokenizer and a chat template. Raises BundleError for a tokenizer file that cannot be read."""
+    """A tokenizer and a chat template. Raises BundleError for a tokenizer file that cannot be read.
+
+    capacity  positions of a prompt, from which follows how long a text is looked at; None: as long as any
+    """
 
     def __init__(
-        self, tokenizer: Path, template: str | None, special_tokens: Mapping[str, str], image_token_id: int
+        self,
+        tokenizer: Path,
+        template: str | None,
+        special_tokens: Mapping[str, str],
+        image_token_id: int,
+        capacity: int | None = None,
     ) -> None:
         self._image_id, self._special, self._template = image_token_id, special_tokens, template
-        try:
+        self._most = longest_prompt(capacity)
+        with _tokenizer_errors(f"{tokenizer} cannot be read"):
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        except Exception as error:  # tokenizers raises plain Exception
-            raise BundleError(f"{tokenizer} cannot be read ({error}); export the bundle again") from error
         if self._template is not None:
             with suppress(
                 Exception
             ):  # compiled ahead for the first question; a broken template fails only those that use it
-                _compile(self._template)
+                compiled(self._template)
         self._image_token: str = self._tokenizer.id_to_token(self._image_id) or ""
 
     @classmethod
     def of(cls, bundle: Bundle) -> Prompter:
         """The one of a bundle."""
         template = bundle.text("chat_template.jinja") if "chat_template.jinja" in bundle.manifest.files else None
-        manifest = bundle.manifest
-        return cls(bundle.path("tokenizer.json"), template, manifest.special_tokens, manifest.language.image_token_id)
+        special, language = bundle.manifest.special_tokens, bundle.manifest.language
+        return cls(bundle.path("tokenizer.json"), template, special, language.image_token_id, language.capacity)
 
     def render(self, prompt: Prompt, *, images: int, template: bool = True) -> Rendered:
         """The prompt as text, one placeholder per picture. template=False: `prompt`, a text, is used as it stands."""
         turns = turns_of(prompt)
+        self._require_length(sum(len(turn.text) for turn in turns))
         video = self._special.get(VIDEO_TOKEN)
         if video and any(video in turn.text for turn in turns):
             raise PromptError(
@@ -91,7 +110,8 @@ class Prompter:
         """Token ids of a rendered prompt, one placeholder for each run of rows of its pictures."""
         around = asked.text.split(self._image_token) if self._image_token else [asked.text]
         expanded, texts = _expanded(around, pictures, self._image_token)
-        encoding = self._tokenizer.encode(expanded, add_special_tokens=not asked.spells_bos)
+        with _tokenizer_errors("the bundle's tokenizer fails on this prompt"):
+            encoding = self._tokenizer.encode(expanded, add_special_tokens=not asked.spells_bos)
         ids: list[int] = encoding.ids
         if not ids:
             raise PromptError("the prompt is empty; ask something")
@@ -106,8 +126,7 @@ class Prompter:
     def _in_template(self, prompt: Prompt, images: int) -> str:
         if self._template is not None:
             return self._render(prompt, images)
-        parts = [part for message in messages_of(prompt, images) for part in message["content"]]
-        return "".join(part.get("text", f"{self._image_token}\n") for part in parts)
+        return "".join(self._joined(message["content"]) for message in messages_of(prompt, images))
 
     def expanded(self, asked: Rendered, pictures: Sequence[PackedPicture]) -> str:
         """A rendered prompt as transformers takes it: a placeholder for every row of every picture."""
@@ -120,12 +139,21 @@ class Prompter:
 
     def content_ids(self, question: str) -> list[int]:
         """Token ids of the words of a question that say what to look for: no placeholder, no function words, no special tokens."""
+        self._require_length(len(question))
         words = content_words(question.replace(self._image_token, " ") if self._image_token else question)
-        ids: list[int] = self._tokenizer.encode(" ".join(words), add_special_tokens=False).ids
+        with _tokenizer_errors("the bundle's tokenizer fails on this question"):
+            ids: list[int] = self._tokenizer.encode(" ".join(words), add_special_tokens=False).ids
         return ids
 
     def text(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _require_length(self, characters: int) -> None:
+        if characters > self._most:
+            raise PromptError(
+                f"the prompt has {characters} characters, expected at most {self._most} for this bundle's capacity; shorten it, or export "
+                "with a larger --capacity"
+            )
 
     def _wrong_placeholders(self, found: int, pictures: int) -> PromptError:
         return PromptError(
@@ -140,16 +168,53 @@ class Prompter:
                 f"the question contains the image placeholder {self._image_token!r}, which the chat template adds itself; write {MARK} where "
                 "a picture stands, or pass the whole prompt with the template switched off"
             )
+        return self._rendered(prompt, images, parts=self._form.parts)
+
+    def _rendered(self, prompt: Prompt, images: int, *, parts: bool) -> str:
+        """parts: each message is a list of pictures and texts; otherwise one text that holds placeholders, as for LLaVA's first models."""
         messages = messages_of(prompt, images)
-        try:
-            rendered = _compile(self._template or "").render(
-                messages=messages, add_generation_prompt=True, **self._special
-            )
-        except PromptError:
-            raise
-        except Exception as error:  # a template can fail in any way; it is data from the checkpoint
-            raise PromptError(f"the checkpoint's chat template failed on this prompt: {error}") from error
-        return str(rendered)
+        if not parts:
+            for message in messages:
+                message["content"] = self._joined(message["content"])
+        given = {**self._special, "messages": messages, "add_generation_prompt": True}
+        return render_template(self._template or "", 2 * self._most, given)
+
+    def _joined(self, content: Sequence[Mapping[str, str]]) -> str:
+        """Parts of a message as one text, a placeholder and a line's end for each picture."""
+        return "".join(part.get("text", f"{self._image_token}\n") for part in content)
+
+    @functools.cached_property
+    def _form(self) -> _MessageForm:
+        why = ""
+        for parts in (True, False):
+            try:
+                text = self._rendered(_TRIED, 1, parts=parts)
+            except PromptError as error:
+                why = why or str(error)
+                continue
+            if text.count(self._image_token) == 1 and _TRIED in text:
+                return _MessageForm(parts, None)
+        return _MessageForm(True, why or "the chat template makes no place for exactly one picture")
+
+    def why_no_pictures(self) -> str | None:
+        """Why the chat template cannot ask about a picture; None where it can, or where there is none."""
+        return None if self._template is None else self._form.why
+
+
+def longest_prompt(capacity: int | None) -> int:
+    """Characters of a prompt that is tokenised at all, for so many positions."""
+    return MOST_PROMPT if capacity is None else min(MOST_PROMPT, max(LEAST_PROMPT, CHARACTERS_PER_POSITION * capacity))
+
+
+@contextmanager
+def _tokenizer_errors(what: str) -> Iterator[None]:
+    """Failures of tokenizers, which raises plain Exception, and panics of its Rust code, which are no Exception, as BundleError."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise BundleError(f"{what} ({error}); export the bundle again") from error
+        raise
 
 
 #: Characters start .. stop - 1 of a prompt that belong to rows of a picture: (start, stop, picture, group).
@@ -181,27 +246,3 @@ def _give_groups(
         if touched and touched[0][0] <= start and stop <= touched[-1][1]:
             group[token] = min(text[3][0] for text in touched), max(text[3][1] for text in touched)
             picture[token] = touched[0][2]
-
-
-@functools.lru_cache(maxsize=4)
-def _compile(source: str) -> Any:
-    """Compile a chat template as transformers does: trimmed blocks, loop controls, generation blocks, `raise_exception` and `strftime_now`."""
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def raise_exception(message: str) -> None:
-        raise PromptError(f"the chat template refused the prompt: {message}")
-
-    class Generation(Extension):
-        """`{% generation %} ... {% endgeneration %}` marks what the model said, for training: here it stands for its content."""
-
-        tags = {"generation"}  # noqa: RUF012
-
-        def parse(self, parser: Any) -> Any:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    extensions: list[Any] = [loopcontrols, Generation]
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
-    environment.globals.update(raise_exception=raise_exception, strftime_now=lambda form: datetime.now().strftime(form))
-    return environment.from_string(source)

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgeprune_runtime.frozen import Spec
+from edgeprune_runtime.frozen import Extent, Spec
 from edgeprune_runtime.pictures.tiling.base import Grid, Placement, TileSpec, cut, require_pixels, squashed
 
 
 class Anyres(Spec, frozen=True, tag="anyres", tag_field="rule"):
     """pinpoints: canvases (height, width) in pixels, multiples of the tile; none: the overview alone."""
 
-    pinpoints: tuple[tuple[int, int], ...]
+    pinpoints: tuple[tuple[Extent, Extent], ...]
 
     @property
     def overview(self) -> bool:

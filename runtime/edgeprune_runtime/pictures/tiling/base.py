@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgeprune_runtime.errors import ImageError
-from edgeprune_runtime.frozen import Spec
+from edgeprune_runtime.frozen import Amount, Extent, Spec
 
 
 class TileSpec(Spec, frozen=True):
@@ -20,12 +20,12 @@ class TileSpec(Spec, frozen=True):
     extra  visual tokens before the patches that are no patch (DeiT's distillation token); none where patches are merged
     """
 
-    px: int
-    patches: int  # per side; what `px` has beyond the last whole patch is not looked at
+    px: Extent
+    patches: Extent  # per side; what `px` has beyond the last whole patch is not looked at
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    merge: int = 1
-    extra: int = 0
+    merge: Extent = 1
+    extra: Amount = 0
     rescale: float = 1 / 255
     resample: int = 3  # Pillow's number: 3 = bicubic
 

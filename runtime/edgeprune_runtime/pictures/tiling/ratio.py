@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgeprune_runtime.frozen import Spec
+from edgeprune_runtime.frozen import Extent, Spec
 from edgeprune_runtime.pictures.tiling.base import Grid, Placement, TileSpec, cut, require_pixels, squashed
 
 
 class NearestRatio(Spec, frozen=True, tag="ratio", tag_field="rule"):
     """Canvases of `least` to `most` tiles; with a `thumbnail`, the overview follows unless there is one tile only."""
 
-    least: int
-    most: int
+    least: Extent
+    most: Extent
     thumbnail: bool = True
 
     @property

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgeprune_runtime.errors import ImageError
-from edgeprune_runtime.frozen import Spec
+from edgeprune_runtime.frozen import Extent, Spec
 from edgeprune_runtime.pictures.tiling.base import Grid, Placement, TileSpec, require_pixels
 
 # Most pixels of a picture between its resize and its centre crop, which a hostile 1 x 65535 picture would turn into
@@ -28,8 +28,8 @@ class Single(Spec, frozen=True, tag="single", tag_field="rule"):
     pad_to_square    with the mean colour, before the resize
     """
 
-    resize_shortest: int | None = None
-    resize_exact: tuple[int, int] | None = None
+    resize_shortest: Extent | None = None
+    resize_exact: tuple[Extent, Extent] | None = None
     pad_to_square: bool = False
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgeprune_runtime.frozen import Spec
+from edgeprune_runtime.frozen import Amount, Extent, Spec
 from edgeprune_runtime.pictures.tiling.base import Grid, Placement, TileSpec, cut, require_pixels, squashed
 
 _LONGEST_PX = 4096  # whatever the longest edge is set to
@@ -25,8 +25,8 @@ class Split(Spec, frozen=True, tag="split", tag_field="rule"):
     most  tiles beside the overview; a picture of more is resized to a shorter edge, a whole number of tiles. 0: one squashed view
     """
 
-    longest_px: int
-    most: int | None = None
+    longest_px: Extent
+    most: Amount | None = None
 
     @property
     def overview(self) -> bool:
@@ -59,7 +59,7 @@ class Split(Spec, frozen=True, tag="split", tag_field="rule"):
     def grids(self, tile: TileSpec) -> tuple[Grid, ...]:
         """Smaller limits of a request may reach every shorter edge."""
         most = math.inf if self.most is None else max(self.most, 1)
-        sides = range(1, self._side(tile) + 1)
+        sides = range(1, self.edge_tiles(tile) + 1)
         return tuple(Grid(rows, cols, rows * cols > 1) for rows in sides for cols in sides if rows * cols <= most)
 
     def largest(self, tile: TileSpec) -> tuple[int, int]:
@@ -69,13 +69,13 @@ class Split(Spec, frozen=True, tag="split", tag_field="rule"):
     def limited(self, most: int, tile: TileSpec) -> Split:
         return msgspec.structs.replace(self, most=most if self.most is None else min(self.most, most))
 
-    def _side(self, tile: TileSpec) -> int:
+    def edge_tiles(self, tile: TileSpec) -> int:
         """Most tiles along one side; the other side of a picture may be a pixel longer than an odd edge."""
         return math.ceil(min(self.longest_px + self.longest_px % 2, _LONGEST_PX) / tile.px)
 
     def _edges(self, tile: TileSpec) -> list[int]:
         """The longest edge, then every smaller whole number of tiles, or a pixel less where that is odd."""
-        return [self.longest_px, *(side * tile.px // 2 * 2 for side in range(self._side(tile) - 1, 0, -1))]
+        return [self.longest_px, *(side * tile.px // 2 * 2 for side in range(self.edge_tiles(tile) - 1, 0, -1))]
 
 
 def _scaled(height: int, width: int, edge: int) -> tuple[int, int]:
