@@ -104,8 +104,8 @@ CONTENT: dict[str, tuple[Change, str]] = {
     "no budget": (lambda m: m.update(selections=[]), "no budget"),
     "a budget that nobody can ask for": (lambda m: m["selections"][0].update(budget="0.20"), "nobody can ask"),
     "a tile count left out": (
-        lambda m: m.update(selections=[s for s in m["selections"] if s["tiles"] != 3]),
-        "3 tiles",
+        lambda m: m.update(selections=[s for s in m["selections"] if s["tokens"] != 108]),
+        "108 visual tokens",
     ),
     "another tile": (tile(px=47), "47"),
     "patches that do not merge": (tile(merge=5), "whole number of units"),
