@@ -62,13 +62,13 @@ class _PlainContext(_Context):  # type: ignore[misc]
     formatter_class = _WholeWords
 
 
-class PlainCommand(TyperCommand):
+class HelpCommand(TyperCommand):
     """A command whose help is plain."""
 
     context_class = _PlainContext
 
 
-class PlainGroup(TyperGroup):
+class HelpGroup(TyperGroup):
     """A group of commands whose help is plain."""
 
     context_class = _PlainContext
