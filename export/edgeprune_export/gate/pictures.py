@@ -1,16 +1,35 @@
-"""Fixed pictures for the parity gate: drawn, not shipped, and of shapes that use different tile grids."""
+"""Fixed pictures for the gates: drawn, not shipped, and of shapes that use different tile grids."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from edgeprune_runtime.pictures.spec import PictureSpec
+
 _SIZES = ((640, 480), (300, 700))
+_LEAST_PX = 480
 
 
 def fixed_pictures() -> tuple[Image.Image, ...]:
     """A landscape and a portrait picture with texture, shapes and lettering; the same on every machine."""
     return tuple(_picture(width, height, seed) for seed, (width, height) in enumerate(_SIZES))
+
+
+def pictures_for(spec: PictureSpec) -> tuple[Image.Image, ...]:
+    """The fixed ones, and one of the proportions of each view that none of them has: every graph of a tower sees a picture."""
+    fixed = fixed_pictures()
+    seen = {spec.place(picture.height, picture.width).view for picture in fixed}
+    unseen = [view for view in spec.views if view not in seen]
+    drawn = [_picture(*_enlarged(view), seed) for seed, view in enumerate(unseen, len(fixed))]
+    return (*fixed, *drawn)
+
+
+def _enlarged(view: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of a picture of exactly these proportions, so large that it is resized."""
+    height, width = view
+    times = _LEAST_PX // min(view) + 1
+    return times * width, times * height
 
 
 def _picture(width: int, height: int, seed: int) -> Image.Image:
