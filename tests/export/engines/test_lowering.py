@@ -152,11 +152,16 @@ def test_matrix_products_are_in_half_precision_and_sums_are_not(tmp_path: Path) 
     assert {kinds[name] for name in sums} == {onnx.TensorProto.FLOAT}
 
 
-def test_prefill_and_decode_share_one_graph_and_a_tensor_is_written_once(tmp_path: Path) -> None:
-    bundle = Bundle.open(exported(GATED[1][0]), verify=False)
+@pytest.mark.parametrize(("variant", "asked", "axes", "widths"), [(GATED[1][0], {}, 1, 1), (*QWEN_GRIDS[2], 3, 4)])
+def test_prefill_and_decode_share_one_graph_and_a_tensor_is_written_once(
+    tmp_path: Path, variant: dict[str, Any], asked: dict[str, Any], axes: int, widths: int
+) -> None:
+    """widths: of a row, in those of the residual stream: rows may enter behind layers, too."""
+    bundle = Bundle.open(exported(variant, **asked), verify=False)
     folder = folder_of(bundle, MODERN, "fp16", tmp_path / "x")
     model = onnx.load(folder / "language.onnx", load_external_data=False)
-    assert symbolic_inputs(model) == {"embeds": (ROWS, bundle.manifest.language.hidden), "position_ids": (1, ROWS)}
+    embeds = (ROWS, widths * bundle.manifest.language.hidden)
+    assert symbolic_inputs(model) == {"embeds": embeds, "position_ids": (axes, ROWS)}
     assert not (folder / "prefill.onnx").exists()
     places = {}
     for path in folder.glob("*.onnx"):
