@@ -144,21 +144,25 @@ def exported(variant: dict[str, Any] | None = None, **asked: Any) -> Path:
     return _exported(json.dumps(variant or {}, sort_keys=True), json.dumps(asked, sort_keys=True))
 
 
+def _tuples(value: Any) -> Any:
+    """Lists as JSON has them, as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
 @functools.cache
 def _exported(variant: str, asked: str) -> Path:
-    fields, wanted = (_tuples(json.loads(text)) for text in (variant, asked))
+    wanted = json.loads(asked)
+    if "budgets" in wanted:
+        wanted["budgets"] = tuple(wanted["budgets"])
+
+    if "sizes" in wanted:
+        wanted["sizes"] = _tuples(wanted["sizes"])
+    fields = {name: _tuples(value) for name, value in json.loads(variant).items()}
 
     def make(out: Path) -> None:
         export(tiny_checkpoint(**fields), out, options(**wanted))
 
     return kept("bundle", [variant, asked], make)
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has lists only; whatever is asked for here was a tuple."""
-    if isinstance(value, dict):
-        return {key: _tuples(entry) for key, entry in value.items()}
-    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
 
 
 def tiny() -> Path:
