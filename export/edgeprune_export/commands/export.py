@@ -133,7 +133,7 @@ def export(
         )
         Bundle(folder, manifest).require_sound()
         if options.parity:
-            with track("parity gate", cases(chosen)) as advance:
+            with track("parity gate", cases(model.picture, chosen)) as advance:
                 report = check_parity(Bundle(folder, manifest), checkpoint, plan, advance)
             manifest = msgspec.structs.replace(manifest, parity=report)
         write_manifest(folder, manifest)
