@@ -8,7 +8,8 @@ DEMO = demo
 REFERENCE = tools/reference_vlm
 # Processes that run tests side by side.
 WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+# Bytecode is kept even where the environment says otherwise: every worker and every command of a test would compile all files anew.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .PHONY: demo test test-fast check bench bench-families methods-table projection arm64-check real-onnx clean
 .DELETE_ON_ERROR:
