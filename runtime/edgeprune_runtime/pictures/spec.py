@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import msgspec
@@ -36,6 +37,12 @@ class SequenceSpec(Spec, frozen=True):
     text_tokens: int = 0
 
 
+@functools.lru_cache(maxsize=64)
+def _tile_counts(tiling: TilingSpec, tile: TileSpec) -> tuple[int, ...]:
+    """Kept, because a long edge over small tiles has thousands of grids."""
+    return tuple(sorted({grid.tiles for grid in tiling.grids(tile)}))
+
+
 class PictureSpec(Spec, frozen=True):
     """From a picture to visual tokens; mirrors the checkpoint's own image processor and prompt."""
 
@@ -46,12 +53,12 @@ class PictureSpec(Spec, frozen=True):
     @property
     def tiles_max(self) -> int:
         """Largest number of tiles of any picture, overview included."""
-        return max(grid.tiles for grid in self.tiling.grids(self.tile))
+        return _tile_counts(self.tiling, self.tile)[-1]
 
     @property
     def tile_counts(self) -> tuple[int, ...]:
         """Every number of tiles a picture can have, ascending."""
-        return tuple(sorted({grid.tiles for grid in self.tiling.grids(self.tile)}))
+        return _tile_counts(self.tiling, self.tile)
 
     @property
     def candidates_max(self) -> int:
