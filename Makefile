@@ -55,7 +55,7 @@ bench: $(VENV)/installed
 bench-families: $(VENV)/installed
 	$(BIN)/python tools/bench.py families --out docs/measurements
 
-# What every method costs and how accurate it is, beside random: about an hour; resumable.
+# What every method costs and how accurate it is, beside random: about an hour; resumable. With --missing, only methods without a row.
 methods-table: $(VENV)/installed
 	$(BIN)/python tools/selector_costs.py --work build/costs
 	$(BIN)/python tools/methods_table.py --work build/methods
