@@ -5,12 +5,14 @@ A floor is a percentage on the questions that were asked, so it stands at a fixe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from edgeprune_profiles.record.profile import Accuracy, AccuracyRow
 from edgeprune_profiles.record.quantities import accuracy_shares
 from edgeprune_runtime.budgets import asked_for
+from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.statistics import LEAST, PairedDifference
 
 NeedAnswer = Literal["yes", "no", "open", "unknown"]
