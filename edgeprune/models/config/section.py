@@ -18,6 +18,7 @@ from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune_runtime.errors import CheckpointError
 
 REPAIR = "correct the file or save the model again with transformers' save_pretrained"
+_LONGEST_SHOWN = 200
 LARGEST_JSON_BYTES = 256 << 20
 
 
@@ -47,6 +48,12 @@ def config_of_folder(folder: Path) -> Section:
     return Section("config.json", json_object(path))
 
 
+def brief(value: object) -> str:
+    """A value of a file as it stands there, the middle of a long one left out."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN // 2]} ... {text[-_LONGEST_SHOWN // 4 :]}"
+
+
 def refuse_quantised(*sections: Section) -> None:
     """Raise CheckpointError where a configuration says that the weights are quantised."""
     for section in sections:
@@ -66,7 +73,7 @@ class Section:
 
     def refuse(self, key: str, expected: str) -> CheckpointError:
         """The error for a value that is not what it has to be."""
-        found = f"is {self.values[key]!r}" if key in self.values else "is missing"
+        found = f"is {brief(self.values[key])}" if key in self.values else "is missing"
         return CheckpointError(f"{self.where}.{key} {found}; expected {expected}; {REPAIR}")
 
     def has(self, key: str) -> bool:

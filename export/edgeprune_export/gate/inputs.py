@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from edgeprune.models.checkpoint import Checkpoint
+from edgeprune_export.gate.library import library_errors
 from edgeprune_runtime.pictures.packed import PackedPicture
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.prompting.prompt import Prompter
@@ -28,8 +29,10 @@ class LibraryInputs:
 
         self._family = checkpoint.family
         # The processor of Pillow and NumPy, whose resize the runtime repeats to the last bit.
-        self._processor: Any = AutoImageProcessor.from_pretrained(checkpoint.path, backend="pil")
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
+        with library_errors("an image processor", checkpoint.path):
+            self._processor: Any = AutoImageProcessor.from_pretrained(checkpoint.path, backend="pil")
+        with library_errors("a tokenizer", checkpoint.path):
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
 
     def visual(self, image: Image.Image, spec: PictureSpec, picture: PackedPicture) -> dict[str, torch.Tensor] | None:
         """Everything visual that the model's forward pass may take; None where the library cannot make these tiles."""
