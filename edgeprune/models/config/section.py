@@ -18,6 +18,15 @@ from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune_runtime.errors import CheckpointError
 
 REPAIR = "correct the file or save the model again with transformers' save_pretrained"
+#: Parts of the names of transformers' classes that read text.
+_TEXT_KINDS = (
+    "ForCausalLM",
+    "LMHead",
+    "ForMaskedLM",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+)
 _LONGEST_SHOWN = 200
 LARGEST_JSON_BYTES = 256 << 20
 
@@ -46,6 +55,28 @@ def config_of_folder(folder: Path) -> Section:
             or f"{folder} has no config.json; expected a checkpoint folder in Hugging Face layout"
         )
     return Section("config.json", json_object(path))
+
+
+def refuse_text_model(config: Section) -> None:
+    """Raise CheckpointError for the configuration of a language model without eyes: it is neither a vision-language model nor a classifier."""
+    named = config.values.get("architectures")
+    kinds = [kind for kind in named if isinstance(kind, str)] if isinstance(named, list) else []
+    reads = config.has("vocab_size") or any(part in kind for kind in kinds for part in _TEXT_KINDS)
+    if reads and not sees_pictures(config):
+        raise text_alone(config)
+
+
+def sees_pictures(config: Section) -> bool:
+    """Whether a configuration says anything about pictures."""
+    return any(key.startswith(("vision", "visual", "image")) for key in config.values)
+
+
+def text_alone(config: Section) -> CheckpointError:
+    """The error for a model that sees none."""
+    return CheckpointError(
+        f"config.json.model_type is {brief(config.values.get('model_type'))} and it has no vision_config, so this is a model of text alone; "
+        "expected a vision-language model: choose the checkpoint that sees pictures"
+    )
 
 
 def brief(value: object) -> str:
