@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,13 +115,22 @@ def _say_backend(model: Model, json: bool) -> None:
 
 
 def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
+    from PIL import Image
+
+    from edgeprune_runtime.errors import OutputError
+    from edgeprune_runtime.files import write_whole
     from edgeprune_runtime.pictures.draw import draw_kept, kept_title
     from edgeprune_runtime.pictures.load import load_image
 
     kept = view.kept.tolist()
     title = kept_title(view.selection, view.picture, len(kept))
     sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, kept, title)
-    sheet.save(path)
+    form = Image.registered_extensions().get(path.suffix.lower())
+    if form not in Image.SAVE:
+        raise OutputError(f"{path} is no name of a picture that can be written; end it in .png")
+    drawn = BytesIO()
+    sheet.save(drawn, format=form)
+    write_whole(path, drawn.getvalue())
     err.print(f"kept tokens drawn to {path}")
 
 

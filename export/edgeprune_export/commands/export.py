@@ -22,7 +22,8 @@ from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max,
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.roofline_counts import count_model
 from edgeprune_export.bundle.seal import hashes, publish, staging, write_manifest
-from edgeprune_export.gate.inputs import prompter_of
+from edgeprune_export.gate.eager_model import empty_model
+from edgeprune_export.gate.inputs import LibraryInputs, prompter_of
 from edgeprune_export.gate.parity import cases, check_parity
 from edgeprune_export.graphs.connector import store_connector
 from edgeprune_export.graphs.decoder import block_graph, head_graph, rotary_tables, store_decoder
@@ -102,6 +103,9 @@ def export(
             f"the decoder's activation is {model.language.activation!r}; expected silu, which llama, mistral and qwen2 use"
         )
     reads = union(METHODS[s.method].reads(plan) for s in chosen if s.tower == "tower")
+    if options.parity:  # what the gate will need, before the work that it judges
+        LibraryInputs(checkpoint)
+        empty_model(checkpoint, tower_attention="eager")
     with staging(out, force=options.force) as folder:
         with WeightsWriter(folder / WEIGHTS) as writer:
             _write_weights(writer, checkpoint, reads, options, room, track)

@@ -9,7 +9,7 @@ from typing import cast
 
 from edgeprune.errors import CheckpointError, ExportError
 from edgeprune.models import Checkpoint, Classifier, open_checkpoint, open_classifier, resolve_source
-from edgeprune.models.config.section import config_of_folder
+from edgeprune.models.config.section import config_of_folder, refuse_text_model
 from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import Specs
@@ -86,6 +86,7 @@ def is_classifier(source: str | Path) -> bool:
             raise CheckpointError(what)
         return True
     config = config_of_folder(resolve_source(source))
+    refuse_text_model(config)
     return not config.has("vision_config") and not config.has("text_config")
 
 
