@@ -1,10 +1,11 @@
-"""From what a user names (a folder or a hub id) to a folder on disk."""
+"""From what a user names (a folder or a hub id) to a folder on disk, and which kind of model lies there."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from edgeprune.models.config.section import config_of_folder
 from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune_runtime.errors import CheckpointError, MissingExtra
 
@@ -42,3 +43,14 @@ def resolve_source(source: str | Path) -> Path:
             f"{source} is not a folder here and could not be fetched from the hub ({reason}); "
             "check the name and the network, or download it elsewhere and give the folder"
         ) from error
+
+
+def is_classifier(source: str | Path) -> bool:
+    """True for what `open_classifier` reads: a bare weights file, or a folder whose configuration is that of one model, not two."""
+    file = Path(source)
+    if file.is_file():
+        if file.suffix != ".safetensors" and (what := instead_of_checkpoint(file)):
+            raise CheckpointError(what)
+        return True
+    config = config_of_folder(resolve_source(source))
+    return not config.has("vision_config") and not config.has("text_config")

@@ -29,11 +29,24 @@ def budget_label(manifest: Manifest, budget: str | float | int) -> str:
 
 def selection(manifest: Manifest, budget: str | float | int | None, method: str | None, tiles: int) -> SelectionSpec:
     """The selection for a picture of this many tiles; None means the first budget, the bundle's own method."""
+    held = require_held(manifest, budget, method)
+    if found := next((one for one in held if one.tiles in (None, tiles)), None):
+        return found
+    raise BudgetError(
+        f"budget {held[0].budget} of this bundle is for pictures of {', '.join(str(one.tiles) for one in held)} tiles, this one has {tiles}; "
+        "export the bundle again"
+    )
+
+
+def require_held(manifest: Manifest, budget: str | float | int | None, method: str | None) -> tuple[SelectionSpec, ...]:
+    """The selections of a budget (None: the first) and method (None: the bundle's own), one per number of tiles where that counts.
+
+    Raises BudgetError where there are none.
+    """
     label = budgets(manifest)[0] if budget is None else budget_label(manifest, budget)
-    for candidate in manifest.selections:
-        wanted = candidate.method == method if method else candidate.own
-        if wanted and candidate.budget == label and candidate.tiles in (None, tiles):
-            return candidate
+    named = [one for one in manifest.selections if (one.method == method if method else one.own)]
+    if found := tuple(one for one in named if one.budget == label):
+        return found
     raise BudgetError(
         f"this bundle has no method {method!r} at budget {label}; it has {', '.join(methods(manifest, label))}"
     )

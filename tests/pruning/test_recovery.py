@@ -21,9 +21,10 @@ from edgeprune.structure.shrink import shrink
 from edgeprune.structure.targets import PruneTarget
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning import recover as module
+from edgeprune_export.pruning.options import PruneOptions, Recovery
 from edgeprune_export.pruning.prunable import batches
-from edgeprune_export.pruning.prune import PruneOptions, prune
-from edgeprune_export.pruning.recover import Recovery, distance, recover
+from edgeprune_export.pruning.prune import prune
+from edgeprune_export.pruning.recover import distance, recover
 from edgeprune_export.pruning.vlm import PrunableVlm
 from edgeprune_runtime.errors import ExportError
 from tests.checkpoints import tiny_checkpoint

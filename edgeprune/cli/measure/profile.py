@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, command_line, emit, errors_as_one_line, note, track_counts, warn
-from edgeprune.cli.open_bundle import BackendOption, Build, open_model
+from edgeprune.cli.open_bundle import BackendOption, Build, look_at, open_model
 from edgeprune.cli.options import (
     AccuracyFile,
     BundleFolder,
@@ -67,7 +67,9 @@ def profile(
         from edgeprune_profiles import load_accuracy
         from edgeprune_profiles.measure.session import Observer, ProfileOptions, profile_model
         from edgeprune_profiles.record.sustain import soak_seconds
+        from edgeprune_runtime.budgets import budget_label
         from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.pictures.load import require_picture
 
         options = ProfileOptions(
             budgets=tuple(budget or ()),
@@ -85,6 +87,11 @@ def profile(
             out=out,
             command=command_line(),
         )
+        manifest = look_at(bundle, backend)
+        for text in options.budgets:
+            budget_label(manifest, text)
+        for path in options.images:
+            require_picture(path)
         with (
             claimed(out),
             TemporaryDirectory(prefix="edgeprune-") as scratch,

@@ -91,8 +91,8 @@ def export(
     """
     with errors_as_one_line():
         need_export("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate")
+        from edgeprune.models.source import is_classifier
         from edgeprune.plan import budget_from_text
-        from edgeprune_export.pruning.open import is_classifier
 
         if is_classifier(model):
             alone(context, "classifier", besides=("model", "to", "weights", "parity", "force", "json"))

@@ -117,7 +117,7 @@ def prune(
         if input_shape:
             raise PlanError(f"--input-shape is for .onnx files, {model} is none; leave it out")
         need_export("torch", "transformers", "onnx", "onnx_ir", "accelerate", "safetensors")
-        from edgeprune_export.pruning.prune import PruneOptions
+        from edgeprune_export.pruning.options import PruneOptions, Recovery
         from edgeprune_export.pruning.prune import prune as make
 
         if recipe is not None:
@@ -130,7 +130,6 @@ def prune(
             from edgeprune.structure.request import StructureRequest
             from edgeprune.structure.targets import blocks_from_texts, targets_from_texts
             from edgeprune_export.pruning.open import parts_of
-            from edgeprune_export.pruning.recover import Recovery
 
             parts = parts_of(model)
             targets = targets_from_texts(structure or [], parts)
@@ -170,7 +169,7 @@ def prune(
 
 def _show(record: PruneRecord, target: Path) -> None:
     """What every block has left, and what was reached."""
-    from edgeprune_export.pruning.open import is_classifier
+    from edgeprune.models.source import is_classifier
 
     for part, done in record.parts.items():
         rows = [(str(b.block), str(len(b.heads)), str(len(b.mlp))) for b in done.blocks]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +22,11 @@ from edgeprune.errors import ExportError, PlanError
 from edgeprune.structure.plan import StructurePlan
 from edgeprune.structure.sites import block_lists, linears
 from edgeprune_export.bundle.progress import Track
+from edgeprune_export.pruning.options import Recovery
 from edgeprune_export.pruning.prunable import PrunableModel
 from edgeprune_runtime.files import staged
 
 _SAVE_EVERY = 50
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """How to train. `lora`: rank of the adapters; None trains every weight of the pruned blocks. `batch`: samples per step."""
-
-    steps: int = 200
-    batch: int = 16
-    lora: int | None = None
-    rate: float = 1e-4
-    temperature: float = 2.0
-    features: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.rate <= 0 or (self.lora is not None and self.lora < 1):
-            raise PlanError(
-                f"recovery of {self.steps} steps, batches of {self.batch}, rate {self.rate:g} and rank {self.lora} is impossible; "
-                "give positive numbers"
-            )
 
 
 def recover(

@@ -19,14 +19,14 @@ class Request:
     """One question; the fields are the arguments of `Model.ask`."""
 
     prompt: str
-    image: Any
-    budget: str | float | int | None
-    method: str | None
-    tiles: int | None
-    max_tokens: int
-    sampling: Sampling
-    template: bool
-    stop: bool
+    image: Any = None
+    budget: str | float | int | None = None
+    method: str | None = None
+    tiles: int | None = None
+    max_tokens: int = 128
+    sampling: Sampling = Sampling()
+    template: bool = True
+    stop: bool = True
 
     def check(self) -> None:
         """Raises RequestError for numbers that mean nothing."""

@@ -17,8 +17,9 @@ from edgeprune.errors import ExportError, PlanError
 from edgeprune.plan import budget_from_text
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.commands.export import export
-from edgeprune_export.engines.build import BuildOptions, build
-from edgeprune_export.engines.builder import STEPS, BuildFlags, Job, build_engine
+from edgeprune_export.engines.build import build
+from edgeprune_export.engines.builder import STEPS, Job, build_engine
+from edgeprune_export.engines.choices import BuildFlags, BuildOptions
 from edgeprune_export.engines.lint.rules import RTX_SMS
 from edgeprune_export.engines.prepare import Prepared, prepare
 from edgeprune_export.engines.rules.dialect import DIALECTS
