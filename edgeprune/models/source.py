@@ -21,12 +21,11 @@ def resolve_source(source: str | Path) -> Path:
     """
     folder = Path(source)
     if folder.is_dir():
+        if what := instead_of_checkpoint(folder):
+            raise CheckpointError(what)
         return folder
     if folder.exists():
-        raise CheckpointError(
-            instead_of_checkpoint(folder)
-            or f"{source} is a file; expected the checkpoint's folder, with config.json and safetensors files in it"
-        )
+        raise CheckpointError(_no_folder(folder))
     if not isinstance(source, str) or not _HUB_ID.match(source):
         raise CheckpointError(f"{source} does not exist; expected a checkpoint folder, or a hub id such as owner/name")
     try:
@@ -49,8 +48,16 @@ def is_classifier(source: str | Path) -> bool:
     """True for what `open_classifier` reads: a bare weights file, or a folder whose configuration is that of one model, not two."""
     file = Path(source)
     if file.is_file():
-        if file.suffix != ".safetensors" and (what := instead_of_checkpoint(file)):
-            raise CheckpointError(what)
+        if file.suffix != ".safetensors":
+            raise CheckpointError(_no_folder(file))
         return True
     config = config_of_folder(resolve_source(source))
     return not config.has("vision_config") and not config.has("text_config")
+
+
+def _no_folder(file: Path) -> str:
+    """What to say of a file that stands where a folder is expected."""
+    return (
+        instead_of_checkpoint(file)
+        or f"{file} is a file; expected the checkpoint's folder, with config.json and safetensors files in it"
+    )
