@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeprune.models.config.section import config_of_folder
 from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune_runtime.errors import CheckpointError, MissingExtra
+from edgeprune_runtime.installed import how_to_install
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 #: Everything an export reads, and nothing that could hold a pickle.
@@ -32,7 +33,7 @@ def resolve_source(source: str | Path) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise MissingExtra(
-            f"{source} is not a folder, and downloading it needs huggingface_hub; install edgeprune[export]"
+            f"{source} is not a folder, and downloading it needs huggingface_hub; install it with {how_to_install('huggingface-hub')}"
         ) from error
     try:
         return Path(snapshot_download(source, allow_patterns=list(HUB_FILES)))

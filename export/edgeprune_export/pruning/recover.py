@@ -25,6 +25,7 @@ from edgeprune_export.bundle.progress import Track
 from edgeprune_export.pruning.options import Recovery
 from edgeprune_export.pruning.prunable import PrunableModel
 from edgeprune_runtime.files import staged
+from edgeprune_runtime.installed import how_to_install
 
 _SAVE_EVERY = 50
 
@@ -106,7 +107,7 @@ def _with_adapters(smaller: nn.Module, plan: StructurePlan, how: Recovery) -> An
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise PlanError(
-            "recovery with LoRA needs peft, not installed here; install with `pip install edgeprune[recover]`, or train all weights"
+            f"recovery with LoRA needs peft, not installed here; install with {how_to_install('peft')}, or train all weights"
         ) from error
     names = [name for (part, block, _), (name, _) in linears(smaller).items() if block < len(plan.of(part) or ())]
     config = LoraConfig(r=how.lora, lora_alpha=2 * (how.lora or 1), lora_dropout=0.0, target_modules=names)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.installed import how_to_install
 from edgeprune_runtime.meters.power.base import Tick
 
 AVERAGED_S = 1.0  # nvmlDeviceGetPowerUsage, where it is all there is
@@ -134,7 +135,9 @@ def _find(index: int, load: Callable[[str], Any]) -> NvmlGpu:
     try:
         library = load("pynvml")
     except ImportError as error:
-        raise MeasurementError(f"{error}: NVML needs its Python package; run `pip install nvidia-ml-py`") from error
+        raise MeasurementError(
+            f"{error}: NVML needs its Python package; install it with {how_to_install('nvidia-ml-py')}"
+        ) from error
     try:
         library.nvmlInit()
         return NvmlGpu(library, library.nvmlDeviceGetHandleByIndex(index), index)
