@@ -10,7 +10,7 @@ REFERENCE = tools/reference_vlm
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: demo test test-fast check bench bench-families methods-table projection arm64-check clean
+.PHONY: demo test test-fast check bench bench-families methods-table projection arm64-check floors clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -67,6 +67,11 @@ projection: $(VENV)/installed
 # The base install, answers and engine builds on emulated Debian arm64: about twenty minutes, as root, Linux 6.7 or later.
 arm64-check: $(VENV)/installed
 	$(BIN)/python -m tools.arm64_check --work build/arm64 --page docs/measurements/arm64.md
+
+# Are the lowest versions in pyproject.toml true? Environments of just these, and the tests that prove it: about twenty minutes, 7 GB.
+floors: $(VENV)/installed
+	$(BIN)/python tools/floors.py base
+	$(BIN)/python tools/floors.py export
 
 clean:
 	rm -rf $(VENV) $(DEMO)

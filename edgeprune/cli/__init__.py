@@ -27,11 +27,12 @@ from edgeprune.cli.prepare.export import export
 from edgeprune.cli.prepare.forecast import forecast
 from edgeprune.cli.prepare.prune import prune
 from edgeprune.cli.prepare.selftest import selftest
+from edgeprune.cli.usage import PlainGroup
 
 app = typer.Typer(
+    cls=PlainGroup,
     help="Prune a vision-language model, export it to static ONNX graphs, run it without torch, and measure what that bought.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

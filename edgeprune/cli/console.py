@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from edgeprune.cli.plain import PlainConsole, labelled
+from edgeprune.cli.plain import PlainConsole, json_text, labelled
 from edgeprune_runtime.errors import EdgepruneError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
@@ -47,7 +46,7 @@ def command_line() -> str:
 
 def emit(value: Any) -> None:
     """One JSON object on stdout."""
-    sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+    sys.stdout.write(json_text(value, sys.stdout.encoding or "ascii") + "\n")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edgeprune.cli import app
+from edgeprune.cli.plain import printable
 from tests.checkpoints import tiny_checkpoint
 
 HEAVY = (
@@ -119,6 +120,8 @@ REFUSALS: list[tuple[str, str]] = [
     ("importances --what", "No such option"),
     ("doctor now", "unexpected extra argument"),
 ]
+#: What a stranger may call a folder.
+ODD = "ck[v1] [red]\x1b[31m\x9b2J [*x]"
 #: Lists that a base install can print as well.
 LISTS = (
     "methods",
@@ -134,6 +137,7 @@ _RUN = """
 import json, os, sys
 from typer.testing import CliRunner
 from edgeprune.cli import app
+from edgeprune.cli.plain import printable
 found = []
 for arguments in json.load(sys.stdin):
     before = set(sys.modules)
@@ -175,9 +179,20 @@ def places(folder: Path, bundle: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def results(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What every command line says, in one process that has imported nothing."""
-    folder = tmp_path_factory.mktemp("refusals")
-    named = places(folder, tiny_bundle)
-    lines = [line for line, _ in REFUSALS] + list(LISTS)
+    return said([line for line, _ in REFUSALS] + list(LISTS), tmp_path_factory.mktemp("refusals"), tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def oddly_named(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The same where every path has markup and escape sequences in its name."""
+    folder = tmp_path_factory.mktemp("refusals") / ODD
+    folder.mkdir(parents=True)
+    (folder / "bundle").symlink_to(tiny_bundle)
+    return said([line for line, _ in REFUSALS], folder, folder / "bundle")
+
+
+def said(lines: list[str], folder: Path, bundle: Path) -> dict[str, Any]:
+    named = places(folder, bundle)
     asked = []
     for line in lines:
         words = line.split()
@@ -201,6 +216,17 @@ def test_a_refusal_imports_nothing_heavy(line: str, sentence: str, results: dict
     assert code in (1, 2) and "SystemExit" in error, (output, error)
     assert " ".join(sentence.split()) in " ".join(output.replace("\u2502", " ").split()), output
     assert heavy == []
+
+
+@pytest.mark.parametrize("line", [line for line, _ in REFUSALS])
+def test_an_odd_name_is_shown_as_it_is(line: str, oddly_named: dict[str, Any]) -> None:
+    code, output, _, error = oddly_named[line]
+    assert code in (1, 2) and "SystemExit" in error, (output, error)
+    assert not set("\x1b\x9b") & set(output)
+    if (
+        "refusals" in output and "\u2502" not in output and "cannot read" not in output
+    ):  # a path, in a sentence that is not wrapped
+        assert printable(ODD) in output
 
 
 @pytest.mark.parametrize("line", LISTS)

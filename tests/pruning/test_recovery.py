@@ -188,7 +188,7 @@ def test_a_torn_state_is_named_with_what_to_do(damage: bytes, tmp_path: Path, mo
 
 def test_without_peft_lora_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(PlanError, match=r"needs peft.*pip install edgeprune\[recover\]"):
+    with pytest.raises(PlanError, match=r"needs peft.*`pip install 'peft>=0.15'`"):
         recovered(tmp_path / "state", how(2))
     recovered(tmp_path / "state", how(None, steps=1))
 

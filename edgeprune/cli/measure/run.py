@@ -94,7 +94,7 @@ def run(
                     )
                     for piece in pieces:
                         if not json:
-                            sys.stdout.write(printable(piece.text) if sys.stdout.isatty() else piece.text)
+                            sys.stdout.write(printable(piece.text))
                             sys.stdout.flush()
                         if piece.answer is not None:
                             answer = replace(piece.answer, spans=spans + piece.answer.spans)

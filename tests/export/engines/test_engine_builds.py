@@ -33,7 +33,7 @@ from tests.checkpoints import variant_name
 from tests.commands import answer, complaint
 from tests.exports import FAMILY_GATED, GATED, every_method, exported, own_bundle
 
-pytest.importorskip("tensorrt_rtx", reason="`pip install 'edgeprune[rtx]'` to try real builds")
+pytest.importorskip("tensorrt_rtx", reason="`pip install tensorrt-rtx` to try real builds")
 ROOT = Path(__file__).parents[3]
 EVERY = (*GATED, *FAMILY_GATED)
 

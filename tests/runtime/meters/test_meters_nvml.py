@@ -143,7 +143,7 @@ def test_a_missing_package_names_its_install_command():
     def missing(name):
         raise ModuleNotFoundError("No module named 'pynvml'")
 
-    with pytest.raises(MeasurementError, match="pip install nvidia-ml-py"):
+    with pytest.raises(MeasurementError, match="pip install 'nvidia-ml-py>=12.535'"):
         open_nvml(load=missing)
 
 
