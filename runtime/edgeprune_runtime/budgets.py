@@ -78,6 +78,6 @@ def label_of(budget: str | float | int) -> str:
     """The manifest's spelling of a budget: 0.2, "0.20" and .2 are "0.2"; 1 and 1.0 are "1.0"; 576 is "576"."""
     try:
         value = float(budget)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return str(budget)
     return "1.0" if value == 1 else f"{value:.0f}" if value.is_integer() else f"{value:g}"

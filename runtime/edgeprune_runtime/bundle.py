@@ -45,6 +45,8 @@ class Bundle:
     @classmethod
     def open(cls, root: str | Path, *, verify: bool = True, progress: Callable[[str], None] | None = None) -> Bundle:
         """Read and check a bundle. verify=False checks sizes only, not hashes (a faster start from trusted storage)."""
+        if not isinstance(root, (str, os.PathLike)):
+            raise BundleError(f"a bundle is opened from a path, not from {type(root).__name__}; give its folder")
         folder = Path(root)
         manifest = _read_manifest(folder)
         opened = {}

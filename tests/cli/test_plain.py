@@ -98,7 +98,7 @@ def test_an_error_of_usage_shows_what_was_typed(words: list[str]) -> None:
     done = command(*words, stdout=subprocess.PIPE)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert not set("\x1b\x9b\x07") & set(done.stderr)
-    assert any(part in done.stderr for part in (r"\x1b", r"\x9b", "not a valid integer"))
+    assert any(part in done.stderr for part in (r"\x1b", r"\x9b", "valid integer"))
 
 
 @pytest.mark.parametrize("value", [HOSTILE, "name\udcff", "\U000e0001 \U0001f600 \x7f \x85 \u2028", "plain"])

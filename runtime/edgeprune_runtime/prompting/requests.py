@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from edgeprune_runtime.errors import RequestError
+from edgeprune_runtime.errors import PromptError, RequestError
 from edgeprune_runtime.prompting.sampling import Sampling
 
 T = TypeVar("T")
@@ -29,10 +29,21 @@ class Request:
     stop: bool = True
 
     def check(self) -> None:
-        """Raises RequestError for numbers that mean nothing."""
+        """Raises RequestError for values that mean nothing, PromptError for an empty prompt."""
+        require_question("the prompt", self.prompt)
         require_whole("max_tokens", self.max_tokens, 1)
         if self.tiles is not None:
             require_whole("tiles", self.tiles, 0)
+        if not isinstance(self.sampling, Sampling):
+            raise RequestError(f"sampling is {self.sampling!r}; expected a Sampling(temperature, top_p, seed)")
+
+
+def require_question(what: str, text: Any) -> None:
+    """Raise PromptError for anything but a text that says something."""
+    if not isinstance(text, str):
+        raise PromptError(f"{what} is {type(text).__name__}, expected text")
+    if not text.strip():
+        raise PromptError(f"{what} is empty; ask something")
 
 
 def require_whole(name: str, value: Any, least: int) -> None:
