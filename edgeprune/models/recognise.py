@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from edgeprune_runtime.bundle import DIGEST, MANIFEST
+from edgeprune_runtime.installed import command
 
 _GGUF = b"GGUF"
 
@@ -16,7 +16,7 @@ def instead_of_checkpoint(path: Path) -> str | None:
         return _file(path)
     if (path / MANIFEST).is_file() and ((path / DIGEST).is_file() or not (path / "config.json").exists()):
         return (  # a bundle keeps the config.json of its checkpoint
-            f"{path} is a bundle, already exported; run it with `edgeprune run {shlex.quote(str(path))} --prompt TEXT`, "
+            f"{path} is a bundle, already exported; run it with `{command('edgeprune', 'run', path, '--prompt', 'TEXT')}`, "
             "or give the checkpoint that it was made from"
         )
     inside = sorted(entry for pattern in ("*.gguf", "*.onnx") for entry in path.glob(pattern))
@@ -29,7 +29,7 @@ def _file(path: Path) -> str | None:
     if path.suffix == ".onnx":
         return (
             f"{path} is an ONNX file, a graph and no checkpoint; prune it with "
-            f"`edgeprune prune {shlex.quote(str(path))} --structure params=0.7`"
+            f"`{command('edgeprune', 'prune', path, '--structure', 'params=0.7')}`"
         )
     if path.suffix == ".safetensors":
         return f"{path} holds weights alone; give its folder, with config.json and the tokenizer beside it"

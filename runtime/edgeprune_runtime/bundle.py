@@ -20,6 +20,7 @@ import numpy as np
 
 from edgeprune_runtime.backends.external_data import locations
 from edgeprune_runtime.errors import BundleError
+from edgeprune_runtime.installed import command
 from edgeprune_runtime.spec import SCHEMA, GraphSpec, Manifest, TensorRef
 
 if TYPE_CHECKING:
@@ -200,13 +201,11 @@ def _read_manifest(folder: Path) -> Manifest:
         what = _KINDS.get(folder.suffix) if folder.is_file() else None
         raise BundleError(f"{folder} is {what or 'not a folder'}; give the folder that `edgeprune export` wrote")
     if not path.is_file() and (folder / "config.json").is_file():
-        bundle = f"{folder.absolute().name}.bundle"
-        raise BundleError(
-            f"{folder} is a checkpoint, not a bundle; make one with `edgeprune export {folder} --out {bundle}`"
-        )
+        step = command("edgeprune", "export", folder, "--budget", 0.2, "--out", f"{folder.absolute().name}.bundle")
+        raise BundleError(f"{folder} is a checkpoint, not a bundle; make one with `{step}`")
     if not path.is_file():
         raise BundleError(
-            f"{folder} has no {MANIFEST}, so it is not a sealed bundle; make one with `edgeprune export MODEL --out {folder}`"
+            f"{folder} has no {MANIFEST}, so it is not a sealed bundle; make one with `edgeprune export MODEL --budget 0.2 --out MY.bundle`"
         )
     written = contained(folder, MANIFEST).read_bytes()
     try:

@@ -1,4 +1,4 @@
-"""What is installed here, and how to install what is not."""
+"""What is installed here, and next steps as a message prints them: commands that do what they say when they are pasted into a shell."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def how_to_install(*distributions: str) -> str:
     """
     bounds = {_name(text): text.partition(";")[0].strip() for text in _requirements()}
     wanted = dict.fromkeys(bounds.get(_name(one), one) for one in distributions)
-    return f"`{shlex.join(['pip', 'install', *wanted])}`"
+    return f"`{command('pip', 'install', *wanted)}`"
 
 
 def _requirements() -> list[str]:
@@ -38,3 +38,26 @@ def _name(requirement: str) -> str:
     """The distribution, spelled in one way: "onnx-ir" of "onnx_ir>=0.1"."""
     found = re.match(r"[\w.-]+", requirement)
     return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
+
+
+def command(*words: object) -> str:
+    """The words as one line for a shell: `edgeprune run 'my bundle' --prompt TEXT`.
+
+    A word with characters that a terminal would obey instead of showing is spelled with escapes, $'a\\x1bb', as bash and zsh read them.
+    """
+    return " ".join(_quoted(str(word)) for word in words)
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = "".join(_spelled(char) for char in word)
+    return f"$'{escaped}'"
+
+
+def _spelled(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", errors="surrogateescape"))

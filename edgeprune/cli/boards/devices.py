@@ -39,6 +39,7 @@ def devices(
             raise typer.BadParameter("--cpu-threads and --out belong to --measure-cpu")
         if measure_cpu:
             from edgeprune_profiles.boards.measure_cpu import measure_cpu as measure
+            from edgeprune_runtime.installed import command
             from edgeprune_runtime.meters.environment import environment
 
             if name in device_names():
@@ -46,7 +47,7 @@ def devices(
             device = measure(name or "this-cpu", environment(), cpu_threads)
             path = to or Path(f"{device.name}.toml")
             write_device(device, path)
-            note(f"{path} written; `edgeprune project BUNDLE --device {path}` uses it")
+            note(f"{path} written; `{command('edgeprune', 'project', 'BUNDLE', '--device', path)}` uses it")
             emit(device) if json else _one(device)
         elif name is not None:
             emit(load_device(name)) if json else _one(load_device(name))

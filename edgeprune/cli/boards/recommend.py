@@ -45,6 +45,7 @@ def recommend(
         from edgeprune_profiles.boards.recommend import recommend as choose
         from edgeprune_profiles.record import quantities as q
         from edgeprune_runtime.bundle import Bundle
+        from edgeprune_runtime.installed import command
 
         needs = Needs(
             ttft_s=None if ttft is None else q.quantity(ttft, q.SECONDS, "--ttft"),
@@ -76,9 +77,19 @@ def recommend(
             out.print(f"left out, {why}: {names}", highlight=False, markup=False, style="dim")
         if following is not None:
             one = following.candidate
+            step = command(
+                "edgeprune",
+                "profile",
+                bundle,
+                "--budget",
+                one.budget,
+                "--max-tokens",
+                max_tokens,
+                "--out",
+                "report.json",
+            )
             out.print(
-                f"to be sure, on {one.device.name}: edgeprune profile {bundle} --budget {one.budget} "
-                f"--max-tokens {max_tokens} --out report.json, then add --report {one.device.name},report.json here",
+                f"to be sure, on {one.device.name}: {step}, then add --report {one.device.name},report.json here",
                 highlight=False,
                 markup=False,
             )

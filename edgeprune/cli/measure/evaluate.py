@@ -75,6 +75,7 @@ def evaluate(
         from edgeprune.evaluate.answerer import selections_of
         from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.files import write_json
+        from edgeprune_runtime.installed import command
 
         questions = load_questions(data)[:limit]
         selections = selections_of(look_at(bundle, backend), budget or [], method or [], tiles or [])
@@ -107,7 +108,7 @@ def evaluate(
             )
         if out is not None:
             write_json(out, comparison)
-            note(f"{out} written; `edgeprune report REPORT.JSON --eval {out}` shows it")
+            note(f"{out} written; `{command('edgeprune', 'report', 'REPORT.JSON', '--eval', out)}` shows it")
         if json:
             emit(comparison)
         else:

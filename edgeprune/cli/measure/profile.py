@@ -69,6 +69,7 @@ def profile(
         from edgeprune_profiles.record.sustain import soak_seconds
         from edgeprune_runtime.budgets import budget_label
         from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.installed import command
         from edgeprune_runtime.pictures.load import require_picture
 
         options = ProfileOptions(
@@ -110,4 +111,4 @@ def profile(
         if out is None:
             note("--out report.json keeps the raw numbers, for `edgeprune report`")
         else:
-            note(f"{out} written; `edgeprune report {out}` makes a page of it")
+            note(f"{out} written; `{command('edgeprune', 'report', out)}` makes a page of it")

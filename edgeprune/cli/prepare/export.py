@@ -188,6 +188,8 @@ def _classifier(model: str, target: Path, weights: WeightPrecision, parity: bool
 
 
 def _show(bundle: Bundle, target: Path, json: bool) -> None:
+    from edgeprune_runtime.installed import command
+
     manifest = bundle.manifest
     total = sum(entry.bytes for entry in manifest.files.values())
     if json:
@@ -209,4 +211,5 @@ def _show(bundle: Bundle, target: Path, json: bool) -> None:
     else:
         out.print(f"parity: {len(manifest.parity.checks)} checks against {manifest.parity.reference} passed")
     out.print(f"sealed {target}  ({total / 1e6:.1f} MB, {len(manifest.graphs)} graphs)")
-    out.print(f'try: edgeprune run {target} --image photo.jpg --prompt "What is this?"', highlight=False)
+    step = command("edgeprune", "run", target, "--image", "photo.jpg", "--prompt", "What is this?")
+    out.print(f"try: {step}", highlight=False)

@@ -170,6 +170,7 @@ def prune(
 def _show(record: PruneRecord, target: Path) -> None:
     """What every block has left, and what was reached."""
     from edgeprune.models.source import is_classifier
+    from edgeprune_runtime.installed import command
 
     for part, done in record.parts.items():
         rows = [(str(b.block), str(len(b.heads)), str(len(b.mlp))) for b in done.blocks]
@@ -187,8 +188,8 @@ def _show(record: PruneRecord, target: Path) -> None:
     out.print(f"{seen}{', compensated' if record.compensated else ''}{steps}", highlight=False)
     if not record.compensated and record.recovery is None:
         remark("what stays was not refitted; give --images for compensation and --recover for training", "warning:")
-    budget = "" if is_classifier(target) else " --budget 0.2"
-    out.print(f"wrote {target}; export it with: edgeprune export {target}{budget}", highlight=False)
+    budget = () if is_classifier(target) else ("--budget", 0.2)
+    out.print(f"wrote {target}; export it with: {command('edgeprune', 'export', target, *budget)}", highlight=False)
 
 
 def amount(measure: str, value: float) -> str:

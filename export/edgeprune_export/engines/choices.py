@@ -21,6 +21,7 @@ from edgeprune_runtime.engines.spec import (
     EngineKey,
     EnginePrecision,
 )
+from edgeprune_runtime.installed import command
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def place_of(root: Path, target: EngineTarget, options: BuildOptions) -> tuple[D
     key = _key(target, options, device)
     out = require_inside(root, root / ENGINES / _folder(key))
     if out.exists() and not options.force:
-        raise ExportError(f"{out} is there already; `edgeprune inspect {root}` shows it, --force builds it again")
+        raise ExportError(
+            f"{out} is there already; `{command('edgeprune', 'inspect', root)}` shows it, --force builds it again"
+        )
     return device, key, out
 
 
