@@ -125,3 +125,26 @@ def test_an_answer_moves_no_cursor(json_wanted: bool, tiny_bundle: Path, monkeyp
     result = invoke("run", tiny_bundle, "--prompt", "what ?", *(["--json"] if json_wanted else []))
     assert result.exit_code == 0 and not set("\x1b\x9b") & set(result.stdout)
     assert json.loads(result.stdout)["text"] == whole.text if json_wanted else r"\x1b[2J\x9b2J" in result.stdout
+
+
+# ------------------------------------------------------------------------------------------------ completion
+
+NAMED = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # the shell is named instead of found among the parents
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_shown(shell: str) -> None:
+    done = command("--show-completion", shell, stdout=subprocess.PIPE, env={**os.environ, **NAMED})
+    assert done.returncode == 0 and "_EDGEPRUNE_COMPLETE" in done.stdout, done.stderr
+
+
+def test_completion_is_installed_and_completes(tmp_path: Path) -> None:
+    home = {**os.environ, **NAMED, "HOME": str(tmp_path)}
+    done = command("--install-completion", "bash", stdout=subprocess.PIPE, env=home)
+    assert done.returncode == 0, done.stderr
+    (script,) = (tmp_path / ".bash_completions").iterdir()
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    asked = {"_EDGEPRUNE_COMPLETE": "complete_bash", "COMP_CWORD": "1", "COMP_WORDS": "edgeprune ex"}
+    assert command(stdout=subprocess.PIPE, env={**os.environ, **asked}).stdout.split() == ["export"]
+    asked |= {"COMP_CWORD": "2", "COMP_WORDS": "edgeprune run --max"}
+    assert command(stdout=subprocess.PIPE, env={**os.environ, **asked}).stdout.split() == ["--max-tokens"]

@@ -7,6 +7,7 @@ import pytest
 
 from edgeprune_profiles import load_report, save_report
 from tests.commands import answer, complaint, invoke
+from tests.runtime.test_claims import another_run
 
 
 @pytest.fixture
@@ -64,3 +65,11 @@ def test_unusable_reports_are_one_line_and_nothing_is_written(content, tmp_path)
 
 def test_a_place_that_cannot_be_written_to_is_one_line(report_json):
     assert "choose another place" in complaint("report", report_json, "--html", report_json / "page.html")
+
+
+@pytest.mark.parametrize("form", ["--html", "--markdown", "--csv"])
+def test_a_form_that_another_run_is_writing_is_refused(form, report_json, tmp_path):
+    target = tmp_path / "form"
+    with another_run(target, "claimed(Path(sys.argv[1]))"):
+        assert "another run is writing" in complaint("report", report_json, form, target)
+    assert invoke("report", report_json, form, target).exit_code == 0 and target.is_file()

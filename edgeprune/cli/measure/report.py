@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,7 @@ def report(
         )
         from edgeprune_profiles.record.quantities import BYTES, quantity
         from edgeprune_profiles.report.digest import digest
+        from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.files import write_whole
 
         limit_bytes = None if max_memory is None else round(quantity(max_memory, BYTES, "--max-memory"))
@@ -47,9 +49,13 @@ def report(
         if not json and html is None and markdown is None and csv is None:
             html = report_json.with_suffix(".html")
         forms = ((html, lambda one: render_html(one, limit_bytes)), (markdown, render_markdown), (csv, render_csv))
-        written = [(path, render(found)) for path, render in forms if path is not None]
-        for path, text in written:
-            write_whole(path, text.encode())
+        wanted = [(path, render) for path, render in forms if path is not None]
+        with ExitStack() as claims:
+            for path, _ in wanted:
+                claims.enter_context(claimed(path))
+            written = [(path, render(found)) for path, render in wanted]
+            for path, text in written:
+                write_whole(path, text.encode())
         facts = digest(found)
         if json:
             emit({**facts, "written": [str(path) for path, _ in written]})
