@@ -88,7 +88,7 @@ def _compiled(kind: str, pinned: dict[str, str], out: Path, *, newest: bool = Fa
     return _uv(*words, "--quiet", "--upgrade", check=check)
 
 
-def tests_of(kind: str, root: Path = ROOT) -> list[str]:
+def files_of(kind: str, root: Path = ROOT) -> list[str]:
     """Test files that prove a kind of install."""
     if kind == "export":
         return list(EXPORT_FILES)
@@ -118,7 +118,7 @@ def main() -> None:
     cache = ["-o", f"cache_dir={work / f'{name}-cache'}"]
     settings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [python, "-m", "pytest", "-q", *tests_of(asked.kind), *chosen, *cache], cwd=ROOT, env=settings
+        [python, "-m", "pytest", "-q", *files_of(asked.kind), *chosen, *cache], cwd=ROOT, env=settings
     )
     print(f"versions: {constraints}")
     sys.exit(done.returncode)
