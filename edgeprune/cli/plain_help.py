@@ -9,7 +9,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
+
+from edgeprune.cli.usage import PlainUsage
 
 _Context: Any = TyperCommand.context_class
 _Formatter: Any = _Context.formatter_class
@@ -68,7 +70,7 @@ class PlainCommand(TyperCommand):
     context_class = _PlainContext
 
 
-class PlainGroup(TyperGroup):
-    """A group of commands whose help is plain."""
+class PlainGroup(PlainUsage):
+    """A group of commands whose help and errors of usage are plain."""
 
     context_class = _PlainContext

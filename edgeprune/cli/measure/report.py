@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +60,7 @@ def report(
         from edgeprune_profiles.report.digest import digest
         from edgeprune_profiles.report.summary import summarise
         from edgeprune_profiles.report.verdict import verdict
+        from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.files import write_whole
 
         points, score = (None, None) if wanted is None else q.accuracy_shares(wanted, "--accuracy")
@@ -80,9 +82,13 @@ def report(
             (markdown, lambda one: render_markdown(one, needs)),
             (csv, render_csv),
         )
-        written = [(path, render(found)) for path, render in forms if path is not None]
-        for path, text in written:
-            write_whole(path, text.encode())
+        asked = [(path, render) for path, render in forms if path is not None]
+        with ExitStack() as claims:
+            for path, _ in asked:
+                claims.enter_context(claimed(path))
+            written = [(path, render(found)) for path, render in asked]
+            for path, text in written:
+                write_whole(path, text.encode())
         summary = summarise(found)
         choice = choose_budget(summary, needs)
         if json:

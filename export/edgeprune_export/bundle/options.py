@@ -11,9 +11,8 @@ from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import Budget
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.methods.controls import FULL
-from edgeprune_export.graphs.linear import WeightPrecision
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.spec import SelectionSpec, TokenPlan
+from edgeprune_runtime.spec import SelectionSpec, TokenPlan, WeightPrecision
 
 
 @dataclass(frozen=True)
