@@ -26,7 +26,7 @@ HEAVY = (
     "tensorrt",
 )
 #: Arguments by command, and a part of the sentence. CHECKPOINT, BUNDLE, OTHER (an architecture nobody knows), EMPTY (a folder), TEXT (a
-#: text file), DATA (questions), GRAPH (a file called .onnx) and TAKEN (a folder that exists) stand for paths.
+#: text file), DATA (questions), GRAPH (a file called .onnx), VIDEO and TAKEN (a folder that exists) stand for paths.
 REFUSALS: list[tuple[str, str]] = [
     ("export NOWHERE --budget 0.2", "does not exist"),
     ("export BUNDLE --budget 0.2", "is a bundle"),
@@ -66,6 +66,7 @@ REFUSALS: list[tuple[str, str]] = [
     ("prune GRAPH --structure latency=0.7", "is not for ONNX files"),
     ("prune GRAPH --structure params=0.7 --importance taylor", "unknown importance"),
     ("prune GRAPH --structure params=0.7 --input-shape 1,x", "is not understood"),
+    ("prune GRAPH --structure params=0.7 --input-value x=many", "is not understood"),
     ("prune GRAPH --structure params=0.7 --images NOWHERE", "cannot be read"),
     ("calibrate CHECKPOINT --method hired --images EMPTY", "nothing to calibrate"),
     ("calibrate CHECKPOINT --method visionzip --images EMPTY", ""),
@@ -84,6 +85,7 @@ REFUSALS: list[tuple[str, str]] = [
     ("run CHECKPOINT --prompt x", "is a checkpoint"),
     ("run BUNDLE --prompt x --image NOWHERE", "does not exist"),
     ("run BUNDLE --prompt x --image TEXT", "is not a picture"),
+    ("run BUNDLE --prompt x --image VIDEO", "is a video"),
     ("run BUNDLE --prompt x --image PICTURE --budget 0.3", "has no budget"),
     ("run BUNDLE --prompt x --image PICTURE --method dart", "has no method"),
     ("run BUNDLE --prompt x --show-tokens kept.png", "--image"),
@@ -92,7 +94,9 @@ REFUSALS: list[tuple[str, str]] = [
     ("run BUNDLE --prompt x --backend onnx", "unknown backend"),
     ("profile CHECKPOINT", "is a checkpoint"),
     ("profile BUNDLE --budget 0.3", "has no budget"),
+    ("profile BUNDLE --method dart", "no method"),
     ("profile BUNDLE --image NOWHERE", "does not exist"),
+    ("profile BUNDLE --image VIDEO", "is a video"),
     ("profile BUNDLE --sustain soon", "soon"),
     ("profile BUNDLE --eval NOWHERE", "cannot read"),
     ("profile BUNDLE --out TEXT/report.json", "cannot write"),
@@ -102,17 +106,28 @@ REFUSALS: list[tuple[str, str]] = [
     ("eval BUNDLE --data DATA --method dart", "has no method"),
     ("report NOWHERE", "cannot read"),
     ("report TEXT", "TEXT"),
+    ("report TEXT --accuracy -3", "--accuracy needs --eval"),
+    ("report TEXT --ttft soon", "soon"),
     ("compare NOWHERE TEXT", "cannot read"),
     ("inspect CHECKPOINT", "is a checkpoint"),
     ("verify EMPTY", "manifest.json"),
     ("methods hierd", "unknown method"),
     ("devices toaster", "toaster"),
     ("devices --out x.toml", "--measure-cpu"),
+    ("devices --older-than 3", "belongs to --check"),
     ("project BUNDLE --device toaster", "toaster"),
-    ("project CHECKPOINT --device orin-nano-8gb", "is a checkpoint"),
+    ("project NOWHERE --device orin-nano-8gb", "does not exist"),
+    ("project parrot --device orin-nano-8gb", "no shape"),
+    ("project CHECKPOINT --device toaster", "toaster"),
+    ("project EMPTY --device orin-nano-8gb", "manifest.json"),
     ("project BUNDLE --device orin-nano-8gb --budget 0.3", "has no budget"),
-    ("project", "give a BUNDLE"),
-    ("recommend CHECKPOINT", "is a checkpoint"),
+    ("project", "give a MODEL"),
+    ("recommend OTHER", "parrot"),
+    ("recommend parrot", "no shape"),
+    ("recommend CHECKPOINT --device toaster", "toaster"),
+    ("recommend CHECKPOINT --budget none", "is not a number"),
+    ("recommend BUNDLE --accuracy -3", "--accuracy needs --eval"),
+    ("recommend BUNDLE --accuracy -3 --eval NOWHERE", "cannot read"),
     ("recommend BUNDLE --ttft soon", "soon"),
     ("recommend BUNDLE --report nothing", "nothing"),
     ("selftest CHECKPOINT", "is a checkpoint"),
@@ -159,6 +174,7 @@ def places(folder: Path, bundle: Path) -> dict[str, str]:
 
     Image.new("RGB", (8, 8)).save(folder / "picture.png")
     data.write_text('{"image": "picture.png", "question": "what?", "answers": ["x"]}\n')
+    (folder / "film.mp4").write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0")
     (folder / "graph.onnx").write_bytes(b"\x08\x07")
     (folder / "recipe.toml").write_text("[tokens]\nbudgets = [0.2]\n")
     return {
@@ -171,6 +187,7 @@ def places(folder: Path, bundle: Path) -> dict[str, str]:
         "GRAPH": str(folder / "graph.onnx"),
         "RECIPE": str(folder / "recipe.toml"),
         "PICTURE": str(folder / "picture.png"),
+        "VIDEO": str(folder / "film.mp4"),
         "TAKEN": str(empty),
         "NOWHERE": str(folder / "nowhere"),
     }

@@ -67,9 +67,9 @@ def profile(
     """
     with errors_as_one_line():
         from edgeprune_profiles import load_accuracy
+        from edgeprune_profiles.measure.runner import budgets_of
         from edgeprune_profiles.measure.session import Observer, ProfileOptions, profile_model
         from edgeprune_profiles.record.sustain import soak_seconds
-        from edgeprune_runtime.budgets import budget_label
         from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.installed import command
         from edgeprune_runtime.pictures.load import require_picture
@@ -91,9 +91,7 @@ def profile(
             out=out,
             command=command_line(),
         )
-        manifest = look_at(bundle, backend)
-        for text in options.budgets:
-            budget_label(manifest, text)
+        budgets_of(look_at(bundle, backend), options.budgets, options.tiles, options.methods)
         for path in options.images:
             require_picture(path)
         with (
