@@ -22,7 +22,8 @@ def how_to_install(*distributions: str) -> str:
 
     It names the packages themselves: an extra of edgeprune could be pasted only where edgeprune comes from a package index.
     """
-    bounds = {_name(text): text.partition(";")[0].strip() for text in _requirements()}
+    texts = (text.partition(";")[0].strip() for text in _requirements())
+    bounds = {_name(text): text for text in sorted(texts, key=_numbers)}  # of several extras, the one that asks most
     wanted = dict.fromkeys(bounds.get(_name(one), one) for one in distributions)
     return f"`{command('pip', 'install', *wanted)}`"
 
@@ -32,6 +33,10 @@ def _requirements() -> list[str]:
         return metadata.requires("edgeprune") or []
     except metadata.PackageNotFoundError:  # a source folder on the path, not installed
         return []
+
+
+def _numbers(requirement: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", requirement)]
 
 
 def _name(requirement: str) -> str:

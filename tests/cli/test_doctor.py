@@ -80,10 +80,7 @@ def test_a_missing_extra_names_its_install_command(monkeypatch):
     found = doctor.examine()
     torch = next(p for p in found.packages if p.name == "torch")
     assert (torch.ok, torch.installed) == (False, None)
-    assert "`pip install 'torch>=2.6'`" in torch.why
-    assert found.abilities[0] == doctor.Ability("export checkpoints", True, None), (
-        "it is there, whatever its metadata says"
-    )
+    assert "`pip install 'torch>=" in torch.why
     assert found.extras["export"] is False
     assert found.healthy
 

@@ -106,3 +106,14 @@ def test_a_command_says_to_a_shell_what_it_says(name: str) -> None:
     assert "\x1b" not in line and "\n" not in line
     found = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout
     assert found == name.encode("utf-8", errors="surrogateescape") + b"|plain|"
+
+
+def test_of_several_extras_the_one_that_asks_most_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [
+        "onnx>=1.19; extra == 'rtx'",
+        "onnx>=1.21; extra == 'export'",
+        "onnx>=1.9; extra == 'jetson'",
+        "onnx-ir>=0.1",
+    ]
+    monkeypatch.setattr("edgeprune_runtime.installed._requirements", lambda: asked)
+    assert how_to_install("onnx", "onnx_ir", "unheard-of") == "`pip install 'onnx>=1.21' 'onnx-ir>=0.1' unheard-of`"
