@@ -8,7 +8,8 @@ DEMO = demo
 REFERENCE = tools/reference_vlm
 # Processes that run tests side by side.
 WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+# Bytecode is kept even where the environment says otherwise: every worker and every command of a test would compile all files anew.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .PHONY: demo test test-fast check bench bench-families bench-grids methods-table projection arm64-check real-onnx floors clean
 .DELETE_ON_ERROR:
@@ -58,7 +59,7 @@ bench-families: $(VENV)/installed
 bench-grids: $(VENV)/installed
 	$(BIN)/python tools/bench.py grids --out docs/measurements
 
-# What every method costs and how accurate it is, beside random: about an hour; resumable.
+# What every method costs and how accurate it is, beside random: about an hour; resumable. With --missing, only methods without a row.
 methods-table: $(VENV)/installed
 	$(BIN)/python tools/selector_costs.py --work build/costs
 	$(BIN)/python tools/methods_table.py --work build/methods

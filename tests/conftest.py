@@ -16,6 +16,7 @@ they are shared by workers and by the next run, and a test that writes to one ma
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         sorting.mark(item)
     sorting.longest_first(items)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported lives to the end: torch and transformers need not be searched for garbage in every collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

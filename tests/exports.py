@@ -100,6 +100,24 @@ FAMILY_PLANS: tuple[dict[str, Any], ...] = (
 )
 FAMILY_GATED = tuple(zip(FAMILY_VARIANTS, FAMILY_PLANS, strict=True))
 
+#: Qwen-VL on two grids, of which the first fills the tile up to the second's width: what `exported` takes, beside a variant. Between
+#: them windows and blocks without, every norm and MLP, tables of positions, rows behind every decoder layer, readings with one and two axes.
+QWEN_GRIDS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+    (
+        {"family": "qwen2_vl", "sections": (1, 2, 5), "kv_heads": 1, "vocab": 512},
+        {"plan": {"method": "received"}, "sizes": ((64, 64), (32, 96)), "parity": False},
+    ),
+    (
+        {"family": "qwen2_5_vl", "config": "hub", "tied": True, "vision_layers": 4, "full_blocks": (0, 2)},
+        {"plan": {"method": "divprune"}, "sizes": ((64, 64), (32, 96)), "parity": False},
+    ),
+    (
+        {"family": "qwen3_vl", "head_dim": 24, "sections": (3, 4, 5), "layers": 3, "vision_layers": 4}
+        | {"deepstack": (0, 2, 3), "patches": 7, "kv_heads": 1},
+        {"plan": {"method": "dart"}, "sizes": ((64, 64), (32, 96)), "parity": False},
+    ),
+)
+
 
 def options(
     budgets: tuple[str, ...] = ("0.2", "1.0"),

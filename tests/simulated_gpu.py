@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -312,7 +313,7 @@ def _tensorrt(gpu: SimulatedGpu, name: str, version: str) -> ModuleType:
         def execute_async_v3(self, stream: int) -> bool:
             assert set(self._addresses) == set(self._engine.specs), "unbound tensors"
             addresses = dict(self._addresses)
-            for present in (name for name in addresses if name.startswith("present_")):
+            for present in (name for name in addresses if re.fullmatch(r"present_(key|value)_\d+", name)):
                 past = present.replace("present_", "past_")
                 assert addresses[present] == addresses[past], "a cache that is updated in place has one address"
             gpu.put(lambda: self._engine.execute(addresses, self._shapes))

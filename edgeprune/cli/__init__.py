@@ -21,7 +21,7 @@ from edgeprune.cli.measure.profile import profile
 from edgeprune.cli.measure.report import report
 from edgeprune.cli.measure.run import run
 from edgeprune.cli.methods import methods
-from edgeprune.cli.plain_help import PlainCommand, PlainGroup, examples
+from edgeprune.cli.plain_help import HelpCommand, HelpGroup, examples
 from edgeprune.cli.prepare.build import build
 from edgeprune.cli.prepare.calibrate import calibrate
 from edgeprune.cli.prepare.export import export
@@ -30,7 +30,7 @@ from edgeprune.cli.prepare.prune import prune
 from edgeprune.cli.prepare.selftest import selftest
 
 app = typer.Typer(
-    cls=PlainGroup,
+    cls=HelpGroup,
     help="Prune a vision-language model, export it to static ONNX graphs, run it without torch, and measure what that bought.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -128,7 +128,7 @@ for _name, _command, _does, _examples in (
     ("doctor", doctor, "What is installed here and what works.", ("edgeprune doctor",)),
     ("selftest", selftest, "Try a backend on this device.", ("edgeprune selftest --backend onnxruntime",)),
 ):
-    app.command(_name, cls=PlainCommand, short_help=_does, epilog=examples(_examples))(_command)
+    app.command(_name, cls=HelpCommand, short_help=_does, epilog=examples(_examples))(_command)
 
 
 def _version(shown: bool) -> None:

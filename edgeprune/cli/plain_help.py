@@ -11,7 +11,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from edgeprune.cli.usage import PlainUsage
+from edgeprune.cli.usage import PlainGroup
 
 _Context: Any = TyperCommand.context_class
 _Formatter: Any = _Context.formatter_class
@@ -64,13 +64,13 @@ class _PlainContext(_Context):  # type: ignore[misc]
     formatter_class = _WholeWords
 
 
-class PlainCommand(TyperCommand):
+class HelpCommand(TyperCommand):
     """A command whose help is plain."""
 
     context_class = _PlainContext
 
 
-class PlainGroup(PlainUsage):
+class HelpGroup(PlainGroup):
     """A group of commands whose help and errors of usage are plain."""
 
     context_class = _PlainContext

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from edgeprune.cli.plain import printable
 
 
-class PlainUsage(TyperGroup):
+class PlainGroup(TyperGroup):
     """A group of commands; errors of usage say what was typed as plain text, whichever of the two below finds them."""
 
     def make_context(self, *arguments: Any, **named: Any) -> Any:

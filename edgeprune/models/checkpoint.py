@@ -15,7 +15,14 @@ import numpy as np
 from edgeprune.models import grids
 from edgeprune.models.config.processor import ProcessorFiles
 from edgeprune.models.config.prompting import prompting_from_folder, with_text_tokens
-from edgeprune.models.config.section import REPAIR, Section, config_of_folder, refuse_quantised
+from edgeprune.models.config.section import (
+    REPAIR,
+    Section,
+    config_of_folder,
+    refuse_quantised,
+    sees_pictures,
+    text_alone,
+)
 from edgeprune.models.config.structure_key import widths_from_config
 from edgeprune.models.decoders import decoder_from_config
 from edgeprune.models.families import FAMILIES, Family
@@ -127,11 +134,8 @@ def _family(config: Section) -> Family:
     for family in map(FAMILIES.get, FAMILIES):
         if kind in (family.name, *family.foreign):
             return family
-    if not any(key.startswith(("vision", "visual", "image")) for key in config.values):
-        raise CheckpointError(
-            f"config.json.model_type is {kind!r} and it has no vision_config, so this is a model of text alone; "
-            "expected a vision-language model: choose the checkpoint that sees pictures"
-        )
+    if not sees_pictures(config):
+        raise text_alone(config)
     known = ", ".join(f"{name} ({FAMILIES.get(name).title})" for name in FAMILIES)
     raise CheckpointError(
         f"config.json.model_type is {kind!r}; supported are {known}; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edgeprune.models.config.section import config_of_folder
+from edgeprune.models.config.section import config_of_folder, refuse_text_model
 from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune_runtime.errors import CheckpointError, MissingExtra
 from edgeprune_runtime.installed import how_to_install
@@ -53,6 +53,7 @@ def is_classifier(source: str | Path) -> bool:
             raise CheckpointError(_no_folder(file))
         return True
     config = config_of_folder(resolve_source(source))
+    refuse_text_model(config)
     return not config.has("vision_config") and not config.has("text_config")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ import msgspec
 from edgeprune_runtime.claims import work_place
 from edgeprune_runtime.errors import MeasurementError, OutputError
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 LineT = TypeVar("LineT")
 
 
@@ -32,7 +35,44 @@ def write_whole(path: Path, content: bytes) -> None:
         with staged(path) as part:
             part.write_bytes(content)
     except OSError as error:
+        if is_full(error):
+            raise OutputError(
+                f"cannot write {path}: the disk is full; it needs {len(content)} bytes, {_free(path.parent)} are left in {path.parent}; "
+                "free space or choose another place"
+            ) from error
         raise OutputError(f"cannot write {path}: {error}; choose another place") from error
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a full disk or quota is behind an error, also where a library has made an error of its own of it."""
+    while error is not None:
+        if getattr(error, "errno", None) in _FULL or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def full_disk_told(out: Path, folder: Path) -> Iterator[None]:
+    """Raise OutputError, with what was written of `out` in `folder` and what is left, where the disk is full."""
+    try:
+        yield
+    except Exception as error:  # safetensors and onnx have errors of their own for it
+        if not is_full(error):
+            raise
+        written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        raise OutputError(
+            f"cannot write {out}: the disk is full; it needs more than the {written} bytes written so far, {_free(folder)} are left in "
+            f"{out.parent}; free space or choose another place. Nothing of it was kept"
+        ) from error
+
+
+def _free(folder: Path) -> int:
+    """Bytes that can still be written there; 0 where that cannot be asked."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -86,8 +126,11 @@ class Journal(Generic[LineT]):
 
     def __enter__(self) -> Journal[LineT]:
         """Raises MeasurementError for a file that belongs to other work, or is no journal."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        content = self._path.read_bytes() if self._path.exists() else b""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            content = self._path.read_bytes() if self._path.exists() else b""
+        except OSError as error:
+            raise OutputError(f"cannot use {self._path}: {error.strerror or error}; choose another place") from error
         whole = content[: content.rfind(b"\n") + 1]
         first, *rest = whole.splitlines() or [b""]
         if first and not self._belongs(first):
@@ -103,7 +146,8 @@ class Journal(Generic[LineT]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of a full disk; it was told when the line was written
+                self._file.close()
             self._file = None
 
     def add(self, line: LineT) -> None:
@@ -114,8 +158,14 @@ class Journal(Generic[LineT]):
     def _write(self, line: Any) -> None:
         if self._file is None:
             raise RuntimeError("the journal is not open; use it in a `with` block")
-        self._file.write(msgspec.json.encode(line) + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(msgspec.json.encode(line) + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self._path}: {error.strerror or error}, {_free(self._path.parent)} bytes are left; free space and run the same "
+                "command again: it goes on from what is there"
+            ) from error
 
     def _belongs(self, first: bytes) -> bool:
         if self._anew:

@@ -35,6 +35,11 @@ class ShownPicture:
     visual_tokens: int
     kept: tuple[tuple[int, int, int], ...]
 
+    @property
+    def distortion(self) -> float:
+        """By which factor its proportions changed, at least 1."""
+        return 1.0 if self.grid is None else distortion(self.size, self.grid)
+
     def to_pixels(self, x: float, y: float) -> tuple[float, float]:
         """Where in the picture, in its own pixels, the place (x, y) is that an answer names."""
         height, width = self.size
@@ -112,7 +117,7 @@ def notes_of(selection: SelectionSpec, picture: PackedPicture, kept: int) -> tup
     notes = []
     if picture.place.overview and 0 in picture.canvas:
         notes.append("the picture is so thin that unpadding leaves no token of its tiles: only the thumbnail is seen")
-    if picture.place.view is not None and (bent := distortion(picture.place)) >= _BENT:
+    if picture.place.view is not None and (bent := distortion(picture.place.size, picture.place.view)) >= _BENT:
         height, width = picture.place.view
         notes.append(
             f"the picture's proportions changed by {bent - 1:.0%} to fit the grid of {height}x{width} pixels; export with another --grid to "

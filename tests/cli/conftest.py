@@ -17,7 +17,7 @@ from tests.commands import answer
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests share a machine: what else it does is not what they are about."""
     quiet = MachineUse(0.5, 2, 0.0, 0.0, None, 0.1, None)
-    monkeypatch.setattr("edgeprune_profiles.measure.session.use_while_resting", lambda: quiet)
+    monkeypatch.setattr("edgeprune_profiles.measure.session.use_while_resting", lambda look: quiet)
 
 
 @pytest.fixture(scope="session")

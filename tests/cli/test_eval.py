@@ -111,3 +111,11 @@ def test_limits_of_tiles_are_scored_beside_all_of_them(tiny_bundle, questions):
     rows = answer("eval", tiny_bundle, "--data", questions, *options, *QUICK)["rows"]
     assert [row["name"] for row in rows] == ["1.0", "uniform@0.2", "1.0 on one view", "uniform@0.2 on one view"]
     assert rows[0]["differences"] == {} and all(row["differences"] for row in rows[1:])
+
+
+def test_all_tokens_of_fewer_tiles_are_no_reference(tiny_bundle, questions):
+    options = ["--method", "uniform", "--tiles", "none", "--limit-questions", 2]
+    text = invoke("eval", tiny_bundle, "--data", questions, *options, *QUICK).stdout
+    assert text.count("reference") == 1
+    (row,) = [line for line in text.splitlines() if line.startswith("1.0 on one view") and "[" in line]
+    assert "pictures" in row

@@ -182,7 +182,7 @@ def test_further_methods_are_measured_beside_the_bundles_own(tiny_bundle, no_mem
 
 def test_a_busy_machine_is_warned_of_before_the_work_and_told_in_the_result(tiny_bundle, no_memory, monkeypatch):
     busy = MachineUse(0.5, 2, 1.3, 0.0, None, 2.0, None)
-    monkeypatch.setattr(session, "use_while_resting", lambda: busy)
+    monkeypatch.setattr(session, "use_while_resting", lambda look: busy)
     result = invoke("profile", tiny_bundle, "--budget", "0.2", *QUICK)
     assert "other programs kept 1.3 of 2 cores busy" in result.stderr
     assert "The machine was not quiet: before the profile, other programs" in result.stdout

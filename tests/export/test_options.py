@@ -167,3 +167,18 @@ def test_the_plan_of_the_bundle_is_the_plan_that_was_asked_for(tiny_bundle: Path
     assert manifest.provenance.versions["onnxruntime"] and manifest.provenance.command
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(manifest.provenance.source_sha256)
     assert all(len(digest) == 64 for digest in manifest.provenance.source_sha256.values())
+
+
+@pytest.mark.parametrize(("positions", "parity"), [(10**12, False), (10**12, True), (1 << 23, True)])
+def test_a_cache_that_cannot_be_held_is_refused_before_any_work(
+    model: ModelSpec, positions: int, parity: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the gate a bundle may be made for a larger machine."""
+    from edgeprune_export.bundle import options as module
+
+    monkeypatch.setattr(module, "memory_at_hand", lambda: 1 << 30)
+    asked = options(("0.2",), capacity=positions, parity=parity)
+    with pytest.raises(PlanError, match=f"a cache of {positions} positions takes .* smaller --capacity"):
+        capacity(asked, selections(asked, model.picture), model)
+    larger = options(("0.2",), capacity=1 << 23, parity=False)
+    assert capacity(larger, selections(larger, model.picture), model) == 1 << 23

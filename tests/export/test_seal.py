@@ -29,13 +29,15 @@ WRITES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "
 def small(tiny_bundle: Path, folder: Path, name: str) -> Manifest:
     """Fill a folder as an export does, with what a bundle cannot do without, under another name."""
     manifest = Bundle.open(tiny_bundle, verify=False).manifest
-    files = {file: entry for file, entry in manifest.files.items() if not file.startswith("select-")}
+    chosen = manifest.selections[0]
+    left = {graph.name for graph in manifest.graphs if graph.name.startswith("select-")} - {chosen.graph}
+    files = {file: entry for file, entry in manifest.files.items() if file.removesuffix(".onnx") not in left}
     for file in files:
         shutil.copyfile(tiny_bundle / file, folder / file)
-    graphs = tuple(graph for graph in manifest.graphs if not graph.name.startswith("select-"))
+    graphs = tuple(graph for graph in manifest.graphs if graph.name not in left)
     return Manifest(
         **{field: getattr(manifest, field) for field in Manifest.__struct_fields__}
-        | {"name": name, "graphs": graphs, "selections": (), "files": files}
+        | {"name": name, "graphs": graphs, "selections": (chosen,), "files": files}
     )
 
 

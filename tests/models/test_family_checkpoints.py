@@ -17,7 +17,15 @@ from edgeprune.models.families import FAMILIES
 from edgeprune.models.spec import ModelSpec
 from edgeprune_runtime.pictures.spec import SequenceSpec
 from edgeprune_runtime.pictures.tiling import Anyres, NearestRatio, Split
-from tests.checkpoints import FAMILY_VARIANTS, VARIANTS, edit_json, own_copy, tiny_checkpoint, variant_name
+from tests.checkpoints import (
+    FAMILY_VARIANTS,
+    QWEN_VARIANTS,
+    VARIANTS,
+    edit_json,
+    own_copy,
+    tiny_checkpoint,
+    variant_name,
+)
 from tests.damage import Case, Damage, config, expect_refusal, image, text, vision
 from tools.checkpoints.recipe import Recipe
 
@@ -277,6 +285,39 @@ REFUSALS: dict[str, tuple[str, Case]] = {
         "llava_onevision",
         (config(vision_feature_select_strategy="default"), "strategy is 'default'; expected 'full'"),
     ),
+    "qwen2_5_vl: experts": (
+        "qwen2_5_vl",
+        (config(model_type="qwen2_5_vl_moe"), "choose among experts; expected a dense model"),
+    ),
+    "qwen2_vl: a sliding window": (
+        "qwen2_vl",
+        (text(use_sliding_window=True), "use_sliding_window is True; expected false"),
+    ),
+    "qwen2_vl: another rope": (
+        "qwen2_vl",
+        (text(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e6, "factor": 2.0}), "is of type 'dynamic'"),
+    ),
+    "qwen3_vl: sections of another head": (
+        "qwen3_vl",
+        (text(rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 1]}), "that add up to 8, half a head"),
+    ),
+    "qwen3_vl: deepstack out of order": (
+        "qwen3_vl",
+        (vision(deepstack_visual_indexes=[1, 0]), "expected ascending block numbers"),
+    ),
+    "qwen3_vl: more deepstack than layers": (
+        "qwen3_vl",
+        (vision(deepstack_visual_indexes=[0, 1, 2]), "behind 3 decoder layers, and there are 2"),
+    ),
+    "qwen3_vl: a table that is no square": ("qwen3_vl", (vision(num_position_embeddings=37), "a square number")),
+    "qwen2_5_vl: windows smaller than a token": ("qwen2_5_vl", (vision(window_size=8), "one visual token")),
+    "qwen2_vl: another width": ("qwen2_vl", (vision(hidden_size=72), "expected 64, the width of the language model")),
+    "qwen2_vl: heads that turn no pairs": ("qwen2_vl", (vision(num_heads=8), "multiple of 4 wide")),
+    "qwen3_vl: other patches": (
+        "qwen3_vl",
+        (image(patch_size=14), "patch_size is 14; expected 8, as config.json has it"),
+    ),
+    "qwen2_vl: pixels as they are": ("qwen2_vl", (image(do_normalize=False), "do_normalize is False; expected true")),
     "llava_onevision: another tower": ("llava_onevision", (vision(model_type="dinov2"), "supported towers are")),
 }
 
@@ -297,7 +338,7 @@ def test_an_unknown_model_names_those_that_are_known(kind: str, tmp_path: Path) 
 def test_no_family_renames_another_ones_tensors() -> None:
     """All renames apply to all names, whatever the family: only its own may change one."""
     moved = set()
-    for variant in (*VARIANTS, *FAMILY_VARIANTS):
+    for variant in (*VARIANTS, *FAMILY_VARIANTS, *QWEN_VARIANTS):
         own = FAMILIES.get(variant.get("family", "llava_next"))
         foreign = {pair for name in FAMILIES for pair in FAMILIES.get(name).renames} - set(own.renames)
         for path in tiny_checkpoint(**variant).glob("*.safetensors"):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from edgeprune.models import open_checkpoint
 from edgeprune.models.config.video import still_pictures_only
+from edgeprune_runtime import Bundle
 from edgeprune_runtime.errors import ImageError, PromptError
 from edgeprune_runtime.pictures.load import is_video, load_image
 from edgeprune_runtime.prompting.prompt import Prompter
@@ -47,10 +48,11 @@ def test_a_folder_that_does_not_speak_of_videos_is_not_noted() -> None:
     assert still_pictures_only(tiny_checkpoint()) is None
 
 
-def test_export_says_so(folder: Path) -> None:
-    """Before any work: the budget is refused, the note stands above."""
-    done = invoke("export", str(folder), "--budget", "nonsense")
-    assert done.exit_code != 0 and "note: this checkpoint takes videos too" in " ".join(done.stderr.split())
+def test_export_says_so(folder: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeprune_export.commands.export.export", lambda *_, **__: Bundle.open(tiny_bundle))
+    done = invoke("export", folder, "--budget", "0.2")
+    assert done.exit_code == 0 and "note: this checkpoint takes videos too" in " ".join(done.stderr.split())
+    assert "videos" not in done.stdout
 
 
 @pytest.mark.parametrize("template", [True, False])

@@ -281,13 +281,13 @@ def test_a_method_that_the_bundle_lacks_is_refused_with_those_it_has(opened: Mod
         ("what is it?", {"template": False, "image": picture()}),
         ("<image> <image> what is it?", {"template": False, "image": picture()}),
         ("<image> what is it?", {"template": False}),
-        ("what is <image> in it?", {"image": picture()}),
+        ("what is <image> in <image> ?", {"image": picture()}),
         ("", {"template": False}),
         ("a \ud800 b", {}),
         ("a " * 400, {"template": False}),
         ("<image> " + "a " * 400, {"template": False, "image": picture()}),
     ],
-    ids=["none", "two", "without picture", "in the question", "empty", "surrogate", "long", "long with picture"],
+    ids=["none", "two", "without picture", "a mark too many", "empty", "surrogate", "long", "long with picture"],
 )
 def test_a_bad_prompt_is_a_prompt_error_and_the_model_stays_usable(
     opened: Model, prompt: str, request_: dict[str, Any]

@@ -100,9 +100,12 @@ def test_pictures_and_placeholders_must_match(words: Path, prompt: str, images: 
         prompter(words).render(prompt, images=images, template=False)
 
 
-def test_a_placeholder_inside_a_question_is_refused(words: Path) -> None:
-    with pytest.raises(PromptError, match="contains the image placeholder"):
-        prompter(words).render("what is <image>?", images=1)
+def test_a_mark_says_where_a_picture_stands_and_one_too_many_is_refused(words: Path) -> None:
+    asked = prompter(words)
+    assert asked.render("what is <image>?", images=1).text.count("<image>") == 1
+    assert "what is <image>" in asked.render("what is <image>?", images=1).text
+    with pytest.raises(PromptError, match="2 marks <image> for 1 picture"):
+        asked.render("<image> and <image>", images=1)
 
 
 def test_a_prompt_that_is_no_unicode_text_is_refused(words: Path) -> None:

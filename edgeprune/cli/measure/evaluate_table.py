@@ -6,6 +6,7 @@ from edgeprune.cli.console import out, say
 from edgeprune.cli.tables import show_table
 from edgeprune.evaluate import Comparison, MethodRow, PairedDifference
 from edgeprune_profiles.report import units
+from edgeprune_runtime.budgets import asked_for
 from edgeprune_runtime.statistics import LEAST
 
 _AGAINST = "against full budget"
@@ -73,10 +74,10 @@ def _keep(row: MethodRow) -> str:
 
 
 def _against(row: MethodRow, metric: str) -> str:
-    if row.keep_ratio == 1.0:
-        return "reference"
     difference = row.differences.get(metric)
-    return "no baseline" if difference is None else _points(difference)
+    if difference is None:  # "1.0 on 4 tiles" drops no token of what it sees, and is no reference all the same
+        return "reference" if row.keep_ratio == 1.0 and asked_for(row.name).tiles is None else "no baseline"
+    return _points(difference)
 
 
 def _points(difference: PairedDifference) -> str:

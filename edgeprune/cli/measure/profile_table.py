@@ -100,20 +100,19 @@ def _power(summary: Summary) -> None:
             _name(b),
             each.piece,
             each.unit,
-            units.give_or_take(each.gross_j, each.error_j),
+            units.marked(units.give_or_take(each.gross_j, each.error_j), bool(each.flags)),
             units.give_or_take(each.net_j, each.net_error_j),
             units.power(each.power_w.p50 if each.power_w else None),
             units.power(each.idle_w),
-            "yes" if each.flags else "",
         ]
         for b in summary.budgets
         for each in b.power.values()
     ]
     if rows:
-        head = ["budget", "piece", "per", "energy", "above idle", "power p50", "idle", "doubtful"]
-        show_table("Energy by piece, each repeated alone", head, rows, ("budget", "piece", "per"))
+        head = ["budget", "piece", "per", "energy", "above idle", "power p50", "idle"]
+        show_table("Energy by piece, each repeated alone; * is doubtful", head, rows, ("budget", "piece", "per"))
     for sentence, where in summary.doubts.items():
-        say(f"{', '.join(where)}: {sentence}", style="yellow")
+        say(f"* {', '.join(where)}: {sentence}", style="yellow")
 
 
 def _soak(summary: Summary) -> None:

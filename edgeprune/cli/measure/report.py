@@ -44,7 +44,9 @@ def report(
     With --ttft, --tokens-per-s, --accuracy, --max-memory or --max-energy the answer comes first, with the reason.
     """
     if wanted is not None and accuracy is None:
-        raise typer.BadParameter("--accuracy needs --eval FILE, as `edgeprune eval BUNDLE --data QUESTIONS --out FILE` writes it")
+        raise typer.BadParameter(
+            "--accuracy needs --eval FILE, as `edgeprune eval BUNDLE --data QUESTIONS --out FILE` writes it"
+        )
     with errors_as_one_line():
         from edgeprune_profiles import (
             load_accuracy,

@@ -177,6 +177,7 @@ def _as_json(shown: list[Path], question: str, answer: Answer, candidates: int |
                 "image": str(picture),
                 "size": one.size,
                 "grid": one.grid,
+                "distortion": one.distortion,
                 "coordinates": one.coordinates,
                 "scale": None if one.coordinates is None else one.to_pixels(1, 1),
                 "visual_tokens": one.visual_tokens,

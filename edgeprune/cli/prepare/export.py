@@ -107,15 +107,12 @@ def export(
             alone(context, "classifier", besides=("model", "to", "weights", "parity", "force", "json"))
             _classifier(model, to or Path(f"{Path(model).name}-onnx"), weights, parity, force, json)
             return
-        from edgeprune.models.config.video import still_pictures_only
-
-        if sentence := still_pictures_only(model):
-            remark(sentence)
         target = to or Path(f"{Path(model).name}.bundle")
         budgets = tuple(budget_from_text(text) for text in budget or [])
         if recipe is not None:
             alone(context, "recipe", besides=("model", "budget", "to", "parity", "force", "json"))
             _show(_from_recipe(model, target, recipe, budgets, parity=parity, force=force), target, json)
+            _note_videos(model)
             return
         from edgeprune.models.families import FAMILIES
 
@@ -158,6 +155,7 @@ def export(
             command=command_line(),
         )
         _show(make(model, target, options, track=track, tell=remark), target, json)
+        _note_videos(model)
 
 
 def _from_recipe(
@@ -209,6 +207,13 @@ def _classifier(model: str, target: Path, weights: WeightPrecision, parity: bool
     out.print(
         f"wrote {target / spec.file}: pixels {spec.inputs[0].shape} -> logits {spec.outputs[0].shape}", highlight=False
     )
+
+
+def _note_videos(model: str) -> None:
+    from edgeprune.models.config.video import still_pictures_only
+
+    if sentence := still_pictures_only(model):
+        remark(sentence)
 
 
 def _show(bundle: Bundle, target: Path, json: bool) -> None:

@@ -15,7 +15,7 @@ from edgeprune.models.classifiers.config import ARCHITECTURES
 from edgeprune.models.classifiers.names import huggingface_parts, timm_parts
 from edgeprune.models.classifiers.timm import bare_classifier, timm_classifier
 from edgeprune.models.config.processor import classifier_picture
-from edgeprune.models.config.section import Section, config_of_folder, refuse_quantised
+from edgeprune.models.config.section import Section, config_of_folder, refuse_quantised, refuse_text_model
 from edgeprune.models.config.structure_key import widths_from_config
 from edgeprune.models.source import resolve_source
 from edgeprune.models.spec import ClassifierSpec, Width
@@ -50,6 +50,7 @@ def open_classifier(path: str | Path) -> Classifier:
     folder = resolve_source(path)
     config = config_of_folder(folder)
     refuse_quantised(config)
+    refuse_text_model(config)
     if not config.has("model_type") and config.has("architecture"):
         return _timm(folder, config, str(path))
     return _huggingface(folder, config, str(path))

@@ -18,6 +18,16 @@ from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune_runtime.errors import CheckpointError
 
 REPAIR = "correct the file or save the model again with transformers' save_pretrained"
+#: Parts of the names of transformers' classes that read text.
+_TEXT_KINDS = (
+    "ForCausalLM",
+    "LMHead",
+    "ForMaskedLM",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+)
+_LONGEST_SHOWN = 200
 LARGEST_JSON_BYTES = 256 << 20
 
 
@@ -47,6 +57,34 @@ def config_of_folder(folder: Path) -> Section:
     return Section("config.json", json_object(path))
 
 
+def refuse_text_model(config: Section) -> None:
+    """Raise CheckpointError for the configuration of a language model without eyes: it is neither a vision-language model nor a classifier."""
+    named = config.values.get("architectures")
+    kinds = [kind for kind in named if isinstance(kind, str)] if isinstance(named, list) else []
+    reads = config.has("vocab_size") or any(part in kind for kind in kinds for part in _TEXT_KINDS)
+    if reads and not sees_pictures(config):
+        raise text_alone(config)
+
+
+def sees_pictures(config: Section) -> bool:
+    """Whether a configuration says anything about pictures."""
+    return any(key.startswith(("vision", "visual", "image")) for key in config.values)
+
+
+def text_alone(config: Section) -> CheckpointError:
+    """The error for a model that sees none."""
+    return CheckpointError(
+        f"config.json.model_type is {brief(config.values.get('model_type'))} and it has no vision_config, so this is a model of text alone; "
+        "expected a vision-language model: choose the checkpoint that sees pictures"
+    )
+
+
+def brief(value: object) -> str:
+    """A value of a file as it stands there, the middle of a long one left out."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN // 2]} ... {text[-_LONGEST_SHOWN // 4 :]}"
+
+
 def refuse_quantised(*sections: Section) -> None:
     """Raise CheckpointError where a configuration says that the weights are quantised."""
     for section in sections:
@@ -66,7 +104,7 @@ class Section:
 
     def refuse(self, key: str, expected: str) -> CheckpointError:
         """The error for a value that is not what it has to be."""
-        found = f"is {self.values[key]!r}" if key in self.values else "is missing"
+        found = f"is {brief(self.values[key])}" if key in self.values else "is missing"
         return CheckpointError(f"{self.where}.{key} {found}; expected {expected}; {REPAIR}")
 
     def has(self, key: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeprune.models.config.processor import CLIP_DEFAULTS, ProcessorFiles, sides, tile_spec
-from edgeprune.models.config.section import REPAIR, Section
+from edgeprune.models.config.section import REPAIR, Section, brief
 from edgeprune.models.families import llava
 from edgeprune.models.families.base import Family
 from edgeprune.models.families.common import part, two_linears
@@ -59,7 +59,7 @@ def pinpoints(section: Section, config: Section, tile_px: int, default: Pinpoint
         lists.append(tuple((pair[0], pair[1]) for pair in value))
     if lists[0] != lists[1]:
         raise CheckpointError(
-            f"image_grid_pinpoints differ: {section.where} has {list(lists[0])}, config.json has {list(lists[1])}; "
+            f"image_grid_pinpoints differ: {section.where} has {brief(list(lists[0]))}, config.json has {brief(list(lists[1]))}; "
             f"expected the same list in the same order; {REPAIR}"
         )
     return lists[0]

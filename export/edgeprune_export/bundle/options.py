@@ -11,6 +11,8 @@ from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import Budget
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.methods.controls import FULL
+from edgeprune_runtime.checks.language import MOST_POSITIONS
+from edgeprune_runtime.checks.room import memory_at_hand
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.spec import SelectionSpec, TokenPlan, WeightPrecision
 
@@ -108,6 +110,15 @@ def capacity(options: ExportOptions, chosen: Sequence[SelectionSpec], model: Mod
         raise PlanError(
             f"capacity {options.capacity} leaves no room for text: a picture alone takes up to {longest} positions; "
             f"give at least {longest + options.chunk} or a smaller budget"
+        )
+    language = model.language
+    cache = 8 * size * language.head_dim * sum(language.at(i).kv_heads for i in range(language.layers))
+    at_hand = memory_at_hand() if options.parity else None  # the gate runs the bundle here
+    if size > MOST_POSITIONS or (at_hand is not None and cache > at_hand):
+        left = "" if at_hand is None else f", in the {at_hand / 2**30:.1f} GiB that this machine has left"
+        raise PlanError(
+            f"a cache of {size} positions takes {cache / 2**30:.1f} GiB; expected at most {MOST_POSITIONS} positions{left}; "
+            "give a smaller --capacity or budget"
         )
     window = model.language.sliding_window
     if window is not None and window < size:

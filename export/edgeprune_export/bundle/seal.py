@@ -19,7 +19,7 @@ from edgeprune.errors import ExportError
 from edgeprune_runtime.bundle import DIGEST, MANIFEST, sha256_of
 from edgeprune_runtime.claims import work_place
 from edgeprune_runtime.errors import OutputError
-from edgeprune_runtime.files import flush
+from edgeprune_runtime.files import flush, full_disk_told
 from edgeprune_runtime.frozen import Spec
 from edgeprune_runtime.spec import FileSpec, Manifest
 
@@ -50,6 +50,7 @@ def working(out: Path, suffix: str, *, force: bool) -> Iterator[Path]:
                 folder = stack.enter_context(work_place(out, suffix, folder=True, alone=not force))
             except OutputError as error:
                 raise ExportError(str(error)) from error
+            stack.enter_context(full_disk_told(out, folder))
             yield folder
     finally:
         if not out.exists():

@@ -1,4 +1,4 @@
-"""The gate of engines: on the device, against the bundle's own graphs on ONNX Runtime, on fixed pictures.
+"""The gate of engines: on the device, against the bundle's own graphs on ONNX Runtime, on fixed pictures, at least one for each grid.
 
 Per picture and budget: every output of the tower, the kept indices from the same readings (identical for methods without near ties) and from
 the engine's own, projected tokens, and from the same prompt the logits of every token of a greedy text in which the reference must agree with
@@ -17,7 +17,7 @@ from edgeprune_export.bundle.progress import Track
 from edgeprune_export.engines.bisect import first_astray
 from edgeprune_export.engines.prepare import LANGUAGE
 from edgeprune_export.gate.checks import relative, typical
-from edgeprune_export.gate.pictures import fixed_pictures
+from edgeprune_export.gate.pictures import pictures_for
 from edgeprune_export.gate.reference_run import Mapped, greedy
 from edgeprune_runtime.backends import Backend, backend
 from edgeprune_runtime.backends.device import DeviceBackend
@@ -29,7 +29,7 @@ from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.prompting.pack import KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
-from edgeprune_runtime.spec import ParityCheck, SelectionSpec
+from edgeprune_runtime.spec import ParityCheck, SelectionSpec, tower_of
 from edgeprune_runtime.vision import Vision
 
 _PROMPT = "What is in the picture?"
@@ -76,8 +76,7 @@ class _Checks:
 def check_engines(bundle: Bundle, device: DeviceBackend, found: EngineSet, track: Track) -> GateReport:
     """Run the gate over the engines that `device` has for the bundle. Raises ParityError with the first tensor that goes astray."""
     host, limits, checks = Mapped(backend()), LIMITS[found.key.precision], _Checks()
-    pictures = fixed_pictures()
-    with track("engine gate", len(pictures)) as advance:
+    with track("engine gate", len(pictures_for(bundle.manifest.picture))) as advance:
         for _ in compare(bundle, host, device, limits, checks):
             advance()
     if checks.failed is not None:
@@ -112,7 +111,7 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
     languages = LanguageModel(bundle, device), LanguageModel(bundle, host)
     words = languages[1].embed(prompter.content_ids(_PROMPT))
     asked = prompter.render(_PROMPT, images=1)
-    for image in fixed_pictures():
+    for image in pictures_for(manifest.picture):
         picture = pack_picture(manifest.picture.place(image.height, image.width), manifest.picture)
         tiles = tiles_from_image(image, manifest.picture, picture.place)
         tokens = prompter.tokens(asked, (picture,))
@@ -120,7 +119,7 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
         for vision in (ours, theirs):
             vision.encode(tiles, picture, [s.tower for s in gated])
             vision.ask(words)
-        _towers(ours, theirs, gated, tiles, checks, limits)
+        _towers(ours, theirs, gated, picture.place.view, tiles, checks, limits)
         for selection in gated:
             visual, kept = _selection(bundle, ours, theirs, selection, checks, limits)
             if not selection.own:
@@ -149,14 +148,20 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
 
 
 def _towers(
-    ours: Vision, theirs: Vision, gated: list[SelectionSpec], tiles: np.ndarray, checks: _Checks, limits: EngineLimits
+    ours: Vision,
+    theirs: Vision,
+    gated: list[SelectionSpec],
+    view: tuple[int, int] | None,
+    tiles: np.ndarray,
+    checks: _Checks,
+    limits: EngineLimits,
 ) -> None:
     for tower in dict.fromkeys(s.tower for s in gated):
         mine, reference = ours.outputs(tower), theirs.outputs(tower)
         for name in mine:
             if mine[name].dtype == np.float32 and name in ours.tower_outputs(tower):
                 value = relative(mine[name][: len(tiles)], reference[name][: len(tiles)], typical)
-                checks.add(tower, name, "", value, limits.tower, {"pixels": tiles[:1]})
+                checks.add(tower_of(tower, view), name, "", value, limits.tower, {"pixels": tiles[:1]})
 
 
 def _selection(

@@ -238,8 +238,8 @@ def _energy(root: Path, engine: Backend) -> SelftestStep:
 def _prompt(language: LanguageModel, bundle: Bundle) -> np.ndarray:
     spec = bundle.manifest.language
     rows = min(2 * spec.chunk, spec.capacity - _TIMED - 1)
-    embeds = np.random.default_rng(0).standard_normal((rows, spec.hidden), np.float32) * 0.1
-    return language.prefill(embeds, np.broadcast_to(np.arange(rows), (bundle.manifest.language.axes, rows)))
+    embeds = np.random.default_rng(0).standard_normal((rows, spec.row_width), np.float32) * 0.1
+    return language.prefill(embeds, np.broadcast_to(np.arange(rows), (spec.axes, rows)))
 
 
 def _steps(language: LanguageModel, bundle: Bundle) -> tuple[list[float], np.ndarray]:

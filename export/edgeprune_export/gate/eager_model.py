@@ -16,6 +16,7 @@ from edgeprune.models.checkpoint import Checkpoint
 from edgeprune.models.weights.names import canonical_name, is_later_block
 from edgeprune.models.weights.tensors import Weights
 from edgeprune.structure.shrink import resize
+from edgeprune_export.gate.library import library_errors
 
 _FULL_PRECISION = torch.float32
 
@@ -25,18 +26,19 @@ def empty_model(checkpoint: Checkpoint, *, tower_attention: str, language_attent
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    config = AutoConfig.from_pretrained(checkpoint.path)
-    config.dtype = _FULL_PRECISION
-    for name, value in checkpoint.family.configure(checkpoint.spec.picture).items():
-        setattr(config, name, value)
-    if hasattr(config.vision_config, "vision_use_head"):
-        config.vision_config.vision_use_head = False  # SigLIP's pooling, which never reaches the answer
-    attention = {"vision_config": tower_attention, "text_config": language_attention}
-    with init_empty_weights(include_buffers=False):
-        model: Any = AutoModelForImageTextToText.from_config(
-            config, attn_implementation=attention, dtype=_FULL_PRECISION
-        )
-        resize(model, checkpoint.weights.shapes)
+    with library_errors("a model", checkpoint.path):
+        config = AutoConfig.from_pretrained(checkpoint.path)
+        config.dtype = _FULL_PRECISION
+        for name, value in checkpoint.family.configure(checkpoint.spec.picture).items():
+            setattr(config, name, value)
+        if hasattr(config.vision_config, "vision_use_head"):
+            config.vision_config.vision_use_head = False  # SigLIP's pooling, which never reaches the answer
+        attention = {"vision_config": tower_attention, "text_config": language_attention}
+        with init_empty_weights(include_buffers=False):
+            model: Any = AutoModelForImageTextToText.from_config(
+                config, attn_implementation=attention, dtype=_FULL_PRECISION
+            )
+            resize(model, checkpoint.weights.shapes)
     return model.eval()
 
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from edgeprune.models.checkpoint import Checkpoint
+from edgeprune_export.gate.library import library_errors
 from edgeprune_export.gate.patch_rows import tile_of_rows
 from edgeprune_runtime.pictures.packed import PackedPicture
 from edgeprune_runtime.pictures.spec import PictureSpec
@@ -29,8 +30,10 @@ class LibraryInputs:
 
         self._family, self._spec = checkpoint.family, checkpoint.spec
         # The processor of Pillow and NumPy, whose resize the runtime repeats to the last bit.
-        self._processor: Any = AutoImageProcessor.from_pretrained(checkpoint.path, backend="pil")
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
+        with library_errors("an image processor", checkpoint.path):
+            self._processor: Any = AutoImageProcessor.from_pretrained(checkpoint.path, backend="pil")
+        with library_errors("a tokenizer", checkpoint.path):
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
 
     def visual(self, image: Image.Image, spec: PictureSpec, picture: PackedPicture) -> dict[str, torch.Tensor] | None:
         """Everything visual that the model's forward pass may take; None where the library cannot make these tiles."""

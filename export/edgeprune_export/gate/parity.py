@@ -19,13 +19,14 @@ from edgeprune.tokens.readings import union
 from edgeprune_export.gate.checks import LIMITS, Checks, relative, typical
 from edgeprune_export.gate.eager import EagerReference
 from edgeprune_export.gate.inputs import LibraryInputs
-from edgeprune_export.gate.pictures import fixed_pictures
+from edgeprune_export.gate.pictures import pictures_for
 from edgeprune_export.gate.reference_run import Mapped, greedy
 from edgeprune_export.gate.vision import GateCase, VisionGate
 from edgeprune_export.graphs.select import geometry_of
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.language import LanguageModel
+from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.prompting.pack import VISUAL, KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.spec import ParityReport, SelectionSpec
@@ -40,7 +41,7 @@ def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: MethodPlan, advan
     reads = union(METHODS[s.method].reads(plan) for s in bundle.manifest.selections if s.tower == TOWER)
     reference = EagerReference(checkpoint, reads)
     checks = Checks(LIMITS[bundle.manifest.precision])
-    pictures, engine, prompter = fixed_pictures(), Mapped(backend()), Prompter.of(bundle)
+    pictures, engine, prompter = pictures_for(bundle.manifest.picture), Mapped(backend()), Prompter.of(bundle)
     vision = Vision(bundle, engine)
     table = bundle.tensor(bundle.manifest.language.embedding)
     vision.ask(np.asarray(table[prompter.content_ids(_PROMPT)], np.float32))
@@ -60,10 +61,9 @@ def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: MethodPlan, advan
     return ParityReport(None, name, len(pictures), tuple(checks.made))
 
 
-def cases(bundle_selections: Sequence[SelectionSpec]) -> int:
+def cases(picture: PictureSpec, selections: Sequence[SelectionSpec]) -> int:
     """Steps that `check_parity` will advance."""
-    own = {s.budget for s in bundle_selections}
-    return 2 * len(fixed_pictures()) * len(own)
+    return 2 * len(pictures_for(picture)) * len({s.budget for s in selections})
 
 
 @dataclass(frozen=True)

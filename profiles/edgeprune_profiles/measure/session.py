@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edgeprune_profiles.measure.picture import write_picture
@@ -14,8 +15,9 @@ from edgeprune_profiles.measure.stages import Case, NoEnergy, RunProgress, case_
 from edgeprune_profiles.record.profile import Accuracy, BudgetRecord, BundleRef, Report, with_accuracy
 from edgeprune_profiles.record.saving import save_report
 from edgeprune_profiles.report.busy import busy_signs
-from edgeprune_runtime.errors import EdgepruneError
-from edgeprune_runtime.meters import MemoryReading, environment, pick, power_sources, use_while_resting
+from edgeprune_runtime.errors import EdgepruneError, MeasurementError
+from edgeprune_runtime.meters import MemoryReading, environment, look, pick, power_sources, use_while_resting
+from edgeprune_runtime.meters.boards.nvml import NvmlGpu, open_nvml
 from edgeprune_runtime.model import Model
 
 _GPU_ENERGY = "the work runs on a GPU, and the counters that are read around single requests cover the processor only; use --power"
@@ -93,8 +95,9 @@ def _times(
             observer.warn(f"memory unknown: {error}")
             return None
 
-    before = use_while_resting()
-    if signs := [*busy_signs(before)]:
+    gpu = _gpu() if on_gpu else None
+    before = use_while_resting(partial(look, gpu=gpu))
+    if signs := [*busy_signs(before, resting=True)]:
         observer.warn(f"the machine is not quiet: {', '.join(signs)}; times will be longer than they could be")
     report = profile(
         runner,
@@ -113,9 +116,18 @@ def _times(
         notes=[equal, *_without_baseline(budgets, model.budgets), *([_GPU_MEMORY] if on_gpu else []), *notes],
         backend=used,
         use_before=before,
+        look=partial(look, gpu=gpu),
         progress=observer.progress,
     )
     return with_cache_bytes(report, model, runner.positions)
+
+
+def _gpu() -> NvmlGpu | None:
+    """The GPU's own driver, where it answers; a Jetson's GPU is seen in the files of the kernel."""
+    try:
+        return open_nvml()
+    except MeasurementError:
+        return None
 
 
 def _power_and_soak(

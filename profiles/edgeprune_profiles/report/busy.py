@@ -17,7 +17,11 @@ CROWDED = 1.0  # load average for each processor
 def busy_sentence(report: Report) -> str:
     """What disturbed the profile; "" where nothing was noticed."""
     spells = (("before", report.use_before), ("during", report.use_during))
-    found = [f"{when} the profile, {_list(signs)}" for when, use in spells if use and (signs := [*busy_signs(use)])]
+    found = [
+        f"{when} the profile, {_list(signs)}"
+        for when, use in spells
+        if use and (signs := [*busy_signs(use, resting=when == "before")])
+    ]
     if not found:
         return ""
     return (
@@ -26,8 +30,8 @@ def busy_sentence(report: Report) -> str:
     )
 
 
-def busy_signs(use: MachineUse) -> Iterator[str]:
-    """Each sign that the machine was not this program's alone."""
+def busy_signs(use: MachineUse, *, resting: bool) -> Iterator[str]:
+    """Each sign that the machine was not this program's alone. `resting`: this program did nothing meanwhile."""
     other, cores = use.other_cores, use.cores
     if other is not None and cores and other > OTHER_SHARE * cores:
         yield f"other programs kept {other:.1f} of {cores} cores busy"
@@ -37,6 +41,8 @@ def busy_signs(use: MachineUse) -> Iterator[str]:
         yield f"the host of this virtual machine took {units.percent(use.stolen_share, 0)} of the processor time"
     if use.held_back_s is not None and use.held_back_s > HELD_BACK_SHARE * use.seconds:
         yield f"the container's limit held threads back for {units.seconds(use.held_back_s)}"
+    if resting and use.gpu_load is not None and use.gpu_load > OTHER_SHARE:
+        yield f"other programs kept the GPU busy for {units.percent(use.gpu_load, 0)} of the time"
     yield from use.flags
 
 

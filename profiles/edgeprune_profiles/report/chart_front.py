@@ -19,6 +19,7 @@ from edgeprune_runtime.budgets import asked_for, on_tiles
 from edgeprune_runtime.statistics import Interval
 
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 300.0, 48.0, WIDTH - 8, 14.0, 256.0
+FULL = "full"
 LABEL_PX, LINE_PX = 7.0, 14.0
 NEAR = 1.6  # a limit further off than so many spans of the points would squeeze them
 
@@ -111,9 +112,11 @@ def front(choice: BudgetChoice, accuracy: Accuracy | None) -> FrontChart | None:
     def y_of(score: float) -> float:
         return round(BOTTOM - (BOTTOM - TOP) * (min(score, 1.0) - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]), 2)
 
-    styles = {name: style(i) for i, name in enumerate(dict.fromkeys(one.summary.result.budget.method for one in known))}
+    methods = dict.fromkeys(row.method for row in accuracy.rows)  # colours are those of the plot of accuracy
+    styles = {name: style(i) for i, name in enumerate(sorted(methods, key=lambda name: name == FULL))}
     places = {one.name: (x_of(_at(one.ttft_s)), y_of(one.score or 0.0)) for one in known}
     marks = [_Box(x - 5, y - 5, x + 5, y + 5) for x, y in places.values()]
+    drawn = {one.summary.result.budget.method for one in known}
     chosen = choice.taken or choice.nearest
     limits: list[PlotLimit] = []
     beyond = []
@@ -156,7 +159,7 @@ def front(choice: BudgetChoice, accuracy: Accuracy | None) -> FrontChart | None:
         x_label=f"median time to first token, {unit}",
         x_ticks=tuple((x_of(t), f"{t * factor:g}") for t in x_ticks),
         y_ticks=tuple((y_of(t), f"{t * 100:g}{units.NBSP}%") for t in y_ticks),
-        legend=_legend(styles, choice, limits),
+        legend=_legend({name: styles[name] for name in methods if name in drawn}, choice, limits),
         beyond=tuple(beyond),
     )  # fmt: skip
 
@@ -164,7 +167,7 @@ def front(choice: BudgetChoice, accuracy: Accuracy | None) -> FrontChart | None:
 def _legend(
     styles: dict[str, tuple[str, str]], choice: BudgetChoice, limits: Sequence[PlotLimit]
 ) -> tuple[LegendKey, ...]:
-    named = {"full": "all tokens"}
+    named = {FULL: "all tokens"}
     return (
         *(LegendKey(colour, named.get(name, name), shape) for name, (colour, shape) in styles.items()),
         LegendKey("", "front", "front"),

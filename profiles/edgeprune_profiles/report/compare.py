@@ -175,8 +175,14 @@ def _verdict(lines: Sequence[ComparisonLine]) -> Iterator[str]:
         both = f"{units.seconds(line.b)} instead of {units.seconds(line.a)}"
         if ratio.distinguishable:
             how, change = ("shorter", ratio) if ratio.point > 1 else ("longer", ratio.inverse)
-            yield f"{where} is {units.times(change)} {how} in B: {both}."
+            yield f"{where} is {units.times(change)} {how} in B: {both}.{_apart(line)}"
         elif ratio.n < LEAST:
             yield f"{where} is not distinguishable: {ratio.n} requests on a side, {LEAST} are needed."
         else:
             yield f"{where} is not distinguishable: A / B is {ratio.point:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]."
+
+
+def _apart(line: ComparisonLine) -> str:
+    if line.a is None or not line.b or not isinstance(line.ratio, Ratio):
+        return ""
+    return units.apart(line.ratio, line.a / line.b)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from edgeprune_profiles.record.power_profile import EnergyRatio
-from edgeprune_runtime.statistics import LEAST, Ratio
+from edgeprune_runtime.statistics import LEAST, Interval, Ratio
 
 UNKNOWN = "unknown"
+NEAR = 1.01  # two factors that round alike
 NBSP = "\N{NO-BREAK SPACE}"  # keeps a number and its unit on one line
 COVERS = {
     "gpu": "the graphics board only",
@@ -81,6 +82,16 @@ def short_times(ratio: Ratio | EnergyRatio | None) -> str:
         return UNKNOWN
     mark = "" if ratio.distinguishable else "~"
     return f"{mark}{ratio.point:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
+def apart(ratio: Interval, medians: float) -> str:
+    """A sentence on why a ratio of pairs is not that of the two medians beside it; "" where they agree."""
+    if ratio.low / NEAR <= medians <= ratio.high * NEAR:
+        return ""
+    return (
+        f" The medians alone would say {max(medians, 1 / medians):.2f}x: the factor is the median over pairs of requests that ran next "
+        "to each other."
+    )
 
 
 def bounds(ratio: EnergyRatio | None) -> str:

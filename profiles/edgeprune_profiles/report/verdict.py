@@ -10,8 +10,6 @@ from edgeprune_profiles.report.busy import busy_sentence
 from edgeprune_profiles.report.summary import BudgetSummary, Summary, accuracy_of, controls_of
 from edgeprune_runtime.statistics import LEAST, PairedDifference, Ratio
 
-NEAR = 1.01  # two factors that round alike
-
 
 def verdict(summary: Summary, about: BudgetSummary | None = None) -> tuple[str, ...]:
     """Sentences, the most important first: first token, what is left of it, further tokens, energy, soak, accuracy, controls, and what
@@ -58,13 +56,7 @@ def _apart(gain: Ratio, lead: BudgetSummary, full: BudgetSummary) -> str:
     """Why the factor is not that of the two medians beside it, where it is not."""
     if lead.ttft_s is None or full.ttft_s is None:
         return ""
-    medians = full.ttft_s.p50 / lead.ttft_s.p50
-    if gain.low / NEAR <= medians <= gain.high * NEAR:
-        return ""
-    return (
-        f" The medians alone would say {max(medians, 1 / medians):.2f}x: the factor is the median over pairs of requests that ran next "
-        "to each other."
-    )
+    return units.apart(gain, full.ttft_s.p50 / lead.ttft_s.p50)
 
 
 def _processor(lead: BudgetSummary) -> str:

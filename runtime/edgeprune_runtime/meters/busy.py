@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from edgeprune_runtime.meters.clocks import BoardState, StateSummary, board_state, state_summary
+from edgeprune_runtime.meters.clocks import BoardState, Gpu, StateSummary, board_state, state_summary
 from edgeprune_runtime.meters.power.flags import state_flags
 from edgeprune_runtime.meters.sysfs import text
 
@@ -37,6 +38,7 @@ class MachineLook:
     own_s: float
     held_back_s: float | None
     load: float | None
+    gpu_load: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class MachineUse:
     stolen_share   of the processors' time, taken by the host of a virtual machine
     held_back_s    for which the cgroup's limit held threads back
     load           1-minute load average at the end
+    gpu_load       share of the time in which the GPU worked, mean of the looks; this program's own work is in it
     flags          sentences about throttling and clocks that fell
     """
 
@@ -59,20 +62,28 @@ class MachineUse:
     load: float | None
     board: StateSummary | None
     flags: tuple[str, ...] = ()
+    gpu_load: float | None = None
 
 
-def look(root: Path = Path("/"), now_s: float | None = None) -> MachineLook:
-    """Look now, which takes well under a millisecond. `root` is where /proc and /sys are looked for."""
+class BusyGpu(Gpu, Protocol):
+    """What a discrete GPU says of its work, besides its state; see `nvml.py`."""
+
+    def load(self) -> float | None: ...
+
+
+def look(root: Path = Path("/"), now_s: float | None = None, gpu: BusyGpu | None = None) -> MachineLook:
+    """Look now, which takes well under a millisecond. `root` is where /proc and /sys are looked for; `gpu` is the one that works, if any."""
     cores, ticks = _processor_ticks(root)
     own = os.times()
     return MachineLook(
-        board=board_state(root, time.monotonic() if now_s is None else now_s),
+        board=board_state(root, time.monotonic() if now_s is None else now_s, gpu),
         cores=cores,
         busy_s=sum(ticks[i] for i in _WORK) / _TICKS_PER_S if ticks else None,
         stolen_s=ticks[_STEAL] / _TICKS_PER_S if ticks else None,
         own_s=own.user + own.system + own.children_user + own.children_system,
         held_back_s=_held_back_s(root),
         load=_load(root),
+        gpu_load=gpu.load() if gpu else None,
     )
 
 
@@ -83,6 +94,7 @@ def machine_use(looks: Sequence[MachineLook]) -> MachineUse:
     seconds = max(end_s - start_s, 1e-9)
     busy_s, stolen_s = _grown(first.busy_s, last.busy_s), _grown(first.stolen_s, last.stolen_s)
     states = [one.board for one in looks]
+    gpu_loads = [one.gpu_load for one in looks if one.gpu_load is not None]
     return MachineUse(
         seconds=seconds,
         cores=last.cores,
@@ -92,10 +104,11 @@ def machine_use(looks: Sequence[MachineLook]) -> MachineUse:
         load=last.load,
         board=state_summary(states, start_s, end_s),
         flags=tuple(state_flags(states, start_s, end_s)),
+        gpu_load=sum(gpu_loads) / len(gpu_loads) if gpu_loads else None,
     )
 
 
-def use_while_resting(seconds: float = 0.5) -> MachineUse:
+def use_while_resting(look: Callable[[], MachineLook] = look, seconds: float = 0.5) -> MachineUse:
     """What goes on while this process does nothing for so long."""
     first = look()
     time.sleep(seconds)

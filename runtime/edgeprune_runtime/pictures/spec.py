@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import msgspec
@@ -46,6 +47,19 @@ class SequenceSpec(Spec, frozen=True):
         return 3 if self.positions == "canvas" else 1
 
 
+@functools.lru_cache(maxsize=64)
+def _counts(tiling: TilingSpec, tile: TileSpec) -> tuple[int, tuple[int, ...]]:
+    """Most tiles of a picture, and all numbers of visual tokens. Kept, because a long edge over small tiles has thousands of grids."""
+    grids = tiling.grids(tile)
+    return max(grid.tiles for grid in grids), tuple(sorted({_tokens(grid, tile) for grid in grids}))
+
+
+def _tokens(placed: Placement | Grid, tile: TileSpec) -> int:
+    if placed.view is None:
+        return placed.tiles * tile.units
+    return placed.tiles * len(tile.units_of(placed.view))
+
+
 class PictureSpec(Spec, frozen=True):
     """From a picture to visual tokens; mirrors the checkpoint's own image processor and prompt.
 
@@ -60,12 +74,12 @@ class PictureSpec(Spec, frozen=True):
     @property
     def tiles_max(self) -> int:
         """Largest number of tiles of any picture, overview included."""
-        return max(grid.tiles for grid in self.tiling.grids(self.tile))
+        return _counts(self.tiling, self.tile)[0]
 
     @property
     def token_counts(self) -> tuple[int, ...]:
         """Every number of visual tokens that a picture can have, its padding included, ascending."""
-        return tuple(sorted({self.tokens_of(grid) for grid in self.tiling.grids(self.tile)}))
+        return _counts(self.tiling, self.tile)[1]
 
     @property
     def candidates_max(self) -> int:
@@ -74,7 +88,7 @@ class PictureSpec(Spec, frozen=True):
 
     def tokens_of(self, placed: Placement | Grid) -> int:
         """Visual tokens of a picture so placed, its padding included."""
-        return placed.tiles * len(self.tile.units_of(placed.view))
+        return _tokens(placed, self.tile)
 
     @property
     def views(self) -> tuple[tuple[int, int], ...]:

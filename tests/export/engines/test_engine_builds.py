@@ -21,7 +21,8 @@ from edgeprune_export.engines.build import build
 from edgeprune_export.engines.builder import STEPS, Job, build_engine
 from edgeprune_export.engines.choices import BuildFlags, BuildOptions
 from edgeprune_export.engines.lint.rules import RTX_SMS
-from edgeprune_export.engines.prepare import Prepared, prepare
+from edgeprune_export.engines.lint.run import LintTarget
+from edgeprune_export.engines.prepare import Prepared, prepare, require_clean
 from edgeprune_export.engines.rules.dialect import DIALECTS
 from edgeprune_export.engines.subprocess_build import build_apart
 from edgeprune_export.engines.target import RTX_CAPABILITIES, target_from_text
@@ -31,11 +32,13 @@ from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.engines.sets import engine_folders, read_engine_set
 from tests.checkpoints import variant_name
 from tests.commands import answer, complaint
-from tests.exports import FAMILY_GATED, GATED, every_method, exported, own_bundle
+from tests.exports import FAMILY_GATED, GATED, QWEN_GRIDS, every_method, exported, own_bundle
 
 pytest.importorskip("tensorrt_rtx", reason="`pip install tensorrt-rtx` to try real builds")
 ROOT = Path(__file__).parents[3]
-EVERY = (*GATED, *FAMILY_GATED)
+EVERY = (*((variant, {"plan": plan}) for variant, plan in (*GATED, *FAMILY_GATED)), *QWEN_GRIDS)
+#: The oldest TensorRT that each dialect is for.
+OLDEST = {"portable": (10, 3, 0), "modern": (10, 16, 0)}
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +96,13 @@ def test_without_a_gpu_engines_are_not_run_and_the_reason_is_a_sentence(referenc
 
 
 @pytest.mark.parametrize("dialect", ["portable", "modern"])
-@pytest.mark.parametrize(("variant", "plan"), EVERY, ids=[variant_name(variant) for variant, _ in EVERY])
+@pytest.mark.parametrize(("variant", "asked"), EVERY, ids=[variant_name(variant) for variant, _ in EVERY])
 def test_graphs_of_every_family_are_read(
-    rtx: tensorrt_api.TensorRt, tmp_path: Path, variant: dict[str, Any], plan: dict[str, Any], dialect: str
+    rtx: tensorrt_api.TensorRt, tmp_path: Path, variant: dict[str, Any], asked: dict[str, Any], dialect: str
 ) -> None:
-    bundle = Bundle.open(exported(variant, plan=plan), verify=False)
-    for one in prepared(bundle, tmp_path / "lowered", dialect).values():
+    ready = prepared(Bundle.open(exported(variant, **asked), verify=False), tmp_path / "lowered", dialect)
+    require_clean(list(ready.values()), LintTarget("tensorrt", OLDEST[dialect]))
+    for one in ready.values():
         logger = rtx.logger()
         network = rtx.module.Builder(logger).create_network(0)
         parser = rtx.module.OnnxParser(network, logger)
@@ -119,6 +123,21 @@ def test_merged_patches_and_several_tiles_build(rtx: tensorrt_api.TensorRt, tmp_
     variant, plan = FAMILY_GATED[number]
     for one in prepared(Bundle.open(exported(variant, plan=plan), verify=False), tmp_path / "lowered").values():
         assert made(rtx, one, tmp_path / "x.engine") > 0
+
+
+@pytest.mark.parametrize(
+    ("number", "dialect"), [(1, "portable"), (2, "modern")], ids=["windows-portable", "deepstack-modern"]
+)
+def test_a_model_of_free_sizes_builds_with_an_engine_for_each_grid(tmp_path: Path, number: int, dialect: str) -> None:
+    variant, asked = QWEN_GRIDS[number]
+    bundle = own_bundle(exported(variant, **asked), tmp_path)
+    _, found = build(bundle, target_from_text("rtx:sm86,sm89"), BuildOptions(dialect=dialect))
+    engines = {engine.name: engine for engine in found.engines}
+    assert {"tower-64x64", "tower-32x96", "language", "head"} < set(engines)
+    assert engines["language"].graphs == ("prefill", "decode")
+    assert {graph for engine in found.engines for graph in engine.graphs} == {
+        graph.name for graph in Bundle.open(bundle).manifest.graphs
+    }
 
 
 def test_int8_weights_and_bfloat16_build(rtx: tensorrt_api.TensorRt, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgeprune.errors import (
     BackendUnavailable,
@@ -21,15 +22,16 @@ from edgeprune.errors import (
     PlanError,
     RequestError,
 )
+from edgeprune_export.bundle.progress import silent
 from edgeprune_export.bundle.seal import seal
 from edgeprune_export.engines import build as building
 from edgeprune_export.engines.build import build
 from edgeprune_export.engines.choices import BuildFlags, BuildOptions
 from edgeprune_export.engines.estimate import BuildEstimate, require_room
-from edgeprune_export.engines.selftest import BUNDLE
+from edgeprune_export.engines.selftest import BUNDLE, selftest
 from edgeprune_export.engines.target import Runtime, target_from_text
 from edgeprune_export.engines.timing_cache import TimingCache
-from edgeprune_export.gate.pictures import fixed_pictures
+from edgeprune_export.gate.pictures import fixed_pictures, pictures_for
 from edgeprune_runtime import Bundle, Model
 from edgeprune_runtime.backends import choose, tensorrt_api
 from edgeprune_runtime.backends.tensorrt import TensorRtBackend
@@ -37,7 +39,7 @@ from edgeprune_runtime.engines.sets import differences, read_engine_set
 from edgeprune_runtime.engines.spec import ENGINE_DIGEST, ENGINE_MANIFEST, EngineKey
 from edgeprune_runtime.language import LanguageModel
 from tests.commands import answer, complaint, invoke
-from tests.exports import GATED, exported, own_bundle
+from tests.exports import GATED, QWEN_GRIDS, exported, own_bundle
 from tests.simulated_gpu import SimulatedGpu, engines_of, simulate
 
 pytestmark = pytest.mark.slow
@@ -58,10 +60,12 @@ def bundle(tmp_path: Path) -> Path:
     return Path(shutil.copytree(BUNDLE, tmp_path / "bundle"))
 
 
-def asked(root: Path, backend: str, budget: str = "0.2") -> tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]:
+def asked(
+    root: Path, backend: str, budget: str = "0.2", picture: Image.Image = PICTURE
+) -> tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]:
     with Model.open(root, backend=backend) as model:
         assert model.backend == backend
-        found = model.ask("What is this?", image=PICTURE, budget=budget, max_tokens=10, stop=False)
+        found = model.ask("What is this?", image=picture, budget=budget, max_tokens=10, stop=False)
         return found.token_ids, found.kept
 
 
@@ -81,6 +85,40 @@ def test_engines_answer_as_the_bundle_does(
     for budget in ("0.2", "1.0"):
         assert asked(root, "tensorrt", budget) == asked(root, "onnxruntime", budget)
     assert gpu.launches > 0, "sessions that stand still run as CUDA graphs"
+
+
+@pytest.mark.parametrize(
+    ("number", "version"), [(0, "10.3.0.30"), (1, "10.16.1"), (2, "10.3.0.30")], ids=["plain", "windows", "deepstack"]
+)
+def test_every_grid_has_an_engine_that_is_gated_and_answers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, version: str
+) -> None:
+    variant, asked_for = QWEN_GRIDS[number]
+    root = own_bundle(exported(variant, **asked_for), tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    simulate(monkeypatch, version=version)
+    _, found = build(root, TENSORRT, BuildOptions())
+    gated = {check.name.partition(":")[0] for check in found.gate.checks}
+    assert gated == {engine.name for engine in found.engines} - {"head"}, "the head is seen in the logits of language"
+    steps = {step.name: step for step in selftest(root, "tensorrt", tmp_path, silent)}
+    assert {name for name, step in steps.items() if step.outcome == "failed"} == set()
+    assert steps["answers"].numbers["answers_same"] > 0
+    for picture in pictures_for(Bundle.open(root).manifest.picture):
+        assert asked(root, "tensorrt", picture=picture)[1] == asked(root, "onnxruntime", picture=picture)[1]
+
+
+def test_the_gate_finds_the_tensor_at_fault_in_the_engine_of_one_grid(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    variant, asked_for = QWEN_GRIDS[2]
+    root = own_bundle(exported(variant, **asked_for), tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    gpu = simulate(monkeypatch, version="10.16.1")
+    for node, engine in (("conv_0.product", "tower-"), ("attention_1.half", "language")):
+        gpu.break_node = node
+        with pytest.raises(ParityError, match=rf"astray is '{node}' \(\w+\) of {engine}"):
+            build(root, TENSORRT, BuildOptions())
+    assert not list(engines_of(root))
 
 
 def test_half_precision_passes_the_gate_and_the_cache_takes_half(gpu: SimulatedGpu, bundle: Path) -> None:

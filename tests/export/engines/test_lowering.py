@@ -19,7 +19,7 @@ from edgeprune_export.engines.rules.dialect import CONTRIBUTED, DIALECTS, MODERN
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.spec import GraphSpec
-from tests.exports import CHUNK, GATED, every_method, exported
+from tests.exports import CHUNK, GATED, QWEN_GRIDS, every_method, exported
 
 START = 20  # positions that are in the cache before
 #: Largest difference over the root mean square of the bundle's own output.
@@ -28,7 +28,9 @@ LIMITS = {"fp32": 2e-4, "fp16": 0.05}
 
 def variants() -> Iterator[Any]:
     for number, (variant, plan) in enumerate(GATED):
-        yield pytest.param(variant, plan, id=f"{number}-{variant['tower']}-{variant['decoder']}")
+        yield pytest.param(variant, {"plan": plan}, id=f"{number}-{variant['tower']}-{variant['decoder']}")
+    for variant, asked in QWEN_GRIDS:
+        yield pytest.param(variant, asked, id=variant["family"])
 
 
 def folder_of(bundle: Bundle, dialect: Dialect, precision: str, path: Path) -> Path:
@@ -50,7 +52,8 @@ def feeds(graph: GraphSpec, seed: int = 0) -> dict[str, np.ndarray]:
             found[spec.name] = np.ones(spec.shape, spec.dtype)
     if "embeds" in found:
         rows = len(found["embeds"])
-        found["position_ids"] = np.arange(START, START + rows)[None]
+        axes = len(found["position_ids"])
+        found["position_ids"] = START + np.arange(rows) // np.arange(1, axes + 1)[:, None]  # other numbers on each axis
         found["row"][:] = rows - 1
         found["total"][:] = START + rows
         found["last_index"][:] = START + rows - 1
@@ -90,11 +93,11 @@ def same(graph: GraphSpec, mine: dict[str, np.ndarray], reference: dict[str, np.
         assert np.abs(found.astype(np.float64) - expected).max() <= limit * scale, name
 
 
-@pytest.mark.parametrize(("variant", "plan"), variants())
+@pytest.mark.parametrize(("variant", "asked"), variants())
 def test_every_graph_says_the_same_in_every_dialect(
-    tmp_path: Path, variant: dict[str, Any], plan: dict[str, Any]
+    tmp_path: Path, variant: dict[str, Any], asked: dict[str, Any]
 ) -> None:
-    bundle = Bundle.open(exported(variant, plan=plan), verify=False)
+    bundle = Bundle.open(exported(variant, **asked), verify=False)
     for dialect in map(DIALECTS.get, DIALECTS):
         for precision in ("fp32", "fp16"):
             folder = folder_of(bundle, dialect, precision, tmp_path / f"{dialect.name}-{precision}")
@@ -149,11 +152,16 @@ def test_matrix_products_are_in_half_precision_and_sums_are_not(tmp_path: Path) 
     assert {kinds[name] for name in sums} == {onnx.TensorProto.FLOAT}
 
 
-def test_prefill_and_decode_share_one_graph_and_a_tensor_is_written_once(tmp_path: Path) -> None:
-    bundle = Bundle.open(exported(GATED[1][0]), verify=False)
+@pytest.mark.parametrize(("variant", "asked", "axes", "widths"), [(GATED[1][0], {}, 1, 1), (*QWEN_GRIDS[2], 3, 4)])
+def test_prefill_and_decode_share_one_graph_and_a_tensor_is_written_once(
+    tmp_path: Path, variant: dict[str, Any], asked: dict[str, Any], axes: int, widths: int
+) -> None:
+    """widths: of a row, in those of the residual stream: rows may enter behind layers, too."""
+    bundle = Bundle.open(exported(variant, **asked), verify=False)
     folder = folder_of(bundle, MODERN, "fp16", tmp_path / "x")
     model = onnx.load(folder / "language.onnx", load_external_data=False)
-    assert symbolic_inputs(model) == {"embeds": (ROWS, bundle.manifest.language.hidden), "position_ids": (1, ROWS)}
+    embeds = (ROWS, widths * bundle.manifest.language.hidden)
+    assert symbolic_inputs(model) == {"embeds": embeds, "position_ids": (axes, ROWS)}
     assert not (folder / "prefill.onnx").exists()
     places = {}
     for path in folder.glob("*.onnx"):
@@ -205,11 +213,17 @@ def test_ones_own_operators_stay_only_where_the_dialect_says_so() -> None:
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.02), ("bf16", 0.1)])
-def test_half_precision_holds_where_it_is_really_computed_in(tmp_path: Path, precision: str, limit: float) -> None:
+@pytest.mark.parametrize(
+    ("variant", "asked"), [(GATED[1][0], {}), QWEN_GRIDS[1], QWEN_GRIDS[2]], ids=["clip", "windows", "deepstack"]
+)
+def test_half_precision_holds_where_it_is_really_computed_in(
+    tmp_path: Path, variant: dict[str, Any], asked: dict[str, Any], precision: str, limit: float
+) -> None:
     """ONNX Runtime has no half-precision products on the CPU and takes float32 instead: here ONNX's own reference computes every node."""
-    bundle = Bundle.open(exported(GATED[1][0]), verify=False)
+    bundle = Bundle.open(exported(variant, **asked), verify=False)
     folder = folder_of(bundle, PORTABLE, precision, tmp_path / "x")
-    for engine, name in (("tower", "tower"), (LANGUAGE, "prefill"), (LANGUAGE, "decode"), ("head", "head")):
+    made = [(engine, name) for engine, graphs in sources(bundle).items() for name in graphs]
+    for engine, name in ((engine, name) for engine, name in made if not engine.startswith("select")):
         graph = bundle.graph(name)
         model = onnx.load(folder / f"{engine}.onnx")
         fed = feeds(graph)

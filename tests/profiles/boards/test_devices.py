@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -108,7 +109,7 @@ def test_what_is_unknown_is_named() -> None:
         MeasurementError, match="raspberry-pi-5 cannot be projected: its peak rate in fp32 is unknown.*measure-cpu"
     ):
         need_peak(load_device("raspberry-pi-5"), "fp32")
-    assert load_device("orin-nano-4gb").power_w is None
+    assert load_device("agx-xavier-32gb").price_usd is None
     assert load_device("l4").price_usd is None
 
 
@@ -192,6 +193,21 @@ def test_the_modes_of_agx_orin_32gb_are_those_of_its_power_file() -> None:
     assert (device.power_w, modes) == (40, {"MAXN": 40, "40W": 40, "30W": 30, "15W": 15})
     rates = [need_peak(load_device(f"agx-orin-32gb@{name}"), "fp16") for name in ("15W", "30W", "40W", "MAXN")]
     assert rates == sorted(rates)
+
+
+def test_modes_of_jetson_orin_are_those_of_their_power_files() -> None:
+    """A lower mode is never faster; the rates of Super mode are those of its unlimited one, not of 25 W."""
+    for name in (n for n in device_names() if "orin" in n):
+        device = load_device(name)
+        told = [in_mode(device, mode.name) for mode in device.power_modes if mode.of_the_peaks or mode.peak_per_s]
+        assert told, name
+        in_order = sorted(told, key=lambda one: (one.power_w or 0, need_peak(one, "fp16")))
+        rates = [need_bandwidth(one) for one in in_order]
+        assert all(more >= 0.99 * less for less, more in pairwise(rates)), f"{name}: beyond rounding (102 and 102.4)"
+    limited = load_device("orin-nano-8gb-super@25W")
+    assert need_peak(limited, "fp16") == 15.04e12 < need_peak(load_device("orin-nano-8gb-super"), "fp16")
+    assert load_device("orin-nano-4gb").power_w == 10
+    assert [mode.name for mode in load_device("orin-nx-8gb").power_modes] == ["40W", "20W", "15W", "10W"]
 
 
 def test_a_price_says_what_it_buys_and_since_when() -> None:

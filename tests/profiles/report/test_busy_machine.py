@@ -57,6 +57,13 @@ def test_two_profiles_of_which_one_was_disturbed_differ(report: Report) -> None:
     assert not [s for s in compare(disturbed, disturbed).differs if "quiet" in s]
 
 
+def test_a_gpu_is_busy_for_others_only_while_this_program_rests(report: Report) -> None:
+    working = busy(gpu_load=0.6)
+    assert busy_sentence(msgspec.structs.replace(report, use_during=working)) == ""
+    told = busy_sentence(msgspec.structs.replace(report, use_before=working))
+    assert "before the profile, other programs kept the GPU busy for 60" in told
+
+
 def test_what_is_unknown_is_said_as_unknown() -> None:
     nothing = MachineUse(1.0, None, None, None, None, None, None)
     assert use_text(None) == "unknown"

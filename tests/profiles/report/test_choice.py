@@ -13,6 +13,7 @@ from edgeprune_profiles.record.quantities import accuracy_shares
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.advice import advice, asked, choice_as_data, table
 from edgeprune_profiles.report.chart_front import FrontChart, front
+from edgeprune_profiles.report.chart_lines import accuracy
 from edgeprune_profiles.report.choice import BudgetChoice, ReportNeeds, choose_budget
 from edgeprune_profiles.report.summary import accuracy_of, summarise
 from edgeprune_profiles.report.verdict import verdict
@@ -57,8 +58,8 @@ def made(**changes: tuple[float, float, float, int]) -> Report:
                 {} if name == "1.0" else {"exact_match": difference},
             )
         )  # fmt: skip
-    accuracy = Accuracy("held-out.jsonl", 100, 500, "exact_match", tuple(rows))
-    return msgspec.structs.replace(full_report(), budgets=tuple(results), accuracy=accuracy)
+    scores = Accuracy("held-out.jsonl", 100, 500, "exact_match", tuple(rows))
+    return msgspec.structs.replace(full_report(), budgets=tuple(results), accuracy=scores)
 
 
 def chosen(needs: ReportNeeds, report: Report | None = None) -> BudgetChoice:
@@ -192,6 +193,16 @@ def test_labels_meet_neither_points_nor_each_other() -> None:
     assert len(boxes) >= 5
     for i, (a, b, c, d) in enumerate(boxes):
         assert not any(a < z and x < c and b < w and y < d for x, y, z, w in boxes[i + 1 :])
+
+
+def test_a_method_has_one_colour_in_both_plots_of_accuracy() -> None:
+    report = full_report()
+    assert report.accuracy is not None
+    lines = accuracy(report.accuracy)
+    colours = {key.name: key.colour for key in lines.legend}
+    assert {point.colour for point in chart(ReportNeeds(), report).points if "1.0" not in point.title} == {
+        colours["hired"]
+    }
 
 
 def test_no_accuracy_no_picture() -> None:

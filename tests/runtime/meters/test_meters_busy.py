@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgeprune_runtime.meters import MachineUse, look, machine_use
+from edgeprune_runtime.meters.boards.nvml import open_nvml
+from tests.runtime.meters.test_meters_nvml import Library
 
 TICKS = 100  # of a second: a made kernel's, and Linux' on every machine that runs these tests
 
@@ -78,3 +80,13 @@ def test_throttling_and_clocks_that_fell_become_sentences(tmp_path: Path) -> Non
     found = machine_use([at(0, 3_000_000, 0), at(1, 3_000_000, 0), at(9, 2_000_000, 1), at(10, 2_000_000, 1)])  # type: ignore[list-item]
     assert any("throttled in 50%" in flag for flag in found.flags)
     assert any("clock of cpu fell from 3000 to 2000 MHz" in flag for flag in found.flags)
+
+
+def test_a_gpu_that_works_is_asked_for_its_load_and_its_limits(tmp_path: Path) -> None:
+    library = Library()
+    gpu = open_nvml(load=lambda name: library)
+    found = machine_use([look(tmp_path, now_s=t, gpu=gpu) for t in (0.0, 1.0)])
+    assert found.gpu_load == pytest.approx(0.37)
+    assert found.board is not None and found.board.hottest_c["nvml gpu"] == 64
+    assert any("nvml" in flag for flag in found.flags), "what holds its clocks back"
+    assert machine_use([look(tmp_path, now_s=t) for t in (0.0, 1.0)]).gpu_load is None

@@ -85,11 +85,12 @@ def grouped_fused(at: Lowering, node: onnx.NodeProto) -> None:
 
 
 def plain_decomposed(at: Lowering, node: onnx.NodeProto) -> None:
-    """Attention of a tower, without mask: three [1, R, H d] -> [1, R, H d]."""
+    """Attention of a tower, without mask, each of B windows by itself: three [B, R, H d] -> [B, R, H d]."""
     heads, mixed = int(attributes(node)["num_heads"]), node.output[0]
-    width = at.width(node.input[0]) // heads
+    windows, width = at.shape(node.input[0])[0], at.width(node.input[0]) // heads
+    assert isinstance(windows, int)
     apart = [
-        at.node("Reshape", [x, at.integers(1, -1, heads, width)], name=f"{mixed}.{part}")
+        at.node("Reshape", [x, at.integers(windows, -1, heads, width)], name=f"{mixed}.{part}")
         for x, part in zip(node.input, "qkv", strict=True)
     ]
     q = at.node("Transpose", [_scaled(at, apart[0], width)], name=f"{mixed}.queries", perm=[0, 2, 1, 3])
@@ -98,7 +99,7 @@ def plain_decomposed(at: Lowering, node: onnx.NodeProto) -> None:
     weights = at.node("Softmax", [at.node("MatMul", [q, k], name=f"{mixed}.scores")], name=f"{mixed}.p", axis=-1)
     mix = at.node("MatMul", [weights, v], name=f"{mixed}.mix")
     rowwise = at.node("Transpose", [mix], name=f"{mixed}.rowwise", perm=[0, 2, 1, 3])
-    at.full(at.node("Reshape", [rowwise, at.integers(1, -1, heads * width)], name=f"{mixed}.half"), mixed)
+    at.full(at.node("Reshape", [rowwise, at.integers(windows, -1, heads * width)], name=f"{mixed}.half"), mixed)
 
 
 def plain_fused(at: Lowering, node: onnx.NodeProto) -> None:

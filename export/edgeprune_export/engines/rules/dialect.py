@@ -7,20 +7,20 @@ from edgeprune_export.engines.rules import attention, layers
 from edgeprune_export.onnx.graph import CONTRIB
 from edgeprune_runtime.registry import Registry
 
-_LINEAR = {
+_SHARED = {
     ("", "Gemm"): layers.linear,
     ("", "Conv"): layers.convolution,
     ("", "MatMul"): layers.product,
     (CONTRIB, "DynamicQuantizeMatMul"): layers.int8_linear,
     (CONTRIB, "QuickGelu"): layers.quick_gelu,
+    ("", "CumSum"): layers.running_sum,
 }
 PORTABLE = Dialect(
     "portable",
     opset=20,
     ir_version=9,
     rules={
-        **_LINEAR,
-        ("", "CumSum"): layers.running_sum,
+        **_SHARED,
         ("", "Gelu"): layers.gelu,
         ("", "RMSNormalization"): layers.rms_norm,
         ("", "RotaryEmbedding"): layers.rotary,
@@ -33,7 +33,7 @@ MODERN = Dialect(
     opset=24,
     ir_version=11,
     rules={
-        **_LINEAR,
+        **_SHARED,
         (CONTRIB, "MultiHeadAttention"): attention.plain_fused,
         (CONTRIB, "GroupQueryAttention"): attention.grouped_fused,
     },

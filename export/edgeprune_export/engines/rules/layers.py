@@ -97,21 +97,15 @@ def rms_norm(at: Lowering, node: onnx.NodeProto) -> None:
 
 
 def rotary(at: Lowering, node: onnx.NodeProto) -> None:
-    """x [1, R, n d] turned by position, halves against halves: (a cos - b sin, b cos + a sin)."""
-    x, cos, sin, positions = node.input
+    """x [1, R, n d] turned by position, halves against halves: (a cos - b sin, b cos + a sin).
+
+    Tables have a row per position [P, d/2], or, without positions, that of every row of x [1, R, d/2].
+    """
+    x, *tables = node.input[:3]
+    positions = node.input[3] if len(node.input) > 3 else None
     heads, name = int(attributes(node)["num_heads"]), node.output[0]
     width = at.width(x) // heads
-    turns = []
-    for table in (cos, sin):
-        rows = at.once(
-            f"{table}.rows",
-            lambda made, table=table: at.node(  # type: ignore[misc]
-                "Unsqueeze",
-                [at.node("Gather", [at.stored(table, "float32", table), positions], axis=0), at.integers(2)],
-                name=made,
-            ),
-        )
-        turns.append(rows)  # [1, R, 1, d/2]
+    turns = [_of_every_head(at, table, positions) for table in tables]
     apart = at.node("Reshape", [x, at.integers(1, -1, heads, width)], name=f"{name}.heads")
     first = at.node("Split", [apart], name=f"{name}.a", outputs=2, axis=3, num_outputs=2)
     second = f"{first}_1"
@@ -122,6 +116,18 @@ def rotary(at: Lowering, node: onnx.NodeProto) -> None:
         sides.append(at.node(sign, [straight, across], name=f"{name}.{sign.lower()}"))
     joined = at.node("Concat", sides, name=f"{name}.joined", axis=3)
     at.node("Reshape", [joined, at.integers(1, -1, heads * width)], name=name)
+
+
+def _of_every_head(at: Lowering, table: str, positions: str | None) -> str:
+    """Rows of a rotary table as [1, R, 1, d/2]."""
+
+    def make(name: str) -> str:
+        rows = at.stored(table, "float32", table) if at.is_stored(table) else table
+        if positions is not None:
+            rows = at.node("Gather", [rows, positions], axis=0)
+        return at.node("Unsqueeze", [rows, at.integers(2)], name=name)
+
+    return at.once(f"{table}.rows", make)
 
 
 def running_sum(at: Lowering, node: onnx.NodeProto) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeprune_profiles.record.profile import Accuracy, AccuracyRow
+from edgeprune_profiles.record.quantities import accuracy_shares
 from edgeprune_runtime.budgets import asked_for
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.statistics import LEAST, PairedDifference
@@ -47,17 +48,8 @@ class BudgetAccuracy:
 
 def accuracy_need(text: str) -> AccuracyNeed:
     """Read -3 (points below the full budget at most) or 85 (per cent at least). Raises MeasurementError."""
-    try:
-        value = float(text.strip().removesuffix("%"))
-    except ValueError:
-        value = math.nan
-    if -100 < value <= 0:
-        return AccuracyNeed(text, points=value / 100)
-    if 1 < value <= 100:
-        return AccuracyNeed(text, floor=value / 100)
-    raise MeasurementError(
-        f"--accuracy is {text!r}; expected points below the full budget, as -3, or the per cent that are right at least, as 85"
-    )
+    points, floor = accuracy_shares(text, "--accuracy")
+    return AccuracyNeed(text, points=points, floor=floor)
 
 
 def accuracy_of_budget(accuracy: Accuracy, method: str, keep_ratio: float) -> BudgetAccuracy | None:

@@ -126,7 +126,7 @@ def reasons(choice: BoardChoice) -> tuple[str, ...]:
 
 
 def failures(choice: BoardChoice) -> str:
-    """The needs that a choice does not meet, and which stage or part of the memory is behind it."""
+    """The needs that a choice does not meet, and which stage or part of the memory is behind it; memory alone where that is too small."""
     limits = choice.candidate.limits
     words = {
         "fits": "does not fit",
@@ -135,6 +135,8 @@ def failures(choice: BoardChoice) -> str:
         "power": "too many watts",
     }
     words |= {"price": "too dear", "accuracy": "not accurate enough"}
+    if choice.answers.get("fits") == "no":
+        return f"{words['fits']} ({limits['fits']})" if "fits" in limits else words["fits"]
     said = [
         f"{words[need]} ({limits[need]})" if need in limits else words[need]
         for need, word in choice.answers.items()

@@ -62,10 +62,9 @@ class Grids(Spec, frozen=True, tag="grids", tag_field="rule"):
         return msgspec.structs.replace(self, sizes=tuple(dict.fromkeys(sizes)))
 
 
-def distortion(place: Placement) -> float:
-    """By which factor the proportions of a picture changed, at least 1."""
-    height, width = place.size
-    stretched = (place.width / width) / (place.height / height)
+def distortion(size: tuple[int, int], grid: tuple[int, int]) -> float:
+    """By which factor the proportions of a picture of `size` (height, width) change on a grid, at least 1."""
+    stretched = grid[0] * size[1] / (grid[1] * size[0])
     return max(stretched, 1 / stretched)
 
 
