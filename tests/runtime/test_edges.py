@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeprune_runtime import Model, Sampling
+from edgeprune_runtime import Model, Sampling, Turn
 from edgeprune_runtime.errors import (
     BackendUnavailable,
     BudgetError,
@@ -19,6 +19,7 @@ from edgeprune_runtime.errors import (
     PromptError,
     RequestError,
 )
+from edgeprune_runtime.prompting.requests import Request
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 NAN = float("nan")
@@ -33,6 +34,27 @@ def test_a_prompt_is_text_that_says_something(opened: Model, prompt: Any) -> Non
     if prompt is not None:
         with pytest.raises(PromptError):
             opened.see(PICTURE, question=prompt)
+
+
+@pytest.mark.parametrize(
+    "prompt", [[], (), [Turn("user", "what ?"), "more"], [Turn("user", None)], [Turn("user", " ")], {}]
+)
+def test_a_dialogue_is_turns_that_say_something(opened: Model, prompt: Any) -> None:
+    with pytest.raises(PromptError, match="expected text|ask something"):
+        opened.ask(prompt)
+
+
+def test_a_dialogue_and_a_list_of_pictures_pass_where_a_question_and_a_picture_do() -> None:
+    for prompt in ("what ?", "<image>", [Turn("user", "what ?"), Turn("assistant", ""), Turn("user", "<image>")]):
+        Request(prompt, image=[PICTURE, PICTURE], max_tokens=1).check()
+    assert len(Request("what ?", image=[PICTURE, PICTURE]).images) == 2
+    assert Request("what ?", image=PICTURE).images == (PICTURE,) and Request("what ?").images == ()
+
+
+def test_a_picture_asked_about_without_a_word_is_answered(opened: Model) -> None:
+    """A question is for methods that look at it; a mark alone is a prompt and no question."""
+    answer = opened.ask("<image>", image=PICTURE, max_tokens=1)
+    assert answer.token_ids and opened.ask([Turn("user", "<image>")], image=[PICTURE], max_tokens=1).token_ids
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.0, 1.5, "1", None, True, NAN, [1]])
@@ -68,7 +90,8 @@ def test_sampling_is_a_sampling(opened: Model, wrong: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [5, 1.5, ["a.png"], {}, object(), np.zeros(3), np.zeros((2, 2, 7), np.uint8), b"", "", Path("nowhere.png")]
+    "wrong",
+    [5, 1.5, ["a.png"], [None], {}, object(), np.zeros(3), np.zeros((2, 2, 7), np.uint8), b"", "", Path("nowhere.png")],
 )
 def test_a_picture_is_a_picture(opened: Model, wrong: Any) -> None:
     with pytest.raises(ImageError):
