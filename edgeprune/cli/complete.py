@@ -2,35 +2,6 @@
 
 from __future__ import annotations
 
-#: Methods that are built in; importing them takes torch and seconds, which nobody waits for after a tab.
-METHOD_NAMES = (
-    "cdpruner",
-    "damro",
-    "dart",
-    "divprune",
-    "downsample",
-    "fastervlm",
-    "flowcut",
-    "fopru",
-    "fopru-row",
-    "full",
-    "hiprune",
-    "hired",
-    "mmtok",
-    "prumerge",
-    "prumerge+",
-    "random",
-    "received",
-    "recoverable",
-    "todre",
-    "todre-kcenter",
-    "uniform",
-    "vflowopt",
-    "visionzip",
-    "vispruner",
-    "vtc-cls",
-)
-
 
 def device_names_like(incomplete: str) -> list[str]:
     from edgeprune_profiles.boards.device_file import device_names
@@ -39,7 +10,9 @@ def device_names_like(incomplete: str) -> list[str]:
 
 
 def method_names_like(incomplete: str) -> list[str]:
-    return _like(METHOD_NAMES, incomplete)
+    from edgeprune.tokens.methods import METHODS
+
+    return _like(tuple(METHODS), incomplete)
 
 
 def family_names_like(incomplete: str) -> list[str]:

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
-from edgeprune.cli.plain import PlainConsole, labelled
+from edgeprune.cli.plain import PlainConsole, json_text, labelled
 from edgeprune.cli.progress import Activity, end_moving, moving
 from edgeprune_runtime.errors import EdgepruneError
 
@@ -90,7 +89,7 @@ def command_line() -> str:
 def emit(value: Any) -> None:
     """One JSON object on stdout."""
     end_moving()
-    sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+    sys.stdout.write(json_text(value, sys.stdout.encoding or "ascii") + "\n")
 
 
 @contextmanager

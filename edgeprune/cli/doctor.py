@@ -33,12 +33,15 @@ def doctor(json: Json = False) -> None:
 def _show(found: Checkup) -> None:
     from edgeprune_profiles.report import units
 
+    can = [[ability.name, _mark(ability.can), ability.why or ""] for ability in found.abilities]
+    head = ["task", "here", "why not, and what to do"]
+    show_table("What this machine can do", head, can, head)
     facts, memory = found.environment, found.memory
     out.print(
         f"{facts.python}, {facts.system}, {facts.kernel}, {facts.machine}\n"
         f"processor: {facts.cpu_model or units.UNKNOWN}, {units.count(facts.cores_usable)} cores usable; "
         f"{', '.join(found.cpu.features) or 'instruction sets unknown'}\n"
-        f"int8: it {found.cpu.advice}\n"
+        f"int8: {found.cpu.advice}\n"
         f"memory: {units.size(memory.total_bytes)}, {units.size(memory.available_bytes)} available, container limit "
         f"{'none found' if memory.limit_bytes is None else units.size(memory.limit_bytes)}\n"
         f"onnxruntime providers: {', '.join(facts.providers or ()) or units.UNKNOWN}",
@@ -61,5 +64,5 @@ def _package(p: Package) -> list[str]:
     return [p.name, p.extra or "base", p.required, p.installed or "-", _mark(p.ok), p.why or ""]
 
 
-def _mark(fine: bool) -> str:
-    return "yes" if fine else "no"
+def _mark(fine: bool | None) -> str:
+    return "unknown" if fine is None else "yes" if fine else "no"

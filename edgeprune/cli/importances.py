@@ -9,9 +9,6 @@ from edgeprune.cli.tables import show_table
 def importances(json: Json = False) -> None:
     """List importances of units and of blocks, allocations and normalisations for `edgeprune prune`."""
     with errors_as_one_line():
-        from edgeprune.cli.extras import need_export
-
-        need_export("torch")
         from edgeprune.structure.allocate import ALLOCATIONS
         from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES, BlockImportance, Importance
         from edgeprune.structure.normalise import NORMALISATIONS

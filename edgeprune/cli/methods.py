@@ -25,14 +25,6 @@ def methods(
 ) -> None:
     """List token-reduction methods: what each reads, keeps and costs, and where it comes from."""
     with errors_as_one_line():
-        from importlib.util import find_spec
-
-        from edgeprune_runtime.errors import MissingExtra
-
-        if find_spec("torch") is None:
-            raise MissingExtra(
-                "methods are written in torch, not installed here; install with `pip install edgeprune[export]`"
-            )
         from edgeprune.tokens.methods import METHODS
         from edgeprune.tokens.registry.describe import facts, markdown_table
 

@@ -5,9 +5,11 @@ Neither console markup (`[bold]` in a file's name), nor emoji codes, nor escape 
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
@@ -30,6 +32,24 @@ def _is_shown(char: str) -> bool:
 def _escape(char: str) -> str:
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def json_text(value: Any, encoding: str) -> str:
+    """`value` as JSON in one line that any terminal can bear and `encoding` can hold: everything else is written as \\u001b and the like.
+
+    The same value is read back from it. Lone surrogates, which stand for bytes of a name that are no UTF-8, are kept so too.
+    """
+    try:
+        text = msgspec.json.encode(value, enc_hook=str).decode()
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value, enc_hook=str))
+    if not encoding.lower().replace("-", "").startswith("utf"):
+        return "".join(char if char.isascii() and char.isprintable() else _in_json(char) for char in text)
+    return text if text.isprintable() else "".join(char if _is_shown(char) else _in_json(char) for char in text)
+
+
+def _in_json(char: str) -> str:
+    return json.dumps(char)[1:-1] if not char.isascii() else f"\\u{ord(char):04x}"
 
 
 class PlainConsole(Console):

@@ -9,7 +9,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
+
+from edgeprune.cli.usage import PlainGroup
 
 _Context: Any = TyperCommand.context_class
 _Formatter: Any = _Context.formatter_class
@@ -68,7 +70,7 @@ class HelpCommand(TyperCommand):
     context_class = _PlainContext
 
 
-class HelpGroup(TyperGroup):
-    """A group of commands whose help is plain."""
+class HelpGroup(PlainGroup):
+    """A group of commands whose help and errors of usage are plain."""
 
     context_class = _PlainContext

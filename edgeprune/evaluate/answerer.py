@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.evaluate.compare import Selection
-from edgeprune_runtime.budgets import asked_for, by_method, on_tiles
+from edgeprune_runtime.budgets import asked_for, budget_label, by_method, on_tiles
+from edgeprune_runtime.budgets import budgets as held_budgets
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.model import Model
 from edgeprune_runtime.results import View
+from edgeprune_runtime.spec import Manifest
 
 
 class ModelAnswerer:
@@ -36,15 +38,15 @@ class ModelAnswerer:
 
 
 def selections_of(
-    model: Model, budgets: Sequence[str] = (), methods: Sequence[str] = (), tiles: Sequence[int] = ()
+    manifest: Manifest, budgets: Sequence[str] = (), methods: Sequence[str] = (), tiles: Sequence[int] = ()
 ) -> tuple[Selection, ...]:
     """Everything the bundle holds, or the named budgets and methods of it; full budget, where held, always and first. With all tiles, then
     with each limit of `tiles`.
 
     Raises BudgetError for a budget or method that the bundle does not hold.
     """
-    wanted = [model.budget_label(text) for text in budgets] or list(model.budgets)
-    held = model.bundle.manifest.selections
+    wanted = [budget_label(manifest, text) for text in budgets] or list(held_budgets(manifest))
+    held = manifest.selections
     names = sorted({one.method for one in held})
     if unknown := sorted(set(methods) - set(names)):
         raise BudgetError(f"this bundle has no method {unknown[0]!r}; it has {', '.join(names)}")

@@ -1,12 +1,14 @@
-"""From what a user names (a folder or a hub id) to a folder on disk."""
+"""From what a user names (a folder or a hub id) to a folder on disk, and which kind of model lies there."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from edgeprune.models.config.section import config_of_folder, refuse_text_model
 from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune_runtime.errors import CheckpointError, MissingExtra
+from edgeprune_runtime.installed import how_to_install
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 #: Everything an export reads, and nothing that could hold a pickle.
@@ -20,19 +22,18 @@ def resolve_source(source: str | Path) -> Path:
     """
     folder = Path(source)
     if folder.is_dir():
+        if what := instead_of_checkpoint(folder):
+            raise CheckpointError(what)
         return folder
     if folder.exists():
-        raise CheckpointError(
-            instead_of_checkpoint(folder)
-            or f"{source} is a file; expected the checkpoint's folder, with config.json and safetensors files in it"
-        )
+        raise CheckpointError(_no_folder(folder))
     if not isinstance(source, str) or not _HUB_ID.match(source):
         raise CheckpointError(f"{source} does not exist; expected a checkpoint folder, or a hub id such as owner/name")
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise MissingExtra(
-            f"{source} is not a folder, and downloading it needs huggingface_hub; install edgeprune[export]"
+            f"{source} is not a folder, and downloading it needs huggingface_hub; install it with {how_to_install('huggingface-hub')}"
         ) from error
     try:
         return Path(snapshot_download(source, allow_patterns=list(HUB_FILES)))
@@ -42,3 +43,23 @@ def resolve_source(source: str | Path) -> Path:
             f"{source} is not a folder here and could not be fetched from the hub ({reason}); "
             "check the name and the network, or download it elsewhere and give the folder"
         ) from error
+
+
+def is_classifier(source: str | Path) -> bool:
+    """True for what `open_classifier` reads: a bare weights file, or a folder whose configuration is that of one model, not two."""
+    file = Path(source)
+    if file.is_file():
+        if file.suffix != ".safetensors":
+            raise CheckpointError(_no_folder(file))
+        return True
+    config = config_of_folder(resolve_source(source))
+    refuse_text_model(config)
+    return not config.has("vision_config") and not config.has("text_config")
+
+
+def _no_folder(file: Path) -> str:
+    """What to say of a file that stands where a folder is expected."""
+    return (
+        instead_of_checkpoint(file)
+        or f"{file} is a file; expected the checkpoint's folder, with config.json and safetensors files in it"
+    )

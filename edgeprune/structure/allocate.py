@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from edgeprune.errors import PlanError
+from edgeprune.later import torch
 from edgeprune.structure.steps import RemovalOrder
 from edgeprune_runtime.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LAMBDA = 1e-7  # LPViT's damping of the empirical Fisher matrix
 

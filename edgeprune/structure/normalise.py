@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
-
+from edgeprune.later import torch
 from edgeprune.structure.importance.weights import information
 from edgeprune_runtime.registry import Registry
 
-Normalise = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Normalise: TypeAlias = "Callable[[Tensor], Tensor]"
 
 
 def none(scores: Tensor) -> Tensor:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import nn
-
+from edgeprune.later import torch
 from edgeprune.models.spec import DecoderSpec, TowerSpec
 from edgeprune.models.weights.names import canonical_name
 from edgeprune.structure.plan import ModelPart, SiteKind, widths
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _LINEAR = re.compile(r"^(tower|layers)\.(\d+)\.(q|k|v|o|fc1|fc2|fc_gate|fc_up|fc_out|gate|up|down)\.weight$")
 _INNER = ("gate", "up", "fc_gate", "fc_up", "fc1")  # what goes through the activation comes first
@@ -54,7 +57,7 @@ def linears(module: nn.Module) -> dict[tuple[ModelPart, int, str], tuple[str, nn
     """(part, block, role) -> (name in the module, layer) of every linear layer inside a block."""
     found: dict[tuple[ModelPart, int, str], tuple[str, nn.Linear]] = {}
     for name, layer in module.named_modules():
-        if isinstance(layer, nn.Linear) and (place := _LINEAR.match(canonical_of(f"{name}.weight"))):
+        if isinstance(layer, torch.nn.Linear) and (place := _LINEAR.match(canonical_of(f"{name}.weight"))):
             part: ModelPart = "tower" if place[1] == "tower" else "language"
             found[part, int(place[2]), place[3]] = (name, layer)
     return found
@@ -85,6 +88,6 @@ def block_lists(module: nn.Module) -> dict[ModelPart, tuple[str, nn.ModuleList]]
     for (part, _, _), (name, _) in linears(module).items():
         path = re.sub(r"\.\d+\..*$", "", name)
         blocks = module.get_submodule(path)
-        assert isinstance(blocks, nn.ModuleList)
+        assert isinstance(blocks, torch.nn.ModuleList)
         found[part] = (path, blocks)
     return found

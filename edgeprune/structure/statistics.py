@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor, nn
-
+from edgeprune.later import torch, without_gradients
 from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import PruningSite, block_lists
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 StatisticNeed = Literal["inputs", "moments", "gradients", "core", "similarity", "visual"]
 StatisticKey = tuple[ModelPart, int, str]
@@ -99,7 +100,7 @@ class StatisticsCollector:
                 hook.remove()
             self.statistics.samples += samples
 
-    @torch.no_grad()
+    @without_gradients
     def after_backward(self) -> None:
         """Taylor terms of the batch, from the gradients that backward left."""
         for site, x in self._open:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from edgeprune.later import torch
 from edgeprune.structure.plan import ModelPart, SiteKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LANES = 8  # a head count is aligned so that all heads together have a multiple of this many lanes
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from edgeprune.later import torch
 from edgeprune.tokens.loop import Carry, repeat
 from edgeprune.tokens.select import descending
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def distinct(cosine: Tensor, ranked: Tensor, *, skip: Tensor, length: Tensor, until: Tensor, step: int) -> Tensor:

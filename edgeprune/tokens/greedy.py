@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from edgeprune.later import torch
 from edgeprune.tokens.loop import Carry, repeat
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _WORST = 1e30
 _FLOOR = 1e-5  # CDPruner's lower bound of what is left of a token

@@ -6,11 +6,14 @@ Unrolled, a greedy choice of 576 tokens would be thousands of nodes; as a Scan i
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
+from edgeprune.later import torch
 
-Carry = tuple[Tensor, ...]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Carry: TypeAlias = "tuple[Tensor, ...]"
 
 
 def repeat(step: Callable[[Tensor, Carry], Carry], carry: Carry, rounds: int) -> Carry:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from edgeprune.later import torch
 from edgeprune.tokens.readings import Geometry, TowerOutputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def patch(geometry: Geometry) -> Tensor:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from edgeprune.later import torch
 from edgeprune.tokens import combine, places
 from edgeprune.tokens.readings import Reduction, TowerOutputs
 from edgeprune.tokens.select import ascending, inverse
 
-_LAST = torch.iinfo(torch.int32).max
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LAST = 2**31 - 1  # of int32
 _MANY = 1 << 24  # above every slot, and all integers below it are exact in float32
 
 

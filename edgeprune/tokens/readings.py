@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgeprune_runtime.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Need = Literal["class token", "overview", "single patches", "whole attention"]
 Place = Literal["block", "feature layer", "tower", "host", "picture"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from edgeprune.later import torch
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens.readings import Reads, TowerOutputs, reads
 from edgeprune.tokens.similar import unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NEVER = -1e30  # far below every logit, and finite: a tile without candidates must not become NaN
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from edgeprune.later import torch
 
-_LAST = torch.iinfo(torch.int32).max
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+_LAST = 2**31 - 1  # of int32
 
 
 def by_priority(scores: Tensor, weights: Tensor, slot: Tensor, keep: int) -> Tensor:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+from edgeprune.later import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _COARSE, _FINE = 2.0**11, 2.0**18  # one over the last places of the two parts of an exact product
 _SCALES = 64

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens.readings import Reduction
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Site(NamedTuple):

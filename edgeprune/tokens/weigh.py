@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from edgeprune.later import torch
 from edgeprune.tokens.readings import TowerOutputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def equal(outputs: TowerOutputs) -> Tensor:

@@ -29,11 +29,24 @@ def budget_label(manifest: Manifest, budget: str | float | int) -> str:
 
 def selection(manifest: Manifest, budget: str | float | int | None, method: str | None, tokens: int) -> SelectionSpec:
     """The selection for a picture of so many visual tokens, padding included; None means the first budget, the bundle's own method."""
+    held = require_held(manifest, budget, method)
+    if found := next((one for one in held if one.tokens in (None, tokens)), None):
+        return found
+    raise BudgetError(
+        f"budget {held[0].budget} of this bundle is for pictures of {', '.join(str(one.tokens) for one in held)} visual tokens, "
+        f"this one has {tokens}; export the bundle again"
+    )
+
+
+def require_held(manifest: Manifest, budget: str | float | int | None, method: str | None) -> tuple[SelectionSpec, ...]:
+    """The selections of a budget (None: the first) and method (None: the bundle's own), one per number of visual tokens where that counts.
+
+    Raises BudgetError where there are none.
+    """
     label = budgets(manifest)[0] if budget is None else budget_label(manifest, budget)
-    for candidate in manifest.selections:
-        wanted = candidate.method == method if method else candidate.own
-        if wanted and candidate.budget == label and candidate.tokens in (None, tokens):
-            return candidate
+    named = [one for one in manifest.selections if (one.method == method if method else one.own)]
+    if found := tuple(one for one in named if one.budget == label):
+        return found
     raise BudgetError(
         f"this bundle has no method {method!r} at budget {label}; it has {', '.join(methods(manifest, label))}"
     )
@@ -74,6 +87,6 @@ def label_of(budget: str | float | int) -> str:
     """The manifest's spelling of a budget: 0.2, "0.20" and .2 are "0.2"; 1 and 1.0 are "1.0"; 576 is "576"."""
     try:
         value = float(budget)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return str(budget)
     return "1.0" if value == 1 else f"{value:.0f}" if value.is_integer() else f"{value:g}"

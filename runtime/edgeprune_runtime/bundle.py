@@ -23,6 +23,7 @@ from edgeprune_runtime.checks.language import choice_faults, language_faults
 from edgeprune_runtime.checks.pictures import picture_faults
 from edgeprune_runtime.checks.weights import weight_faults
 from edgeprune_runtime.errors import BundleError
+from edgeprune_runtime.installed import command
 from edgeprune_runtime.spec import SCHEMA, FileSpec, GraphSpec, Manifest, TensorRef, tower_of
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Bundle:
     @classmethod
     def open(cls, root: str | Path, *, verify: bool = True, progress: Callable[[str], None] | None = None) -> Bundle:
         """Read and check a bundle. verify=False checks sizes only, not hashes (a faster start from trusted storage)."""
+        if not isinstance(root, (str, os.PathLike)):
+            raise BundleError(f"a bundle is opened from a path, not from {type(root).__name__}; give its folder")
         folder = Path(root)
         manifest = read_manifest(folder)
         opened = {}
@@ -234,13 +237,11 @@ def read_manifest(folder: Path) -> Manifest:
         what = _KINDS.get(folder.suffix) if folder.is_file() else None
         raise BundleError(f"{folder} is {what or 'not a folder'}; give the folder that `edgeprune export` wrote")
     if not path.is_file() and (folder / "config.json").is_file():
-        bundle = f"{folder.absolute().name}.bundle"
-        raise BundleError(
-            f"{folder} is a checkpoint, not a bundle; make one with `edgeprune export {folder} --out {bundle}`"
-        )
+        step = command("edgeprune", "export", folder, "--budget", 0.2, "--out", f"{folder.absolute().name}.bundle")
+        raise BundleError(f"{folder} is a checkpoint, not a bundle; make one with `{step}`")
     if not path.is_file():
         raise BundleError(
-            f"{folder} has no {MANIFEST}, so it is not a sealed bundle; make one with `edgeprune export MODEL --out {folder}`"
+            f"{folder} has no {MANIFEST}, so it is not a sealed bundle; make one with `edgeprune export MODEL --budget 0.2 --out MY.bundle`"
         )
     if contained(folder, MANIFEST).stat().st_size > LARGEST_MANIFEST_BYTES:
         raise BundleError(

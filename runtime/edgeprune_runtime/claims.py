@@ -2,7 +2,8 @@
 
 Every work place is held under an exclusive `flock` while it is in use, so the next run can tell the remains of a kill, which
 it removes, from the work of a living run, which it leaves alone and can refuse to compete with before minutes of work.
-Where there are no such locks (Windows, some network folders) a process number in the name decides, as far as it can.
+Where there are no such locks (Windows, some network folders) a process number in the name decides, with the time at which the process that
+has it now was started: numbers are given again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from edgeprune_runtime.errors import OutputError
 
 try:
@@ -26,7 +29,9 @@ except ImportError:  # Windows
 
 _HELD: set[Path] = set()  # work places of this process: a second look at them is not a rival's
 _RANDOM = re.compile(r"[0-9a-f]{8}$")  # of a file that is written in one go; a process number is shorter
+_OWN = re.compile(r"\.partial-\d+$")  # the place of a run that is at work, not what publishing put aside
 _PATIENCE_S = 2.0
+_CLOCK_S = 2.0  # by which the clocks of processes and of file systems may differ
 
 
 @contextmanager
@@ -108,17 +113,25 @@ def _dead(found: Path, state: Literal["locked", "taken", "unknown"]) -> bool:
     suffix = found.name.rpartition("-")[2]
     if not suffix.isdecimal() or (_RANDOM.match(suffix) and found.is_file()):
         return state == "locked"
-    return suffix == str(os.getpid()) or not _alive(suffix)
+    if suffix == str(os.getpid()):
+        return True
+    if state == "locked" and _OWN.search(found.name):  # whoever is at work there holds the lock
+        return True
+    return not _alive(int(suffix), found)
 
 
-def _alive(pid: str) -> bool:
+def _alive(pid: int, place: Path) -> bool:
+    """Whether the process that made `place` lives: one with its number that was started after the last change there is another."""
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except (PermissionError, ValueError):
+    except PermissionError:
+        pass
+    try:
+        return psutil.Process(pid).create_time() < place.lstat().st_mtime + _CLOCK_S
+    except (psutil.Error, OSError):  # no /proc, or gone meanwhile
         return True
-    return True
 
 
 def _lock(path: Path) -> tuple[int | None, Literal["locked", "taken", "unknown"]]:

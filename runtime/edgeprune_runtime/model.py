@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -31,9 +31,10 @@ from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.prompting.generation import Prefilled, generate
 from edgeprune_runtime.prompting.pack import KeptPicture, Packed, pack
 from edgeprune_runtime.prompting.prompt import Prompter, Rendered
-from edgeprune_runtime.prompting.requests import Request, Turns, require_whole
+from edgeprune_runtime.prompting.requests import Request, Turns, require_question, require_whole
 from edgeprune_runtime.prompting.sampling import Sampling
 from edgeprune_runtime.prompting.turns import Prompt, question_of
+from edgeprune_runtime.registry import unknown
 from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.spec import Positions, SelectionSpec, Separators
 from edgeprune_runtime.timing import Span, Stopwatch
@@ -75,6 +76,7 @@ class Model:
         return cls(Bundle.open(path, verify=verify), backend=backend, threads=threads, verify=verify, wait=wait)
 
     def __enter__(self) -> Model:
+        self._require_open()
         return self
 
     def __exit__(
@@ -90,7 +92,14 @@ class Model:
                 self._open = False
 
     def set_policies(self, *, positions: Positions, separators: Separators) -> None:
-        """Replace the bundle's policies of positions and separators, to compare them on the same bundle."""
+        """Replace the bundle's policies of positions and separators, to compare them on the same bundle. Raises RequestError for others."""
+        for name, value, known in (
+            ("positions", positions, get_args(Positions)),
+            ("separators", separators, get_args(Separators)),
+        ):
+            if value not in known:
+                raise RequestError(unknown(name, value, known))
+        self._require_open()
         self._plan = msgspec.structs.replace(self._plan, positions=positions, separators=separators)
 
     @property
@@ -131,6 +140,8 @@ class Model:
         question: str | None = None,
     ) -> tuple[View, ...]:
         """Encode a picture once and keep tokens of it under each (budget, method); all views share the first two spans."""
+        if question is not None:
+            require_question("the question", question)
         with self._turns.alone():
             return self._see(image, choices, tiles, question)
 

@@ -72,7 +72,7 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T:
         """The thing of this name. Raises the registry's error for one that nobody knows, or that cannot be loaded."""
-        if name not in self._all():
+        if not isinstance(name, str) or name not in self._all():
             raise self._error(unknown(self._what, name, self))
         thing = self._known[name]
         if isinstance(thing, _Lazy):
@@ -188,6 +188,6 @@ def unknown(what: str, name: str, known: Iterable[str], guess: str | None = None
     guess: what the caller takes it for, where it knows better than the spelling
     """
     names = tuple(known)
-    close = [guess] if guess else difflib.get_close_matches(name, names, n=1)
+    close = [guess] if guess else difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"unknown {what} {name!r}{hint} known: {', '.join(names) or 'none'}; choose one of these"

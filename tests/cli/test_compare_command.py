@@ -7,6 +7,7 @@ import pytest
 
 from edgeprune_profiles import load_report, save_report
 from tests.commands import answer, complaint, invoke
+from tests.runtime.test_claims import another_run
 
 
 @pytest.fixture
@@ -65,3 +66,10 @@ def test_reports_without_a_common_budget_are_one_line(measured, tmp_path):
     assert "no budget in common (0.2 and 1.0)" in complaint("compare", tmp_path / "a.json", tmp_path / "b.json")
     shutil.copy(tmp_path / "a.json", tmp_path / "c.json")
     assert invoke("compare", tmp_path / "a.json", tmp_path / "c.json").exit_code == 0
+
+
+def test_tables_that_another_run_is_writing_are_refused(measured, other, tmp_path):
+    target = tmp_path / "tables.md"
+    with another_run(target, "claimed(Path(sys.argv[1]))"):
+        assert "another run is writing" in complaint("compare", other, measured[0], "--markdown", target)
+    assert invoke("compare", other, measured[0], "--markdown", target).exit_code == 0 and target.is_file()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -77,7 +80,7 @@ def test_a_missing_extra_names_its_install_command(monkeypatch):
     found = doctor.examine()
     torch = next(p for p in found.packages if p.name == "torch")
     assert (torch.ok, torch.installed) == (False, None)
-    assert "edgeprune[export]" in torch.why
+    assert "`pip install 'torch>=" in torch.why
     assert found.extras["export"] is False
     assert found.healthy
 
@@ -122,3 +125,90 @@ def test_advice_for_steady_measurements(machine):
 )  # fmt: skip
 def test_versions_are_held_against_their_bounds(version, bounds, fits):
     assert doctor._within(version, SpecifierSet(bounds)) is fits
+
+
+# --------------------------------------------------------------------------------------- what the machine can do, first
+
+ABILITIES = ["export checkpoints", "run bundles on the CPU", "build engines for RTX GPUs", "run bundles on a GPU"]
+DOCTOR = [sys.executable, "-c", "from edgeprune.cli import main; main()", "doctor"]
+
+
+def test_the_first_lines_say_what_this_machine_can_do() -> None:
+    found = answer("doctor")["abilities"]
+    assert [one["name"] for one in found] == ABILITIES
+    assert all(one["why"] if one["can"] is not True else one["why"] is None for one in found)
+    title, _, *lines = invoke("doctor").stdout.splitlines()
+    assert title == "What this machine can do"
+    assert [line for line in lines if line.startswith(tuple(ABILITIES))] == [
+        line for line in lines[:12] if line[:1] != " "
+    ][:4]
+
+
+def test_a_missing_package_is_why_there_is_no_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeprune.abilities.EXPORTING", ("numpy", "nowhere"))
+    ability = doctor.examine().abilities[0]
+    assert ability.can is False and ability.why == "not installed: nowhere; `pip install nowhere`"
+
+
+def test_what_fails_on_a_strange_machine_is_unknown_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no such machine")
+
+    monkeypatch.setattr("edgeprune_runtime.backends.tensorrt_api.load", broken)
+    monkeypatch.setattr("edgeprune.abilities.LOWERING", ())
+    found = doctor.examine()
+    assert found.healthy
+    rtx = next(one for one in found.abilities if "RTX" in one.name)
+    assert rtx.can is None and "no such machine" in str(rtx.why)
+    assert next(one for one in found.backends if one.name == "tensorrt").usable is None
+
+
+def test_without_proc_and_sys_what_cannot_be_known_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a chroot: psutil reads /proc too."""
+    import psutil
+
+    def no_proc(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/proc/meminfo")
+
+    for name in ("virtual_memory", "cpu_count"):
+        monkeypatch.setattr(psutil, name, no_proc)
+    found = doctor.examine(tmp_path)
+    assert found.memory == doctor.MachineMemory(None, None, None)
+    assert found.environment.cores_physical is None and found.cpu.fast_int8 is None
+    assert [one.name for one in found.abilities] == ABILITIES
+
+
+@pytest.mark.skipif(not shutil.which("unshare") or os.geteuid() != 0, reason="needs root and unshare")
+def test_the_doctor_works_where_proc_is_not_mounted() -> None:
+    words = " ".join(f"'{word}'" for word in DOCTOR)
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"umount -l /proc || exit 77; exec {words}"], capture_output=True, text=True
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("this machine lets nobody unmount /proc")
+    if "OnnxRuntimeException" in done.stderr:
+        pytest.skip("this old onnxruntime ends every process that imports it where there is no /proc")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.startswith("What this machine can do") and "memory: unknown, unknown available" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("redirection", "settings"),
+    [
+        ("", {"TERM": "dumb"}),
+        ("", {"PYTHONIOENCODING": "ascii"}),
+        ("", {"COLUMNS": "20"}),
+        (">&-", {}),
+        (">&- 2>&-", {}),
+        ("<&-", {}),
+    ],
+)
+def test_the_doctor_needs_no_console(redirection: str, settings: dict[str, str]) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", *DOCTOR],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **settings},
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.isascii() or not settings.get("PYTHONIOENCODING")

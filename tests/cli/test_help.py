@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from edgeprune.cli import app
-from edgeprune.cli.complete import METHOD_NAMES
+from edgeprune.cli.complete import method_names_like
 from edgeprune.models.families import FAMILIES
 from edgeprune.models.families.shapes import SHAPES
 from edgeprune_profiles.boards.device_file import device_names
@@ -86,7 +86,7 @@ def test_a_shell_completes_boards_methods_families_and_shapes() -> None:
 def test_what_completes_methods_knows_those_there_are_without_importing_torch() -> None:
     from edgeprune.tokens.methods import METHODS
 
-    assert sorted(METHOD_NAMES) == sorted(METHODS)
+    assert sorted(method_names_like("")) == sorted(METHODS)
     script = (
         "import sys, edgeprune.cli, edgeprune.cli.complete as c; c.method_names_like('h'); c.device_names_like(''); "
         "c.family_names_like(''); print('torch' in sys.modules)"

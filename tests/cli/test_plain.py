@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.cli.plain import PlainConsole, labelled, printable
-from tests.commands import complaint
+from edgeprune.cli.plain import PlainConsole, json_text, labelled, printable
+from edgeprune_runtime import Answer, Model, Piece
+from tests.commands import complaint, invoke
 
 MAIN = "import sys; from edgeprune.cli import main; sys.argv[0] = 'edgeprune'; main()"
 HOSTILE = "ck[v1]\x1b]0;title\x07\x1b[2J[/x] :smile: \u202etxt.exe \x9b2J"
@@ -76,3 +78,73 @@ def test_a_narrow_encoding_shows_less_and_breaks_nothing() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = command("inspect", "ordn\u00fcng", stdout=subprocess.PIPE, env=environment)
     assert done.returncode == 1 and r"error: ordn\xfcng" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------ usage, JSON and answers
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect", "--what\x1b]0;title\x07"],
+        ["inspect", "bundle", "more\x9b2J"],
+        ["in\x1b[2Jspect"],
+        ["run", "bundle", "--prompt", "x", "--max-tokens", "[/x]\x1b[2J"],
+        ["run", "bundle", "--prompt", "x", "--tiles", "[/x]\x1b[2J"],
+        ["export", "ck", "--weights", "[bold]\x9b2J"],
+    ],
+)
+def test_an_error_of_usage_shows_what_was_typed(words: list[str]) -> None:
+    done = command(*words, stdout=subprocess.PIPE)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert not set("\x1b\x9b\x07") & set(done.stderr)
+    assert any(part in done.stderr for part in (r"\x1b", r"\x9b", "valid integer"))
+
+
+@pytest.mark.parametrize("value", [HOSTILE, "name\udcff", "\U000e0001 \U0001f600 \x7f \x85 \u2028", "plain"])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_json_is_safe_to_look_at_and_says_the_same(value: str, encoding: str) -> None:
+    text = json_text({"name": value, "n": 1}, encoding)
+    assert json.loads(text) == {"name": value, "n": 1}
+    assert text == printable(text) and "\n" not in text
+    text.encode(encoding)
+
+
+def test_json_for_an_ascii_terminal_is_whole() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = command("devices", "jetson-orin-nano", "--json", stdout=subprocess.PIPE, env=environment)
+    done = done if done.returncode == 0 else command("devices", "--json", stdout=subprocess.PIPE, env=environment)
+    assert done.stdout.isascii() and json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("json_wanted", [False, True])
+def test_an_answer_moves_no_cursor(json_wanted: bool, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pipe too: what reads it may show it."""
+    whole = Answer("\x1b[2J\x9b2J", (1,), "stop", 1, 0, None, None, (), (), ())
+    monkeypatch.setattr(Model, "stream", lambda *_, **__: iter([Piece(1, "\x1b[2J\x9b2J"), Piece(None, "", whole)]))
+    result = invoke("run", tiny_bundle, "--prompt", "what ?", *(["--json"] if json_wanted else []))
+    assert result.exit_code == 0 and not set("\x1b\x9b") & set(result.stdout)
+    assert json.loads(result.stdout)["text"] == whole.text if json_wanted else r"\x1b[2J\x9b2J" in result.stdout
+
+
+# ------------------------------------------------------------------------------------------------ completion
+
+NAMED = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # the shell is named instead of found among the parents
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_shown(shell: str) -> None:
+    done = command("--show-completion", shell, stdout=subprocess.PIPE, env={**os.environ, **NAMED})
+    assert done.returncode == 0 and "_EDGEPRUNE_COMPLETE" in done.stdout, done.stderr
+
+
+def test_completion_is_installed_and_completes(tmp_path: Path) -> None:
+    home = {**os.environ, **NAMED, "HOME": str(tmp_path)}
+    done = command("--install-completion", "bash", stdout=subprocess.PIPE, env=home)
+    assert done.returncode == 0, done.stderr
+    (script,) = (tmp_path / ".bash_completions").iterdir()
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    asked = {"_EDGEPRUNE_COMPLETE": "complete_bash", "COMP_CWORD": "1", "COMP_WORDS": "edgeprune ex"}
+    assert command(stdout=subprocess.PIPE, env={**os.environ, **asked}).stdout.split() == ["export"]
+    asked |= {"COMP_CWORD": "2", "COMP_WORDS": "edgeprune run --max"}
+    assert command(stdout=subprocess.PIPE, env={**os.environ, **asked}).stdout.split() == ["--max-tokens"]

@@ -7,6 +7,7 @@ import pytest
 
 from edgeprune_profiles import load_report, save_report
 from tests.commands import answer, complaint, invoke
+from tests.runtime.test_claims import another_run
 
 
 @pytest.fixture
@@ -101,3 +102,11 @@ def test_an_accuracy_needs_an_evaluation(report_json, evaluated):
     assert "--accuracy is '0.5'" in complaint("report", report_json, "--eval", evaluated[0], "--accuracy", "0.5")
     found = answer("report", report_json, "--eval", evaluated[0], "--accuracy", "-3")
     assert {one["budget"]: one["answers"]["accuracy"] for one in found["choice"]["budgets"]}["1.0"] == "yes"
+
+
+@pytest.mark.parametrize("form", ["--html", "--markdown", "--csv"])
+def test_a_form_that_another_run_is_writing_is_refused(form, report_json, tmp_path):
+    target = tmp_path / "form"
+    with another_run(target, "claimed(Path(sys.argv[1]))"):
+        assert "another run is writing" in complaint("report", report_json, form, target)
+    assert invoke("report", report_json, form, target).exit_code == 0 and target.is_file()

@@ -13,7 +13,8 @@ from transformers import AutoModelForImageTextToText
 
 from edgeprune.models import open_checkpoint
 from edgeprune.models.families import FAMILIES
-from edgeprune_export.gate.inputs import LibraryInputs, prompter_of
+from edgeprune_export.bundle.prompter import prompter_of
+from edgeprune_export.gate.inputs import LibraryInputs
 from edgeprune_runtime import Model
 from edgeprune_runtime.errors import CheckpointError
 from edgeprune_runtime.pictures.packed import pack_picture

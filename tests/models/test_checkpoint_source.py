@@ -120,7 +120,7 @@ def test_what_is_neither_is_refused(source: str, tmp_path: Path, monkeypatch: py
 
 
 def test_a_graph_or_a_quantised_file_is_no_classifier(tmp_path: Path) -> None:
-    from edgeprune_export.pruning.open import is_classifier
+    from edgeprune.models.source import is_classifier
 
     for name, said in (("a.onnx", "is an ONNX file"), ("a.gguf", "is a GGUF file")):
         (tmp_path / name).write_bytes(b"")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune_export.engines.build import BuildOptions, build
+from edgeprune_export.engines.build import build
+from edgeprune_export.engines.choices import BuildOptions
 from edgeprune_export.engines.selftest import BUNDLE
 from edgeprune_export.engines.target import target_from_text
 from edgeprune_export.gate.pictures import fixed_pictures

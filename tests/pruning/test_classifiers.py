@@ -18,9 +18,9 @@ from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.targets import target_from_text
 from edgeprune_export.gate.eager_classifier import classifier_module
-from edgeprune_export.pruning.classifier import specs_of_classifier
-from edgeprune_export.pruning.prune import PruneOptions, prune
-from edgeprune_export.pruning.recover import Recovery
+from edgeprune_export.pruning.options import PruneOptions, Recovery
+from edgeprune_export.pruning.prune import prune
+from edgeprune_export.pruning.specs import specs_of_classifier
 from edgeprune_profiles.measure.picture import draw_picture
 from tests.classifiers import CLASSES, PX, Kept, bare_file, huggingface_folder, made_model, masked, timm_folder
 

@@ -21,9 +21,8 @@ from edgeprune.structure import cost
 from edgeprune.structure.plan import pruned_model
 from edgeprune.structure.shrink import shrink
 from edgeprune_export.bundle.progress import silent
-from edgeprune_export.pruning.prices.terms import Terms, price_of
-from edgeprune_export.pruning.prices.timed_blocks import PricedRequest
-from edgeprune_export.pruning.vlm import specs_of
+from edgeprune_export.pruning.prices.terms import PricedRequest, Terms, price_of
+from edgeprune_export.pruning.specs import specs_of
 from edgeprune_runtime import Bundle
 from tests.checkpoints import VARIANTS, tiny_checkpoint, variant_name
 from tests.exports import exported

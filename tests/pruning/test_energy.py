@@ -18,10 +18,11 @@ from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import PruneTarget
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.onnx.graph import Graph
+from edgeprune_export.pruning.options import PruneOptions
 from edgeprune_export.pruning.prices import energy, timed_blocks
 from edgeprune_export.pruning.prices.terms import Terms, price_of
 from edgeprune_export.pruning.prices.timed_blocks import Stack, price_from
-from edgeprune_export.pruning.prune import PruneOptions, prune
+from edgeprune_export.pruning.prune import prune
 from edgeprune_runtime.meters import EnergyMeter, EnergyReading
 from tests.checkpoints import tiny_checkpoint
 from tests.commands import complaint, invoke

@@ -19,7 +19,8 @@ from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.commands.export import export
 from edgeprune_export.commands.export_classifier import export_classifier
 from edgeprune_export.onnx_pruning.count import count
-from edgeprune_export.pruning.prune import PruneOptions, prune
+from edgeprune_export.pruning.options import PruneOptions
+from edgeprune_export.pruning.prune import prune
 from edgeprune_runtime.spec import TokenPlan
 from tests.checkpoints import tiny_checkpoint
 from tests.classifiers import huggingface_folder, made_model

@@ -12,9 +12,11 @@ from edgeprune.models.spec import Width
 from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import target_from_text
 from edgeprune_export.bundle.progress import silent
+from edgeprune_export.pruning.options import PruneOptions
 from edgeprune_export.pruning.prices.latency import seconds
-from edgeprune_export.pruning.prices.timed_blocks import PricedRequest, price_from, price_of_language, price_of_tower
-from edgeprune_export.pruning.prune import PruneOptions, prune
+from edgeprune_export.pruning.prices.terms import PricedRequest
+from edgeprune_export.pruning.prices.timed_blocks import price_from, price_of_language, price_of_tower
+from edgeprune_export.pruning.prune import prune
 from tests.checkpoints import tiny_checkpoint
 
 STACKS = np.array([[1, 1, 8, 512], [1, 2, 16, 1024], [1, 1, 4, 256], [1, 1, 4, 512], [1, 1, 8, 256]], float)

@@ -14,8 +14,8 @@ from edgeprune.errors import EdgepruneError, PlanError
 from edgeprune.models import open_checkpoint
 from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import PruneTarget
-from edgeprune_export.pruning.prune import PruneOptions, prune
-from edgeprune_export.pruning.recover import Recovery
+from edgeprune_export.pruning.options import PruneOptions, Recovery
+from edgeprune_export.pruning.prune import prune
 from edgeprune_runtime.errors import CheckpointError, ExportError
 from tests.checkpoints import edit_json, own_copy, tiny_checkpoint
 from tests.pruning.made import pictures, write_pictures, write_questions
@@ -239,12 +239,11 @@ def test_a_recovery_that_is_impossible_is_refused(fields: dict[str, Any]) -> Non
 
 def test_a_break_at_any_moment_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As does a full disk, in the middle of writing."""
-    import edgeprune_export.pruning.prune as module
-
-    for name in ("shrink", "compensate", "write_checkpoint", "publish"):
+    work, front = "edgeprune_export.pruning.carry_out", "edgeprune_export.pruning.prune"
+    for name in (f"{work}.shrink", f"{work}.compensate", f"{work}.write_checkpoint", f"{front}.publish"):
         with monkeypatch.context() as patch:
             patch.setattr(
-                module, name, lambda *_: (_ for _ in ()).throw(ExportError("no space is left on this disk; make some"))
+                name, lambda *_: (_ for _ in ()).throw(ExportError("no space is left on this disk; make some"))
             )
             refused(tmp_path, tower(images=pictures()), "no space is left")
 

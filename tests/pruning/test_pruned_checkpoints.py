@@ -19,9 +19,11 @@ from edgeprune.structure.plan import ModelPart, widths
 from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import PruneTarget
 from edgeprune_export.commands.export import export
-from edgeprune_export.pruning.prune import PruneOptions, prune
+from edgeprune_export.pruning.options import PruneOptions
+from edgeprune_export.pruning.prune import prune
 from edgeprune_export.pruning.samples import CalibrationSample
-from edgeprune_export.pruning.vlm import PrunableVlm, specs_of
+from edgeprune_export.pruning.specs import specs_of
+from edgeprune_export.pruning.vlm import PrunableVlm
 from edgeprune_runtime import Model
 from tests.checkpoints import edit_json, own_copy, tiny_checkpoint, variant_name
 from tests.exports import options

@@ -21,9 +21,10 @@ from edgeprune.structure.shrink import shrink
 from edgeprune.structure.targets import PruneTarget
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning import recover as module
+from edgeprune_export.pruning.options import PruneOptions, Recovery
 from edgeprune_export.pruning.prunable import batches
-from edgeprune_export.pruning.prune import PruneOptions, prune
-from edgeprune_export.pruning.recover import Recovery, distance, recover
+from edgeprune_export.pruning.prune import prune
+from edgeprune_export.pruning.recover import distance, recover
 from edgeprune_export.pruning.vlm import PrunableVlm
 from edgeprune_runtime.errors import ExportError
 from tests.checkpoints import tiny_checkpoint
@@ -187,7 +188,7 @@ def test_a_torn_state_is_named_with_what_to_do(damage: bytes, tmp_path: Path, mo
 
 def test_without_peft_lora_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(PlanError, match=r"needs peft.*pip install edgeprune\[recover\]"):
+    with pytest.raises(PlanError, match=r"needs peft.*`pip install 'peft>=0.15'`"):
         recovered(tmp_path / "state", how(2))
     recovered(tmp_path / "state", how(None, steps=1))
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from edgeprune_runtime.claims import claimed, work_place
@@ -118,6 +119,32 @@ def test_without_locks_a_process_number_decides(tmp_path: Path, monkeypatch: pyt
     with work_place(target, os.getpid(), folder=True, alone=True):
         pass
     assert beside(target) == [".out.partial-0123abcd", f".out.partial-{os.getppid()}"]
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_process_number_that_was_given_again_is_no_living_run(
+    tmp_path: Path, locks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(95, "not supported")
+
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", refuse)
+    target, old = tmp_path / "out", psutil.Process(os.getppid()).create_time() - 3600
+    for suffix in (str(os.getppid()), f"old-{os.getppid()}"):
+        place = tmp_path / f".out.partial-{suffix}"
+        place.mkdir()
+        os.utime(place, (old, old))
+    with work_place(target, os.getpid(), folder=True, alone=True):
+        pass
+    assert beside(target) == []
+
+
+def test_what_a_living_run_put_aside_while_it_publishes_is_kept(tmp_path: Path) -> None:
+    (tmp_path / f".out.partial-old-{os.getppid()}").mkdir()
+    with work_place(tmp_path / "out", os.getpid(), folder=True, alone=True):
+        pass
+    assert beside(tmp_path / "out") == [f".out.partial-old-{os.getppid()}"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

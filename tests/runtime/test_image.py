@@ -124,7 +124,8 @@ def test_grey_with_alpha_is_composited() -> None:
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bit_grey_is_scaled_not_clipped(form: str) -> None:
     values = np.array([[0, 256, 32768, 65535]], dtype=np.uint16)
-    loaded = load_image(encoded(Image.fromarray(values), form))
+    wide = values.astype(np.int32) if form == "PPM" else values  # Pillow 10 writes no PPM of I;16
+    loaded = load_image(encoded(Image.fromarray(wide), form))
     assert np.asarray(loaded)[0, :, 0].tolist() == [0, 1, 128, 255]
 
 

@@ -67,6 +67,7 @@ def devices(
 def _measure(name: str | None, threads: int, to: Path | None, json: bool) -> None:
     from edgeprune_profiles.boards.device_file import device_names, write_device
     from edgeprune_profiles.boards.measure_cpu import measure_cpu
+    from edgeprune_runtime.installed import command
     from edgeprune_runtime.meters.environment import environment
 
     if name in device_names():
@@ -74,7 +75,7 @@ def _measure(name: str | None, threads: int, to: Path | None, json: bool) -> Non
     device = measure_cpu(name or "this-cpu", environment(), threads)
     path = to or Path(f"{device.name}.toml")
     write_device(device, path)
-    note(f"{path} written; `edgeprune project BUNDLE --device {path}` uses it")
+    note(f"{path} written; `{command('edgeprune', 'project', 'BUNDLE', '--device', path)}` uses it")
     emit(device) if json else _one(device)
 
 

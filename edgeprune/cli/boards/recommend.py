@@ -50,7 +50,9 @@ def recommend(
 ) -> None:
     """Say which board to take for MODEL at which budget: measured where there are runs, else projected."""
     if accuracy is not None and evaluation is None:
-        raise typer.BadParameter("--accuracy needs --eval FILE, the result of `edgeprune eval --out FILE`")
+        raise typer.BadParameter(
+            "--accuracy needs --eval FILE, as `edgeprune eval BUNDLE --data QUESTIONS --out FILE` writes it"
+        )
     with errors_as_one_line():
         from edgeprune_profiles.boards.decision.accuracy import accuracy_need
         from edgeprune_profiles.boards.decision.decide import decide

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -146,17 +145,18 @@ def _next(subject: Subject, following: BoardChoice | None, max_tokens: int) -> N
     """Commands stand on lines of their own, whole, so that they can be copied."""
     if following is None:
         return
+    from edgeprune_runtime.installed import command
+
     one = following.candidate
     bundle = subject.source
     say(f"To be sure, on {one.device.name}:")
-    commands = []
+    steps = []
     if subject.bundle is None:
         bundle = "my.bundle"
-        commands.append(f"edgeprune export {shlex.quote(subject.model.name)} --budget {one.budget} --out {bundle}")
-    bundle = shlex.quote(bundle)
-    commands.append(f"edgeprune profile {bundle} --budget {one.budget} --max-tokens {max_tokens} --out report.json")
-    commands.append(
-        f"edgeprune recommend {bundle} --report {shlex.quote(one.device.name)},report.json  # and the same needs"
-    )
-    for command in commands:
-        out.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+        steps.append(command("edgeprune", "export", subject.model.name, "--budget", one.budget, "--out", bundle))
+    wanted = ("--budget", one.budget, "--max-tokens", max_tokens)
+    steps.append(command("edgeprune", "profile", bundle, *wanted, "--out", "report.json"))
+    run = f"{one.device.name},report.json"
+    steps.append(f"{command('edgeprune', 'recommend', bundle, '--report', run)}  # and the same needs")
+    for step in steps:
+        out.print(f"  {step}", markup=False, highlight=False, soft_wrap=True)

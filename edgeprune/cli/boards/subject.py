@@ -42,14 +42,15 @@ class Subject:
 
 def subject_of(source: str, budgets: Sequence[str], request: ProjectedRequest) -> Subject:
     """`budgets` as the user wrote them; none: all of the bundle, or BUDGETS. Raises EdgepruneError."""
+    from edgeprune.plan import budget_from_text
     from edgeprune_profiles.boards.from_runs import budgets_in
     from edgeprune_profiles.boards.model import model_of_bundle, planned_model
-    from edgeprune_runtime.budgets import label_of
     from edgeprune_runtime.bundle import Bundle
 
     if is_bundle(source):
         bundle = Bundle.open(source, verify=False)
         return Subject(source, model_of_bundle(bundle, request), budgets_in(bundle, budgets), bundle)
+    labels = tuple(dict.fromkeys(budget_from_text(text).label for text in budgets)) or BUDGETS
     from edgeprune_export.bundle.counts import count_spec
 
     spec = _spec(source)
@@ -58,7 +59,6 @@ def subject_of(source: str, budgets: Sequence[str], request: ProjectedRequest) -
         return count_spec(spec, "fp32", CHUNK, keep)
 
     model = planned_model(spec.source, spec.picture, "fp32", CHUNK, work, request)
-    labels = tuple(dict.fromkeys(label_of(text) for text in budgets)) or BUDGETS
     return Subject(source, model, labels, None)
 
 

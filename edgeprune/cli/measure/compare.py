@@ -23,11 +23,14 @@ def compare(
         from edgeprune_profiles import load_report
         from edgeprune_profiles.report.compare import compare as compared
         from edgeprune_profiles.report.compare_text import SHORT_HEAD, method, render_markdown, short_cells
+        from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.files import write_whole
 
-        found = compared(load_report(a), load_report(b))
-        if markdown is not None:
-            write_whole(markdown, render_markdown(found, a.name, b.name).encode())
+        one, other = load_report(a), load_report(b)
+        with claimed(markdown):
+            found = compared(one, other)
+            if markdown is not None:
+                write_whole(markdown, render_markdown(found, a.name, b.name).encode())
         if json:
             emit({"a": str(a), "b": str(b), "comparison": found, "method": method(found)})
             return

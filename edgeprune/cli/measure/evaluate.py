@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edgeprune.cli.console import Json, activity, emit, errors_as_one_line, note, track
-from edgeprune.cli.open_bundle import BackendOption, Build, open_model
+from edgeprune.cli.open_bundle import BackendOption, Build, look_at, open_model
 from edgeprune.cli.options import (
     BundleFolder,
     MaxTokens,
@@ -27,6 +27,7 @@ from edgeprune_runtime.spec import Positions, Separators
 
 if TYPE_CHECKING:
     from edgeprune.evaluate import Comparison, Question
+    from edgeprune.evaluate.compare import Selection
     from edgeprune_runtime import Model
 
 _LONG = 500  # answers from which on losing them would hurt
@@ -71,10 +72,13 @@ def evaluate(
     """
     with errors_as_one_line(), activity("opening the bundle"):
         from edgeprune.evaluate import load_questions
+        from edgeprune.evaluate.answerer import selections_of
         from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.files import write_json
+        from edgeprune_runtime.installed import command
 
         questions = load_questions(data)[:limit]
+        selections = selections_of(look_at(bundle, backend), budget or [], method or [], tiles or [])
         with (
             claimed(out),
             claimed(answers),
@@ -95,9 +99,7 @@ def evaluate(
                 model,
                 data,
                 questions,
-                budget or [],
-                method or [],
-                tiles or [],
+                selections,
                 max_tokens,
                 metric,
                 settings,
@@ -106,7 +108,7 @@ def evaluate(
             )
         if out is not None:
             write_json(out, comparison)
-            note(f"{out} written; `edgeprune report REPORT.JSON --eval {out}` shows it")
+            note(f"{out} written; `{command('edgeprune', 'report', 'REPORT.JSON', '--eval', out)}` shows it")
         if json:
             emit(comparison)
         else:
@@ -119,9 +121,7 @@ def _compare(
     model: Model,
     data: Path,
     questions: tuple[Question, ...],
-    budgets: list[str],
-    methods: list[str],
-    tiles: list[int],
+    selections: tuple[Selection, ...],
     max_tokens: int,
     metric: MetricName | None,
     settings: dict[str, str],
@@ -129,9 +129,8 @@ def _compare(
     seed: int,
 ) -> Comparison:
     from edgeprune.evaluate import AnswerLog, answer_all, compare, pending
-    from edgeprune.evaluate.answerer import ModelAnswerer, selections_of
+    from edgeprune.evaluate.answerer import ModelAnswerer
 
-    selections = selections_of(model, budgets, methods, tiles)
     about = {"data": hashlib.sha256(data.read_bytes()).hexdigest(), **settings}
     with (
         TemporaryDirectory(prefix="edgeprune-") as scratch,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, activity, command_line, emit, errors_as_one_line, note, warn
-from edgeprune.cli.open_bundle import BackendOption, Build, open_model
+from edgeprune.cli.open_bundle import BackendOption, Build, look_at, open_model
 from edgeprune.cli.options import (
     AccuracyFile,
     BundleFolder,
@@ -67,9 +67,12 @@ def profile(
     """
     with errors_as_one_line():
         from edgeprune_profiles import load_accuracy
+        from edgeprune_profiles.measure.runner import budgets_of
         from edgeprune_profiles.measure.session import Observer, ProfileOptions, profile_model
         from edgeprune_profiles.record.sustain import soak_seconds
         from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.installed import command
+        from edgeprune_runtime.pictures.load import require_picture
 
         options = ProfileOptions(
             budgets=tuple(budget or ()),
@@ -88,6 +91,9 @@ def profile(
             out=out,
             command=command_line(),
         )
+        budgets_of(look_at(bundle, backend), options.budgets, options.tiles, options.methods)
+        for path in options.images:
+            require_picture(path)
         with (
             activity("opening the bundle", per_second=1) as going,  # drawing it must not disturb what is timed
             claimed(out),
@@ -111,4 +117,4 @@ def profile(
         if out is None:
             note("--out report.json keeps the raw numbers, for `edgeprune report`")
         else:
-            note(f"{out} written; `edgeprune report {out}` makes a page of it")
+            note(f"{out} written; `{command('edgeprune', 'report', out)}` makes a page of it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,9 @@ def report(
     With --ttft, --tokens-per-s, --accuracy, --max-memory or --max-energy the answer comes first, with the reason.
     """
     if wanted is not None and accuracy is None:
-        raise typer.BadParameter("--accuracy needs --eval FILE, the result of `edgeprune eval --out FILE`")
+        raise typer.BadParameter(
+            "--accuracy needs --eval FILE, as `edgeprune eval BUNDLE --data QUESTIONS --out FILE` writes it"
+        )
     with errors_as_one_line():
         from edgeprune_profiles import (
             load_accuracy,
@@ -59,6 +62,7 @@ def report(
         from edgeprune_profiles.report.digest import digest
         from edgeprune_profiles.report.summary import summarise
         from edgeprune_profiles.report.verdict import verdict
+        from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.files import write_whole
 
         points, score = (None, None) if wanted is None else q.accuracy_shares(wanted, "--accuracy")
@@ -80,9 +84,13 @@ def report(
             (markdown, lambda one: render_markdown(one, needs)),
             (csv, render_csv),
         )
-        written = [(path, render(found)) for path, render in forms if path is not None]
-        for path, text in written:
-            write_whole(path, text.encode())
+        asked = [(path, render) for path, render in forms if path is not None]
+        with ExitStack() as claims:
+            for path, _ in asked:
+                claims.enter_context(claimed(path))
+            written = [(path, render(found)) for path, render in asked]
+            for path, text in written:
+                write_whole(path, text.encode())
         summary = summarise(found)
         choice = choose_budget(summary, needs)
         if json:

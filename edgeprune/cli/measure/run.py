@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeprune.cli.console import Json, emit, err, errors_as_one_line, note, remark
-from edgeprune.cli.open_bundle import BackendOption, Build, open_model
+from edgeprune.cli.open_bundle import BackendOption, Build, look_at, open_model
 from edgeprune.cli.options import (
     BundleFolder,
     MaxTokens,
@@ -57,12 +57,30 @@ def run(
     """
     with errors_as_one_line():
         from edgeprune_runtime import RequestError, Sampling
+        from edgeprune_runtime.budgets import require_held
+        from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.pictures.load import require_picture
+        from edgeprune_runtime.prompting.requests import Request
 
         if show_tokens is not None and not image:
             raise RequestError("--show-tokens draws on a picture; give one with --image")
+        if show_tokens is not None and show_tokens.suffix.lower() != ".png":
+            raise RequestError(
+                f"--show-tokens writes a PNG picture, not {show_tokens.suffix or show_tokens.name}; name it .png"
+            )
         sampling = Sampling(temperature, top_p, seed)
+        for question in prompt:
+            Request(question, max_tokens=max_tokens, sampling=sampling).check()
+        manifest = look_at(bundle, backend)
+        for path in image or []:
+            require_picture(path)
+        if image or budget is not None or method is not None:
+            require_held(manifest, budget, method)
         answers = []
-        with open_model(bundle, backend, threads=threads, verify=check, build=build) as model:
+        with (
+            claimed(show_tokens),
+            open_model(bundle, backend, threads=threads, verify=check, build=build) as model,
+        ):
             _say_backend(model, json)
             number = 0
             for shown in _together(image or [], prompt):
@@ -83,7 +101,7 @@ def run(
                     )
                     for piece in pieces:
                         if not json:
-                            sys.stdout.write(printable(piece.text) if sys.stdout.isatty() else piece.text)
+                            sys.stdout.write(printable(piece.text))
                             sys.stdout.flush()
                         if piece.answer is not None:
                             answer = replace(piece.answer, spans=spans + piece.answer.spans)
@@ -115,9 +133,6 @@ def _say_backend(model: Model, json: bool) -> None:
 
 
 def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
-    from PIL import Image
-
-    from edgeprune_runtime.errors import OutputError
     from edgeprune_runtime.files import write_whole
     from edgeprune_runtime.pictures.draw import draw_kept, kept_title
     from edgeprune_runtime.pictures.load import load_image
@@ -125,11 +140,8 @@ def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
     kept = view.kept.tolist()
     title = kept_title(view.selection, view.picture, len(kept))
     sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, kept, title)
-    form = Image.registered_extensions().get(path.suffix.lower())
-    if form not in Image.SAVE:
-        raise OutputError(f"{path} is no name of a picture that can be written; end it in .png")
-    drawn = BytesIO()
-    sheet.save(drawn, format=form)
+    drawn = io.BytesIO()
+    sheet.save(drawn, format="PNG")
     write_whole(path, drawn.getvalue())
     err.print(f"kept tokens drawn to {path}")
 

@@ -13,7 +13,7 @@ from edgeprune.cli.options import BundleFolder, Force, compute_option
 from edgeprune_runtime.engines.spec import EnginePrecision
 
 if TYPE_CHECKING:
-    from edgeprune_export.engines.build import BuildOptions
+    from edgeprune_export.engines.choices import BuildOptions
     from edgeprune_export.engines.estimate import BuildEstimate
     from edgeprune_runtime.engines.spec import EngineSet
 
@@ -49,10 +49,9 @@ def build(
 ) -> None:
     """Build TensorRT engines for BUNDLE, kept inside it; what is there stays as it is until they are whole."""
     with errors_as_one_line(), activity("opening the bundle"):
-        need_engines()
-        from edgeprune_export.engines.build import BuildOptions
-        from edgeprune_export.engines.builder import BuildFlags
+        from edgeprune_export.engines.choices import BuildFlags, BuildOptions, place_of
         from edgeprune_export.engines.target import target_from_text
+        from edgeprune_runtime.bundle import Bundle
 
         options = BuildOptions(
             precision=compute,
@@ -63,6 +62,10 @@ def build(
             command=command_line(),
         )
         targets = [target_from_text(text) for text in target]
+        Bundle.open(bundle, verify=False)
+        need_engines()
+        for one in targets:  # of several, the last is refused before the first is built
+            place_of(bundle, one, options)
         made = [(*built(bundle, one, options, quiet=json),) for one in targets]
         if json:
             emit(

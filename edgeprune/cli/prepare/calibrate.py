@@ -32,6 +32,7 @@ def calibrate(
         from edgeprune.tokens.methods import METHODS
         from edgeprune_export.commands.calibrate import Calibrating
         from edgeprune_export.commands.calibrate import calibrate as measure
+        from edgeprune_runtime.installed import command
         from edgeprune_runtime.spec import TokenPlan
 
         plan = TokenPlan(method=METHODS.choose(method).name, settings=settings_from_text(set_ or []))
@@ -44,4 +45,5 @@ def calibrate(
             out.print(f"measured {name}: {value:.4g} (mean of {stored.pictures} pictures)", highlight=False)
         for name, value in stored.settings.items():
             out.print(f"setting {name} = {value:g}", highlight=False)
-        out.print(f"wrote {to}; use it with: edgeprune export {model} --budget 0.2 --settings {to}", highlight=False)
+        step = command("edgeprune", "export", model, "--budget", 0.2, "--settings", to)
+        out.print(f"wrote {to}; use it with: {step}", highlight=False)

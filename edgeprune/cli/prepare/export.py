@@ -100,8 +100,8 @@ def export(
     """
     with errors_as_one_line(), activity("loading torch and transformers"):
         need_export("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate")
+        from edgeprune.models.source import is_classifier
         from edgeprune.plan import budget_from_text
-        from edgeprune_export.pruning.open import is_classifier
 
         if is_classifier(model):
             alone(context, "classifier", besides=("model", "to", "weights", "parity", "force", "json"))
@@ -217,6 +217,8 @@ def _note_videos(model: str) -> None:
 
 
 def _show(bundle: Bundle, target: Path, json: bool) -> None:
+    from edgeprune_runtime.installed import command
+
     manifest = bundle.manifest
     total = sum(entry.bytes for entry in manifest.files.values())
     if json:
@@ -238,4 +240,5 @@ def _show(bundle: Bundle, target: Path, json: bool) -> None:
     else:
         out.print(f"parity: {len(manifest.parity.checks)} checks against {manifest.parity.reference} passed")
     out.print(f"sealed {target}  ({total / 1e6:.1f} MB, {len(manifest.graphs)} graphs)")
-    out.print(f'try: edgeprune run {target} --image photo.jpg --prompt "What is this?"', highlight=False)
+    step = command("edgeprune", "run", target, "--image", "photo.jpg", "--prompt", "What is this?")
+    out.print(f"try: {step}", highlight=False)

@@ -27,10 +27,10 @@ def forecast(
     with errors_as_one_line():
         need_export("torch", "onnx", "onnx_ir")
         from edgeprune.models import open_checkpoint, open_classifier
+        from edgeprune.models.source import is_classifier
         from edgeprune.recipe import read_recipe
         from edgeprune_export.commands.predict import forecast_of_checkpoint, forecast_of_classifier
         from edgeprune_export.commands.recipes import export_options, requests_of
-        from edgeprune_export.pruning.open import is_classifier
 
         read = read_recipe(recipe)
         requests = requests_of(read.structure) if read.structure else {}

@@ -125,7 +125,7 @@ def prune(
             if texts:
                 raise PlanError(f"{option} is for .onnx files, {model} is none; leave it out")
         need_export("torch", "transformers", "onnx", "onnx_ir", "accelerate", "safetensors")
-        from edgeprune_export.pruning.prune import PruneOptions
+        from edgeprune_export.pruning.options import PruneOptions, Recovery
         from edgeprune_export.pruning.prune import prune as make
 
         if recipe is not None:
@@ -138,7 +138,6 @@ def prune(
             from edgeprune.structure.request import StructureRequest
             from edgeprune.structure.targets import blocks_from_texts, targets_from_texts
             from edgeprune_export.pruning.open import parts_of
-            from edgeprune_export.pruning.recover import Recovery
 
             parts = parts_of(model)
             targets = targets_from_texts(structure or [], parts)
@@ -178,7 +177,8 @@ def prune(
 
 def _show(record: PruneRecord, target: Path) -> None:
     """What every block has left, and what was reached."""
-    from edgeprune_export.pruning.open import is_classifier
+    from edgeprune.models.source import is_classifier
+    from edgeprune_runtime.installed import command
 
     for part, done in record.parts.items():
         rows = [(str(b.block), str(len(b.heads)), str(len(b.mlp))) for b in done.blocks]
@@ -196,8 +196,8 @@ def _show(record: PruneRecord, target: Path) -> None:
     out.print(f"{seen}{', compensated' if record.compensated else ''}{steps}", highlight=False)
     if not record.compensated and record.recovery is None:
         remark("what stays was not refitted; give --images for compensation and --recover for training", "warning:")
-    budget = "" if is_classifier(target) else " --budget 0.2"
-    out.print(f"wrote {target}; export it with: edgeprune export {target}{budget}", highlight=False)
+    budget = () if is_classifier(target) else ("--budget", 0.2)
+    out.print(f"wrote {target}; export it with: {command('edgeprune', 'export', target, *budget)}", highlight=False)
 
 
 def amount(measure: str, value: float) -> str:

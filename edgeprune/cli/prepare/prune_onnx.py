@@ -30,24 +30,37 @@ def prune_file(
 ) -> None:
     """Prune `source` to `target` and say what stayed and what could not be touched."""
     from edgeprune.structure.targets import target_from_text
-    from edgeprune_export.onnx_pruning.files import read_inputs
-    from edgeprune_export.onnx_pruning.prune import prune_onnx
+    from edgeprune_export.onnx_pruning.asked import (
+        OnnxTarget,
+        read_inputs,
+        require_free_file,
+        require_score,
+        require_source,
+    )
 
     if len(structure) != 1:
         raise PlanError(f"{len(structure)} targets are given; an ONNX file takes one, params=0.7 or macs=0.7")
     wanted = target_from_text(structure[0])
     if wanted.measure not in ("params", "macs"):
         raise PlanError(f"target {wanted.label} is not for ONNX files; give params=0.7 or macs=0.7")
+    asked = OnnxTarget(wanted.measure, wanted.value)
+    shapes, values = shapes_from_texts(input_shapes), values_from_texts(input_values)
+    require_score(importance or "magnitude")
+    require_source(source)
+    require_free_file(target, force=force)
+    calibrating = None if inputs is None else read_inputs(inputs)
+    from edgeprune_export.onnx_pruning.prune import prune_onnx
+
     done = prune_onnx(
         source,
         target,
-        {wanted.measure: wanted.value},
-        importance=importance or "magnitude",  # type: ignore[arg-type]  # prune_onnx refuses others by name
-        inputs=None if inputs is None else read_inputs(inputs),
+        asked,
+        importance=importance or "magnitude",  # type: ignore[arg-type]  # one of the names, checked above
+        inputs=calibrating,
         compensate=compensate,
         align=align or ALIGN,
-        input_shape=shapes_from_texts(input_shapes),
-        input_values=values_from_texts(input_values),
+        input_shape=shapes,
+        input_values=values,
         seed=seed,
         force=force,
         track=track,

@@ -10,7 +10,7 @@ import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
 from edgeprune.cli.extras import need_engines
-from edgeprune.cli.open_bundle import BackendOption
+from edgeprune.cli.open_bundle import BackendOption, look_at, require_backend
 from edgeprune.cli.options import out_option
 from edgeprune.cli.plain import labelled
 
@@ -30,18 +30,23 @@ def selftest(
     --out keeps steps, numbers and environment as JSON.
     """
     with errors_as_one_line(), tempfile.TemporaryDirectory(prefix="edgeprune-selftest-") as folder:
+        require_backend(backend)
+        if bundle is not None:
+            look_at(bundle, backend)
         need_engines()
-
-        from edgeprune_export.engines.selftest import selftest as steps
+        from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.files import write_json
         from edgeprune_runtime.meters.environment import environment
 
-        done = []
-        for step in steps(bundle, backend, Path(folder), track):
-            done.append(step)
-            if not json:
-                line = labelled(f"{step.outcome:<7}", _MARKS[step.outcome], f"{step.name}: {step.detail}")
-                out.print(line, soft_wrap=True)
+        with claimed(record):
+            from edgeprune_export.engines.selftest import selftest as steps
+
+            done = []
+            for step in steps(bundle, backend, Path(folder), track):
+                done.append(step)
+                if not json:
+                    line = labelled(f"{step.outcome:<7}", _MARKS[step.outcome], f"{step.name}: {step.detail}")
+                    out.print(line, soft_wrap=True)
         good = all(step.outcome != "failed" for step in done)
         found = {"ok": good, "backend": backend, "steps": done, "environment": environment()}
         if record is not None:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from edgeprune.later import without_gradients
 from edgeprune.structure.importance.base import Importance
 from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-@torch.no_grad()
+
+@without_gradients
 def activation(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """sqrt of the sum over columns i of mean(X_i^2) * ||W_i||^2: [units]."""
     energy = stats.square / stats.tokens * site.out.weight.double().square().sum(dim=0)
     return energy.reshape(site.units, -1).sum(dim=1).sqrt()
 
 
-@torch.no_grad()
+@without_gradients
 def amp(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """Heads: mean L1 norm of what a query head adds, summed over its group; channels: mean |X|: [units]."""
     total = stats.passed if site.kind == "heads" else stats.magnitude
     return (total / stats.tokens).reshape(site.units, -1).sum(dim=1)
 
 
-@torch.no_grad()
+@without_gradients
 def core(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """Channels: share of the tokens that have the channel in their core set; heads as `amp`: [units]."""
     return amp(site, stats, seed) if site.kind == "heads" else stats.core / stats.tokens

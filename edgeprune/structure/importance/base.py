@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import BlockStatistics, SiteStatistics, StatisticNeed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ImportanceEvidence = Literal["paper", "code read", "reconstruction", "control"]
 

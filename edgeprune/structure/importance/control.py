@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from edgeprune.later import torch
 from edgeprune.structure.importance.base import Importance
 from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def random(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from edgeprune.later import torch, without_gradients
 from edgeprune.structure.importance.base import Importance
 from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DAMPING = 0.01
 LEAST = 1e-100  # of a mean diagonal: where nothing was measured there is still an inverse, and no NaN
 
 
-@torch.no_grad()
+@without_gradients
 def taylor(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """Mean over samples of T^2, T the first-order change of the loss when the unit becomes zero: [units]."""
     return torch.stack(stats.taylor).square().mean(dim=0)
 
 
-@torch.no_grad()
+@without_gradients
 def obs(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """trace(W_S ((H^-1)_SS)^-1 W_S^T): output energy lost when the columns S go and the others make up for it: [units]."""
     inverse = torch.linalg.inv(damped(stats.moment / stats.tokens))

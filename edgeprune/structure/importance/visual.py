@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from edgeprune.later import torch, without_gradients
 from edgeprune.structure.importance.activations import activation
 from edgeprune.structure.importance.base import Importance
 from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-@torch.no_grad()
+
+@without_gradients
 def yopo(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """Heads: attention of the last prompt position on visual tokens over its attention on all others; channels as `activation`: [units]."""
     if site.kind == "mlp":

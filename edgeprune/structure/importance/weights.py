@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from edgeprune.later import torch, without_gradients
 from edgeprune.structure.importance.base import Importance
 from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-@torch.no_grad()
+
+@without_gradients
 def magnitude(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """sqrt of the sum of w^2 over all members of a unit, biases included: [units]."""
     total = _by_column(site, site.out.weight.double().square())
@@ -21,7 +24,7 @@ def magnitude(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     return total.sqrt()
 
 
-@torch.no_grad()
+@without_gradients
 def dimap(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """Mean over a unit's weights (no biases) of w^2 / sum of v^2 over the same matrix's weights v with |v| >= |w|: [units]."""
     total = _by_column(site, information(site.out.weight))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from edgeprune.later import torch
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select, weigh
 from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Method, Setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _WINDOW = Setting("window", 3, "how many layers up to the feature layer are summed", least=1, whole=True)
 _OUTLIERS = Setting(

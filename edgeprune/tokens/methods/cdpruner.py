@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from edgeprune.later import torch
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, greedy, score, select, weigh
 from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Method, Setting
 from edgeprune.tokens.similar import among
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SIGN = Setting(
     "sign", 1, "-1 prefers tokens unlike the question, as the source does with CLIP's text tower", least=-1, most=1

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from edgeprune.later import torch
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select
 from edgeprune.tokens.readings import Reduction, TowerOutputs, reads

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from edgeprune.later import torch
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, greedy, score, select
 from edgeprune.tokens.readings import Reads, Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Method
 from edgeprune.tokens.similar import among
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _chosen(

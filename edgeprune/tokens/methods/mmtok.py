@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from edgeprune.later import torch
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, greedy, score, select, weigh
 from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Method
 from edgeprune.tokens.similar import among, cosine
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _TEXT_TEMPERATURE, _VISION_TEMPERATURE, _VISION_WEIGHT = 0.02, 0.2, 0.5
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from edgeprune.later import torch
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select, weigh
 from edgeprune.tokens.readings import Reads, Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
 from edgeprune.tokens.similar import among
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NEIGHBOURS = Setting("neighbours", 32, "how many of the nearest tokens a kept one takes in", least=1, whole=True)
 _SPREAD = Setting("spread", 0.75, "share of a tile's tokens that are evenly spaced", most=1)

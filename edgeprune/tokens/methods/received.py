@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from edgeprune.later import torch
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, places, score, select, weigh
 from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SIDE = Setting(
     "side",

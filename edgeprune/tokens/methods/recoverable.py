@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from edgeprune.errors import PlanError
+from edgeprune.later import torch
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, score, select, weigh
 from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Method, Setting
 from edgeprune.tokens.similar import cosine
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _VISUAL = Setting("visual_share", 0.5, "share of the budget for tokens like the class token", most=1)
 _TEXT = Setting("text_share", 0.3, "share of the budget for tokens like the question", most=1)

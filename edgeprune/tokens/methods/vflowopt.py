@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from edgeprune.later import torch
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, places, score, select
 from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SINKS = Setting(
     "sinks", 4, "how many tokens of each tile that receive the most attention judge the others", least=1, whole=True
@@ -24,7 +26,7 @@ _THRESHOLD = Setting(
     34.76,
     "calibration only: a sink receives this many times the mean (released for a quarter of the tokens)",
 )
-_NOWHERE = torch.iinfo(torch.int32).max
+_NOWHERE = 2**31 - 1  # of int32
 
 
 def _received(outputs: TowerOutputs, plan: MethodPlan) -> Tensor:

@@ -11,11 +11,10 @@ from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import Budget
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.methods.controls import FULL
-from edgeprune_export.graphs.linear import WeightPrecision
 from edgeprune_runtime.checks.language import MOST_POSITIONS
 from edgeprune_runtime.checks.room import memory_at_hand
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.spec import SelectionSpec, TokenPlan
+from edgeprune_runtime.spec import SelectionSpec, TokenPlan, WeightPrecision
 
 
 @dataclass(frozen=True)

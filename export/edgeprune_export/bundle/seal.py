@@ -23,6 +23,7 @@ from edgeprune_runtime.files import flush, full_disk_told
 from edgeprune_runtime.frozen import Spec
 from edgeprune_runtime.spec import FileSpec, Manifest
 
+CLASSIFIER = "model.onnx"  # what an exported classifier's folder is known by, as a bundle is by its manifest
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 

@@ -10,12 +10,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import torch
 
 from edgeprune.errors import PlanError
+from edgeprune.later import torch
 from edgeprune.models import Checkpoint, open_checkpoint
 from edgeprune.plan import MethodPlan
 from edgeprune.settings_file import SCHEMA, CalibratedSettings, write_settings
@@ -24,8 +25,6 @@ from edgeprune.tokens.readings import outputs_from
 from edgeprune.tokens.registry.fit import method_plan, require_fit
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.commands.image_files import PICTURES, drawn, pictures_in
-from edgeprune_export.gate.eager import EagerReference
-from edgeprune_export.graphs.select import QUESTION_ROWS, geometry_of
 from edgeprune_runtime.claims import claimed
 from edgeprune_runtime.files import Journal
 from edgeprune_runtime.pictures.entropy import unit_entropy
@@ -33,6 +32,9 @@ from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.spec import TokenPlan
+
+if TYPE_CHECKING:
+    from edgeprune_export.gate.eager import EagerReference
 
 MethodStatistics = Mapping[str, float]
 
@@ -74,6 +76,8 @@ def calibrate(
         Journal(log, about, _Line, anew=True) as journal,
         track(f"calibrating {method.name}", len(pictures)) as advance,
     ):
+        from edgeprune_export.gate.eager import EagerReference
+
         known: dict[str, MethodStatistics] = {line.picture: line.statistics for line in journal.lines}
         reference = None
         for path in pictures:
@@ -111,6 +115,8 @@ def _drawn(how: Calibrating) -> list[Path]:
 def _measured(
     checkpoint: Checkpoint, reference: EagerReference, method: Method, plan: MethodPlan, path: Path
 ) -> MethodStatistics:
+    from edgeprune_export.graphs.select import QUESTION_ROWS, geometry_of
+
     assert method.calibration is not None
     spec = checkpoint.spec.picture
     image = load_image(path)

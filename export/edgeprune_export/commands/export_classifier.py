@@ -6,20 +6,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from edgeprune.later import torch
 from edgeprune.models import Classifier, open_classifier
 from edgeprune.models.classifiers.config import saved_config, saved_processor
 from edgeprune.models.classifiers.pictures import pixels_from_image
 from edgeprune_export.bundle.progress import Track, silent
-from edgeprune_export.bundle.seal import publish, staging
+from edgeprune_export.bundle.seal import CLASSIFIER, publish, require_free, staging
 from edgeprune_export.gate.checks import LIMITS, Checks, relative
-from edgeprune_export.gate.eager_classifier import classifier_module
 from edgeprune_export.gate.pictures import fixed_pictures
-from edgeprune_export.graphs.classifier import MODEL, write_classifier
-from edgeprune_export.graphs.linear import WeightPrecision
 from edgeprune_runtime.backends import backend
-from edgeprune_runtime.spec import GraphSpec, ParityCheck
+from edgeprune_runtime.spec import GraphSpec, ParityCheck, WeightPrecision
 
 
 def export_classifier(
@@ -35,9 +32,12 @@ def export_classifier(
 
     Raises CheckpointError, ExportError or ParityError.
     """
+    require_free(out, force=force, marker=CLASSIFIER)
     classifier = open_classifier(source)
     checks = Checks(LIMITS[precision])
-    with staging(out, force=force, marker=MODEL) as folder:
+    with staging(out, force=force, marker=CLASSIFIER) as folder:
+        from edgeprune_export.graphs.classifier import write_classifier
+
         with track("graph", 1) as advance:
             spec = write_classifier(classifier, folder, precision)
             advance()
@@ -54,6 +54,8 @@ def export_classifier(
 
 
 def _gate(classifier: Classifier, folder: Path, spec: GraphSpec, precision: WeightPrecision, checks: Checks) -> None:
+    from edgeprune_export.gate.eager_classifier import classifier_module
+
     module = classifier_module(classifier)
     session = backend().open(folder, spec, resident=precision == "int8")
     pixels = np.zeros(spec.inputs[0].shape, np.float32)

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from edgeprune.errors import PlanError
+from edgeprune.later import torch
 from edgeprune.models.checkpoint import Checkpoint
 from edgeprune.models.classifiers.open import Classifier
 from edgeprune.models.spec import DecoderSpec, TowerSpec, Width
@@ -22,13 +21,11 @@ from edgeprune.structure.steps import alignment, removal_order
 from edgeprune.structure.targets import Measure
 from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections
 from edgeprune_export.bundle.progress import Track, silent
-from edgeprune_export.graphs.linear import WeightPrecision
 from edgeprune_export.pruning.choose import steps_to, wanted_of
 from edgeprune_export.pruning.open import TEXT, TOKENS, terms_of, terms_of_classifier
-from edgeprune_export.pruning.prices.terms import Terms, price_of
-from edgeprune_export.pruning.prices.timed_blocks import PricedRequest
-from edgeprune_export.pruning.vlm import specs_of
-from edgeprune_runtime.spec import SelectionSpec
+from edgeprune_export.pruning.prices.terms import PricedRequest, Terms, price_of
+from edgeprune_export.pruning.specs import specs_of
+from edgeprune_runtime.spec import SelectionSpec, WeightPrecision
 
 _COUNTED: tuple[Measure, ...] = ("params", "macs", "memory")
 Pair = tuple[float, float]

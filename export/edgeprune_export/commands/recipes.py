@@ -17,8 +17,8 @@ from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.seal import require_free, working
 from edgeprune_export.commands.export import export
-from edgeprune_export.pruning.prune import PruneOptions, prune
-from edgeprune_export.pruning.recover import Recovery
+from edgeprune_export.pruning.options import PruneOptions, Recovery
+from edgeprune_export.pruning.prune import prune
 from edgeprune_runtime.bundle import Bundle
 
 

@@ -14,7 +14,8 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto
 
-from edgeprune_export.engines.builder import BuildFlags, Job, build_engine, capabilities_for
+from edgeprune_export.engines.builder import Job, build_engine, capabilities_for
+from edgeprune_export.engines.choices import BuildFlags
 from edgeprune_export.engines.dynamic_rows import static
 from edgeprune_export.engines.lower import LoweredWeights, NodeKind, lower
 from edgeprune_export.engines.prepare import KINDS, LANGUAGE, source_model

@@ -2,60 +2,41 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
 import msgspec
 import psutil
 
-from edgeprune.errors import ExportError, PlanError
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.seal import hashes, publish, seal, staging
-from edgeprune_export.engines.builder import STEPS, BuildFlags, Job, build_engine, capabilities_for
+from edgeprune_export.engines.builder import STEPS, Job, build_engine, capabilities_for
+from edgeprune_export.engines.choices import BuildOptions, place_of
 from edgeprune_export.engines.estimate import BuildEstimate, estimate, require_room
 from edgeprune_export.engines.gate import check_engines
 from edgeprune_export.engines.lint.run import LintTarget
 from edgeprune_export.engines.prepare import WEIGHTS, Prepared, prepare, require_clean, sources
 from edgeprune_export.engines.rules.dialect import DIALECTS
 from edgeprune_export.engines.subprocess_build import build_apart
-from edgeprune_export.engines.target import EngineTarget, Runtime, require_rtx
+from edgeprune_export.engines.target import EngineTarget
 from edgeprune_export.engines.timing_cache import timing_cache
 from edgeprune_runtime.backends import tensorrt_api
 from edgeprune_runtime.backends.device import DeviceBackend
-from edgeprune_runtime.backends.onnxruntime_gpu import OnnxRuntimeGpu
-from edgeprune_runtime.backends.tensorrt import TensorRtBackend
-from edgeprune_runtime.bundle import Bundle, require_inside
+from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.engines.sets import read_engine_set
 from edgeprune_runtime.engines.spec import (
     ENGINE_DIGEST,
     ENGINE_MANIFEST,
     ENGINE_SCHEMA,
-    ENGINES,
-    LOWERED_KEY,
     EngineKey,
-    EnginePrecision,
     EngineSet,
     EngineSpec,
     GateReport,
 )
 
 Say = Callable[[BuildEstimate], None]
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """precision: of matrix products. dialect: None takes what the library takes best. gate: hold engines against the float32 graphs."""
-
-    precision: EnginePrecision = "fp16"
-    dialect: str | None = None
-    flags: BuildFlags = field(default_factory=BuildFlags)
-    gate: bool = True
-    force: bool = False
-    command: str = "edgeprune_export.engines.build"
 
 
 def build(
@@ -65,12 +46,8 @@ def build(
 
     say: told what the build will need before it starts. Raises BundleError, BackendUnavailable, ExportError or ParityError.
     """
+    device, key, out = place_of(root, target, options)
     bundle = Bundle.open(root)
-    device = None if target.ahead_of_time else device_backend(target.runtime)
-    key = _key(target, options, device)
-    out = require_inside(root, root / ENGINES / _folder(key))
-    if out.exists() and not options.force:
-        raise ExportError(f"{out} is there already; `edgeprune inspect {root}` shows it, --force builds it again")
     with staging(out, force=options.force, marker=ENGINE_MANIFEST) as folder:
         needed = estimate(bundle, key.precision, ahead_of_time=target.ahead_of_time)
         if target.runtime != "onnxruntime":
@@ -104,45 +81,6 @@ def build(
         seal(folder, found, ENGINE_MANIFEST, ENGINE_DIGEST)
         publish(folder, out)
     return out, read_engine_set(out, verify=False)
-
-
-def _folder(key: EngineKey) -> str:
-    """Where engines of this key are kept: others for the same device and choices are replaced."""
-    parts = (
-        key.runtime,
-        key.version,
-        "+".join(key.capabilities),
-        key.precision,
-        key.dialect,
-        key.power_mode,
-        *key.flags,
-    )
-    return re.sub(r"[^\w.+-]+", "", "-".join(part for part in parts if part))
-
-
-def device_backend(runtime: Runtime) -> DeviceBackend:
-    """The backend that runs what is built for a runtime."""
-    return OnnxRuntimeGpu("onnxruntime_cuda") if runtime == "onnxruntime" else TensorRtBackend(runtime)
-
-
-def _key(target: EngineTarget, options: BuildOptions, device: DeviceBackend | None) -> EngineKey:
-    """What the engines will be bound to. Raises PlanError for what a runtime cannot take, BackendUnavailable without a device."""
-    if target.runtime == "onnxruntime":
-        if options.precision != "fp16":
-            raise PlanError(
-                f"ONNX Runtime's attention on CUDA takes float16 graphs, not {options.precision}; leave --compute out"
-            )
-        if options.dialect is not None:
-            raise PlanError(f"ONNX Runtime has a dialect of its own, not {options.dialect}; leave --dialect out")
-        return LOWERED_KEY
-    trt = tensorrt_api.load(target.runtime)
-    ahead = EngineKey(target.runtime, trt.version, trt.api.dialect, "fp16", target.capabilities)
-    key = ahead if device is None else device.here()
-    if target.runtime == "tensorrt_rtx":
-        for capability in key.capabilities:
-            require_rtx(capability)
-    dialect = options.dialect or trt.api.dialect
-    return msgspec.structs.replace(key, precision=options.precision, dialect=dialect, flags=options.flags.names)
 
 
 def _skipped(target: EngineTarget, options: BuildOptions, device: DeviceBackend | None) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 import onnx
 
 from edgeprune.errors import ExportError
+from edgeprune_export.engines.choices import BuildFlags
 from edgeprune_export.engines.dynamic_rows import ROWS, symbolic_inputs
 from edgeprune_export.engines.timing_cache import TimingCache
 from edgeprune_runtime.backends.tensorrt_api import TensorRt
@@ -22,17 +23,6 @@ from edgeprune_runtime.engines.spec import EngineKey
 
 #: Steps that the progress of one engine is told in.
 STEPS = 100
-
-
-@dataclass(frozen=True)
-class BuildFlags:
-    """Choices of the builder. `low_memory` tries few tactics in little workspace: slower engines, built where memory is short."""
-
-    low_memory: bool = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return ("low_memory",) if self.low_memory else ()
 
 
 _WORKSPACE_BYTES = 256 << 20

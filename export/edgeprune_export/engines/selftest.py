@@ -19,7 +19,8 @@ import numpy as np
 
 from edgeprune.errors import EdgepruneError, EngineError, ParityError
 from edgeprune_export.bundle.progress import Track
-from edgeprune_export.engines.build import BuildOptions, build
+from edgeprune_export.engines.build import build
+from edgeprune_export.engines.choices import BuildOptions
 from edgeprune_export.engines.gate import check_engines
 from edgeprune_export.engines.target import EngineTarget
 from edgeprune_export.gate.pictures import fixed_pictures

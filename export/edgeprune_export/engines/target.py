@@ -43,7 +43,7 @@ def target_from_text(text: str) -> EngineTarget:
         )
     if capabilities and name != "rtx":
         raise PlanError(
-            f"{name} engines are built on the device that runs them; run `edgeprune build --target {name}` there, without {rest!r}"
+            f"{name} engines are built on the device that runs them; run `edgeprune build BUNDLE --target {name}` there, without {rest!r}"
         )
     for one in capabilities:
         require_rtx(one)

@@ -20,7 +20,6 @@ from edgeprune_export.gate.library import library_errors
 from edgeprune_export.gate.patch_rows import tile_of_rows
 from edgeprune_runtime.pictures.packed import PackedPicture
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.prompting.prompt import Prompter
 
 
 class LibraryInputs:
@@ -67,11 +66,3 @@ class LibraryInputs:
 def accepted(model: Any, visual: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What of it the model's forward pass takes; processors also tell what only they need."""
     return {name: value for name, value in visual.items() if name in inspect.signature(model.forward).parameters}
-
-
-def prompter_of(checkpoint: Checkpoint) -> Prompter:
-    """The runtime's prompter over the checkpoint's own tokenizer and chat template."""
-    spec = checkpoint.spec
-    return Prompter(
-        checkpoint.path / "tokenizer.json", checkpoint.chat_template, checkpoint.special_tokens, spec.image_token_id
-    )

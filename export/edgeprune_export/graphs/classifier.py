@@ -13,6 +13,7 @@ import onnx
 
 from edgeprune.models.classifiers.open import Classifier
 from edgeprune.models.spec import ClassifierSpec
+from edgeprune_export.bundle.seal import CLASSIFIER
 from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear
 from edgeprune_export.graphs.norm import norm, store_norm
 from edgeprune_export.graphs.tower import (
@@ -28,7 +29,7 @@ from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.spec import GraphSpec
 
-MODEL, WEIGHTS = "model.onnx", "weights.bin"
+WEIGHTS = "weights.bin"
 
 
 def store_classifier(
@@ -69,8 +70,8 @@ def write_classifier(classifier: Classifier, folder: Path, precision: WeightPrec
         for _ in store_classifier(writer, classifier.weights.blocks, classifier.spec, precision):
             pass
     graph = classifier_graph(classifier.spec, writer, WEIGHTS)
-    onnx.save(graph.model(), folder / MODEL)
-    return graph.spec(MODEL)
+    onnx.save(graph.model(), folder / CLASSIFIER)
+    return graph.spec(CLASSIFIER)
 
 
 def _class_row_of_block(g: Graph, writer: WeightsWriter, spec: ClassifierSpec, i: int, x: str) -> str:

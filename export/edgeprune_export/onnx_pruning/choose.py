@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,12 +11,12 @@ from edgeprune.errors import PlanError
 from edgeprune_export.onnx.branches import weights_inside
 from edgeprune_export.onnx.extract import live_nodes
 from edgeprune_export.onnx.walk import values_captured, values_read
+from edgeprune_export.onnx_pruning.asked import OnnxTarget
 from edgeprune_export.onnx_pruning.count import macs, parameters
 from edgeprune_export.onnx_pruning.groups.find import Coupling, Group
 from edgeprune_export.onnx_pruning.groups.tally import Tally
 from edgeprune_export.onnx_pruning.program import Program
 
-OnnxMetric = Literal["params", "macs"]
 TOLERANCE = 0.01
 """A reached share this far from the target, as a part of it, is what was asked for."""
 _NAMED = 6
@@ -26,20 +25,6 @@ _QUANTISED = ("ConvInteger", "MatMulInteger", "QLinear", "DequantizeLinear", "Dy
 """Operators, by how their names begin, that read weights which are no floats."""
 _REACH = 5
 """Steps of one group by which the ranking may be left to come nearer to the target; only small graphs need it."""
-
-
-@dataclass(frozen=True)
-class OnnxTarget:
-    """What shall be left: `share` of the whole graph's parameters or multiply-accumulates."""
-
-    metric: OnnxMetric
-    share: float
-
-    def __post_init__(self) -> None:
-        if self.metric not in get_args(OnnxMetric) or not 0 < self.share < 1:
-            raise PlanError(
-                f"the target {self.metric}={self.share} cannot be met; give params or macs a share between 0 and 1, such as params=0.7"
-            )
 
 
 class RemovalStep(NamedTuple):

@@ -6,16 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from numpy.typing import NDArray
 from onnx.external_data_helper import uses_external_data
 
-from edgeprune.errors import ExportError, PlanError
+from edgeprune.errors import ExportError
 from edgeprune_export.bundle.seal import working
+from edgeprune_export.onnx_pruning.asked import require_free_file, require_source
 from edgeprune_runtime.files import flush, replace_file
 
 _SMALLEST_EXTERNAL = 1024
@@ -23,8 +21,7 @@ _SMALLEST_EXTERNAL = 1024
 
 def load(source: Path) -> tuple[onnx.ModelProto, bool]:
     """The model with its weights, and whether these were in a file beside it."""
-    if not source.is_file():
-        raise ExportError(f"{source} is not a file; give the path of an .onnx file")
+    require_source(source)
     try:
         model = onnx.load(str(source), load_external_data=False)
         external = any(uses_external_data(tensor) for tensor in model.graph.initializer)
@@ -36,24 +33,10 @@ def load(source: Path) -> tuple[onnx.ModelProto, bool]:
     return model, external
 
 
-def read_inputs(path: Path) -> list[NDArray[Any]]:
-    """Calibration inputs [n, ...] of a .npy file as the graph takes them, one at a time. No pickles."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise PlanError(
-            f"{path} cannot be read ({error}); for an ONNX file, --images is a .npy array [n, ...] of inputs as the graph takes them"
-        ) from error
-    return [array[i : i + 1] for i in range(len(array))]
-
-
 @contextmanager
 def replacing(out: Path, *, force: bool) -> Iterator[Path]:
     """A path to write the model to; when the block ends well it, and a data file beside it, take their place at `out`."""
-    if (out.exists() or out.is_symlink()) and not force:
-        raise ExportError(f"{out} exists; choose another file or replace it with --force")
-    if out.is_dir() or not out.parent.is_dir():
-        raise ExportError(f"{out} cannot be written; its folder must exist, and it must not be a folder itself")
+    require_free_file(out, force=force)
     with working(out, str(os.getpid()), force=force) as folder:
         yield folder / out.name
         _publish(folder, out)

@@ -6,22 +6,21 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from edgeprune.errors import ExportError, PlanError
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.onnx_pruning import files, gram, obs
-from edgeprune_export.onnx_pruning.choose import TOLERANCE, OnnxTarget, choose
+from edgeprune_export.onnx_pruning.asked import OnnxTarget, ScoreFunction, require_score
+from edgeprune_export.onnx_pruning.choose import TOLERANCE, choose
 from edgeprune_export.onnx_pruning.count import Counted, count_program
 from edgeprune_export.onnx_pruning.groups.find import Coupling, FrozenGroup, couple
 from edgeprune_export.onnx_pruning.inputs import KnownShape
 from edgeprune_export.onnx_pruning.program import Program
 from edgeprune_export.onnx_pruning.reading import read
 from edgeprune_export.onnx_pruning.rewrite import rewrite
-from edgeprune_export.onnx_pruning.scores import ScoreFunction, drawn, magnitude, relative
-from edgeprune_runtime.registry import unknown
+from edgeprune_export.onnx_pruning.scores import drawn, magnitude, relative
 
 METADATA = "edgeprune.onnx_pruning"
 """Key under which the written graph says what was done to it: a list, one entry for each pruning."""
@@ -78,8 +77,7 @@ def prune_onnx(
     input_values inputs of one element that are constants from now on, such as one that an If decides by
     """
     wanted = target if isinstance(target, OnnxTarget) else _target(target)
-    if importance not in get_args(ScoreFunction):
-        raise PlanError(unknown("importance", importance, get_args(ScoreFunction)))
+    require_score(importance)
     calibrated = importance == "obs" or bool(compensate)
     compensate = importance == "obs" if compensate is None else compensate
     with files.replacing(out, force=force) as partial:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from edgeprune_export.onnx_pruning.groups.find import Coupling
 from edgeprune_export.onnx_pruning.program import Program
-
-ScoreFunction = Literal["magnitude", "random", "obs"]
 
 
 def magnitude(program: Program, coupling: Coupling) -> np.ndarray:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from edgeprune.errors import PlanError
+from edgeprune.later import torch
 from edgeprune.models.spec import Width
 from edgeprune.structure.allocate import ALLOCATIONS, SiteCandidate, allocate, energies, kept_units
 from edgeprune.structure.cost import Price
@@ -20,6 +19,9 @@ from edgeprune.structure.sites import PruningSite, Specs, sites
 from edgeprune.structure.statistics import Statistics
 from edgeprune.structure.steps import alignment, removal_order
 from edgeprune.structure.targets import PruneTarget
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)

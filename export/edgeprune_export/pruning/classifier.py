@@ -17,12 +17,12 @@ from edgeprune.models.classifiers.names import from_huggingface
 from edgeprune.models.classifiers.open import Classifier
 from edgeprune.models.classifiers.pictures import pixels_from_image
 from edgeprune.models.config.structure_key import structure_entry
-from edgeprune.models.spec import TowerSpec
 from edgeprune.structure.plan import StructurePlan, pruned_tower, widths
 from edgeprune.structure.sites import Specs
 from edgeprune_export.gate.eager_classifier import classifier_module
 from edgeprune_export.pruning.prunable import Batch
 from edgeprune_export.pruning.samples import CalibrationSample, noise
+from edgeprune_export.pruning.specs import specs_of_classifier
 from edgeprune_runtime.pictures.load import load_image
 
 _SIDE_BY_SIDE = 16
@@ -99,11 +99,6 @@ class PrunableClassifier:
             picture = noise(size, sample.seed) if sample.picture is None else load_image(sample.picture)
             self._pixels[number] = torch.from_numpy(np.asarray(pixels_from_image(picture, spec), np.float32))
         return self._pixels[number]
-
-
-def specs_of_classifier(tower: TowerSpec) -> Specs:
-    """What may be pruned of a classifier: every block."""
-    return {"tower": (tower, tower.layers)}
 
 
 def _varied(pixels: Tensor, random: torch.Generator) -> Tensor:

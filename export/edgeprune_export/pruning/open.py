@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from edgeprune.errors import CheckpointError, ExportError
-from edgeprune.models import Checkpoint, Classifier, open_checkpoint, open_classifier, resolve_source
-from edgeprune.models.config.section import config_of_folder, refuse_text_model
-from edgeprune.models.recognise import instead_of_checkpoint
+from edgeprune.errors import ExportError
+from edgeprune.models import Checkpoint, Classifier, open_checkpoint, open_classifier
+from edgeprune.models.source import is_classifier
 from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import Specs
 from edgeprune_export.bundle.options import packed_max
-from edgeprune_export.graphs.linear import WeightPrecision
-from edgeprune_export.pruning.classifier import PrunableClassifier, specs_of_classifier
-from edgeprune_export.pruning.prices.terms import Terms
-from edgeprune_export.pruning.prices.timed_blocks import PricedRequest
-from edgeprune_export.pruning.prunable import PrunableModel
+from edgeprune_export.pruning.prices.terms import PricedRequest, Terms
 from edgeprune_export.pruning.samples import CalibrationSample, noise_samples, samples_from
-from edgeprune_export.pruning.vlm import PrunableVlm, specs_of
+from edgeprune_export.pruning.specs import specs_of, specs_of_classifier
+from edgeprune_runtime.spec import WeightPrecision
+
+if TYPE_CHECKING:
+    from edgeprune_export.pruning.prunable import PrunableModel
 
 TEXT, TOKENS, CHUNK = 64, 32, 128
 """What latency and energy are predicted for beside the picture: positions of text, tokens of the answer; the exporter's default chunk."""
@@ -49,10 +48,13 @@ def open_prunable(source: str | Path, images: Path | None, pictures: int, seed: 
     def verify(folder: Path, specs: Specs) -> None:
         _compare(specs_of(open_checkpoint(folder).spec), specs)
 
+    def load() -> PrunableModel:
+        from edgeprune_export.pruning.vlm import PrunableVlm
+
+        return PrunableVlm(checkpoint, samples)
+
     terms = terms_of(checkpoint, cast(WeightPrecision, precision))
-    return OpenedModel(
-        checkpoint.path, specs_of(model), terms, samples, lambda: PrunableVlm(checkpoint, samples), verify
-    )
+    return OpenedModel(checkpoint.path, specs_of(model), terms, samples, load, verify)
 
 
 def _classifier(
@@ -63,31 +65,18 @@ def _classifier(
     def verify(folder: Path, specs: Specs) -> None:
         _compare(specs_of_classifier(open_classifier(folder).spec.vision), specs)
 
-    return OpenedModel(
-        classifier.path,
-        specs_of_classifier(spec.vision),
-        terms_of_classifier(classifier, precision),
-        samples,
-        lambda: PrunableClassifier(classifier, samples),
-        verify,
-    )
+    def load() -> PrunableModel:
+        from edgeprune_export.pruning.classifier import PrunableClassifier
+
+        return PrunableClassifier(classifier, samples)
+
+    terms = terms_of_classifier(classifier, precision)
+    return OpenedModel(classifier.path, specs_of_classifier(spec.vision), terms, samples, load, verify)
 
 
 def _compare(written: Specs, planned: Specs) -> None:
     if written != planned:
         raise ExportError("the written checkpoint reads back with other widths than were planned; report this model")
-
-
-def is_classifier(source: str | Path) -> bool:
-    """True for what `open_classifier` reads: a bare weights file, or a folder whose configuration is that of one model, not two."""
-    file = Path(source)
-    if file.is_file():
-        if file.suffix != ".safetensors" and (what := instead_of_checkpoint(file)):
-            raise CheckpointError(what)
-        return True
-    config = config_of_folder(resolve_source(source))
-    refuse_text_model(config)
-    return not config.has("vision_config") and not config.has("text_config")
 
 
 def parts_of(source: str | Path) -> tuple[ModelPart, ...]:

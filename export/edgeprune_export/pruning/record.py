@@ -11,6 +11,7 @@ from edgeprune.errors import PlanError
 from edgeprune.structure.plan import BlockPlan, ModelPart
 
 SCHEMA = 1
+STRUCTURE = "structure.json"
 
 
 class PartRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

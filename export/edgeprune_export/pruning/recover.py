@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +22,12 @@ from edgeprune.errors import ExportError, PlanError
 from edgeprune.structure.plan import StructurePlan
 from edgeprune.structure.sites import block_lists, linears
 from edgeprune_export.bundle.progress import Track
+from edgeprune_export.pruning.options import Recovery
 from edgeprune_export.pruning.prunable import PrunableModel
 from edgeprune_runtime.files import staged
+from edgeprune_runtime.installed import how_to_install
 
 _SAVE_EVERY = 50
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """How to train. `lora`: rank of the adapters; None trains every weight of the pruned blocks. `batch`: samples per step."""
-
-    steps: int = 200
-    batch: int = 16
-    lora: int | None = None
-    rate: float = 1e-4
-    temperature: float = 2.0
-    features: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.rate <= 0 or (self.lora is not None and self.lora < 1):
-            raise PlanError(
-                f"recovery of {self.steps} steps, batches of {self.batch}, rate {self.rate:g} and rank {self.lora} is impossible; "
-                "give positive numbers"
-            )
 
 
 def recover(
@@ -125,7 +107,7 @@ def _with_adapters(smaller: nn.Module, plan: StructurePlan, how: Recovery) -> An
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise PlanError(
-            "recovery with LoRA needs peft, not installed here; install with `pip install edgeprune[recover]`, or train all weights"
+            f"recovery with LoRA needs peft, not installed here; install with {how_to_install('peft')}, or train all weights"
         ) from error
     names = [name for (part, block, _), (name, _) in linears(smaller).items() if block < len(plan.of(part) or ())]
     config = LoraConfig(r=how.lora, lora_alpha=2 * (how.lora or 1), lora_dropout=0.0, target_modules=names)

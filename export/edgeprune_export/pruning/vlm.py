@@ -10,25 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.models.checkpoint import Checkpoint
-from edgeprune.models.spec import ModelSpec
 from edgeprune.models.weights.names import canonical_name
 from edgeprune.structure.plan import StructurePlan, pruned_model
 from edgeprune.structure.sites import Specs
+from edgeprune_export.bundle.prompter import prompter_of
 from edgeprune_export.gate.eager_model import loaded_model
-from edgeprune_export.gate.inputs import LibraryInputs, accepted, prompter_of
+from edgeprune_export.gate.inputs import LibraryInputs, accepted
 from edgeprune_export.pruning.prunable import Batch
 from edgeprune_export.pruning.samples import CalibrationSample, noise
+from edgeprune_export.pruning.specs import specs_of
 from edgeprune_export.pruning.write import pruned_config
 from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import pack_picture
 
 QUESTION = "Describe the picture."
 _OWN_TOKENS = 8  # without an answer: how many of its own tokens the model is asked to keep saying
-
-
-def specs_of(model: ModelSpec) -> Specs:
-    """What may be pruned of a vision-language model."""
-    return {"tower": (model.vision, model.feature_layer + 1), "language": (model.language, model.language.layers)}
 
 
 class PrunableVlm:

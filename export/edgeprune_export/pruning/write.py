@@ -17,9 +17,9 @@ from edgeprune.models.config.section import json_object
 from edgeprune.models.config.structure_key import structure_entry
 from edgeprune.models.spec import DecoderSpec, TowerSpec
 from edgeprune.structure.plan import ModelPart, widths
+from edgeprune_export.pruning.record import STRUCTURE
 from edgeprune_runtime.bundle import sha256_of
 
-STRUCTURE = "structure.json"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float32}
 _LEFT = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5", ".onnx", ".gguf")
 #: What a backbone's configuration (DINOv2) derives from its number of layers, and checks against it.

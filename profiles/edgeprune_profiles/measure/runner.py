@@ -13,11 +13,13 @@ from edgeprune_profiles.record.power_profile import DECODE, IMAGE, PREFILL, REQU
 from edgeprune_profiles.record.profile import BackendUse, BudgetRecord, BudgetResult, EnginesRef, Report
 from edgeprune_runtime.backends import created
 from edgeprune_runtime.backends.device import DeviceBackend
-from edgeprune_runtime.budgets import asked_for, by_method, on_tiles
+from edgeprune_runtime.budgets import asked_for, budget_label, by_method, on_tiles
+from edgeprune_runtime.budgets import budgets as held_budgets
 from edgeprune_runtime.engines.spec import ENGINE_MANIFEST
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.model import Model
 from edgeprune_runtime.results import View
+from edgeprune_runtime.spec import Manifest
 
 
 class ModelRunner:
@@ -79,20 +81,19 @@ def backend_use(model: Model) -> BackendUse:
 
 
 def budgets_of(
-    model: Model, chosen: Sequence[str] = (), tiles: Sequence[int] = (), methods: Sequence[str] = ()
+    manifest: Manifest, chosen: Sequence[str] = (), tiles: Sequence[int] = (), methods: Sequence[str] = ()
 ) -> tuple[BudgetRecord, ...]:
     """The bundle's budgets, or those `chosen` among them, with all tiles and then with each limit of `tiles`. `keep` is None where it
     depends on the picture. `methods`: instead of the bundle's own, which is meant where none is given.
 
     Raises BudgetError for a budget or a method that the bundle does not hold.
     """
-    manifest = model.bundle.manifest
     weights_bytes = manifest.files[manifest.weights_file].bytes
     held = sorted({s.method for s in manifest.selections})
     if unknown := sorted(set(methods) - set(held)):
         raise BudgetError(f"this bundle has no method {unknown[0]!r}; it has {', '.join(held)}")
     budgets = []
-    for budget in dict.fromkeys(model.budget_label(text) for text in chosen) or model.budgets:
+    for budget in dict.fromkeys(budget_label(manifest, text) for text in chosen) or held_budgets(manifest):
         here = [s for s in manifest.selections if s.budget == budget]
         found = [s for s in here if (s.own if s.whole or not methods else s.method in methods)]
         for method in dict.fromkeys(s.method for s in found):

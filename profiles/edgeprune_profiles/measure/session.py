@@ -80,7 +80,8 @@ def profile_model(model: Model, options: ProfileOptions, scratch: Path, observer
 def _times(
     model: Model, options: ProfileOptions, runner: ModelRunner, cases: list[Case], notes: list[str], observer: Observer
 ) -> Report:
-    budgets, used = budgets_of(model, options.budgets, options.tiles, options.methods), backend_use(model)
+    budgets = budgets_of(model.bundle.manifest, options.budgets, options.tiles, options.methods)
+    used = backend_use(model)
     on_gpu = used.device == "gpu"
     equal = f"Every answer has {options.max_tokens} tokens for every budget: end tokens were ignored, so that work is equal."
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgeprune_runtime.errors import BackendUnavailable, EngineError
+from edgeprune_runtime.errors import BackendUnavailable, EngineError, PlanError
 from edgeprune_runtime.registry import Registry
 from edgeprune_runtime.spec import GraphSpec
 
@@ -25,6 +25,7 @@ _MODULES = {
     "onnxruntime_tensorrt": "onnxruntime_gpu",
     "onnxruntime": "onnxruntime_cpu",
 }
+MOST_THREADS = 256  # per graph
 Buffer = Any
 """A backend's own kind of memory of a fixed type and shape: opaque to everybody else."""
 
@@ -127,5 +128,9 @@ def choose(name: str = "auto", *, threads: int = 0, root: Path | None = None, ve
 
 
 def created(name: str, threads: int = 0) -> Backend:
-    """The named backend, usable or not."""
+    """The named backend, usable or not. Raises PlanError for a number of threads that cannot be."""
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 0 <= threads <= MOST_THREADS:
+        raise PlanError(
+            f"threads is {threads!r}; expected a whole number from 1 to {MOST_THREADS}, or 0 to let the backend choose"
+        )
     return BACKENDS.get(name)(name, threads)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from edgeprune_runtime.errors import BackendUnavailable
+from edgeprune_runtime.installed import how_to_install
 from edgeprune_runtime.spec import bytes_of
 
 _MODULE = Path("/sys/module/nvidia/version")  # of the kernel's part of the driver, where it says so
-_INSTALL = "install it with `pip install 'edgeprune[rtx]'`; on a Jetson with the requirement file of its JetPack, see docs/jetson.md"
 
 
 @dataclass(eq=False)
@@ -48,12 +48,16 @@ class _Allocation:
         self._finalizer = weakref.finalize(self, free, pointer)
 
 
+def _install() -> str:
+    return f"install it with {how_to_install('cuda-bindings')}; on a Jetson with the requirement file of its JetPack, see docs/jetson.md"
+
+
 def runtime() -> Any:
     """NVIDIA's runtime bindings. Raises BackendUnavailable where they are not installed."""
     try:
         return import_module("cuda.bindings.runtime")
     except ImportError as error:
-        raise BackendUnavailable(f"the package cuda-bindings cannot be imported ({error}); {_INSTALL}") from error
+        raise BackendUnavailable(f"the package cuda-bindings cannot be imported ({error}); {_install()}") from error
 
 
 def why_no_device() -> str | None:

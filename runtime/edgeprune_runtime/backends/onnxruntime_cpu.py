@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeprune_runtime.backends.host import HostMemory
 from edgeprune_runtime.errors import BackendUnavailable, BundleError
+from edgeprune_runtime.installed import how_to_install
 from edgeprune_runtime.spec import GraphSpec
 
 
@@ -81,7 +82,9 @@ class OnnxRuntimeCpu(HostMemory):
         try:
             import onnxruntime
         except ImportError as error:
-            return f"the package onnxruntime cannot be imported ({error}); install it with `pip install edgeprune`"
+            return (
+                f"the package onnxruntime cannot be imported ({error}); install it with {how_to_install('onnxruntime')}"
+            )
         if "CPUExecutionProvider" not in onnxruntime.get_available_providers():
             return "this build of onnxruntime has no CPU provider; install the standard package"
         return None

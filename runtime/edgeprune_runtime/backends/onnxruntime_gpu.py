@@ -16,6 +16,7 @@ from edgeprune_runtime.backends.device import DeviceBackend
 from edgeprune_runtime.engines.sets import engine_of
 from edgeprune_runtime.engines.spec import LOWERED_KEY, EngineKey
 from edgeprune_runtime.errors import BackendUnavailable, EngineError
+from edgeprune_runtime.installed import how_to_install
 from edgeprune_runtime.spec import GraphSpec
 
 _PROVIDERS = {"onnxruntime_cuda": "CUDAExecutionProvider", "onnxruntime_tensorrt": "TensorrtExecutionProvider"}
@@ -79,10 +80,12 @@ class OnnxRuntimeGpu(DeviceBackend):
         try:
             import onnxruntime
         except ImportError as error:
-            return f"the package onnxruntime cannot be imported ({error}); install it with `pip install edgeprune`"
+            return (
+                f"the package onnxruntime cannot be imported ({error}); install it with {how_to_install('onnxruntime')}"
+            )
         provider = _PROVIDERS[self.name]
         if provider not in onnxruntime.get_available_providers():
-            way = "`pip uninstall onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu`"
+            way = f"`pip uninstall onnxruntime onnxruntime-gpu`, then {how_to_install('onnxruntime-gpu')}"
             return f"this build of onnxruntime has no {provider}; {way}"
         return why_no_device()
 

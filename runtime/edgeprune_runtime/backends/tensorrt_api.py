@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from edgeprune_runtime.errors import BackendUnavailable
+from edgeprune_runtime.installed import how_to_install
 
 TensorrtVersion = tuple[int, ...]
 
@@ -53,11 +54,6 @@ APIS = (
         compiles_on_device=True,
     ),
 )
-_PACKAGES = {
-    "tensorrt": "on Jetson it comes with JetPack (make the virtual environment with --system-site-packages); "
-    "elsewhere `pip install 'edgeprune[tensorrt]'`",
-    "tensorrt_rtx": "install it with `pip install 'edgeprune[rtx]'`",
-}
 #: Attributes that edgeprune calls, by class; those of a row's features are under the feature's name.
 USED: dict[str, tuple[str, ...]] = {
     "ILogger": ("log", "Severity"),
@@ -117,6 +113,15 @@ class TensorRt:
         return Kept()
 
 
+def _way_to(module: str) -> str:
+    if module == "tensorrt_rtx":
+        return f"install it with {how_to_install('tensorrt-rtx', 'cuda-bindings')}"
+    return (
+        "on Jetson it comes with JetPack (make the virtual environment with --system-site-packages); "
+        f"elsewhere {how_to_install('tensorrt', 'cuda-bindings')}"
+    )
+
+
 def row_for(module: str, version: str) -> Api:
     """The row of a version. Raises BackendUnavailable for one that is older than all rows."""
     numbers = numbers_of(version)
@@ -124,9 +129,7 @@ def row_for(module: str, version: str) -> Api:
     fitting = [row for row in rows if row.since <= numbers]
     if not fitting:
         oldest = ".".join(map(str, rows[0].since))
-        raise BackendUnavailable(
-            f"{module} {version} is too old; edgeprune needs {oldest} or later: {_PACKAGES[module]}"
-        )
+        raise BackendUnavailable(f"{module} {version} is too old; edgeprune needs {oldest} or later: {_way_to(module)}")
     return fitting[-1]
 
 
@@ -135,7 +138,7 @@ def load(module: str) -> TensorRt:
     try:
         found = import_module(module)
     except ImportError as error:
-        raise BackendUnavailable(f"{module} cannot be imported ({error}); {_PACKAGES[module]}") from error
+        raise BackendUnavailable(f"{module} cannot be imported ({error}); {_way_to(module)}") from error
     version = str(found.__version__)
     return TensorRt(found, row_for(module, version), version)
 

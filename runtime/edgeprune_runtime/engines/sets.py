@@ -22,6 +22,7 @@ from edgeprune_runtime.engines.spec import (
     EngineSpec,
 )
 from edgeprune_runtime.errors import BundleError, EngineError
+from edgeprune_runtime.installed import command
 from edgeprune_runtime.spec import Manifest
 
 PREFERRED = get_args(EnginePrecision)
@@ -95,7 +96,7 @@ def find_engines(root: Path, manifest: Manifest, here: EngineKey, *, verify: boo
     what = "; ".join(reasons) or "it holds none"
     raise EngineError(
         f"bundle {root.name} has no {here.runtime} engines for this device ({what}); make them with "
-        f"`edgeprune build {root.name} --target {target}`"
+        f"`{command('edgeprune', 'build', root, '--target', target)}`"
     )
 
 

@@ -102,7 +102,10 @@ def _cores_physical(blocks: list[dict[str, str]]) -> int | None:
         import psutil
     except ImportError:
         return None
-    count = psutil.cpu_count(logical=False)
+    try:
+        count = psutil.cpu_count(logical=False)
+    except (OSError, RuntimeError):  # no /proc
+        return None
     return None if count is None else int(count)
 
 
@@ -124,7 +127,10 @@ def _memory_bytes(root: Path) -> int | None:
         import psutil
     except ImportError:
         return None
-    return int(psutil.virtual_memory().total)
+    try:
+        return int(psutil.virtual_memory().total)
+    except (OSError, RuntimeError):  # no /proc
+        return None
 
 
 def _os_name(root: Path) -> str:

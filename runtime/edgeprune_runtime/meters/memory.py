@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from edgeprune_runtime.installed import how_to_install
 from edgeprune_runtime.meters.sampler import sampled
 
 
@@ -89,10 +90,17 @@ class PsutilSource:
     def __init__(self) -> None:
         import psutil
 
-        self._process = psutil.Process()
+        self._failure = psutil.Error
+        try:
+            self._process = psutil.Process()
+        except psutil.Error as error:  # Linux without /proc
+            raise OSError(f"the memory of this process cannot be read ({error})") from error
 
     def resident(self) -> tuple[int, int | None]:
-        return int(self._process.memory_info().rss), None
+        try:
+            return int(self._process.memory_info().rss), None
+        except self._failure as error:
+            raise OSError(f"the memory of this process cannot be read ({error})") from error
 
     def high_water(self) -> int | None:
         return None
@@ -140,7 +148,7 @@ class MemoryMeter:
         try:
             (self._source or _source_here()).resident()
         except ImportError:
-            return "this is not Linux and psutil is missing; run `pip install psutil`"
+            return f"this is not Linux and psutil is missing; install it with {how_to_install('psutil')}"
         except OSError as error:
             return f"{error}; mount the proc file system, or install psutil"
         return None

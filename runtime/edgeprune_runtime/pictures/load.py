@@ -11,7 +11,7 @@ import io
 import logging
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -33,6 +33,7 @@ _FORMATS_TEXT = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, AVIF or JPEG 2000"
 MAX_SIDE_PX = 65_535
 
 _ORIENTATION_TAG = 0x0112
+_PREFIX = 16  # bytes that tell a format
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -68,7 +69,7 @@ def load_image(source: ImageSource, *, max_pixels: int = 100_000_000) -> Image.I
             f"a picture cannot be made from {type(source).__name__}; "
             "expected a file name, bytes, a Pillow picture or a NumPy array"
         )
-    what = repr(os.fsdecode(source)[-200:])  # the end of a very long name tells more than its start
+    what = _named(source)
     with _open_file(source, what) as stream:
         return _decode(stream, what, max_pixels)
 
@@ -90,17 +91,39 @@ def _open_file(source: str | os.PathLike[str], what: str) -> Iterator[IO[bytes]]
         yield stream
 
 
-def _decode(stream: IO[bytes], what: str, max_pixels: int) -> Image.Image:
-    prefix = stream.read(16)
+def require_picture(source: str | os.PathLike[str]) -> None:
+    """Raise ImageError for a file that is missing or begins like no picture; nothing is decoded."""
+    what = _named(source)
+    with _open_file(source, what) as stream:
+        prefix = stream.read(_PREFIX)
+        if not _readers(prefix, what):
+            raise ImageError(_no_picture(prefix, what))
+
+
+def _named(source: str | os.PathLike[str]) -> str:
+    return repr(os.fsdecode(source)[-200:])  # the end of a very long name tells more than its start
+
+
+def _readers(prefix: bytes, what: str) -> Sequence[Callable[[IO[bytes], str], Image.Image]]:
+    """Pillow's readers for what begins like this."""
     if not prefix:
         raise ImageError(f"{what} is empty; expected a picture ({_FORMATS_TEXT}); check how it was written")
     # Image.open is not used: it warns or raises by a process-wide limit that belongs to the application, not to us.
     Image.init()
+    found = []
     for name in FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
         accepted = accept(prefix) if accept is not None else False
-        if factory is None or not accepted or isinstance(accepted, str):  # text: Pillow was built without this format
-            continue
+        if (
+            factory is not None and accepted and not isinstance(accepted, str)
+        ):  # text: Pillow was built without this format
+            found.append(factory)
+    return found
+
+
+def _decode(stream: IO[bytes], what: str, max_pixels: int) -> Image.Image:
+    prefix = stream.read(_PREFIX)
+    for factory in _readers(prefix, what):
         stream.seek(0)
         try:
             picture = factory(stream, "")
@@ -110,11 +133,13 @@ def _decode(stream: IO[bytes], what: str, max_pixels: int) -> Image.Image:
             raise ImageError(_damaged(what, error)) from error
         with picture:
             return _upright_rgb(picture, what, max_pixels)
+    raise ImageError(_no_picture(prefix, what))
+
+
+def _no_picture(prefix: bytes, what: str) -> str:
     if is_video(prefix):
-        raise ImageError(f"{what} is a video; expected a still picture ({_FORMATS_TEXT}); give one of its frames")
-    raise ImageError(
-        f"{what} is not a picture that can be read, or its header is damaged; expected {_FORMATS_TEXT}; convert it first"
-    )
+        return f"{what} is a video; expected a still picture ({_FORMATS_TEXT}); give one of its frames"
+    return f"{what} is not a picture that can be read, or its header is damaged; expected {_FORMATS_TEXT}; convert it first"
 
 
 _STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from edgeprune_runtime.errors import RequestError
+from edgeprune_runtime.errors import PromptError, RequestError
 from edgeprune_runtime.prompting.sampling import Sampling
-from edgeprune_runtime.prompting.turns import Prompt
+from edgeprune_runtime.prompting.turns import Prompt, turns_of
 
 T = TypeVar("T")
 
@@ -20,14 +20,14 @@ class Request:
     """One question; the fields are the arguments of `Model.ask`."""
 
     prompt: Prompt
-    image: Any
-    budget: str | float | int | None
-    method: str | None
-    tiles: int | None
-    max_tokens: int
-    sampling: Sampling
-    template: bool
-    stop: bool
+    image: Any = None
+    budget: str | float | int | None = None
+    method: str | None = None
+    tiles: int | None = None
+    max_tokens: int = 128
+    sampling: Sampling = Sampling()
+    template: bool = True
+    stop: bool = True
 
     @property
     def images(self) -> tuple[Any, ...]:
@@ -37,10 +37,22 @@ class Request:
         return tuple(self.image) if isinstance(self.image, (list, tuple)) else (self.image,)
 
     def check(self) -> None:
-        """Raises RequestError for numbers that mean nothing."""
+        """Raises RequestError for values that mean nothing, PromptError for a prompt that is none or empty."""
+        if not any(turn.text.strip() for turn in turns_of(self.prompt)):
+            raise PromptError("the prompt is empty; ask something")
         require_whole("max_tokens", self.max_tokens, 1)
         if self.tiles is not None:
             require_whole("tiles", self.tiles, 0)
+        if not isinstance(self.sampling, Sampling):
+            raise RequestError(f"sampling is {self.sampling!r}; expected a Sampling(temperature, top_p, seed)")
+
+
+def require_question(what: str, text: Any) -> None:
+    """Raise PromptError for anything but a text that says something."""
+    if not isinstance(text, str):
+        raise PromptError(f"{what} is {type(text).__name__}, expected text")
+    if not text.strip():
+        raise PromptError(f"{what} is empty; ask something")
 
 
 def require_whole(name: str, value: Any, least: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -18,6 +19,11 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p"):
+            if not isinstance(value := getattr(self, name), Real) or isinstance(value, bool):
+                raise RequestError(f"{name} is {value!r}; expected a number")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
+            raise RequestError(f"seed is {self.seed!r}; expected a whole number of at least 0")
         if not 0 <= self.temperature <= 100 or not 0 < self.top_p <= 1:
             raise RequestError(
                 f"temperature {self.temperature} and top_p {self.top_p} cannot be used; expected 0 <= temperature <= 100 and 0 < top_p <= 1"

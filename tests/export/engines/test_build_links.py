@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune_export.engines.build import BuildOptions, build
+from edgeprune_export.engines.build import build
+from edgeprune_export.engines.choices import BuildOptions
 from edgeprune_export.engines.target import target_from_text
 from edgeprune_runtime.errors import BundleError
 from tests.exports import own_bundle

@@ -17,8 +17,9 @@ from edgeprune.errors import ExportError, PlanError
 from edgeprune.plan import budget_from_text
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.commands.export import export
-from edgeprune_export.engines.build import BuildOptions, build
-from edgeprune_export.engines.builder import STEPS, BuildFlags, Job, build_engine
+from edgeprune_export.engines.build import build
+from edgeprune_export.engines.builder import STEPS, Job, build_engine
+from edgeprune_export.engines.choices import BuildFlags, BuildOptions
 from edgeprune_export.engines.lint.rules import RTX_SMS
 from edgeprune_export.engines.lint.run import LintTarget
 from edgeprune_export.engines.prepare import Prepared, prepare, require_clean
@@ -33,7 +34,7 @@ from tests.checkpoints import variant_name
 from tests.commands import answer, complaint
 from tests.exports import FAMILY_GATED, GATED, QWEN_GRIDS, every_method, exported, own_bundle
 
-pytest.importorskip("tensorrt_rtx", reason="`pip install 'edgeprune[rtx]'` to try real builds")
+pytest.importorskip("tensorrt_rtx", reason="`pip install tensorrt-rtx` to try real builds")
 ROOT = Path(__file__).parents[3]
 EVERY = (*((variant, {"plan": plan}) for variant, plan in (*GATED, *FAMILY_GATED)), *QWEN_GRIDS)
 #: The oldest TensorRT that each dialect is for.

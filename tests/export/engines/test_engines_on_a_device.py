@@ -25,8 +25,8 @@ from edgeprune.errors import (
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.bundle.seal import seal
 from edgeprune_export.engines import build as building
-from edgeprune_export.engines.build import BuildOptions, build
-from edgeprune_export.engines.builder import BuildFlags
+from edgeprune_export.engines.build import build
+from edgeprune_export.engines.choices import BuildFlags, BuildOptions
 from edgeprune_export.engines.estimate import BuildEstimate, require_room
 from edgeprune_export.engines.selftest import BUNDLE, selftest
 from edgeprune_export.engines.target import Runtime, target_from_text

@@ -18,7 +18,8 @@ from onnx import numpy_helper
 
 from edgeprune.errors import ExportError, PlanError
 from edgeprune_export.onnx_pruning import files
-from edgeprune_export.onnx_pruning.choose import OnnxTarget, choose
+from edgeprune_export.onnx_pruning.asked import OnnxTarget
+from edgeprune_export.onnx_pruning.choose import choose
 from edgeprune_export.onnx_pruning.count import count, count_program
 from edgeprune_export.onnx_pruning.groups.find import couple
 from edgeprune_export.onnx_pruning.prune import METADATA, OnnxPruned, prune_onnx

@@ -16,6 +16,7 @@ class NVMLError(Exception):
 
 ANSWERS = {
     "nvmlDeviceGetName": b"Made-up GPU",
+    "nvmlDeviceGetIndex": "0",
     "nvmlDeviceGetTotalEnergyConsumption": 5_000_000,
     "nvmlDeviceGetPowerUsage": 71_000,
     "nvmlDeviceGetTemperature": 64,
@@ -24,6 +25,17 @@ ANSWERS = {
     "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=37),
     "instant": 82_500,
 }
+
+
+def only(library):
+    """Import of NVML; CUDA's bindings are not installed."""
+
+    def load(name):
+        if name != "pynvml":
+            raise ImportError(name)
+        return library
+
+    return load
 
 
 class Library:
@@ -38,6 +50,9 @@ class Library:
     def nvmlInit(self):  # noqa: N802
         if "broken" in self.answers:
             raise NVMLError("Driver Not Loaded")
+
+    def nvmlDeviceGetCount(self):  # noqa: N802
+        return 1
 
     def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
         return f"handle {index}"
@@ -59,7 +74,7 @@ class Library:
 
 def gpu(**changes):
     library = Library(**changes)
-    return open_nvml(load=lambda name: library), library
+    return open_nvml(load=only(library), environ={}), library
 
 
 JETSON = dict.fromkeys(ANSWERS)
@@ -134,10 +149,91 @@ def test_a_missing_package_names_its_install_command():
     def missing(name):
         raise ModuleNotFoundError("No module named 'pynvml'")
 
-    with pytest.raises(MeasurementError, match="pip install nvidia-ml-py"):
-        open_nvml(load=missing)
+    with pytest.raises(MeasurementError, match="pip install 'nvidia-ml-py>=12.535'"):
+        open_nvml(load=missing, environ={})
 
 
 def test_a_missing_driver_says_what_must_work():
     with pytest.raises(MeasurementError, match="Driver Not Loaded.*nvidia-smi"):
         gpu(broken=True)
+
+
+# ------------------------------------------------------------------------------------------ several GPUs
+
+
+class Several(Library):
+    """GPUs by PCI bus id; NVML counts in the order of the bus."""
+
+    def __init__(self, names=("Small", "Large", "Large"), **changes):
+        super().__init__(**changes)
+        self.names = names
+
+    def nvmlDeviceGetCount(self):  # noqa: N802
+        return len(self.names)
+
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
+        return index
+
+    def nvmlDeviceGetHandleByPciBusId(self, bus):  # noqa: N802
+        return {b"0000:01:00.0": 0, b"0000:02:00.0": 1, b"0000:03:00.0": 2}[bus]
+
+    def nvmlDeviceGetName(self, handle):  # noqa: N802
+        return f"{self.names[handle]} GPU"
+
+    def nvmlDeviceGetIndex(self, handle):  # noqa: N802
+        return handle
+
+    def nvmlDeviceGetUUID(self, handle):  # noqa: N802
+        return f"GPU-{handle}a0b-ffff".encode()
+
+
+def measured(environ, names=("Small", "Large", "Large"), bus=None, status=0):
+    """Which GPU is measured; `bus`: what CUDA says of its device 0."""
+    library, plain = Several(names), only(Several(names))
+
+    def load(name):
+        if name == "cuda.bindings.runtime" and bus is not None:
+            return SimpleNamespace(cudaDeviceGetPCIBusId=lambda length, device: (status, bus))
+        return library if name == "pynvml" else plain(name)
+
+    return open_nvml(load=load, environ=environ).name.partition("(")[2]
+
+
+@pytest.mark.parametrize("bus", [b"0000:02:00.0", b"0000:02:00.0\0\0\0", "0000:02:00.0"])
+def test_the_gpu_that_cuda_uses_is_measured_whatever_its_number(bus):
+    assert measured({}, bus=bus) == "GPU 1, Large GPU)"
+    assert measured({"CUDA_VISIBLE_DEVICES": "0"}, bus=bus) == "GPU 1, Large GPU)", "CUDA has taken that into account"
+
+
+@pytest.mark.parametrize(("visible", "gpu"), [("GPU-2a0b-ffff", 2), ("GPU-2a", 2), ("GPU-1a0b-ffff,GPU-0a0b-ffff", 1)])
+def test_a_uuid_names_the_gpu(visible, gpu):
+    assert measured({"CUDA_VISIBLE_DEVICES": visible}).startswith(f"GPU {gpu},")
+
+
+@pytest.mark.parametrize(("visible", "gpu"), [("2", 2), ("1,0", 1), (" 0 ,2", 0)])
+def test_an_index_names_the_gpu_where_cuda_counts_as_nvml_does(visible, gpu):
+    ordered = {"CUDA_VISIBLE_DEVICES": visible, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert measured(ordered).startswith(f"GPU {gpu},")
+    assert measured({"CUDA_VISIBLE_DEVICES": visible}, names=["Large"] * 3).startswith(f"GPU {gpu},")
+
+
+@pytest.mark.parametrize("environ", [{}, {"CUDA_VISIBLE_DEVICES": "1"}])
+@pytest.mark.parametrize("cuda", [{}, {"bus": b"", "status": 100}])
+def test_where_nobody_knows_which_gpu_runs_use_none_is_measured(environ, cuda):
+    with pytest.raises(MeasurementError, match="CUDA_DEVICE_ORDER=PCI_BUS_ID"):
+        measured(environ, **cuda)
+
+
+@pytest.mark.parametrize(
+    ("visible", "words"),
+    [
+        ("", "hides every GPU"),
+        ("-1", "hides every GPU"),
+        ("7", "names GPU 7, NVML sees 3"),
+        ("GPU-9", "no GPU"),
+        ("GPU-", "3 GPUs"),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_named(visible, words):
+    with pytest.raises(MeasurementError, match=words):
+        measured({"CUDA_VISIBLE_DEVICES": visible, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"})

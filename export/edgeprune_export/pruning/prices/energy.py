@@ -9,11 +9,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from edgeprune.errors import PlanError
 from edgeprune_export.bundle.progress import Track
-from edgeprune_export.pruning.prices.timed_blocks import Stack
 from edgeprune_runtime.meters import EnergyReading, Meter, meter
+
+if TYPE_CHECKING:
+    from edgeprune_export.pruning.prices.timed_blocks import Stack
 
 _WINDOW_S = 2.0  # RAPL counters move every millisecond; rails of a board average over up to about a second
 _TURNS = 3  # that count; one more before them brings the chip to its temperature and clocks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edgeprune.models.spec import DecoderSpec, TowerSpec
@@ -10,12 +9,17 @@ from edgeprune.structure import cost
 from edgeprune.structure.cost import Price
 from edgeprune.structure.targets import Measure
 from edgeprune_export.bundle.progress import Track
-from edgeprune_export.graphs.linear import WeightPrecision
-from edgeprune_export.pruning.prices.energy import joules
-from edgeprune_export.pruning.prices.latency import seconds
-from edgeprune_export.pruning.prices.timed_blocks import Cost, PricedRequest, price_of_language, price_of_tower
+from edgeprune_runtime.spec import WeightPrecision
 
-_MEASURED: Mapping[Measure, Cost] = {"latency": seconds, "energy": joules}
+
+@dataclass(frozen=True)
+class PricedRequest:
+    """What the language model is measured on: a prompt of `positions` in chunks, then `tokens` decode steps, with a cache of `capacity`."""
+
+    positions: int
+    tokens: int
+    chunk: int
+    capacity: int
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def price_of(measure: Measure, spec: TowerSpec | DecoderSpec, terms: Terms, trac
             return cost.parameters(spec, classes=terms.classes)
         if measure == "memory":
             return cost.bytes_of_tower(spec, terms.precision, classes=terms.classes)
-        price = price_of_tower(spec, terms.precision, _MEASURED[measure], track)
+        price = _measured(measure, spec, terms, track)
         # The last block of a classifier is not measured apart: its share is that of the MACs.
         last = (
             (price.group * macs.last[0] / macs.group, price.channel * macs.last[1] / macs.channel)
@@ -56,4 +60,16 @@ def price_of(measure: Measure, spec: TowerSpec | DecoderSpec, terms: Terms, trac
         return cost.macs_of_language(spec, terms.request.positions)
     if measure == "memory":
         return cost.bytes_of_language(spec, terms.precision, terms.request.capacity, terms.embedding_bytes)
-    return price_of_language(spec, terms.precision, terms.request, _MEASURED[measure], track)
+    return _measured(measure, spec, terms, track)
+
+
+def _measured(measure: Measure, spec: TowerSpec | DecoderSpec, terms: Terms, track: Track) -> Price:
+    """Blocks are made, run and measured: what that needs is imported here."""
+    from edgeprune_export.pruning.prices.energy import joules
+    from edgeprune_export.pruning.prices.latency import seconds
+    from edgeprune_export.pruning.prices.timed_blocks import price_of_language, price_of_tower
+
+    cost = {"latency": seconds, "energy": joules}[measure]
+    if isinstance(spec, TowerSpec):
+        return price_of_tower(spec, terms.precision, cost, track)
+    return price_of_language(spec, terms.precision, terms.request, cost, track)

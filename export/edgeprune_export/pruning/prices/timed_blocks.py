@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +18,15 @@ from edgeprune.models.weights.shapes import TensorShape, language_layer, tower_b
 from edgeprune.structure.cost import Price
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.graphs.decoder import block_graph, rotary_tables, store_layer
-from edgeprune_export.graphs.linear import WeightPrecision
 from edgeprune_export.graphs.tower import block, queries_keys_values, store_block
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.weights import WeightsWriter
+from edgeprune_export.pruning.prices.terms import PricedRequest
 from edgeprune_runtime.backends import backend
+from edgeprune_runtime.spec import WeightPrecision
 
 _FILE = "weights.bin"
 _LEAST = 1e-9  # a unit that seems to cost nothing still costs something
-
-
-@dataclass(frozen=True)
-class PricedRequest:
-    """What the language model is measured on: a prompt of `positions` in chunks, then `tokens` decode steps, with a cache of `capacity`."""
-
-    positions: int
-    tokens: int
-    chunk: int
-    capacity: int
 
 
 Stack = Sequence[tuple[Callable[[], None], float]]

@@ -12,11 +12,14 @@ processor and its memory are not in it.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from edgeprune_runtime.errors import MeasurementError
+from edgeprune_runtime.installed import how_to_install
+from edgeprune_runtime.meters.boards.nvml_device import device_of_runs
 from edgeprune_runtime.meters.power.base import Tick
 
 AVERAGED_S = 1.0  # nvmlDeviceGetPowerUsage, where it is all there is
@@ -34,12 +37,12 @@ REASONS = {
 
 
 class NvmlGpu:
-    """One GPU by NVML's index, which may differ from CUDA's."""
+    """One GPU by NVML's handle."""
 
     covers: ClassVar[str] = "gpu"
     parts: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, library: Any, handle: Any, index: int) -> None:
+    def __init__(self, library: Any, handle: Any) -> None:
         self._nvml = library
         self._handle = handle
         self._first_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
@@ -52,7 +55,9 @@ class NvmlGpu:
         self.readable = bool(counter or power)
         board = self._ask("nvmlDeviceGetName") or "unnamed"
         board = board.decode() if isinstance(board, bytes) else board
-        self.name = f"nvml:{'+'.join(counter + power) or 'nothing'} (GPU {index}, {board})"
+        number = self._ask("nvmlDeviceGetIndex")
+        which = "GPU" if number is None else f"GPU {number}"
+        self.name = f"nvml:{'+'.join(counter + power) or 'nothing'} ({which}, {board})"
 
     def read(self) -> Tick:
         """A counter that goes back means that the driver was loaded again: from then on it is unknown."""
@@ -104,12 +109,18 @@ class NvmlGpu:
             return None
 
 
-def open_nvml(root: Path = Path("/"), index: int = 0, load: Callable[[str], Any] = importlib.import_module) -> NvmlGpu:
-    """Raises MeasurementError, with the reason and what to do, where no GPU gives energy or power.
+def open_nvml(
+    root: Path = Path("/"),
+    load: Callable[[str], Any] = importlib.import_module,
+    environ: Mapping[str, str] = os.environ,
+) -> NvmlGpu:
+    """The GPU that runs use (see `device_of_runs`).
+
+    Raises MeasurementError, with the reason and what to do, where no GPU gives energy or power.
 
     `root` is not used: NVML does not read files of one's choice. It is here so that all sources open alike.
     """
-    gpu = _find(index, load)
+    gpu = _find(load, environ)
     if not gpu.readable:
         raise MeasurementError(
             f"{gpu.name}: NVML starts here but gives neither energy nor power; on a Jetson the rails do (jetson_rails)"
@@ -117,14 +128,16 @@ def open_nvml(root: Path = Path("/"), index: int = 0, load: Callable[[str], Any]
     return gpu
 
 
-def _find(index: int, load: Callable[[str], Any]) -> NvmlGpu:
+def _find(load: Callable[[str], Any], environ: Mapping[str, str]) -> NvmlGpu:
     try:
         library = load("pynvml")
     except ImportError as error:
-        raise MeasurementError(f"{error}: NVML needs its Python package; run `pip install nvidia-ml-py`") from error
+        raise MeasurementError(
+            f"{error}: NVML needs its Python package; install it with {how_to_install('nvidia-ml-py')}"
+        ) from error
     try:
         library.nvmlInit()
-        return NvmlGpu(library, library.nvmlDeviceGetHandleByIndex(index), index)
+        return NvmlGpu(library, device_of_runs(library, environ, load))
     except library.NVMLError as error:
         raise MeasurementError(
             f"NVML: {error}; it needs an NVIDIA GPU and its driver (`nvidia-smi` must work)"
