@@ -133,6 +133,7 @@ def _exported(variant: str, asked: str) -> Path:
         wanted["budgets"] = tuple(wanted["budgets"])
 
     fields = json.loads(variant)
+    fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
     if "pinpoints" in fields:
         fields["pinpoints"] = tuple(tuple(grid) for grid in fields["pinpoints"])
 

@@ -125,7 +125,7 @@ def layers_of(prunable: PrunableVlm) -> dict[Place, Layers]:
         elif place[3] == "qkv":
             inner.update(_thirds(layer))
         else:
-            inner[place[3]] = layer
+            inner[place[3].removeprefix("linear_")] = layer
     last = getattr(config, "vision_feature_layer", -1)
     read = last if last >= 0 else config.vision_config.num_hidden_layers + last + 1
     heads = config.vision_config.num_attention_heads

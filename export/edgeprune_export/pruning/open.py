@@ -106,4 +106,4 @@ def terms_of(checkpoint: Checkpoint, precision: WeightPrecision) -> Terms:
     prompt = packed_max(picture, picture.candidates_max) + TEXT
     room = -(-(prompt + TOKENS) // CHUNK) * CHUNK
     half = checkpoint.weights.dtype("embed.weight") == "float16"
-    return Terms(precision, PricedRequest(prompt, TOKENS, CHUNK, room), 2 if half else 4)
+    return Terms(precision, PricedRequest(prompt, TOKENS, CHUNK, room), 2 if half else 4, views=picture.views)

@@ -108,10 +108,14 @@ def _check(opened: OpenedModel, options: PruneOptions) -> None:
     for part, request in options.requests.items():
         if part not in opened.specs:
             raise PlanError(f"the model has no {part}; it has {', '.join(opened.specs)}")
-        count = opened.specs[part][1]
-        if not 0 <= request.blocks < count:
+        spec, count = opened.specs[part]
+        bound = sorted(spec.must_stay.intersection(range(count)))
+        most = count - max(len(bound), 1)
+        if not 0 <= request.blocks <= most:
+            numbers = ", ".join(map(str, bound))
+            why = f", because the model does not work without block {numbers}" if bound else ""
             raise PlanError(
-                f"{request.blocks} of {count} blocks of the {part} cannot leave; give a number from 0 to {count - 1}"
+                f"{request.blocks} of {count} blocks of the {part} cannot leave{why}; give a number from 0 to {most}"
             )
         if request.align < 1:
             raise PlanError(
