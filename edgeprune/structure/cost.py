@@ -106,7 +106,9 @@ def bytes_of_tower(
     views  the parts of a tile that there are graphs for, where there are any: what says where patches stand is stored for each
     """
     block, group, channel = (count.bytes(precision) for count in _counts(spec))
-    fixed = _embedding(replace(spec, frames=1)) + sum(_placing(replace(spec, view=view)) for view in views or (spec.view,))
+    fixed = _embedding(replace(spec, frames=1)) + sum(
+        _placing(replace(spec, view=view)) for view in views or (spec.view,)
+    )
     return Price(4 * fixed + _head(spec, classes).bytes(precision), block, group, channel)
 
 

@@ -55,9 +55,8 @@ def check_plan(plan: StructurePlan, specs: Mapping[ModelPart, tuple[TowerSpec | 
             _ascending(f"{part} block {block.block}: MLP channels", block.mlp, at.mlp)
         gone = sorted(spec.must_stay.intersection(range(blocks)) - {block.block for block in kept})
         if gone:
-            numbers = ", ".join(map(str, gone))
             raise PlanError(
-                f"{part}: block {numbers} is not kept, and the model does not work without: keep it, or make it narrower"
+                f"{part}: the plan does not keep {in_words(gone)}, which the model needs; keep at least one head group and channel there"
             )
 
 
@@ -92,6 +91,12 @@ def pruned_model(spec: ModelSpec, plan: StructurePlan) -> ModelSpec:
         deepstack = tuple(replace(one, block=at) for one, at in zip(spec.deepstack, vision.tapped, strict=True))
         spec = replace(spec, vision=vision, feature_layer=len(tower) - 1, deepstack=deepstack)
     return spec if language is None else replace(spec, language=pruned_language(spec.language, language))
+
+
+def in_words(blocks: Sequence[int]) -> str:
+    """ "block 1", or "blocks 0, 2 and 4"."""
+    *others, last = map(str, blocks)
+    return f"blocks {', '.join(others)} and {last}" if others else f"block {last}"
 
 
 def _unlike(spec: TowerSpec | DecoderSpec, found: tuple[Width, ...]) -> tuple[Width, ...]:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from edgeprune.structure.plan import ModelPart, StructurePlan, check_plan, renumbered
 from edgeprune.structure.sites import PruningSite, Specs, block_lists, linears, sites
 
-
 #: What attention layers of transformers call the width of all their heads together.
 _INNER_WIDTHS = ("embed_dim", "dim")
 #: What transformers calls a list of block numbers.

@@ -14,7 +14,18 @@ from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.prunable import batches
 from edgeprune_export.pruning.refit import compensate
 from edgeprune_export.pruning.vlm import PrunableVlm
-from tests.pruning.made import QWEN, SOME, Layers, Place, array, layers_of, precise_subject, prunable_of, random_plan, whole
+from tests.pruning.made import (
+    QWEN,
+    SOME,
+    Layers,
+    Place,
+    array,
+    layers_of,
+    precise_subject,
+    prunable_of,
+    random_plan,
+    whole,
+)
 from tests.references.structure_compensate import compensate as reference
 
 SUBJECTS = (*SOME, *QWEN)

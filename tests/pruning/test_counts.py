@@ -54,9 +54,7 @@ def random_widths(random: np.random.Generator, spec: TowerSpec | DecoderSpec) ->
     return tuple(Width(int(random.integers(1, most + 1)), int(random.integers(1, spec.mlp + 1))) for _ in blocks)
 
 
-def tower_by_hand(
-    spec: TowerSpec, widths: tuple[Width, ...], views: tuple[tuple[int, int], ...] = ()
-) -> Tower:
+def tower_by_hand(spec: TowerSpec, widths: tuple[Width, ...], views: tuple[tuple[int, int], ...] = ()) -> Tower:
     places = [(height // spec.patch_px) * (width // spec.patch_px) for height, width in views]
     return Tower(
         [Block(width.groups, width.mlp) for width in widths],

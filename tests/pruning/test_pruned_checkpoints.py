@@ -216,7 +216,8 @@ def test_it_can_be_pruned_again(number: int, tmp_path: Path) -> None:
         assert record_of(out)["parts"][part]["after"] == second[part]
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     for name, section in (("tower", "vision_config"), ("language", "text_config")):
-        assert len(config["edgeprune"]["structure"][name]) == config[section]["num_hidden_layers"]
+        said = config.get(section, config)  # a flat one speaks of the language model at its root
+        assert len(config["edgeprune"]["structure"][name]) == said.get("num_hidden_layers", said.get("depth"))
 
 
 @pytest.mark.parametrize("layer", [-1, -2, -3, 1, 2, 4])
@@ -256,6 +257,18 @@ def test_a_head_that_differs_from_the_embedding_stays_itself_though_the_configur
     before, after = (open_checkpoint(path).weights for path in (folder, tmp_path / "out"))
     for name in ("head.weight", "embed.weight"):
         np.testing.assert_array_equal(after.read(name), before.read(name))
+
+
+def test_numbers_of_blocks_follow_those_that_left(tmp_path: Path) -> None:
+    """Of Qwen2.5-VL's blocks 1 and 3 see the whole picture; of Qwen3-VL's their features enter the decoder: 0, 2 and 4 may leave."""
+    for number, key in ((7, "fullatt_block_indexes"), (8, "deepstack_visual_indexes")):
+        config = json.loads((pruned(number) / "config.json").read_text(encoding="utf-8"))
+        stayed = [block["block"] for block in record_of(pruned(number))["parts"]["tower"]["blocks"]]
+        assert len(stayed) == config["vision_config"]["depth"] == (3 if number == 7 else 2)
+        assert config["vision_config"][key] == [stayed.index(1), stayed.index(3)]
+        nested, root = config["text_config"], config
+        assert number == 8 or nested["num_hidden_layers"] == root["num_hidden_layers"]
+    assert open_checkpoint(pruned(8)).spec.language.layers == 2
 
 
 def test_questions_with_answers_calibrate_too(tmp_path: Path) -> None:

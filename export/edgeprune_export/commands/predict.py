@@ -126,7 +126,10 @@ def spread(
     """Widths of the blocks that stay, by number, when every layer gives the same share; the last `blocks` of those that may leave do."""
     free = [block for block in range(len(full)) if block not in spec.must_stay]
     if request.blocks > len(free) or request.blocks == len(full):
-        raise PlanError(f"{request.blocks} of {len(full)} blocks of the {part} cannot leave; {len(free)} may at most")
+        most = min(len(free), len(full) - 1)
+        raise PlanError(
+            f"{request.blocks} of {len(full)} blocks of the {part} cannot leave; give a number from 0 to {most}"
+        )
     gone = set(free[len(free) - request.blocks :])
     stay = [block for block in range(len(full)) if block not in gone]
     price = price_of(request.target.measure, spec, terms, track)

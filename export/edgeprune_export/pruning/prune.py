@@ -15,7 +15,7 @@ from edgeprune.errors import ExportError, PlanError
 from edgeprune.structure.allocate import ALLOCATIONS
 from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES
 from edgeprune.structure.normalise import NORMALISATIONS
-from edgeprune.structure.plan import BlockPlan, ModelPart, StructurePlan, check_plan
+from edgeprune.structure.plan import BlockPlan, ModelPart, StructurePlan, check_plan, in_words
 from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.shrink import shrink
 from edgeprune.structure.statistics import StatisticNeed
@@ -112,8 +112,7 @@ def _check(opened: OpenedModel, options: PruneOptions) -> None:
         bound = sorted(spec.must_stay.intersection(range(count)))
         most = count - max(len(bound), 1)
         if not 0 <= request.blocks <= most:
-            numbers = ", ".join(map(str, bound))
-            why = f", because the model does not work without block {numbers}" if bound else ""
+            why = f": the model needs {in_words(bound)}" if bound else ""
             raise PlanError(
                 f"{request.blocks} of {count} blocks of the {part} cannot leave{why}; give a number from 0 to {most}"
             )
