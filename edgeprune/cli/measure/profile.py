@@ -14,6 +14,7 @@ from edgeprune.cli.options import (
     AccuracyFile,
     BundleFolder,
     MaxTokens,
+    PictureSize,
     Seed,
     Threads,
     budget_option,
@@ -28,6 +29,7 @@ def profile(
     bundle: BundleFolder,
     budget: Annotated[list[str] | None, budget_option("all of the bundle")] = None,
     image: Annotated[list[Path] | None, image_option("a generated picture")] = None,
+    size: PictureSize = None,
     prompt: Annotated[str, prompt_option()] = "What is in this picture?",
     tiles: Annotated[
         list[int] | None, tiles_option("all that a picture has; others are measured beside", several=True)
@@ -66,6 +68,7 @@ def profile(
     with errors_as_one_line():
         from edgeprune_profiles import load_accuracy
         from edgeprune_profiles.measure.session import Observer, ProfileOptions, profile_model
+        from edgeprune_profiles.record.quantities import size_px
         from edgeprune_profiles.record.sustain import soak_seconds
         from edgeprune_runtime.claims import claimed
 
@@ -73,6 +76,7 @@ def profile(
             budgets=tuple(budget or ()),
             tiles=tuple(tiles or ()),
             images=tuple(image or ()),
+            size=None if size is None else size_px(size, "--size"),
             question=prompt,
             runs=runs,
             warmup=warmup,

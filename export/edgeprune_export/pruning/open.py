@@ -10,6 +10,7 @@ from typing import cast
 from edgeprune.errors import CheckpointError, ExportError
 from edgeprune.models import Checkpoint, Classifier, open_checkpoint, open_classifier, resolve_source
 from edgeprune.models.config.section import config_of_folder
+from edgeprune.models.grids import Sizes
 from edgeprune.models.recognise import instead_of_checkpoint
 from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import Specs
@@ -38,16 +39,29 @@ class OpenedModel:
     verify: Callable[[Path, Specs], None]
 
 
-def open_prunable(source: str | Path, images: Path | None, pictures: int, seed: int, precision: str) -> OpenedModel:
-    """Raises CheckpointError for a model that is not supported, PlanError for samples that cannot be found."""
+def open_prunable(
+    source: str | Path,
+    images: Path | None,
+    pictures: int,
+    seed: int,
+    precision: str,
+    *,
+    sizes: Sizes | None = None,
+    tokens: int | None = None,
+) -> OpenedModel:
+    """Raises CheckpointError for a model that is not supported, PlanError for samples that cannot be found or grids that do not fit."""
     samples = noise_samples(pictures, seed) if images is None else samples_from(images, pictures, seed)
     if is_classifier(source):
+        if sizes is not None or tokens is not None:
+            raise PlanError(
+                f"grids are for vision-language models that take any size, {source} is a classifier: leave them out"
+            )
         return _classifier(open_classifier(source), samples, cast(WeightPrecision, precision))
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, sizes=sizes, tokens=tokens)
     model = checkpoint.spec
 
     def verify(folder: Path, specs: Specs) -> None:
-        _compare(specs_of(open_checkpoint(folder).spec), specs)
+        _compare(specs_of(open_checkpoint(folder, sizes=sizes, tokens=tokens).spec), specs)
 
     terms = terms_of(checkpoint, cast(WeightPrecision, precision))
     return OpenedModel(

@@ -12,6 +12,7 @@ import msgspec
 import torch
 
 from edgeprune.errors import ExportError, PlanError
+from edgeprune.models.grids import Sizes
 from edgeprune.structure.allocate import ALLOCATIONS
 from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES
 from edgeprune.structure.normalise import NORMALISATIONS
@@ -43,6 +44,7 @@ class PruneOptions:
     requests    per part that is to become smaller
     plan        a structure.json whose choice is repeated instead of choosing anew
     images      samples (see `samples_from`): `pictures` of them calibrate, all of them teach recovery; None: noise, where that is allowed
+    sizes, tokens  grids of pictures where the model takes any size, as for `open_checkpoint`: calibration and targets are for these
     compensate  refit what stays by least squares
     resume_beside  what an interrupted recovery is kept next to; None: `out`
     """
@@ -55,6 +57,8 @@ class PruneOptions:
     compensate: bool = True
     recovery: Recovery | None = None
     precision: str = "fp32"
+    sizes: Sizes | None = None
+    tokens: int | None = None
     force: bool = False
     resume_beside: Path | None = None
     command: str = "edgeprune_export.pruning.prune"
@@ -69,7 +73,15 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
     if options.requests and options.plan is not None:
         raise PlanError("a plan repeats a choice and targets ask for a new one; give one of them")
     with staging(out, force=options.force, marker=STRUCTURE) as folder:
-        opened = open_prunable(source, options.images, options.pictures, options.seed, options.precision)
+        opened = open_prunable(
+            source,
+            options.images,
+            options.pictures,
+            options.seed,
+            options.precision,
+            sizes=options.sizes,
+            tokens=options.tokens,
+        )
         _check(opened, options)
         prunable = opened.load()
         with track("reading the checkpoint", 1) as advance:

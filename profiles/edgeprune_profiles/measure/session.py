@@ -13,7 +13,7 @@ from edgeprune_profiles.measure.separate_memory import MemoryRequest, measure_ap
 from edgeprune_profiles.measure.stages import Case, NoEnergy, RunProgress, case_of, profile
 from edgeprune_profiles.record.profile import Accuracy, BudgetRecord, BundleRef, Report, with_accuracy
 from edgeprune_profiles.record.saving import save_report
-from edgeprune_runtime.errors import EdgepruneError
+from edgeprune_runtime.errors import EdgepruneError, MeasurementError
 from edgeprune_runtime.meters import MemoryReading, environment, pick, power_sources
 from edgeprune_runtime.model import Model
 
@@ -28,6 +28,7 @@ class ProfileOptions:
     budgets  of the bundle; none: all it has
     tiles    limits of tiles beside the overview that every budget is measured under too
     images   none: a generated picture
+    size     (height, width) in pixels of the generated picture; None: one that fills the largest grid
     soak_s   None: no soak
     out      written after each part, so that a later one cannot lose it
     command  as it stands in the report
@@ -36,6 +37,7 @@ class ProfileOptions:
     budgets: tuple[str, ...]
     tiles: tuple[int, ...]
     images: tuple[Path, ...]
+    size: tuple[int, int] | None
     question: str
     runs: int
     warmup: int
@@ -60,9 +62,11 @@ class Observer:
 
 def profile_model(model: Model, options: ProfileOptions, scratch: Path, observer: Observer) -> Report:
     """Everything that the options ask for; `scratch` is a folder for a generated picture."""
+    if options.images and options.size is not None:
+        raise MeasurementError("a size is for the generated picture, and pictures are given; give one of them")
     notes, images = [], list(options.images)
     if not images:
-        path, note = write_picture(scratch, model.bundle.manifest.picture)
+        path, note = write_picture(scratch, model.bundle.manifest.picture, options.size)
         images, notes = [path], [note]
     cases = [case_of(path, options.question) for path in images]
     runner = ModelRunner(model)
