@@ -20,6 +20,7 @@ from edgeprune_export.pruning.recover import Recovery
 from edgeprune_export.pruning.vlm import specs_of
 from edgeprune_runtime.errors import CheckpointError, ExportError
 from tests.checkpoints import edit_json, own_copy, tiny_checkpoint
+from tests.classifiers import huggingface_folder, made_model
 from tests.pruning.made import pictures, write_pictures, write_questions
 
 SOURCE: dict[str, Any] = {"tower": "clip", "decoder": "llama"}
@@ -277,3 +278,8 @@ def test_blocks_that_the_model_needs_never_leave(
     kept = [BlockPlan(i, (0,), (0,)) for i in range(described.layers) if i != gone]
     with pytest.raises(PlanError, match=f"{part}: the plan does not keep block {gone}, which"):
         check_plan(StructurePlan({part: tuple(kept)}), specs_of(spec))
+
+
+def test_grids_of_a_classifier_are_refused(tmp_path: Path) -> None:
+    source = huggingface_folder(tmp_path / "vit", made_model())
+    refused(tmp_path, PruneOptions({"tower": REQUEST}, tokens=64), "is a classifier", source)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from edgeprune.errors import CheckpointError, ExportError
+from edgeprune.errors import CheckpointError, ExportError, PlanError
 from edgeprune.models import Checkpoint, Classifier, open_checkpoint, open_classifier, resolve_source
 from edgeprune.models.config.section import config_of_folder
 from edgeprune.models.grids import Sizes
