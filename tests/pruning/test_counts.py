@@ -15,7 +15,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgeprune.models import open_checkpoint
+from edgeprune.models.config.section import Section
 from edgeprune.models.spec import DecoderSpec, ModelSpec, TowerSpec, Width
+from edgeprune.models.towers.base import TowerKind
+from edgeprune.models.towers.qwen_vit import QWEN2_5_VIT, QWEN3_VIT
 from edgeprune.models.weights.shapes import needed_tensors
 from edgeprune.structure import cost
 from edgeprune.structure.plan import pruned_model
@@ -211,3 +214,23 @@ def test_what_follows_the_blocks_of_a_classifier_counts_too() -> None:
         plain = price_of(measure, spec, Terms("int8", terms.request), silent)  # type: ignore[arg-type]
         price = price_of(measure, spec, terms, silent)  # type: ignore[arg-type]
         assert replace(price, last=None) == replace(plain, fixed=plain.fixed + more)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "px", "gflop"),
+    [
+        (QWEN2_5_VIT, {"hidden_size": 1280}, 448, 5.2),
+        (QWEN2_5_VIT, {"hidden_size": 1280}, 896, 5.4),
+        (QWEN3_VIT, {"hidden_size": 1024, "intermediate_size": 4096, "depth": 24}, 512, 2.8),
+        (QWEN3_VIT, {"hidden_size": 1024, "intermediate_size": 4096, "depth": 24}, 1024, 4.0),
+    ],
+    ids=["2.5-3B", "2.5-3B four times as large", "3-2B", "3-2B four times as large"],
+)
+def test_towers_of_published_sizes_cost_by_token_what_their_shape_says(
+    kind: TowerKind, config: dict[str, Any], px: int, gflop: float
+) -> None:
+    """n L (8 C^2 + g C m) + 4 C n keys, two operations per multiply-accumulate, n patches of which four are a token: with windows
+    nearly the same at any size, without growing with it."""
+    spec = replace(kind.read(Section("config.json", config)), view=(px, px), image_px=px)
+    operations = 2 * cost.macs_of_tower(spec).of((Width(spec.heads, spec.mlp),) * spec.layers)
+    assert operations / (spec.positions / 4) / 1e9 == pytest.approx(gflop, rel=0.01)
