@@ -126,16 +126,20 @@ def exported(variant: dict[str, Any] | None = None, **asked: Any) -> Path:
     return _exported(json.dumps(variant or {}, sort_keys=True), json.dumps(asked, sort_keys=True))
 
 
+def _tuples(value: Any) -> Any:
+    """Lists as JSON has them, as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
 @functools.cache
 def _exported(variant: str, asked: str) -> Path:
     wanted = json.loads(asked)
     if "budgets" in wanted:
         wanted["budgets"] = tuple(wanted["budgets"])
 
-    fields = json.loads(variant)
-    fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-    if "pinpoints" in fields:
-        fields["pinpoints"] = tuple(tuple(grid) for grid in fields["pinpoints"])
+    if "sizes" in wanted:
+        wanted["sizes"] = _tuples(wanted["sizes"])
+    fields = {name: _tuples(value) for name, value in json.loads(variant).items()}
 
     def make(out: Path) -> None:
         export(tiny_checkpoint(**fields), out, options(**wanted))

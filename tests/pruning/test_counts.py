@@ -230,7 +230,7 @@ def test_towers_of_published_sizes_cost_by_token_what_their_shape_says(
     kind: TowerKind, config: dict[str, Any], px: int, gflop: float
 ) -> None:
     """n L (8 C^2 + g C m) + 4 C n keys, two operations per multiply-accumulate, n patches of which four are a token: with windows
-    nearly the same at any size, without growing with it."""
+    nearly the same at any size, without them more at larger ones."""
     spec = replace(kind.read(Section("config.json", config)), view=(px, px), image_px=px)
     operations = 2 * cost.macs_of_tower(spec).of((Width(spec.heads, spec.mlp),) * spec.layers)
     assert operations / (spec.positions / 4) / 1e9 == pytest.approx(gflop, rel=0.01)
