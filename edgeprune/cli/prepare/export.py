@@ -21,7 +21,7 @@ from edgeprune.cli.options import (
     positions_option,
     recipe_option,
     separators_option,
-    size_from_text,
+    sizes_from_texts,
     tiles_option,
     tokens_option,
     weights_option,
@@ -117,7 +117,7 @@ def export(
         from edgeprune.models.families import FAMILIES
 
         kind = None if family is None else FAMILIES.choose(family)
-        sizes = None if grid is None else tuple(size_from_text(text) for text in grid)
+        sizes = sizes_from_texts(grid)
         if fit is not None:
             budgets = tuple(
                 dict.fromkeys((_fitted(model, fit, weights, chunk, (tiles, sizes, tokens), kind), *budgets))

@@ -63,6 +63,8 @@ def prune_options(recipe: Recipe, folder: Path, *, force: bool = False, command:
         if recover is None
         else Recovery(recover.steps, recover.batch, recover.lora or None, recover.rate, seed=structure.seed),
         precision=recipe.export.weights,
+        sizes=recipe.export.grids,
+        tokens=recipe.export.tokens,
         force=force,
         command=command,
     )
