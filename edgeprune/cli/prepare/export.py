@@ -76,7 +76,9 @@ def export(
     tiles: Annotated[int | None, tiles_option()] = None,
     grid: Annotated[list[str] | None, grid_option()] = None,
     tokens: Annotated[int | None, tokens_option()] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Room for so many pictures in one prompt.")] = 1,
+    max_images: Annotated[
+        int, typer.Option("--max-images", min=1, help="Room for so many pictures in one prompt.")
+    ] = 1,
     family: Annotated[
         str | None,
         typer.Option(
@@ -147,7 +149,7 @@ def export(
             tiles=tiles,
             sizes=sizes,
             tokens=tokens,
-            pictures=pictures,
+            pictures=max_images,
             family=kind,
             controls=controls,
             parity=parity,

@@ -38,7 +38,7 @@ def export_options(
         tiles=settings.tiles,
         sizes=settings.grids,
         tokens=settings.tokens,
-        pictures=settings.pictures,
+        pictures=settings.max_images,
         controls=settings.controls,
         parity=parity,
         force=force,
