@@ -56,7 +56,7 @@ def open_checkpoint(
     path: str | Path,
     family: Family | None = None,
     tiles: int | None = None,
-    sizes: grids.Sizes | None = None,
+    sizes: grids.GridSizes | None = None,
     tokens: int | None = None,
 ) -> Checkpoint:
     """Open a checkpoint folder or hub id. Raises CheckpointError, in one sentence, for anything not supported.

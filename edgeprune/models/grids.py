@@ -13,7 +13,7 @@ from edgeprune.models.spec import ConnectorSpec, TowerSpec
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.pictures.tiling import Grids, sizes_for
 
-Sizes = Sequence[tuple[int, int]]
+GridSizes = Sequence[tuple[int, int]]
 #: Boxes and points of smaller pictures are known to come out wrong.
 GROUNDING_TOKENS = 1024
 
@@ -23,7 +23,7 @@ def step_px(tower: TowerSpec, connector: ConnectorSpec) -> int:
     return tower.patch_px * math.lcm(connector.merge, tower.window or 1)
 
 
-def having(picture: PictureSpec, sizes: Sizes) -> PictureSpec:
+def having(picture: PictureSpec, sizes: GridSizes) -> PictureSpec:
     """The same on these grids; its tile is the square that holds them all."""
     assert isinstance(picture.tiling, Grids)
     unit, px = picture.tile.unit_px, max(max(size) for size in sizes)
@@ -32,7 +32,7 @@ def having(picture: PictureSpec, sizes: Sizes) -> PictureSpec:
 
 
 def chosen(
-    picture: PictureSpec, tower: TowerSpec, connector: ConnectorSpec, sizes: Sizes | None, tokens: int | None
+    picture: PictureSpec, tower: TowerSpec, connector: ConnectorSpec, sizes: GridSizes | None, tokens: int | None
 ) -> PictureSpec:
     """The same on grids of `sizes` (height, width in pixels), or of about `tokens` visual tokens; as it is where neither is given.
 

@@ -23,14 +23,14 @@ from edgeprune_runtime.backends import choose
 from edgeprune_runtime.backends.host import HostMemory
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.checks.room import memory_at_hand, require_room
-from edgeprune_runtime.errors import PromptError, RequestError
+from edgeprune_runtime.errors import RequestError
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.prompting.generation import Prefilled, generate
-from edgeprune_runtime.prompting.pack import KeptPicture, Packed, pack
-from edgeprune_runtime.prompting.prompt import Prompter, Rendered
+from edgeprune_runtime.prompting.packed_prompt import packed_prompt
+from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.prompting.requests import Request, Turns, require_question, require_whole
 from edgeprune_runtime.prompting.sampling import Sampling
 from edgeprune_runtime.prompting.turns import Prompt, question_of
@@ -264,7 +264,10 @@ class Model:
             asked = self._prompter.render(request.prompt, images=len(request.images), template=request.template)
         views = tuple(self._viewed(image, request) for image in request.images)
         with watch.span("prefill"):
-            packed, embeds = self._compose(asked, views)
+            tokens = self._prompter.tokens(asked, [view.picture for view in views])
+            packed = packed_prompt(tokens, views, self._manifest, self._plan)
+            visual = np.concatenate([view.visual for view in views]) if views else None
+            embeds = self.language.compose(packed.ids, visual)
             logits = self.language.prefill(embeds, packed.positions)
         language = self._manifest.language
         ends = frozenset(language.eos_token_ids if request.stop else ())
@@ -280,33 +283,6 @@ class Model:
         if isinstance(image, View):
             return self._view_for(image, question)
         return self._see(image, [(request.budget, request.method)], request.tiles, question)[0]
-
-    def _compose(self, asked: Rendered, views: Sequence[View]) -> tuple[Packed, np.ndarray]:
-        """Rows of the prompt in packed order: [S, row width] float32."""
-        tokens = self._prompter.tokens(asked, [view.picture for view in views])
-        pictures = [KeptPicture(v.picture, v.kept, self._plan.separators_for(v.selection)) for v in views]
-        packed = pack(
-            tokens, pictures, self._plan.positions_for(*(v.selection for v in views)), self._manifest.picture.sequence
-        )
-        language = self._manifest.language
-        if len(packed.ids) > language.capacity:
-            raise PromptError(
-                f"the prompt has {len(packed.ids)} positions, the bundle's capacity is {language.capacity}; shorten the question, choose a "
-                "smaller budget, or export with a larger --capacity (--max-images N for several)"
-            )
-        if packed.next_position > language.positions:
-            raise PromptError(
-                f"the unpruned prompt would reach position {packed.next_position}, the bundle's tables reach {language.positions}; show fewer "
-                "pictures, or export with --max-images N"
-            )
-        for view in views:
-            if view.visual.shape[1] != language.row_width:
-                raise RequestError(
-                    f"this View was made by another model ({view.visual.shape[1]} channels, expected {language.row_width}); see the picture "
-                    "again"
-                )
-        visual = np.concatenate([view.visual for view in views]) if views else None
-        return packed, self.language.compose(packed.ids, visual)
 
     def _require_open(self) -> None:
         if not self._open:

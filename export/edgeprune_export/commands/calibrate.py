@@ -18,7 +18,7 @@ import numpy as np
 from edgeprune.errors import PlanError
 from edgeprune.later import torch
 from edgeprune.models import Checkpoint, open_checkpoint
-from edgeprune.models.grids import Sizes
+from edgeprune.models.grids import GridSizes
 from edgeprune.plan import MethodPlan
 from edgeprune.settings_file import SCHEMA, CalibratedSettings, write_settings
 from edgeprune.tokens.methods import METHODS, Method
@@ -47,7 +47,7 @@ class Calibrating:
     folder: Path
     count: int = 32
     seed: int = 0
-    sizes: Sizes | None = None
+    sizes: GridSizes | None = None
     tokens: int | None = None
     command: str = "edgeprune_export.commands.calibrate"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from edgeprune.errors import ExportError, PlanError
 from edgeprune.models import Checkpoint, Classifier, open_checkpoint, open_classifier
-from edgeprune.models.grids import Sizes
+from edgeprune.models.grids import GridSizes
 from edgeprune.models.source import is_classifier
 from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import Specs
@@ -45,7 +45,7 @@ def open_prunable(
     seed: int,
     precision: str,
     *,
-    sizes: Sizes | None = None,
+    sizes: GridSizes | None = None,
     tokens: int | None = None,
 ) -> OpenedModel:
     """Raises CheckpointError for a model that is not supported, PlanError for samples that cannot be found or grids that do not fit."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from edgeprune.errors import PlanError
-from edgeprune.models.grids import Sizes
+from edgeprune.models.grids import GridSizes
 from edgeprune.structure.allocate import ALLOCATIONS
 from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES
 from edgeprune.structure.normalise import NORMALISATIONS
@@ -61,7 +61,7 @@ class PruneOptions:
     compensate: bool = True
     recovery: Recovery | None = None
     precision: str = "fp32"
-    sizes: Sizes | None = None
+    sizes: GridSizes | None = None
     tokens: int | None = None
     force: bool = False
     resume_beside: Path | None = None
