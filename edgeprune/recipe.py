@@ -97,7 +97,7 @@ class Export(_Part, frozen=True):
     tiles: int | None = None
     grids: tuple[tuple[int, int], ...] | None = None  # (height, width) in pixels
     tokens: int | None = None
-    pictures: int = 1
+    max_images: int = 1
     controls: bool = True
 
 

@@ -158,6 +158,11 @@ def size_from_text(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def sizes_from_texts(texts: list[str] | None) -> tuple[tuple[int, int], ...] | None:
+    """What --grid says; None where it is not given."""
+    return None if texts is None else tuple(size_from_text(text) for text in texts)
+
+
 def grid_option() -> Any:
     text = "For a model that takes any size: a grid that pictures are resized to, where its proportions are nearest."
     return _option("--grid", help=text, default="grids of --tokens", several="HxW")

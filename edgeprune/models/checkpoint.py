@@ -90,6 +90,8 @@ def open_checkpoint(
         raise CheckpointError(
             f"config.json adds features behind {len(deepstack)} decoder layers, and there are {language.layers}; use files of one model"
         )
+    tower = replace(tower, tapped=tuple(one.block for one in deepstack))
+    language = replace(language, entered=len(deepstack))
     processor = ProcessorFiles(folder)
     picture = family.picture(config, processor, tower, connector)
     if fault := next(picture_faults(picture), None):

@@ -56,6 +56,7 @@ class TowerSpec:
     frames: int = 1  # of the patch kernel; a still picture is the same frame so many times
     window: int | None = None  # patches along a side of a window that blocks attend inside; None: to the whole tile
     full: tuple[int, ...] = ()  # blocks that attend to the whole tile all the same
+    tapped: tuple[int, ...] = ()  # blocks whose output goes on besides the feature layer's
     view: tuple[int, int] | None = (
         None  # (height, width) in pixels of the part of a tile that is looked at; None: all of it
     )
@@ -91,6 +92,11 @@ class TowerSpec:
     def window_of(self, block: int) -> int | None:
         """Patches along a side of the windows of this block; None: it attends to the whole tile."""
         return None if block in self.full else self.window
+
+    @property
+    def must_stay(self) -> frozenset[int]:
+        """Blocks that pruning cannot take out: their output goes on, or windows meet nowhere else."""
+        return frozenset((*self.full, *self.tapped))
 
     @property
     def class_tokens(self) -> int:
@@ -167,6 +173,7 @@ class DecoderSpec:
         int, ...
     ] = ()  # which axis of a position turns each pair of a head; () where positions have one axis
     qk_norm: bool = False  # an RMS norm on each query and key head, before the rotation
+    entered: int = 0  # first layers behind which visual tokens bring more
     sliding_window: int | None = None  # a query sees the last `sliding_window` positions, itself included; None: all
     widths: tuple[
         Width, ...
@@ -179,6 +186,11 @@ class DecoderSpec:
         groups = self.widths[layer].groups
         share = self.heads // self.kv_heads
         return replace(self, heads=groups * share, kv_heads=groups, mlp=self.widths[layer].mlp, widths=())
+
+    @property
+    def must_stay(self) -> frozenset[int]:
+        """Layers that pruning cannot take out: what enters behind one belongs there."""
+        return frozenset(range(self.entered))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ Every count is that of the graphs that edgeprune exports; tests count them again
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from edgeprune.models.spec import DecoderSpec, TowerSpec, Width
 from edgeprune_runtime.spec import WeightPrecision
@@ -16,7 +16,8 @@ from edgeprune_runtime.spec import WeightPrecision
 class Price:
     """fixed + sum over blocks of (block + groups * group + channels * channel).
 
-    last  (group, channel) of the last block, where that does less than the others: a classifier's sees one row at its end
+    last   (group, channel) of the last block, where that does less than the others: a classifier's sees one row at its end
+    apart  group of blocks where it costs something else: of those that attend to the whole tile where others have windows
     """
 
     fixed: float
@@ -24,15 +25,20 @@ class Price:
     group: float
     channel: float
     last: tuple[float, float] | None = None
+    apart: Mapping[int, float] = field(default_factory=dict)
 
-    def at(self, place: int, blocks: int) -> tuple[float, float]:
-        """(group, channel) of the block at this place."""
-        return self.last if self.last is not None and place == blocks - 1 else (self.group, self.channel)
+    def at(self, block: int, stay: Sequence[int]) -> tuple[float, float]:
+        """(group, channel) of a block where the blocks `stay` are left, by their numbers in the whole model."""
+        if self.last is not None and block == stay[-1]:
+            return self.last
+        return self.apart.get(block, self.group), self.channel
 
-    def of(self, widths: Sequence[Width]) -> float:
+    def of(self, widths: Sequence[Width], stay: Sequence[int] | None = None) -> float:
+        """Cost of blocks of these widths; stay: their numbers in the whole model, from 0 where none are given."""
+        stay = range(len(widths)) if stay is None else stay
         total = self.fixed + self.block * len(widths)
-        for place, width in enumerate(widths):
-            group, channel = self.at(place, len(widths))
+        for block, width in zip(stay, widths, strict=True):
+            group, channel = self.at(block, stay)
             total += width.groups * group + width.mlp * channel
         return total
 
@@ -62,11 +68,18 @@ def parameters(spec: TowerSpec | DecoderSpec, *, classes: int = 0) -> Price:
 
 
 def macs_of_tower(spec: TowerSpec) -> Price:
-    """Multiply-accumulates on one tile of R rows."""
+    """Multiply-accumulates on one tile of R rows, or on the view of `spec`."""
     _, group, channel = _counts(spec)
     rows = spec.positions
-    embed = spec.patches**2 * spec.hidden * 3 * spec.patch_px**2
-    return Price(embed, 0, rows * group.weights + 2 * rows**2 * spec.head_dim, rows * channel.weights)
+    embed = spec.grid[0] * spec.grid[1] * spec.hidden * 3 * spec.patch_px**2
+
+    def seeing(keys: int) -> int:
+        """Of a head group whose rows attend to so many."""
+        return rows * group.weights + 2 * rows * keys * spec.head_dim
+
+    usual = seeing(rows if spec.window is None else spec.window**2)
+    apart = dict.fromkeys(spec.full, seeing(rows)) if spec.window is not None else {}
+    return Price(embed, 0, usual, rows * channel.weights, apart=apart)
 
 
 def macs_of_classifier(spec: TowerSpec, classes: int) -> Price:
@@ -85,10 +98,18 @@ def macs_of_language(spec: DecoderSpec, positions: int) -> Price:
     return Price(spec.vocab * spec.hidden, 0, positions * group.weights + attention, positions * channel.weights)
 
 
-def bytes_of_tower(spec: TowerSpec, precision: WeightPrecision, *, classes: int = 0) -> Price:
-    """Weights as stored by the exporter, of a classifier with its head."""
+def bytes_of_tower(
+    spec: TowerSpec, precision: WeightPrecision, *, classes: int = 0, views: Sequence[tuple[int, int]] = ()
+) -> Price:
+    """Weights as stored by the exporter, of a classifier with its head.
+
+    views  the parts of a tile that there are graphs for, where there are any: what says where patches stand is stored for each
+    """
     block, group, channel = (count.bytes(precision) for count in _counts(spec))
-    return Price(4 * _tower_fixed(spec) + _head(spec, classes).bytes(precision), block, group, channel)
+    fixed = _embedding(replace(spec, frames=1)) + sum(
+        _placing(replace(spec, view=view)) for view in views or (spec.view,)
+    )
+    return Price(4 * fixed + _head(spec, classes).bytes(precision), block, group, channel)
 
 
 def bytes_of_language(spec: DecoderSpec, precision: WeightPrecision, capacity: int, embedding_bytes: int) -> Price:
@@ -129,10 +150,21 @@ def _head(spec: TowerSpec | DecoderSpec, classes: int) -> _Count:
 
 
 def _tower_fixed(spec: TowerSpec) -> int:
-    patch = spec.hidden * 3 * spec.patch_px**2 + (spec.hidden if spec.patch_bias else 0)
+    table = spec.positions if spec.table is None else spec.table**2
+    return _embedding(spec) + table * spec.hidden
+
+
+def _embedding(spec: TowerSpec) -> int:
+    """Patches, prefix tokens and the norms that stand outside the blocks."""
+    patch = spec.hidden * 3 * spec.frames * spec.patch_px**2 + (spec.hidden if spec.patch_bias else 0)
     norm = 2 * spec.hidden if spec.norm == "layer" else spec.hidden
-    norms = norm * (int(spec.pre_norm) + int(spec.final_norm))
-    return patch + norms + (spec.positions + spec.prefix_tokens) * spec.hidden
+    return patch + norm * (int(spec.pre_norm) + int(spec.final_norm)) + spec.prefix_tokens * spec.hidden
+
+
+def _placing(spec: TowerSpec) -> int:
+    """What the exporter stores to say where the patches of one view stand: a table of positions, and angles' cosines and sines."""
+    table = 0 if spec.table == 0 else spec.positions * spec.hidden
+    return table + (0 if spec.rotary is None else spec.positions * spec.head_dim)
 
 
 def _language_fixed(spec: DecoderSpec) -> int:

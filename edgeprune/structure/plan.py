@@ -53,12 +53,29 @@ def check_plan(plan: StructurePlan, specs: Mapping[ModelPart, tuple[TowerSpec | 
             at = spec.at(block.block)
             _ascending(f"{part} block {block.block}: head groups", block.heads, _groups(at))
             _ascending(f"{part} block {block.block}: MLP channels", block.mlp, at.mlp)
+        gone = sorted(spec.must_stay.intersection(range(blocks)) - {block.block for block in kept})
+        if gone:
+            raise PlanError(
+                f"{part}: the plan does not keep {in_words(gone)}, which the model needs; keep at least one head group and channel there"
+            )
 
 
 def pruned_tower(spec: TowerSpec, kept: Sequence[BlockPlan], blocks: int) -> TowerSpec:
     """The tower with `kept` of its first `blocks` blocks, and all later ones as they are."""
     later = tuple(Width(spec.at(i).heads, spec.at(i).mlp) for i in range(blocks, spec.layers))
-    return replace(spec, layers=len(kept) + len(later), widths=_unlike(spec, (*_widths(kept), *later)))
+    stay = [*(block.block for block in kept), *range(blocks, spec.layers)]
+    return replace(
+        spec,
+        layers=len(stay),
+        widths=_unlike(spec, (*_widths(kept), *later)),
+        full=renumbered(spec.full, stay),
+        tapped=renumbered(spec.tapped, stay),
+    )
+
+
+def renumbered(blocks: Sequence[int], stay: Sequence[int]) -> tuple[int, ...]:
+    """Numbers of `blocks` once only the blocks `stay` are left; those that are not among them are left out."""
+    return tuple(number for number, block in enumerate(stay) if block in blocks)
 
 
 def pruned_language(spec: DecoderSpec, kept: Sequence[BlockPlan]) -> DecoderSpec:
@@ -71,8 +88,15 @@ def pruned_model(spec: ModelSpec, plan: StructurePlan) -> ModelSpec:
     tower, language = plan.of("tower"), plan.of("language")
     if tower is not None:
         vision = pruned_tower(spec.vision, tower, spec.feature_layer + 1)
-        spec = replace(spec, vision=vision, feature_layer=len(tower) - 1)
+        deepstack = tuple(replace(one, block=at) for one, at in zip(spec.deepstack, vision.tapped, strict=True))
+        spec = replace(spec, vision=vision, feature_layer=len(tower) - 1, deepstack=deepstack)
     return spec if language is None else replace(spec, language=pruned_language(spec.language, language))
+
+
+def in_words(blocks: Sequence[int]) -> str:
+    """ "block 1", or "blocks 0, 2 and 4"."""
+    *others, last = map(str, blocks)
+    return f"blocks {', '.join(others)} and {last}" if others else f"block {last}"
 
 
 def _unlike(spec: TowerSpec | DecoderSpec, found: tuple[Width, ...]) -> tuple[Width, ...]:

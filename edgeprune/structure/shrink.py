@@ -8,8 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from edgeprune.structure.plan import ModelPart, StructurePlan, check_plan
+from edgeprune.structure.plan import ModelPart, StructurePlan, check_plan, renumbered
 from edgeprune.structure.sites import PruningSite, Specs, block_lists, linears, sites
+
+#: What attention layers of transformers call the width of all their heads together.
+_INNER_WIDTHS = ("embed_dim", "dim")
+#: What transformers calls a list of block numbers.
+BLOCK_NUMBERS = ("fullatt_block_indexes", "deepstack_visual_indexes")
 
 
 def shrink(module: nn.Module, specs: Specs, plan: StructurePlan) -> nn.Module:
@@ -32,18 +37,21 @@ def shrink(module: nn.Module, specs: Specs, plan: StructurePlan) -> nn.Module:
 
 
 def count_heads(module: nn.Module) -> None:
-    """Where attention layers of a tower say how many heads they have, what they say follows their projections, in place: InternViT's
-    reshape by it, and not by the width of a head as all others do."""
-    for (_, _, role), (name, layer) in linears(module).items():
+    """Where attention layers of a tower say how many heads they have, what they say follows their projections, in place: some reshape by
+    it, and not by the width of a head as all others do."""
+    for (part, _, role), (name, layer) in linears(module).items():
         owner: Any = module.get_submodule(name.rpartition(".")[0])
-        if role == "o" and hasattr(owner, "num_heads") and hasattr(owner, "embed_dim"):
-            owner.embed_dim, owner.num_heads = layer.in_features, layer.in_features // owner.head_dim
+        if (part, role) == ("tower", "o") and hasattr(owner, "num_heads") and hasattr(owner, "head_dim"):
+            owner.num_heads = layer.in_features // owner.head_dim
+            for width in _INNER_WIDTHS:
+                if hasattr(owner, width):
+                    setattr(owner, width, layer.in_features)
 
 
 def cut_site(site: PruningSite, kept: Sequence[int]) -> None:
     """Keep these units of a site, in place."""
     for layer in site.inner:
-        _keep_rows(layer, _spread(kept, layer.out_features // site.units))
+        _keep_rows(layer, site.rows(layer, kept))
     columns = _spread(kept, site.width)
     site.out.weight = _parameter(site.out.weight[:, columns])
     site.out.in_features = len(columns)
@@ -62,6 +70,11 @@ def keep_blocks(module: nn.Module, part: ModelPart, kept: Sequence[int]) -> None
             config.num_hidden_layers = len(kept)
         if getattr(config, "layer_types", None):
             config.layer_types = [config.layer_types[i] for i in kept]
+    numbers = {name: list(renumbered(getattr(owner, name), kept)) for name in BLOCK_NUMBERS if hasattr(owner, name)}
+    for holder in (owner, *configs.values()):
+        for name, value in numbers.items():
+            if hasattr(holder, name):
+                setattr(holder, name, value)
     whole: Any = getattr(module, "config", None)
     if part == "tower" and getattr(whole, "vision_feature_layer", -1) >= 0:  # counted from the front
         whole.vision_feature_layer -= len(blocks) - len(kept)
@@ -71,6 +84,10 @@ def keep_blocks(module: nn.Module, part: ModelPart, kept: Sequence[int]) -> None
                 setattr(inner, "layer_idx", number)  # noqa: B010  the layer's place in the KV cache
 
 
+#: Role of a layer of transformers -> a tensor of ours with its rows: so many of the layer's are so many of the tensor's.
+_OTHERWISE = {"fc_gate": ("fc_in", 1, 2), "fc_up": ("fc_in", 1, 2), "qkv": ("q", 3, 1)}
+
+
 def resize(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Give the linear layers of all blocks the shapes of a pruned checkpoint, in place, before its weights are loaded.
 
@@ -78,9 +95,11 @@ def resize(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """
     for (part, block, role), (_, layer) in linears(module).items():
         prefix = f"{'tower' if part == 'tower' else 'layers'}.{block}"
-        joined = role in ("fc_gate", "fc_up")  # kept apart by transformers, stored as one tensor
-        outputs, inputs = shapes.get(f"{prefix}.{'fc_in' if joined else role}.weight", layer.weight.shape)
-        outputs = outputs // 2 if joined else outputs
+        stored, there, here = _OTHERWISE.get(role, (role, 1, 1))
+        if f"{prefix}.{stored}.weight" not in shapes:
+            continue
+        rows, inputs = shapes[f"{prefix}.{stored}.weight"]
+        outputs = rows * there // here
         if (outputs, inputs) != tuple(layer.weight.shape):
             layer.out_features, layer.in_features = outputs, inputs
             layer.weight = nn.Parameter(layer.weight.new_empty(outputs, inputs))

@@ -7,7 +7,7 @@ that they keep, so that layers of other widths need no other forward pass.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,9 @@ from edgeprune.models.weights.names import canonical_name
 from edgeprune.structure.plan import ModelPart, SiteKind, widths
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-_LINEAR = re.compile(r"^(tower|layers)\.(\d+)\.(q|k|v|o|fc1|fc2|fc_gate|fc_up|fc_out|gate|up|down)\.weight$")
+_LINEAR = re.compile(r"^(tower|layers)\.(\d+)\.(q|k|v|qkv|o|fc1|fc2|fc_gate|fc_up|fc_out|gate|up|down)\.weight$")
 _INNER = ("gate", "up", "fc_gate", "fc_up", "fc1")  # what goes through the activation comes first
 _OUTER = ("down", "fc_out", "fc2")
 
@@ -29,7 +29,8 @@ class PruningSite:
     """The units of one kind in one block: `inner` layers make their values (q, k, v; gate and up; or fc1; what goes through
     the activation comes first), `out` reads them.
 
-    Unit u has rows u * n/units ... of an inner layer of n outputs, and columns u * width ... of `out`.
+    Unit u has rows u * n/units ... of an inner matrix of n rows, and columns u * width ... of `out`. An inner layer holds `stacked` such
+    matrices of equal height, one below the other: three where queries, keys and values are one layer.
     """
 
     part: ModelPart
@@ -38,6 +39,26 @@ class PruningSite:
     units: int
     inner: tuple[nn.Linear, ...]
     out: nn.Linear
+    stacked: int = 1
+
+    @property
+    def matrices(self) -> tuple[tuple[Tensor, Tensor | None], ...]:
+        """Weight [n, D] and bias [n] of every inner matrix."""
+        return tuple(
+            pair
+            for layer in self.inner
+            for pair in zip(
+                layer.weight.chunk(self.stacked),
+                (None,) * self.stacked if layer.bias is None else layer.bias.chunk(self.stacked),
+                strict=True,
+            )
+        )
+
+    def rows(self, layer: nn.Linear, kept: Sequence[int]) -> list[int]:
+        """Rows of an inner layer that belong to these units."""
+        height = layer.out_features // self.stacked
+        each = height // self.units
+        return [start * height + unit * each + i for start in range(self.stacked) for unit in kept for i in range(each)]
 
     @property
     def width(self) -> int:
@@ -72,7 +93,9 @@ def sites(module: nn.Module, specs: Specs) -> tuple[PruningSite, ...]:
             here = {role: layer for (p, block, role), layer in roles.items() if (p, block) == (part, i)}
             inner = tuple(here[role] for role in _INNER if role in here)
             (outer,) = (here[role] for role in _OUTER if role in here)
-            found.append(PruningSite(part, i, "heads", width.groups, tuple(here[role] for role in "qkv"), here["o"]))
+            joint = "qkv" in here
+            attention = (here["qkv"],) if joint else tuple(here[role] for role in "qkv")
+            found.append(PruningSite(part, i, "heads", width.groups, attention, here["o"], 3 if joint else 1))
             found.append(PruningSite(part, i, "mlp", width.mlp, inner, outer))
     return tuple(found)
 

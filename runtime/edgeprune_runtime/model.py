@@ -292,12 +292,12 @@ class Model:
         if len(packed.ids) > language.capacity:
             raise PromptError(
                 f"the prompt has {len(packed.ids)} positions, the bundle's capacity is {language.capacity}; shorten the question, choose a "
-                "smaller budget, or export with a larger --capacity (--pictures N for several)"
+                "smaller budget, or export with a larger --capacity (--max-images N for several)"
             )
         if packed.next_position > language.positions:
             raise PromptError(
                 f"the unpruned prompt would reach position {packed.next_position}, the bundle's tables reach {language.positions}; show fewer "
-                "pictures, or export with --pictures N"
+                "pictures, or export with --max-images N"
             )
         for view in views:
             if view.visual.shape[1] != language.row_width:

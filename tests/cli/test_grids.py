@@ -13,7 +13,7 @@ from tests.checkpoints import tiny_checkpoint
 from tests.commands import answer, invoke
 
 QUICK = ["--max-tokens", 2, "--threads", 1]
-EXPORT = ["--budget", "0.5", "--method", "divprune", "--no-parity", "--no-controls", "--pictures", 2]
+EXPORT = ["--budget", "0.5", "--method", "divprune", "--no-parity", "--no-controls", "--max-images", 2]
 
 
 @pytest.fixture(scope="module")

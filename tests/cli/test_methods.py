@@ -142,6 +142,26 @@ def test_calibration_measures_settles_and_is_used_by_export(questions: Path, tmp
     assert (sealed["method"], sealed["settings"]) == ("flowcut", said["settings"])
 
 
+@pytest.mark.parametrize("method", ["fopru", "vflowopt"])
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_a_model_of_any_size_is_calibrated_on_the_grids_that_are_asked_for(
+    family: str, method: str, questions: Path, tmp_path: Path
+) -> None:
+    checkpoint = tiny_checkpoint(family=family, full_blocks=(0, 2))  # as published: the last block sees all
+    words = (checkpoint, "--method", method, "--images", questions.parent, "--limit-images", 2)
+    found = [
+        answer("calibrate", *words, *grids, "--out", tmp_path / f"{number}.json")
+        for number, grids in enumerate((("--tokens", 16), ("--grid", "32x64", "--grid", "64x32")))
+    ]
+    assert all(one["pictures"] == 2 and one["settings"] for one in found)
+    assert "both sides are multiples of" in complaint("calibrate", *words, "--grid", "33x64", "--out", tmp_path / "x")
+    if family == "qwen2_5_vl":
+        answer(
+            "export", checkpoint, "--budget", "0.5", "--tokens", 16, "--settings", tmp_path / "0.json", "--no-controls",
+            "--out", tmp_path / "b",
+        )  # fmt: skip
+
+
 def test_an_interrupted_calibration_goes_on_where_it_stopped(
     questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

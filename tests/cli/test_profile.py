@@ -19,7 +19,7 @@ from edgeprune_runtime import Model
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters import MachineUse, SourceCandidate
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.pictures.tiling import NearestRatio, Single, Split
+from edgeprune_runtime.pictures.tiling import Grids, NearestRatio, Single, Split
 from tests.commands import answer, complaint, invoke
 from tests.profiles.powered import RAILS, soaked, window
 from tests.tilings import canvases, tile_spec
@@ -147,6 +147,36 @@ def test_the_generated_picture_fills_the_largest_canvas(rule, size, tiles, tmp_p
     with Image.open(path) as drawn:
         assert (drawn.height, drawn.width) == size
     assert spec.place(*size).tiles == tiles and f"({tiles} tiles)" in said
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn", "said"),
+    [
+        (
+            None,
+            (64, 48),
+            "of 48 x 64 pixels, seen on the largest grid of 64x48 pixels (12 visual tokens), the most work",
+        ),
+        ((30, 90), (30, 90), "of 90 x 30 pixels, seen on a grid of 32x64 pixels (8 visual tokens)."),
+    ],
+)
+def test_on_grids_the_generated_picture_fills_the_largest_or_has_the_size_that_is_asked(size, drawn, said, tmp_path):
+    spec = PictureSpec(tile_spec(64, 8, merge=2), Grids(((32, 64), (64, 48))))
+    path, sentence = write_picture(tmp_path, spec, size)
+    with Image.open(path) as picture:
+        assert (picture.height, picture.width) == drawn
+    assert said in sentence
+
+
+def test_a_picture_of_another_size_is_smaller_work_and_given_pictures_have_sizes_of_their_own(
+    tiny_bundle, no_memory, tmp_path
+):
+    found = answer("profile", tiny_bundle, *QUICK, "--size", "40x30")
+    assert any("40 x 30 pixels, seen on" in note for note in found["notes"])
+    assert "expected WIDTHxHEIGHT" in complaint("profile", tiny_bundle, *QUICK, "--size", "40")
+    draw_picture(30, 40).save(tmp_path / "own.png")
+    said = complaint("profile", tiny_bundle, *QUICK, "--size", "40x30", "--image", tmp_path / "own.png")
+    assert "pictures are given" in said
 
 
 def test_the_generated_picture_is_always_the_same():

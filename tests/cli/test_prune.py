@@ -60,6 +60,29 @@ def test_a_plan_says_what_a_recipe_will_come_to_and_writes_nothing(recipe: Path)
     assert sorted(recipe.parent.rglob("*")) == before
 
 
+def test_a_plan_counts_the_largest_grid_and_keeps_the_blocks_that_see_it_whole(recipe: Path) -> None:
+    """Of four blocks, 0 and 3 see all; one of the others leaves. Its numbers are those that pruning then reaches."""
+    model = tiny_checkpoint(family="qwen2_5_vl", vision_layers=4, full_blocks=(0, 3))
+    text = (
+        '[structure]\nimages = "pictures"\nlimit-images = 1\n[structure.tower]\ntarget = "macs=0.6"\nimportance = "magnitude"\n'
+        "align = 8\nblocks = 1\n[export]\n"
+    )
+    counted = {}
+    for grids in ("tokens = 16", "grids = [[64, 128]]"):
+        recipe.write_text(text + grids + "\n", encoding="utf-8")
+        found = answer("forecast", model, "--recipe", recipe, "--no-time")["forecast"]
+        (tower,) = (one for one in found if one["part"] == "tower")
+        counted[grids] = tower["macs"][0]
+        assert tower["macs"][1] == pytest.approx(0.6 * tower["macs"][0], rel=0.05)
+    assert counted["grids = [[64, 128]]"] > 2 * counted["tokens = 16"]
+    out = recipe.parent / "smaller"
+    done = answer("prune", model, "--recipe", recipe, "--out", out)["record"]["parts"]["tower"]
+    assert tower["macs"][0] == done["before"] and tower["macs"][1] == pytest.approx(done["after"], rel=0.05)
+    assert {0, 3} < {block["block"] for block in done["blocks"]}
+    recipe.write_text(text.replace("blocks = 1", "blocks = 3"), encoding="utf-8")
+    assert "3 of 4 blocks of the tower cannot leave" in complaint("forecast", model, "--recipe", recipe)
+
+
 def test_a_plan_for_a_classifier_says_the_same_of_its_one_part(tmp_path: Path) -> None:
     model = huggingface_folder(tmp_path / "vit", made_model())
     recipe = tmp_path / "r.toml"

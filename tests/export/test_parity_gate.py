@@ -77,7 +77,7 @@ def test_steps_are_announced_as_they_are_taken() -> None:
     taken: list[None] = []
     checkpoint = open_checkpoint(tiny_checkpoint(**GATED[0][0]))
     check_parity(bundle, checkpoint, plan_of(bundle, checkpoint), lambda: taken.append(None))
-    assert len(taken) == cases(bundle.manifest.selections)
+    assert len(taken) == cases(bundle.manifest.picture, bundle.manifest.selections)
 
 
 # ------------------------------------------------------------------------------------------------- what the gate finds

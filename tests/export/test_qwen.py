@@ -207,7 +207,7 @@ def test_grids_are_not_for_models_whose_tiles_have_one_size() -> None:
 
 def test_more_pictures_than_there_is_room_for_are_refused_and_the_model_goes_on(subject: Subject) -> None:
     images = [noise(*SHAPES[0], seed) for seed in range(24)]
-    with pytest.raises(PromptError, match="--pictures"):
+    with pytest.raises(PromptError, match="--max-images"):
         subject.model.ask(QUESTION, image=images, budget="1.0")
     with pytest.raises(PromptError, match="1 marks <image> for 2 picture"):
         subject.model.ask(f"{MARK} {QUESTION}", image=images[:2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune.models import open_checkpoint
-from edgeprune.models.spec import Width
+from edgeprune.models.spec import ModelSpec, Width
 from edgeprune.structure import cost
 from edgeprune_export.bundle.counts import count_spec
 from edgeprune_export.bundle.roofline_counts import count_model
 from edgeprune_runtime import Bundle
-from edgeprune_runtime.spec import GraphWork
+from edgeprune_runtime.spec import GraphWork, tower_of
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import exported
 
@@ -24,7 +25,11 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"tower": "clip", "decoder": "llama", "tied": True},
     {"tower": "dinov2", "decoder": "mistral", "swiglu": True},
     {"family": "llava", "tower": "siglip", "decoder": "qwen2"},
+    {"family": "qwen2_vl"},
+    {"family": "qwen2_5_vl", "vision_layers": 4, "full_blocks": (0, 2)},
+    {"family": "qwen3_vl", "vision_layers": 3, "deepstack": (0, 2), "patches": 7},
 )
+IDS = ["clip", "dinov2", "siglip", "rotary", "windows", "deepstack"]
 CONTRIB = "com.microsoft"
 
 
@@ -146,15 +151,27 @@ def widths(spec: Any, blocks: int) -> tuple[Width, ...]:
     return (Width(getattr(spec, "kv_heads", spec.heads), spec.mlp),) * blocks
 
 
+def made(variant: dict[str, Any], precision: str = "fp32") -> tuple[ModelSpec, Path]:
+    """What a checkpoint is and its bundle, on grids of few tokens where pictures have any size."""
+    plan = {"method": "divprune"} if variant.get("tower") in ("siglip", None) else {}
+    fewer = {} if "tower" in variant else {"tokens": 12}
+    folder = exported(variant, budgets=["1.0"], parity=False, precision=precision, plan=plan, **fewer)
+    return open_checkpoint(tiny_checkpoint(**variant), **fewer).spec, folder
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("variant", VARIANTS, ids=["clip", "dinov2", "siglip"])
+@pytest.mark.parametrize("variant", VARIANTS, ids=IDS)
 def test_counts_of_a_bundle_are_those_of_the_cost_formulas(variant: dict[str, Any], precision: str) -> None:
     """Only the last block differs: behind its attention the prefill graph goes on with the last row alone."""
-    plan = {"method": "divprune"} if variant["tower"] == "siglip" else {}
-    folder = exported(variant, budgets=["1.0"], parity=False, precision=precision, plan=plan)
-    spec, found = open_checkpoint(tiny_checkpoint(**variant)).spec, Bundle.open(folder).manifest.work
-    tower = {kind: macs for kind, macs in found["tower"].macs.items() if kind != "product"}  # readings of the selector
-    assert sum(tower.values()) == cost.macs_of_tower(spec.vision).of(widths(spec.vision, spec.feature_layer + 1))
+    spec, folder = made(variant, precision)
+    found, views = Bundle.open(folder).manifest.work, spec.picture.views or (None,)
+    assert (len(views) > 2) == bool(spec.picture.views)
+    for view in views:
+        tower = found[tower_of("tower", view)].macs
+        vision = replace(spec.vision, view=view)
+        # Products are readings of the selector.
+        macs = sum(count for kind, count in tower.items() if kind != "product")
+        assert macs == cost.macs_of_tower(vision).of(widths(vision, spec.feature_layer + 1))
     language = widths(spec.language, spec.language.layers)
     head = sum(found["head"].macs.values())
     one = sum(found["decode"].macs.values()) + found["decode"].pair_macs + head
@@ -166,16 +183,13 @@ def test_counts_of_a_bundle_are_those_of_the_cost_formulas(variant: dict[str, An
     assert whole == cost.macs_of_language(spec.language, chunk).of(language) - skipped
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=["clip", "dinov2", "siglip"])
+@pytest.mark.parametrize("variant", VARIANTS, ids=IDS)
 def test_counts_before_the_export_come_close_to_those_of_the_files(variant: dict[str, Any]) -> None:
-    plan = {"method": "divprune"} if variant["tower"] == "siglip" else {}
-    folder = exported(variant, budgets=["1.0"], parity=False, plan=plan)
+    spec, folder = made(variant)
     manifest = Bundle.open(folder).manifest
-    selection = manifest.selections[-1]
-    files = manifest.work
-    guessed = count_spec(
-        open_checkpoint(tiny_checkpoint(**variant)).spec, "fp32", manifest.language.chunk, selection.keep
-    )
+    selection = max(manifest.selections, key=lambda one: one.keep)
+    files = {**manifest.work, "tower": manifest.work[tower_of("tower", spec.vision.view)]}
+    guessed = count_spec(spec, "fp32", manifest.language.chunk, selection.keep)
     for name in ("tower", "decode", "head"):
         assert sum(guessed[name].macs.values()) == pytest.approx(sum(files[name].macs.values()), rel=0.02)
         assert guessed[name].weight_bytes["fp32"] == pytest.approx(files[name].weight_bytes["fp32"], rel=0.05)

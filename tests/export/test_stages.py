@@ -65,6 +65,7 @@ def bundle_of(folder: Path, stages: tuple[StageSpec, ...], sealed: Path, decoder
         image_token_id=checkpoint.spec.image_token_id,
         eos_token_ids=checkpoint.spec.eos_token_ids,
         embedding=TensorRef("float32", table.shape, table.offset),
+        positions=200,
     )
     manifest = Bundle.open(sealed, verify=False).manifest
     specs = tuple(graph.spec(f"{graph.name}.onnx") for graph in graphs)

@@ -27,7 +27,7 @@ from edgeprune.models.spec import DecoderSpec, TowerSpec
 from edgeprune.structure.plan import BlockPlan, ModelPart, StructurePlan, widths
 from edgeprune_export.pruning.samples import CalibrationSample
 from edgeprune_export.pruning.vlm import PrunableVlm
-from tests.checkpoints import tiny_checkpoint
+from tests.checkpoints import QWEN_VARIANTS, tiny_checkpoint
 
 #: Towers with everything that differs between them, decoders with and without biases, shared heads and head widths.
 SOME: tuple[dict[str, Any], ...] = (
@@ -36,11 +36,16 @@ SOME: tuple[dict[str, Any], ...] = (
     {"family": "llava", "tower": "siglip", "decoder": "qwen2", "names": "hub", "processor": "old"},
     {"tower": "vit", "decoder": "mistral", "rope": "yarn", "names": "old", "head_dim": 24},
 )
+#: Queries, keys and values in one layer, windows, features of two tower blocks that enter behind decoder layers.
+QWEN: tuple[dict[str, Any], ...] = (QWEN_VARIANTS[0], QWEN_VARIANTS[3], QWEN_VARIANTS[9])
 _PLACE = re.compile(
-    r"(vision_tower|vision_model|language_model|text_model)\..*?layers?\.(\d+)\.(?:self_attn|attention|mlp)\.(\w+)$"
+    r"(vision_tower|vision_model|visual|language_model|text_model)\..*?(?:layers?|blocks)\.(\d+)\."
+    r"(?:self_attn|attention|attn|mlp)\.(\w+)$"
 )
-_OUT = {"out_proj": "heads", "o_proj": "heads", "projection_layer": "heads", "fc2": "mlp", "down_proj": "mlp"}
-_IN = {"q_proj": "heads", "k_proj": "heads", "v_proj": "heads", "fc1": "mlp", "gate_proj": "mlp", "up_proj": "mlp"}
+_OUT = {"out_proj": "heads", "o_proj": "heads", "projection_layer": "heads", "proj": "heads"}
+_OUT |= dict.fromkeys(("fc2", "down_proj", "linear_fc2"), "mlp")
+_IN = dict.fromkeys(("q_proj", "k_proj", "v_proj", "qkv"), "heads")
+_IN |= dict.fromkeys(("fc1", "gate_proj", "up_proj", "linear_fc1"), "mlp")
 Place = tuple[ModelPart, int, str]
 
 
@@ -75,7 +80,8 @@ def pictures() -> Path:
 def prunable_of(variant: Mapping[str, Any], count: int = 2) -> PrunableVlm:
     """A subject of its own, which a test may change."""
     samples = [CalibrationSample(picture) for picture in sorted(pictures().iterdir())[:count]]
-    return PrunableVlm(open_checkpoint(tiny_checkpoint(**variant)), samples)
+    free = any(variant.get("family") == one["family"] for one in QWEN_VARIANTS)  # of any size: small pictures then
+    return PrunableVlm(open_checkpoint(tiny_checkpoint(**variant), tokens=16 if free else None), samples)
 
 
 def precise_subject(variant: Mapping[str, Any], count: int = 1) -> PrunableVlm:
@@ -111,13 +117,15 @@ def layers_of(prunable: PrunableVlm) -> dict[Place, Layers]:
         place = _PLACE.search(name)
         if place is None or not isinstance(layer, nn.Linear):
             continue
-        part: ModelPart = "tower" if place[1].startswith("vision") else "language"
+        part: ModelPart = "tower" if place[1].startswith("vis") else "language"
         kind = _OUT.get(place[3]) or _IN[place[3]]
         inner, out = found.setdefault((part, int(place[2]), kind), ({}, []))
         if place[3] in _OUT:
             out.append(layer)
+        elif place[3] == "qkv":
+            inner.update(_thirds(layer))
         else:
-            inner[place[3]] = layer
+            inner[place[3].removeprefix("linear_")] = layer
     last = getattr(config, "vision_feature_layer", -1)
     read = last if last >= 0 else config.vision_config.num_hidden_layers + last + 1
     heads = config.vision_config.num_attention_heads
@@ -132,13 +140,33 @@ def layers_of(prunable: PrunableVlm) -> dict[Place, Layers]:
     return sites
 
 
+def _thirds(layer: nn.Linear) -> dict[str, nn.Linear]:
+    """Queries, keys and values of a joint layer, each as a layer over the same memory."""
+    height, found = layer.out_features // 3, {}
+    for number, name in enumerate(("q_proj", "k_proj", "v_proj")):
+        found[name] = nn.Linear(layer.in_features, height)
+        rows = slice(number * height, (number + 1) * height)
+        found[name].weight = nn.Parameter(layer.weight.data[rows])
+        found[name].bias = nn.Parameter(layer.bias.data[rows])
+    return found
+
+
+def never_gone(prunable: PrunableVlm, part: ModelPart) -> set[int]:
+    """Blocks that docs/structure.md says stay: what sees the whole picture, what enters the decoder, and where it enters."""
+    vision: Any = prunable.module.config.vision_config  # type: ignore[union-attr]
+    deep = getattr(vision, "deepstack_visual_indexes", [])
+    return set(range(len(deep))) if part == "language" else {*deep, *getattr(vision, "fullatt_block_indexes", [])}
+
+
 def blocks_of(module: nn.Module, part: ModelPart) -> nn.ModuleList:
     """The blocks of a part, as transformers has them."""
     model: Any = module.model
-    names = ("vision_tower", "vision_model") if part == "tower" else ("language_model", "text_model")
+    names = ("vision_tower", "vision_model", "visual") if part == "tower" else ("language_model", "text_model")
     owner = next(getattr(model, name) for name in names if hasattr(model, name))
     lists = [
-        m for name, m in owner.named_modules() if isinstance(m, nn.ModuleList) and name.endswith(("layer", "layers"))
+        m
+        for name, m in owner.named_modules()
+        if isinstance(m, nn.ModuleList) and name.endswith(("layer", "layers", "blocks"))
     ]
     return lists[0]
 
@@ -164,7 +192,8 @@ def random_plan(prunable: PrunableVlm, seed: int, *, drop: bool = True) -> Struc
     plans: dict[ModelPart, tuple[BlockPlan, ...]] = {}
     for part in ("tower", "language"):
         count = 1 + max(block for p, block, _ in everywhere if p == part)
-        stay = some(count) if drop else tuple(range(count))
+        bound = never_gone(prunable, part)  # type: ignore[arg-type]
+        stay = tuple(sorted({*some(count), *bound})) if drop else tuple(range(count))
         plans[part] = tuple(
             BlockPlan(i, some(everywhere[part, i, "heads"].units), some(everywhere[part, i, "mlp"].units)) for i in stay
         )

@@ -14,10 +14,22 @@ from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.prunable import batches
 from edgeprune_export.pruning.refit import compensate
 from edgeprune_export.pruning.vlm import PrunableVlm
-from tests.pruning.made import SOME, Layers, Place, array, layers_of, precise_subject, prunable_of, random_plan, whole
+from tests.pruning.made import (
+    QWEN,
+    SOME,
+    Layers,
+    Place,
+    array,
+    layers_of,
+    precise_subject,
+    prunable_of,
+    random_plan,
+    whole,
+)
 from tests.references.structure_compensate import compensate as reference
 
-IDS = ["-".join(str(value) for value in variant.values()) for variant in SOME]
+SUBJECTS = (*SOME, *QWEN)
+IDS = ["-".join(str(value) for value in variant.values()) for variant in SUBJECTS]
 
 
 @pytest.mark.parametrize("biased", [True, False])
@@ -91,14 +103,14 @@ def twins(prunable: PrunableVlm) -> StructurePlan:
 
 @pytest.mark.parametrize("number", range(len(IDS)), ids=IDS)
 def test_what_copies_gave_is_given_by_what_stays(number: int) -> None:
-    prunable = prunable_of(SOME[number])
+    prunable = prunable_of(SUBJECTS[number])
     bare, fitted = compensated(prunable, twins(prunable))
     for without, with_it in zip(error(prunable, bare), error(prunable, fitted), strict=True):
         assert 0 <= with_it < 0.1 * without
 
 
 def test_compensation_lowers_the_error_of_any_tower() -> None:
-    for variant in SOME:
+    for variant in SUBJECTS:
         prunable = prunable_of(variant)
         spec, count = prunable.specs["tower"]
         half = tuple(BlockPlan(i, (0, 1), tuple(range(0, spec.mlp, 2))) for i in range(count))
@@ -110,7 +122,7 @@ def test_compensation_lowers_the_error_of_any_tower() -> None:
 @pytest.mark.parametrize("number", range(len(IDS)), ids=IDS)
 def test_removing_nothing_changes_nothing(number: int) -> None:
     """In float64; in float32 rounding alone moves weights by about 1e-5."""
-    prunable = precise_subject(SOME[number])
+    prunable = precise_subject(SUBJECTS[number])
     everything = StructurePlan({part: whole(spec, count) for part, (spec, count) in prunable.specs.items()})
     _, fitted = compensated(prunable, everything)
     before = prunable.module.state_dict()
@@ -130,10 +142,10 @@ def read(prunable: PrunableVlm, module: nn.Module, layers: Layers | nn.Linear) -
     return np.concatenate(found)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 1, 2, 5, 6])
 def test_every_layer_of_a_compensated_model_is_the_fit_of_what_it_hears_there(number: int) -> None:
     """What a layer hears depends on earlier layers only, so in the finished model it hears what it was fitted on."""
-    prunable = prunable_of(SOME[number])
+    prunable = prunable_of(SUBJECTS[number])
     plan = random_plan(prunable, 40 + number)
     _, fitted = compensated(prunable, plan)
     places = layers_of(prunable)

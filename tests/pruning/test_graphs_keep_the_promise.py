@@ -24,6 +24,7 @@ from edgeprune_export.pruning.prune import prune
 from edgeprune_runtime.spec import TokenPlan
 from tests.checkpoints import tiny_checkpoint
 from tests.classifiers import huggingface_folder, made_model
+from tests.pruning.made import pictures
 
 
 def request(target: str) -> StructureRequest:
@@ -55,6 +56,25 @@ def test_the_graphs_of_a_pruned_model_have_the_promised_parameters_and_macs(vari
     for positions in (1, 40):
         linear, attention = _language_macs(tmp_path / "bundle", spec.language, positions)
         assert linear + attention == cost.macs_of_language(spec.language, positions).of(layers)
+
+
+def test_the_graph_of_a_pruned_tower_with_windows_has_the_promised_macs(tmp_path: Path) -> None:
+    """A block that left moved the one that sees all; and what is promised is promised of the largest grid."""
+    variant = {"family": "qwen2_5_vl", "vision_layers": 4, "full_blocks": (2,)}
+    request = StructureRequest(target_from_text("macs=0.6"), importance="random", align=8, blocks=1)
+    asked = PruneOptions({"tower": request}, images=pictures(), pictures=1)
+    record = prune(tiny_checkpoint(**variant), tmp_path / "smaller", asked)
+    spec = open_checkpoint(tmp_path / "smaller").spec
+    options = ExportOptions(
+        (budget_from_text("0.4"),), TokenPlan(method="uniform"), controls=False, chunk=16, parity=False
+    )
+    export(tmp_path / "smaller", tmp_path / "bundle", options)
+    height, width = spec.vision.view or (0, 0)
+    counted = count(onnx.load(tmp_path / "bundle" / f"tower-{height}x{width}.onnx"))
+    price = cost.macs_of_tower(spec.vision)
+    assert counted.macs == price.of(widths(spec.vision, spec.feature_layer + 1)) == record.parts["tower"].after
+    assert [block.block for block in record.parts["tower"].blocks if block.block == 2] == [2]
+    assert spec.vision.full in ((1,), (2,)) and price.apart[spec.vision.full[0]] > price.group
 
 
 def test_the_graph_of_a_pruned_classifier_has_the_promised_parameters_and_macs(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ from edgeprune.structure.statistics import Statistics
 from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.calibration_stats import collect_statistics, removal_losses
 from edgeprune_export.pruning.vlm import PrunableVlm
-from tests.pruning.made import SOME, Layers, Place, array, blocks_of, layers_of, prunable_of, without
+from tests.pruning.made import QWEN, SOME, Layers, Place, array, blocks_of, layers_of, prunable_of, without
 from tests.references import structure_importance as reference
 from tests.references import structure_readings as readings
 
 NEEDS = ("inputs", "moments", "gradients", "core", "similarity", "visual")
-IDS = ["-".join(str(value) for value in variant.values()) for variant in SOME[:3]]
+SUBJECTS = (*SOME[:3], *QWEN)
+IDS = ["-".join(str(value) for value in variant.values()) for variant in SUBJECTS]
 #: `random` has no reference; that of `dimap` compares all pairs of weights, which random small sites allow.
 ELSEWHERE = ("random", "dimap")
 #: The product works in float32, the references in float64 on what float32 left.
@@ -54,12 +55,12 @@ class Recorded:
 
 @functools.cache
 def recorded(number: int) -> Recorded:
-    prunable = prunable_of(SOME[number])
+    prunable = prunable_of(SUBJECTS[number])
     found = Recorded(prunable, Statistics(), layers_of(prunable), {}, [], [], {})
     found.at.update({place: Record() for place in found.layers})
     for sample in range(prunable.samples):
         _one(found, sample)
-    found.statistics = collect_statistics(prunable_of(SOME[number]), NEEDS, silent)  # type: ignore[arg-type]
+    found.statistics = collect_statistics(prunable_of(SUBJECTS[number]), NEEDS, silent)  # type: ignore[arg-type]
     return found
 
 
@@ -103,8 +104,10 @@ def _one(found: Recorded, sample: int) -> None:
         assert x.grad is not None
         found.at[place].x.append(array(x).reshape(-1, x.shape[-1]))
         found.at[place].grad.append(array(x.grad).reshape(-1, x.shape[-1]))
-    prompt = {k: v for k, v in inputs.items() if k != "input_ids" and k != "attention_mask"}
     ids = inputs["input_ids"][:, : last + 1]
+    prompt = {k: v for k, v in inputs.items() if k != "input_ids" and k != "attention_mask"}
+    if "mm_token_type_ids" in prompt:
+        prompt["mm_token_type_ids"] = prompt["mm_token_type_ids"][:, : last + 1]
     module.set_attn_implementation("eager")
     with torch.no_grad():
         seen = module(**prompt, input_ids=ids, attention_mask=torch.ones_like(ids), output_attentions=True)

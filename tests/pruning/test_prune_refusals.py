@@ -12,12 +12,15 @@ import pytest
 
 from edgeprune.errors import EdgepruneError, PlanError
 from edgeprune.models import open_checkpoint
+from edgeprune.structure.plan import BlockPlan, StructurePlan, check_plan
 from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import PruneTarget
 from edgeprune_export.pruning.options import PruneOptions, Recovery
 from edgeprune_export.pruning.prune import prune
+from edgeprune_export.pruning.vlm import specs_of
 from edgeprune_runtime.errors import CheckpointError, ExportError
 from tests.checkpoints import edit_json, own_copy, tiny_checkpoint
+from tests.classifiers import huggingface_folder, made_model
 from tests.pruning.made import pictures, write_pictures, write_questions
 
 SOURCE: dict[str, Any] = {"tower": "clip", "decoder": "llama"}
@@ -251,3 +254,31 @@ def test_a_break_at_any_moment_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 def test_questions_are_pictures_too(tmp_path: Path) -> None:
     file = write_questions(tmp_path / "data" / "questions.jsonl")
     assert prune(tiny_checkpoint(**SOURCE), tmp_path / "out", tower(importance="taylor", images=file)).samples == 1
+
+
+@pytest.mark.parametrize(
+    ("variant", "part", "free", "bound"),
+    [
+        ({"family": "qwen2_5_vl", "vision_layers": 4, "full_blocks": (0, 2)}, "tower", 2, "0 and 2"),
+        ({"family": "qwen3_vl", "vision_layers": 4, "deepstack": (1, 3)}, "tower", 2, "1 and 3"),
+        ({"family": "qwen3_vl", "layers": 3, "deepstack": (0, 1)}, "language", 1, "0 and 1"),
+    ],
+    ids=["windows", "deepstack", "where it enters"],
+)
+def test_blocks_that_the_model_needs_never_leave(
+    tmp_path: Path, variant: dict[str, Any], part: Any, free: int, bound: str
+) -> None:
+    source, asked = tiny_checkpoint(**variant), {part: replace(REQUEST, blocks=3)}
+    sentence = refused(tmp_path, PruneOptions(asked, images=pictures()), f"the model needs blocks {bound}", source)
+    assert sentence.endswith(f"from 0 to {free}")
+    spec = open_checkpoint(source).spec
+    described = spec.vision if part == "tower" else spec.language
+    gone = int(bound[0])
+    kept = [BlockPlan(i, (0,), (0,)) for i in range(described.layers) if i != gone]
+    with pytest.raises(PlanError, match=f"{part}: the plan does not keep block {gone}, which"):
+        check_plan(StructurePlan({part: tuple(kept)}), specs_of(spec))
+
+
+def test_grids_of_a_classifier_are_refused(tmp_path: Path) -> None:
+    source = huggingface_folder(tmp_path / "vit", made_model())
+    refused(tmp_path, PruneOptions({"tower": REQUEST}, tokens=64), "is a classifier", source)

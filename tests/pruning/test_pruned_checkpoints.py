@@ -44,6 +44,9 @@ PRUNED: tuple[dict[str, Any], ...] = (
         "dtype": "float16",
     },
     {"family": "smolvlm", "merge": 3, "tied": True, "names": "old", "vision_layers": 4},
+    {"family": "qwen2_vl", "config": "hub", "processor": "old", "shards": 2, "vision_layers": 3, "layers": 3},
+    {"family": "qwen2_5_vl", "config": "both", "vision_layers": 5, "full_blocks": (1, 3), "dtype": "bfloat16"},
+    {"family": "qwen3_vl", "vision_layers": 4, "deepstack": (1, 3), "layers": 3, "head_dim": 24, "sections": (2, 5, 5)},
 )
 MODELS = pytest.mark.parametrize("number", range(len(PRUNED)), ids=[variant_name(variant) for variant in PRUNED])
 #: What is asked of each: blocks leave one tower and one language model; another loses channels alone.
@@ -72,9 +75,23 @@ REQUESTS: tuple[dict[ModelPart, StructureRequest], ...] = (
         "tower": StructureRequest(PruneTarget("params", 0.6), align=8, blocks=1, block_importance="similarity"),
         "language": StructureRequest(PruneTarget("params", 0.8), "magnitude", "uniform", align=16),
     },
+    {
+        "tower": StructureRequest(PruneTarget("params", 0.6), align=8, blocks=1),
+        "language": StructureRequest(PruneTarget("params", 0.7), "activation", align=8, blocks=1),
+    },
+    {
+        "tower": StructureRequest(PruneTarget("macs", 0.5), "taylor", align=8, blocks=2, block_importance="removal"),
+        "language": StructureRequest(PruneTarget("params", 0.8), "dimap", "module", align=8),
+    },
+    {
+        "tower": StructureRequest(PruneTarget("params", 0.5), "amp", "uniform", align=4, blocks=2),
+        "language": StructureRequest(
+            PruneTarget("macs", 0.7), "yopo", "slope", align=8, blocks=1, block_importance="visual"
+        ),
+    },
 )
 #: Those that are exported: an export takes long.
-EXPORTED = (0, 1, 2, 4, 5)
+EXPORTED = (0, 1, 2, 4, 5, 6, 7, 8)
 
 
 @functools.cache
@@ -112,10 +129,10 @@ def numbers_stored(folder: Path) -> dict[str, int]:
     with safe_open(folder / "model.safetensors", "pt") as file:
         for name in file.keys():  # noqa: SIM118  no mapping
             size = math.prod(file.get_slice(name).get_shape())
-            if "vision_" in name:
+            if "vision_" in name or (".visual." in name and "merger" not in name):
                 block = [int(word) for word in name.split(".") if word.isdigit()]
                 found["tower"] += size if not block or block[0] < read else 0
-            elif not any(word in name for word in ("projector", "connector", "newline")):
+            elif not any(word in name for word in ("projector", "connector", "newline", "merger")):
                 found["language"] += size
     return found
 
@@ -158,7 +175,8 @@ def test_nothing_that_could_run_code_and_no_old_weights_are_in_the_folder(number
 def test_it_exports_through_the_parity_gate_and_answers(number: int, tmp_path: Path) -> None:
     tower = open_checkpoint(pruned(number)).spec.vision
     plan = {} if tower.class_tokens else {"method": "divprune"}
-    bundle = export(pruned(number), tmp_path / "bundle", options(("0.4", "1.0"), plan=plan))
+    fewer = {"tokens": 16} if tower.view else {}
+    bundle = export(pruned(number), tmp_path / "bundle", options(("0.4", "1.0"), plan=plan, **fewer))
     checks = bundle.manifest.parity.checks
     assert checks and all(check.passed for check in checks)
     with Model.open(bundle.root, threads=1) as model:
@@ -200,7 +218,8 @@ def test_it_can_be_pruned_again(number: int, tmp_path: Path) -> None:
         assert record_of(out)["parts"][part]["after"] == second[part]
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     for name, section in (("tower", "vision_config"), ("language", "text_config")):
-        assert len(config["edgeprune"]["structure"][name]) == config[section]["num_hidden_layers"]
+        said = config.get(section, config)  # a flat one speaks of the language model at its root
+        assert len(config["edgeprune"]["structure"][name]) == said.get("num_hidden_layers", said.get("depth"))
 
 
 @pytest.mark.parametrize("layer", [-1, -2, -3, 1, 2, 4])
@@ -240,6 +259,18 @@ def test_a_head_that_differs_from_the_embedding_stays_itself_though_the_configur
     before, after = (open_checkpoint(path).weights for path in (folder, tmp_path / "out"))
     for name in ("head.weight", "embed.weight"):
         np.testing.assert_array_equal(after.read(name), before.read(name))
+
+
+def test_numbers_of_blocks_follow_those_that_left(tmp_path: Path) -> None:
+    """Of Qwen2.5-VL's blocks 1 and 3 see the whole picture; of Qwen3-VL's their features enter the decoder: 0, 2 and 4 may leave."""
+    for number, key in ((7, "fullatt_block_indexes"), (8, "deepstack_visual_indexes")):
+        config = json.loads((pruned(number) / "config.json").read_text(encoding="utf-8"))
+        stayed = [block["block"] for block in record_of(pruned(number))["parts"]["tower"]["blocks"]]
+        assert len(stayed) == config["vision_config"]["depth"] == (3 if number == 7 else 2)
+        assert config["vision_config"][key] == [stayed.index(1), stayed.index(3)]
+        nested, root = config["text_config"], config
+        assert number == 8 or nested["num_hidden_layers"] == root["num_hidden_layers"]
+    assert open_checkpoint(pruned(8)).spec.language.layers == 2
 
 
 def test_questions_with_answers_calibrate_too(tmp_path: Path) -> None:

@@ -20,14 +20,25 @@ from edgeprune_export.bundle.progress import silent
 from edgeprune_export.pruning.calibration_stats import collect_statistics
 from edgeprune_export.pruning.choose import choose
 from edgeprune_export.pruning.vlm import PrunableVlm
-from tests.checkpoints import FAMILY_VARIANTS, VARIANTS, variant_name
-from tests.pruning.made import array, blocks_of, layers_of, precise_subject, prunable_of, random_plan, whole, without
+from tests.checkpoints import FAMILY_VARIANTS, QWEN_VARIANTS, VARIANTS, variant_name
+from tests.pruning.made import (
+    QWEN,
+    array,
+    blocks_of,
+    layers_of,
+    precise_subject,
+    prunable_of,
+    random_plan,
+    whole,
+    without,
+)
 
 pytestmark = pytest.mark.slow  # every tower with every decoder
 
 PLANS = 4  # random ones per model
-#: Every tower with every decoder, and of the further families one with norms on queries and keys, one with other names of its parts.
-SUBJECTS = (*VARIANTS, FAMILY_VARIANTS[1], FAMILY_VARIANTS[5])
+#: Every tower with every decoder, and of the further families one with norms on queries and keys, one with other names of its parts,
+#: towers with joint queries, keys and values, with windows and with features that enter the decoder early.
+SUBJECTS = (*VARIANTS, FAMILY_VARIANTS[1], FAMILY_VARIANTS[5], *QWEN, QWEN_VARIANTS[8])
 
 
 @functools.lru_cache(1)
@@ -105,7 +116,7 @@ def test_in_float32_it_does_so_too(number: int) -> None:
 
 
 @pytest.mark.parametrize("importance", sorted(IMPORTANCES))
-@pytest.mark.parametrize("number", [1, 7])
+@pytest.mark.parametrize("number", [1, 7, len(VARIANTS) + 3, len(VARIANTS) + 4])
 def test_what_an_importance_chooses_is_removed_as_if_masked(number: int, importance: str) -> None:
     prunable = precise(number)
     request = StructureRequest(PruneTarget("params", 0.6), importance, "uniform", align=8)

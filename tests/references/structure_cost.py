@@ -29,7 +29,13 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Tower:
-    """`rows` = R positions: `prefix` tokens and the patches. Every block has H = groups heads of `head_dim`."""
+    """`rows` = R positions: `prefix` tokens and the patches. Every block has H = groups heads of `head_dim`.
+
+    table   rows of the table of positions; None: one per position
+    frames  pictures that the patch kernel takes; it is added up over them when it is stored
+    keys    per block: how many rows a row attends to; None: to all
+    turned  rows whose angles are stored, over all parts of a tile that there are graphs for; `tabled` is the same of a table
+    """
 
     blocks: Sequence[Block]
     width: int
@@ -42,6 +48,12 @@ class Tower:
     patch_bias: bool = True
     pre_norm: bool = False
     layer_scale: bool = False
+    rms: bool = False
+    table: int | None = None
+    frames: int = 1
+    keys: Sequence[int] | None = None
+    turned: int = 0
+    tabled: int | None = None
 
     def matrices(self, block: Block) -> list[Matrix]:
         lanes = block.groups * self.head_dim
@@ -52,30 +64,35 @@ class Tower:
         return found
 
     def params(self) -> int:
-        total = Matrix(self.width, 3 * self.patch * self.patch, self.patch_bias).parameters()
-        for _ in range(self.prefix + self.rows):  # prefix tokens and the position table
+        return self._numbers(self.frames, self.rows if self.table is None else self.table)
+
+    def _numbers(self, frames: int, table: int) -> int:
+        total = Matrix(self.width, 3 * frames * self.patch * self.patch, self.patch_bias).parameters()
+        for _ in range(self.prefix + table):
             total += self.width
         total += 2 * self.width if self.pre_norm else 0
         for block in self.blocks:
             total += sum(matrix.parameters() for matrix in self.matrices(block))
             for _ in ("norm1", "norm2"):
-                total += self.width + self.width  # weight and bias
+                total += self.width if self.rms else self.width + self.width  # weight and bias
                 total += self.width if self.layer_scale else 0
         return total
 
     def macs(self) -> int:
         patches = self.rows - self.prefix
         total = sum(Matrix(self.width, 3 * self.patch * self.patch).weights() for _ in range(patches))
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks):
             for _query in range(self.rows):
                 total += sum(matrix.weights() for matrix in self.matrices(block))
-                for _key in range(self.rows):
+                for _key in range(self.rows if self.keys is None else self.keys[number]):
                     for _head in range(block.groups):
                         total += self.head_dim + self.head_dim  # query . key, and attention x value
         return total
 
     def memory(self, bytes_per_parameter: int) -> int:
-        return self.params() * bytes_per_parameter
+        table = self.tabled if self.tabled is not None else self.rows if self.table is None else self.table
+        angles = self.turned * (self.head_dim // 2 + self.head_dim // 2)  # cosines and sines
+        return (self._numbers(1, table) + angles) * bytes_per_parameter
 
 
 @dataclass(frozen=True)
@@ -91,6 +108,7 @@ class Language:
     qkv_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
+    head_norms: bool = False
 
     def matrices(self, block: Block) -> list[Matrix]:
         keys = block.groups * self.head_dim
@@ -111,6 +129,7 @@ class Language:
         for block in self.blocks:
             total += sum(matrix.parameters() for matrix in self.matrices(block))
             total += self.width + self.width  # two RMS norms, a weight each
+            total += self.head_dim + self.head_dim if self.head_norms else 0
         return total + self.width  # the last norm
 
     def macs(self, prompt: int) -> int:

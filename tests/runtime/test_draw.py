@@ -12,7 +12,7 @@ from edgeprune_runtime.errors import RequestError
 from edgeprune_runtime.pictures.draw import draw_kept, kept_title
 from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.pictures.tiling import NearestRatio, Single, Split
+from edgeprune_runtime.pictures.tiling import Grids, NearestRatio, Single, Split
 from edgeprune_runtime.spec import SelectionSpec
 from tests.tilings import MOSAIC, NAMED, PLAIN, WRAPPED, canvases, tile_spec
 
@@ -146,3 +146,23 @@ def test_a_title_names_method_budget_and_tokens() -> None:
     image = Image.new("RGB", (56, 56), COLOUR)
     plain, titled = (draw_kept(image, picture, ANYRES, [3], title) for title in ("", said))
     assert titled.height == plain.height + 36
+
+
+@pytest.mark.parametrize("size", [(100, 50), (50, 100), (60, 60)])
+def test_on_a_grid_of_any_shape_every_token_is_clear_where_it_lies(size: tuple[int, int]) -> None:
+    """The tile is the square that holds all grids; of it a picture has the corner of its own grid."""
+    spec = PictureSpec(tile_spec(32, 8, merge=2), Grids(((16, 16), (16, 32), (32, 16))), PLAIN)
+    picture = pack_picture(spec.place(size[1], size[0]), spec)
+    high, wide = (side // 8 for side in picture.place.view or (0, 0))
+    assert np.flatnonzero(picture.slot.ravel() >= 0).tolist() == [r * 4 + c for r in range(high) for c in range(wide)]
+    everything = sheet(size, spec)
+    lying = np.argwhere((everything == COLOUR).all(axis=-1))
+    (top, left), (bottom, right) = lying.min(axis=0), lying.max(axis=0) + 1
+    for row, col in ((0, 0), (high - 1, wide - 1), (0, wide - 1), (high - 1, 0)):
+        clear = (sheet(size, spec, [row * 4 + col])[top:bottom, left:right] == COLOUR).all(axis=-1)
+        inside = np.zeros_like(clear)
+        rows, cols = (
+            np.linspace(0, length, count + 1) for length, count in zip(clear.shape, (high, wide), strict=True)
+        )
+        inside[round(rows[row]) : round(rows[row + 1]), round(cols[col]) : round(cols[col + 1])] = True
+        assert clear.any() and (clear == inside).mean() > 0.99

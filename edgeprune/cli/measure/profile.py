@@ -14,6 +14,7 @@ from edgeprune.cli.options import (
     AccuracyFile,
     BundleFolder,
     MaxTokens,
+    PictureSize,
     Seed,
     Threads,
     budget_option,
@@ -30,6 +31,7 @@ def profile(
     budget: Annotated[list[str] | None, budget_option("all of the bundle")] = None,
     method: Annotated[list[str] | None, method_option("the bundle's own", several=True)] = None,
     image: Annotated[list[Path] | None, image_option("a generated picture")] = None,
+    size: PictureSize = None,
     prompt: Annotated[str, prompt_option()] = "What is in this picture?",
     tiles: Annotated[
         list[int] | None, tiles_option("all that a picture has; others are measured beside", several=True)
@@ -69,6 +71,7 @@ def profile(
         from edgeprune_profiles import load_accuracy
         from edgeprune_profiles.measure.runner import budgets_of
         from edgeprune_profiles.measure.session import Observer, ProfileOptions, profile_model
+        from edgeprune_profiles.record.quantities import size_px
         from edgeprune_profiles.record.sustain import soak_seconds
         from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.installed import command
@@ -79,6 +82,7 @@ def profile(
             methods=tuple(method or ()),
             tiles=tuple(tiles or ()),
             images=tuple(image or ()),
+            size=None if size is None else size_px(size, "--size"),
             question=prompt,
             runs=runs,
             warmup=warmup,

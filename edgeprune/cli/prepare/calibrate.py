@@ -9,7 +9,17 @@ import typer
 
 from edgeprune.cli.console import Json, activity, command_line, emit, errors_as_one_line, out, track
 from edgeprune.cli.extras import need_export
-from edgeprune.cli.options import LimitImages, MethodSettings, Seed, images_option, method_option, out_option
+from edgeprune.cli.options import (
+    LimitImages,
+    MethodSettings,
+    Seed,
+    grid_option,
+    images_option,
+    method_option,
+    out_option,
+    sizes_from_texts,
+    tokens_option,
+)
 
 
 def calibrate(
@@ -17,6 +27,8 @@ def calibrate(
     method: Annotated[str, method_option()],
     images: Annotated[Path, images_option()],
     limit_images: LimitImages = 32,
+    grid: Annotated[list[str] | None, grid_option()] = None,
+    tokens: Annotated[int | None, tokens_option()] = None,
     seed: Seed = 0,
     set_: MethodSettings = None,
     to: Annotated[Path, out_option()] = Path("settings.json"),
@@ -36,7 +48,7 @@ def calibrate(
         from edgeprune_runtime.spec import TokenPlan
 
         plan = TokenPlan(method=METHODS.choose(method).name, settings=settings_from_text(set_ or []))
-        how = Calibrating(images, limit_images, seed, command_line())
+        how = Calibrating(images, limit_images, seed, sizes_from_texts(grid), tokens, command_line())
         stored = measure(model, plan, how, to, track=track)
         if json:
             emit(stored)

@@ -21,7 +21,7 @@ from edgeprune.cli.options import (
     positions_option,
     recipe_option,
     separators_option,
-    size_from_text,
+    sizes_from_texts,
     tiles_option,
     tokens_option,
     weights_option,
@@ -76,7 +76,9 @@ def export(
     tiles: Annotated[int | None, tiles_option()] = None,
     grid: Annotated[list[str] | None, grid_option()] = None,
     tokens: Annotated[int | None, tokens_option()] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Room for so many pictures in one prompt.")] = 1,
+    max_images: Annotated[
+        int, typer.Option("--max-images", min=1, help="Room for so many pictures in one prompt.")
+    ] = 1,
     family: Annotated[
         str | None,
         typer.Option(
@@ -117,7 +119,7 @@ def export(
         from edgeprune.models.families import FAMILIES
 
         kind = None if family is None else FAMILIES.choose(family)
-        sizes = None if grid is None else tuple(size_from_text(text) for text in grid)
+        sizes = sizes_from_texts(grid)
         if fit is not None:
             budgets = tuple(
                 dict.fromkeys((_fitted(model, fit, weights, chunk, (tiles, sizes, tokens), kind), *budgets))
@@ -147,7 +149,7 @@ def export(
             tiles=tiles,
             sizes=sizes,
             tokens=tokens,
-            pictures=pictures,
+            pictures=max_images,
             family=kind,
             controls=controls,
             parity=parity,

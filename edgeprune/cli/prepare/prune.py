@@ -16,9 +16,12 @@ from edgeprune.cli.options import (
     Seed,
     alone,
     given,
+    grid_option,
     images_option,
     out_option,
     recipe_option,
+    sizes_from_texts,
+    tokens_option,
     weights_option,
 )
 from edgeprune.cli.tables import show_table
@@ -66,6 +69,8 @@ def prune(
     block_importance: Annotated[str, typer.Option(help="Which blocks: similarity, removal or visual.")] = "similarity",
     images: Annotated[Path | None, images_option()] = None,
     limit_images: LimitImages = 64,
+    grid: Annotated[list[str] | None, grid_option()] = None,
+    tokens: Annotated[int | None, tokens_option()] = None,
     seed: Seed = 0,
     compensate: Annotated[bool, typer.Option(help="Refit what stays by least squares.")] = True,
     recover: Annotated[
@@ -164,6 +169,8 @@ def prune(
                 compensate=compensate,
                 recovery=Recovery(recover, batch, lora or None, rate, seed=seed) if recover else None,
                 precision=weights,
+                sizes=sizes_from_texts(grid),
+                tokens=tokens,
                 force=force,
                 command=command_line(),
             )

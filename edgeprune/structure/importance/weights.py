@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def magnitude(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """sqrt of the sum of w^2 over all members of a unit, biases included: [units]."""
     total = _by_column(site, site.out.weight.double().square())
-    for layer in site.inner:
-        total = total + _by_row(site, layer.weight.double().square())
-        if layer.bias is not None:
-            total = total + layer.bias.double().square().reshape(site.units, -1).sum(dim=1)
+    for weight, bias in site.matrices:
+        total = total + _by_row(site, weight.double().square())
+        if bias is not None:
+            total = total + bias.double().square().reshape(site.units, -1).sum(dim=1)
     return total.sqrt()
 
 
@@ -28,8 +28,8 @@ def magnitude(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
 def dimap(site: PruningSite, stats: SiteStatistics, seed: int) -> Tensor:
     """Mean over a unit's weights (no biases) of w^2 / sum of v^2 over the same matrix's weights v with |v| >= |w|: [units]."""
     total = _by_column(site, information(site.out.weight))
-    for layer in site.inner:
-        total = total + _by_row(site, information(layer.weight))
+    for weight, _ in site.matrices:
+        total = total + _by_row(site, information(weight))
     members = sum(matrix.weight.numel() for matrix in (*site.inner, site.out)) // site.units
     return total / members
 

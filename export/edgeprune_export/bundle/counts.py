@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from edgeprune.models.spec import DecoderSpec, ModelSpec, TowerSpec, Width
+from edgeprune.models.spec import ConnectorSpec, DecoderSpec, ModelSpec, TowerSpec, Width
 from edgeprune.structure import cost
 from edgeprune_runtime.spec import GraphWork, WeightPrecision
 
@@ -26,7 +26,7 @@ def count_spec(spec: ModelSpec, precision: WeightPrecision, chunk: int, keep: in
     rows = cost.macs_of_language(language, 1)
     per_row = round(rows.of(blocks) - rows.fixed) - pairs
     head = language.vocab * language.hidden
-    joined = connector.outputs * (connector.merged + (connector.outputs if connector.layers == 2 else 0))
+    joined = sum(_weights(one) for one in (connector, *(deep.connector for deep in spec.deepstack)))
     stored = cost.bytes_of_language(language, precision, 0, 4)
     block_bytes, width = stored.of(blocks) - stored.fixed, 1 if precision == "int8" else 4
     kind = "linear_int8" if precision == "int8" else "linear"
@@ -48,6 +48,13 @@ def count_spec(spec: ModelSpec, precision: WeightPrecision, chunk: int, keep: in
         "decode": cached(1),
         "head": counted(head, head * width, 1),
     }
+
+
+def _weights(connector: ConnectorSpec) -> int:
+    """Of the linear layers of a connector."""
+    if connector.layers == 1:
+        return connector.merged * connector.outputs
+    return connector.middle * (connector.merged + connector.outputs)
 
 
 def _widths(spec: TowerSpec | DecoderSpec, blocks: int) -> tuple[Width, ...]:

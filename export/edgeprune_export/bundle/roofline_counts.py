@@ -55,7 +55,7 @@ def _count(graph: ir.Graph) -> GraphWork:
             cache += 2 * groups * width * _width(keys)
             cached |= {*node.inputs[3:5], *node.outputs[1:3]}
         macs.update(_macs(node, weights))
-        if node.op_type not in ROWS:
+        if node.op_type not in ROWS or _placed(node):
             read |= weights.intersection(given)
         if node.op_type not in VIEWS:
             nodes += 1
@@ -65,6 +65,11 @@ def _count(graph: ir.Graph) -> GraphWork:
         by_type[_type_name(element(value))] += _bytes(value)
     peak = max(inner_peak, _peak(graph, {value: size for value, size in sizes.items() if value not in cached}))
     return GraphWork(dict(macs), pairs, dict(by_type), moved, peak, cache, nodes)
+
+
+def _placed(node: ir.Node) -> bool:
+    """True for a rotation without positions: row after row of its tables, all of them."""
+    return node.op_type == "RotaryEmbedding" and (len(node.inputs) < 4 or node.inputs[3] is None)
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:

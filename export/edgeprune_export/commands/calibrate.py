@@ -18,6 +18,7 @@ import numpy as np
 from edgeprune.errors import PlanError
 from edgeprune.later import torch
 from edgeprune.models import Checkpoint, open_checkpoint
+from edgeprune.models.grids import Sizes
 from edgeprune.plan import MethodPlan
 from edgeprune.settings_file import SCHEMA, CalibratedSettings, write_settings
 from edgeprune.tokens.methods import METHODS, Method
@@ -41,11 +42,13 @@ MethodStatistics = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Calibrating:
-    """What to calibrate on: `count` pictures of the folder, drawn with `seed`."""
+    """What to calibrate on: `count` pictures of the folder, drawn with `seed`; sizes, tokens: as for `open_checkpoint`."""
 
     folder: Path
     count: int = 32
     seed: int = 0
+    sizes: Sizes | None = None
+    tokens: int | None = None
     command: str = "edgeprune_export.commands.calibrate"
 
 
@@ -63,13 +66,15 @@ def calibrate(
         some = ", ".join(name for name in METHODS if METHODS[name].calibration is not None)
         raise PlanError(f"method {method.name} has nothing to calibrate; methods that have: {some}")
     with track("reading the checkpoint", 0):
-        checkpoint = open_checkpoint(source)
+        checkpoint = open_checkpoint(source, sizes=how.sizes, tokens=how.tokens)
     model = checkpoint.spec
     plan = method_plan(asked, model)
     require_fit([method.name], plan, model, checkpoint.weights.shapes, METHODS)
     pictures = _drawn(how)
     sizes = {path.name: path.stat().st_size for path in sorted(checkpoint.path.glob("*.safetensors"))}
     about = {"method": method.name, "settings": dict(plan.settings), "seed": how.seed, "source": sizes}
+    if model.picture.views:
+        about["grids"] = [list(view) for view in model.picture.views]
     log = out.with_name(f"{out.name}.measured.jsonl")
     with (
         claimed(out),

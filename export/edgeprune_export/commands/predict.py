@@ -69,7 +69,7 @@ def forecast_of_checkpoint(
         tower_seconds = None
         if timed and isinstance(spec, TowerSpec):  # the same under every budget
             tower_seconds = price_of("latency", spec, whole, track)
-        planned = spread(part, spec, full, requests[part], whole, track) if part in requests else full
+        planned = spread(part, spec, full, requests[part], whole, track) if part in requests else dict(enumerate(full))
         for budget, keep in _keeps(chosen).items():
             request = PricedRequest(packed_max(model.picture, keep) + TEXT, TOKENS, options.chunk, room)
             terms, times = replace(whole, request=request), model.picture.tiles_max if part == "tower" else 1
@@ -95,13 +95,14 @@ def forecast_of_classifier(
         raise PlanError("the model has no language; it has tower: leave [structure.language] out")
     spec, terms = classifier.spec.vision, terms_of_classifier(classifier, precision)
     full = widths(spec, spec.layers)
-    planned = spread("tower", spec, full, requests["tower"], terms, track) if "tower" in requests else full
+    asked = requests.get("tower")
+    planned = dict(enumerate(full)) if asked is None else spread("tower", spec, full, asked, terms, track)
     seconds = _pair(price_of("latency", spec, terms, track), full, planned) if timed else None
     return [Forecast("tower", None, None, spec.positions, *_counted(spec, terms, full, planned, 1), seconds)]
 
 
 def _counted(
-    spec: TowerSpec | DecoderSpec, terms: Terms, full: tuple[Width, ...], planned: tuple[Width, ...], times: int
+    spec: TowerSpec | DecoderSpec, terms: Terms, full: tuple[Width, ...], planned: Mapping[int, Width], times: int
 ) -> tuple[Pair, Pair, Pair, Pair]:
     """Parameters, MACs, bytes of weights and of the cache."""
     params, macs, memory = (price_of(name, spec, terms, silent) for name in _COUNTED)
@@ -118,24 +119,34 @@ def spread(
     request: StructureRequest,
     terms: Terms,
     track: Track,
-) -> tuple[Width, ...]:
-    """Widths of the blocks that stay when every layer gives the same share; the last `blocks` blocks leave."""
-    left = full[: len(full) - request.blocks]
+) -> dict[int, Width]:
+    """Widths of the blocks that stay, by number, when every layer gives the same share; the last `blocks` of those that may leave do."""
+    free = [block for block in range(len(full)) if block not in spec.must_stay]
+    if request.blocks > len(free) or request.blocks == len(full):
+        most = min(len(free), len(full) - 1)
+        raise PlanError(
+            f"{request.blocks} of {len(full)} blocks of the {part} cannot leave; give a number from 0 to {most}"
+        )
+    gone = set(free[len(free) - request.blocks :])
+    stay = [block for block in range(len(full)) if block not in gone]
     price = price_of(request.target.measure, spec, terms, track)
     share = spec.heads // spec.kv_heads if isinstance(spec, DecoderSpec) else 1
     candidates = []
-    for i, width in enumerate(left):
+    for i in stay:
+        group, channel = price.at(i, stay)
         for kind, units, saving, lanes in (
-            ("heads", width.groups, price.at(i, len(left))[0], share * spec.head_dim),
-            ("mlp", width.mlp, price.at(i, len(left))[1], 1),
+            ("heads", full[i].groups, group, share * spec.head_dim),
+            ("mlp", full[i].mlp, channel, 1),
         ):
             zeros = torch.zeros(units, dtype=torch.float64)
             steps = removal_order(part, i, kind, zeros, alignment(kind, request.align, lanes))  # type: ignore[arg-type]
             candidates.append(SiteCandidate(steps, zeros, saving, None, zeros))
     even = replace(request, allocation="uniform")
-    taken = steps_to(part, even, candidates, price.of(left), wanted_of(request.target, price.of(full)), price.of(full))
-    gone = [candidate.removal.counts[steps] for candidate, steps in zip(candidates, taken, strict=True)]
-    return tuple(Width(w.groups - gone[2 * i], w.mlp - gone[2 * i + 1]) for i, w in enumerate(left))
+    now = price.of([full[i] for i in stay], stay)
+    taken = steps_to(part, even, candidates, now, wanted_of(request.target, price.of(full)), price.of(full))
+    less = [candidate.removal.counts[steps] for candidate, steps in zip(candidates, taken, strict=True)]
+    pairs = zip(stay, less[::2], less[1::2], strict=True)
+    return {i: Width(full[i].groups - groups, full[i].mlp - channels) for i, groups, channels in pairs}
 
 
 def _keeps(chosen: Sequence[SelectionSpec]) -> dict[str, int]:
@@ -146,8 +157,8 @@ def _keeps(chosen: Sequence[SelectionSpec]) -> dict[str, int]:
     return found
 
 
-def _pair(price: Price, full: tuple[Width, ...], planned: tuple[Width, ...], times: int = 1) -> Pair:
-    return times * price.of(full), times * price.of(planned)
+def _pair(price: Price, full: tuple[Width, ...], planned: Mapping[int, Width], times: int = 1) -> Pair:
+    return times * price.of(full), times * price.of(tuple(planned.values()), tuple(planned))
 
 
 def _less(one: Pair, other: Pair) -> Pair:

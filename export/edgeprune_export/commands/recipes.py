@@ -38,7 +38,7 @@ def export_options(
         tiles=settings.tiles,
         sizes=settings.grids,
         tokens=settings.tokens,
-        pictures=settings.pictures,
+        pictures=settings.max_images,
         controls=settings.controls,
         parity=parity,
         force=force,
@@ -63,6 +63,8 @@ def prune_options(recipe: Recipe, folder: Path, *, force: bool = False, command:
         if recover is None
         else Recovery(recover.steps, recover.batch, recover.lora or None, recover.rate, seed=structure.seed),
         precision=recipe.export.weights,
+        sizes=recipe.export.grids,
+        tokens=recipe.export.tokens,
         force=force,
         command=command,
     )

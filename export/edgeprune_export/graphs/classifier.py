@@ -16,6 +16,7 @@ from edgeprune.models.spec import ClassifierSpec
 from edgeprune_export.bundle.seal import CLASSIFIER
 from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear
 from edgeprune_export.graphs.norm import norm, store_norm
+from edgeprune_export.graphs.patch_positions import store_positions
 from edgeprune_export.graphs.tower import (
     after_attention,
     attention,
@@ -37,6 +38,7 @@ def store_classifier(
 ) -> Iterator[str]:
     """Stream the classifier into the weights file, yielding after each block for progress."""
     store_embeddings(writer, read, spec.vision)
+    store_positions(writer, read, spec.vision)
     yield "tower.embeddings"
     for i in range(spec.vision.layers):
         yield store_block(writer, read, spec.vision.at(i), i, precision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -54,23 +54,21 @@ def choose(
     predictions = []
     for part, request in requests.items():
         spec, count = specs[part]
-        gone = _blocks_that_leave(request, block_scores.get(part, ()))
+        gone = _blocks_that_leave(request, block_scores.get(part, ()), spec.must_stay)
         left = [site for site in everywhere if site.part == part and site.block not in gone]
         full = widths(spec, count)
         price = prices[part]
         before = price.of(full)
         wanted = wanted_of(request.target, before)
-        now = price.of([width for i, width in enumerate(full) if i not in gone])
         stay = [i for i in range(count) if i not in gone]
-        candidates = [
-            _candidate(site, request, price.at(stay.index(site.block), len(stay)), statistics) for site in left
-        ]
+        now = price.of([full[i] for i in stay], stay)
+        candidates = [_candidate(site, request, price.at(site.block, stay), statistics) for site in left]
         taken = steps_to(part, request, candidates, now, wanted, before)
         kept = kept_units(candidates, taken)
         plans[part] = tuple(
             BlockPlan(i, kept[part, i, "heads"], kept[part, i, "mlp"]) for i in range(count) if i not in gone
         )
-        after = price.of([Width(len(b.heads), len(b.mlp)) for b in plans[part]])
+        after = price.of([Width(len(b.heads), len(b.mlp)) for b in plans[part]], stay)
         predictions.append(Prediction(part, request.target, before, after))
     return PlanWithCost(StructurePlan(plans), tuple(predictions))
 
@@ -121,6 +119,7 @@ def _candidate(
     )
 
 
-def _blocks_that_leave(request: StructureRequest, scores: Sequence[float]) -> set[int]:
-    """The least important ones; of equal ones the later."""
-    return set(sorted(range(len(scores)), key=lambda i: (scores[i], -i))[: request.blocks])
+def _blocks_that_leave(request: StructureRequest, scores: Sequence[float], stay: Container[int]) -> set[int]:
+    """The least important ones of those that may; of equal ones the later."""
+    free = (i for i in range(len(scores)) if i not in stay)
+    return set(sorted(free, key=lambda i: (scores[i], -i))[: request.blocks])

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from edgeprune.errors import ExportError
+from edgeprune.errors import ExportError, PlanError
 from edgeprune.models import Checkpoint, Classifier, open_checkpoint, open_classifier
+from edgeprune.models.grids import Sizes
 from edgeprune.models.source import is_classifier
 from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import Specs
@@ -37,16 +38,29 @@ class OpenedModel:
     verify: Callable[[Path, Specs], None]
 
 
-def open_prunable(source: str | Path, images: Path | None, pictures: int, seed: int, precision: str) -> OpenedModel:
-    """Raises CheckpointError for a model that is not supported, PlanError for samples that cannot be found."""
+def open_prunable(
+    source: str | Path,
+    images: Path | None,
+    pictures: int,
+    seed: int,
+    precision: str,
+    *,
+    sizes: Sizes | None = None,
+    tokens: int | None = None,
+) -> OpenedModel:
+    """Raises CheckpointError for a model that is not supported, PlanError for samples that cannot be found or grids that do not fit."""
     samples = noise_samples(pictures, seed) if images is None else samples_from(images, pictures, seed)
     if is_classifier(source):
+        if sizes is not None or tokens is not None:
+            raise PlanError(
+                f"grids are for vision-language models that take any size, {source} is a classifier: leave them out"
+            )
         return _classifier(open_classifier(source), samples, cast(WeightPrecision, precision))
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, sizes=sizes, tokens=tokens)
     model = checkpoint.spec
 
     def verify(folder: Path, specs: Specs) -> None:
-        _compare(specs_of(open_checkpoint(folder).spec), specs)
+        _compare(specs_of(open_checkpoint(folder, sizes=sizes, tokens=tokens).spec), specs)
 
     def load() -> PrunableModel:
         from edgeprune_export.pruning.vlm import PrunableVlm
@@ -96,4 +110,4 @@ def terms_of(checkpoint: Checkpoint, precision: WeightPrecision) -> Terms:
     prompt = packed_max(picture, picture.candidates_max) + TEXT
     room = -(-(prompt + TOKENS) // CHUNK) * CHUNK
     half = checkpoint.weights.dtype("embed.weight") == "float16"
-    return Terms(precision, PricedRequest(prompt, TOKENS, CHUNK, room), 2 if half else 4)
+    return Terms(precision, PricedRequest(prompt, TOKENS, CHUNK, room), 2 if half else 4, views=picture.views)

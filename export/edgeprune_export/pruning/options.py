@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import get_args
 
 from edgeprune.errors import PlanError
+from edgeprune.models.grids import Sizes
 from edgeprune.structure.allocate import ALLOCATIONS
 from edgeprune.structure.importance import BLOCK_IMPORTANCES, IMPORTANCES
 from edgeprune.structure.normalise import NORMALISATIONS
-from edgeprune.structure.plan import ModelPart
+from edgeprune.structure.plan import ModelPart, in_words
 from edgeprune.structure.request import StructureRequest
 from edgeprune_export.pruning.open import OpenedModel
 from edgeprune_export.pruning.prices.energy import sensor
@@ -47,6 +48,7 @@ class PruneOptions:
     requests    per part that is to become smaller
     plan        a structure.json whose choice is repeated instead of choosing anew
     images      samples (see `samples_from`): `pictures` of them calibrate, all of them teach recovery; None: noise, where that is allowed
+    sizes, tokens  grids of pictures where the model takes any size, as for `open_checkpoint`: calibration and targets are for these
     compensate  refit what stays by least squares
     resume_beside  what an interrupted recovery is kept next to; None: `out`
     """
@@ -59,6 +61,8 @@ class PruneOptions:
     compensate: bool = True
     recovery: Recovery | None = None
     precision: str = "fp32"
+    sizes: Sizes | None = None
+    tokens: int | None = None
     force: bool = False
     resume_beside: Path | None = None
     command: str = "edgeprune_export.pruning.prune"
@@ -75,10 +79,13 @@ def require_possible(opened: OpenedModel, options: PruneOptions) -> None:
     for part, request in options.requests.items():
         if part not in opened.specs:
             raise PlanError(f"the model has no {part}; it has {', '.join(opened.specs)}")
-        count = opened.specs[part][1]
-        if not 0 <= request.blocks < count:
+        spec, count = opened.specs[part]
+        bound = sorted(spec.must_stay.intersection(range(count)))
+        most = count - max(len(bound), 1)
+        if not 0 <= request.blocks <= most:
+            why = f": the model needs {in_words(bound)}" if bound else ""
             raise PlanError(
-                f"{request.blocks} of {count} blocks of the {part} cannot leave; give a number from 0 to {count - 1}"
+                f"{request.blocks} of {count} blocks of the {part} cannot leave{why}; give a number from 0 to {most}"
             )
         if request.align < 1:
             raise PlanError(

@@ -22,7 +22,15 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
         raise PlanError("a plan repeats a choice and targets ask for a new one; give one of them")
     require_free(out, force=options.force, marker=STRUCTURE)
     with track("reading the checkpoint", 0):
-        opened = open_prunable(source, options.images, options.pictures, options.seed, options.precision)
+        opened = open_prunable(
+            source,
+            options.images,
+            options.pictures,
+            options.seed,
+            options.precision,
+            sizes=options.sizes,
+            tokens=options.tokens,
+        )
     require_possible(opened, options)
     with staging(out, force=options.force, marker=STRUCTURE) as folder:
         from edgeprune_export.pruning.carry_out import carry_out

@@ -37,10 +37,17 @@ class _Block:
 
 @dataclass
 class _Stream:
-    """Per batch: the hidden state that enters the next block, and the other arguments of every block."""
+    """Per batch: the hidden state that enters the next block, the other arguments of every block, and what the model itself adds
+    to the hidden state behind a block: None where the next is given what the block put out."""
 
     hidden: list[Tensor] = field(default_factory=list)
     rest: list[list[Arguments]] = field(default_factory=list)
+    added: list[list[Tensor | None]] = field(default_factory=list)
+
+    def enter_next(self, block: int, after: Sequence[Tensor]) -> None:
+        """Blocks up to this one were run and put out `after`."""
+        more = [added[block] if block < len(added) else None for added in self.added]
+        self.hidden = [state if new is None else state + new for state, new in zip(after, more, strict=True)]
 
 
 @torch.no_grad()
@@ -59,8 +66,8 @@ def compensate(
                 stats = [_run_block(block, state, call) for state, call in zip(whole.hidden, rest, strict=True)]
                 if i in place:
                     _refit_block(block, fewer[place[i]], stats, cut.hidden, rest)
-                    cut.hidden = _through(fewer[place[i]].module, cut.hidden, rest)
-                whole.hidden = [one.after for one in stats]
+                    cut.enter_next(place[i], _through(fewer[place[i]].module, cut.hidden, rest))
+                whole.enter_next(i, [one.after for one in stats])
                 advance()
 
 
@@ -126,19 +133,32 @@ def _stream(prunable: PrunableModel, module: nn.Module, part: ModelPart) -> _Str
     found = _Stream()
     for batch in batches(prunable):
         found.rest.append([])
-        with _removed([block.register_forward_pre_hook(_noting(found), with_kwargs=True) for block in blocks]):
+        found.added.append([])
+        before, after = _noting(found)
+        hooks = [block.register_forward_pre_hook(before, with_kwargs=True) for block in blocks]
+        with _removed([*hooks, *(block.register_forward_hook(after) for block in blocks)]):
             prunable.logits(module, batch)
     return found
 
 
-def _noting(found: _Stream) -> Any:
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _noting(found: _Stream) -> tuple[Any, Any]:
+    """What hooks before and behind every block note of one batch."""
+    last: list[Tensor] = []
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-        if not found.rest[-1]:
-            found.hidden.append(args[0] if args else kwargs["hidden_states"])
+        state = args[0] if args else kwargs["hidden_states"]
+        if last:
+            made = last.pop()
+            found.added[-1].append(None if torch.equal(made, state) else state - made)
+        else:
+            found.hidden.append(state)
         found.rest[-1].append((args[1:], rest))
 
-    return note
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        last[:] = [output[0] if isinstance(output, tuple) else output]
+
+    return before, after
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from typing import Any, cast
 
@@ -62,9 +64,26 @@ class PrunableVlm:
         return self.features(module, batch)[1]
 
     def features(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        out = module(**batch.inputs, use_cache=False, logits_to_keep=batch.rows, output_hidden_states=True)
-        image: Tensor = out.image_hidden_states
-        return image, out.logits[0]
+        with self._projected(module) as visual:
+            out = module(**batch.inputs, use_cache=False, logits_to_keep=batch.rows, output_hidden_states=True)
+        image = out.get("image_hidden_states")
+        return torch.cat(visual) if image is None else image, out.logits[0]
+
+    @contextmanager
+    def _projected(self, module: nn.Module) -> Iterator[list[Tensor]]:
+        """What the connectors put out inside: not every model hands it on. Adapters may stand around the module."""
+        paths, made = self._checkpoint.family.modules, list[Tensor]()
+        wanted = re.escape(paths.connector) + (rf"|{re.escape(paths.deepstack)}\.\d+" if paths.deepstack else "")
+        hooks = [
+            one.register_forward_hook(lambda _, given, rows: made.append(rows))
+            for name, one in module.named_modules()
+            if re.search(rf"(?:^|\.)(?:{wanted})$", name)
+        ]
+        try:
+            yield made
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @torch.no_grad()
     def attention(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
@@ -86,11 +105,11 @@ class PrunableVlm:
 
     def config(self, plan: StructurePlan, smaller: nn.Module) -> dict[str, Any]:
         model = pruned_model(self._checkpoint.spec, plan)
-        layer_types = getattr(cast(Any, smaller).config.text_config, "layer_types", None)
+        theirs = cast(Any, smaller).config
         return pruned_config(
             self._checkpoint.path,
             {"tower": model.vision, "language": model.language},
-            layer_types=layer_types,
+            {"tower": theirs.vision_config, "language": theirs.text_config},
             feature_layer=model.feature_layer,
         )
 
@@ -99,7 +118,7 @@ class PrunableVlm:
 
     def stored(self, name: str) -> str | None:
         canonical = canonical_name(name) or ""
-        canonical = canonical.replace(".fc_gate.", ".fc_in.").replace(".fc_up.", ".fc_in.")
+        canonical = canonical.replace(".fc_gate.", ".fc_in.").replace(".fc_up.", ".fc_in.").replace(".qkv.", ".q.")
         weights = self._checkpoint.weights
         return weights.dtype(canonical) if canonical in weights.shapes else None
 
@@ -111,7 +130,15 @@ class PrunableVlm:
         assert visual is not None  # the checkpoint's own tiling is always the library's
         asked = self._prompter.render(sample.question or QUESTION, images=1)
         ids = self._library.ids(self._prompter.expanded(asked, (picture,)))
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **accepted(self.module, visual)}
+        return accepted(self.module, self._of_text(ids) | visual)
+
+    def _of_text(self, ids: Tensor) -> dict[str, Tensor]:
+        """What goes with ids [1, S]."""
+        return {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "mm_token_type_ids": (ids == self._image_id).int(),
+        }
 
     @torch.no_grad()
     def _answer(self, number: int, sample: CalibrationSample, inputs: dict[str, Tensor]) -> list[int]:
@@ -130,5 +157,4 @@ class PrunableVlm:
         prompt = inputs["input_ids"].shape[1]
         ids = torch.cat([inputs["input_ids"], torch.tensor([answer[:-1]], dtype=torch.int64)], dim=1)
         rows = torch.arange(prompt - 1, ids.shape[1])
-        whole = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        return Batch(1, whole, rows, torch.tensor(answer))
+        return Batch(1, accepted(self.module, inputs | self._of_text(ids)), rows, torch.tensor(answer))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from edgeprune.models.config.section import json_object
 from edgeprune.models.config.structure_key import structure_entry
 from edgeprune.models.spec import DecoderSpec, TowerSpec
 from edgeprune.structure.plan import ModelPart, widths
+from edgeprune.structure.shrink import BLOCK_NUMBERS
 from edgeprune_export.pruning.record import STRUCTURE
 from edgeprune_runtime.bundle import sha256_of
 
@@ -70,25 +71,38 @@ def write_checkpoint(
 def pruned_config(
     source: Path,
     specs: Mapping[ModelPart, TowerSpec | DecoderSpec],
+    theirs: Mapping[ModelPart, Any],
     *,
-    layer_types: Sequence[str] | None = None,
     feature_layer: int | None = None,
 ) -> dict[str, Any]:
-    """config.json of a pruned LLaVA model: fewer layers, and the widths of each under "edgeprune".
+    """config.json of a pruned vision-language model: fewer layers, and the widths of each under "edgeprune".
 
     specs          the parts as they are after pruning
-    layer_types    kinds of the language model's layers that stayed, where the file lists them
+    theirs         transformers' configuration of them
     feature_layer  block whose output is used, where the file names one by a number from the front
     """
     config = json_object(source / "config.json")
     for part, spec in specs.items():
-        section = config["vision_config" if part == "tower" else "text_config"]
-        if section.get("num_hidden_layers") != spec.layers:
-            for key in _BY_LAYERS:
-                section.pop(key, None)
-        section["num_hidden_layers"] = spec.layers
-        if part == "language" and isinstance(section.get("layer_types"), list):
-            section["layer_types"] = list(layer_types or ())
+        for section in _sections(config, part):
+            names = getattr(theirs[part], "attribute_map", {})
+            count = names.get("num_hidden_layers", "num_hidden_layers")
+            if section.get(count) != spec.layers:
+                for key in _BY_LAYERS:
+                    section.pop(key, None)
+            section[count] = spec.layers
+            if isinstance(section.get("layer_types"), list):
+                section["layer_types"] = list(getattr(theirs[part], "layer_types", None) or ())
+            for key in BLOCK_NUMBERS:
+                if hasattr(theirs[part], key):
+                    section[key] = list(getattr(theirs[part], key))
     if feature_layer is not None and config.get("vision_feature_layer", -2) >= 0:
         config["vision_feature_layer"] = feature_layer + 1
     return config | structure_entry({part: widths(spec, spec.layers) for part, spec in specs.items()})
+
+
+def _sections(config: dict[str, Any], part: ModelPart) -> list[dict[str, Any]]:
+    """Where a configuration speaks of a part: in a section of its own, at its root where it is flat, or in both."""
+    if part == "tower":
+        return [config["vision_config"]]
+    nested = [config["text_config"]] if "text_config" in config else []
+    return [*nested, *([config] if not nested or "num_hidden_layers" in config else [])]

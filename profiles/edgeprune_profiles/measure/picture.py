@@ -11,6 +11,7 @@ from edgeprune_runtime.pictures.spec import PictureSpec
 
 NAME = "generated.png"
 _SHAPES = 24
+_MOST = ", the most work a picture can be."
 
 
 def draw_picture(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -30,12 +31,21 @@ def draw_picture(height: int, width: int, seed: int = 0) -> Image.Image:
     return picture
 
 
-def write_picture(folder: Path, spec: PictureSpec) -> tuple[Path, str]:
-    """Draw it into `folder`; returns the file and the sentence that a report needs about it."""
-    height, width = spec.largest
-    path = folder / NAME
+def write_picture(folder: Path, spec: PictureSpec, size: tuple[int, int] | None = None) -> tuple[Path, str]:
+    """Draw it into `folder`; returns the file and the sentence that a report needs about it.
+
+    size  (height, width) in pixels; None: of the largest picture
+    """
+    height, width = size or spec.largest
+    path, place = folder / NAME, spec.place(height, width)
     draw_picture(height, width).save(path)
-    return path, (
-        f"No picture was given: {NAME} is a generated one of {width} x {height} pixels, which fills the largest tile "
-        f"grid ({spec.tiles_max} tiles), the most work a picture can be."
-    )
+    given = f"No picture was given: {NAME} is a generated one of {width} x {height} pixels"
+    if place.view is not None:
+        on = f"{place.view[0]}x{place.view[1]} pixels ({spec.tokens_of(place)} visual tokens)"
+        return (
+            path,
+            f"{given}, seen on {'a grid' if size else 'the largest grid'} of {on}{_MOST if size is None else '.'}",
+        )
+    if size is None:
+        return path, f"{given}, which fills the largest tile grid ({spec.tiles_max} tiles){_MOST}"
+    return path, f"{given}, seen on {place.tiles} {'tile' if place.tiles == 1 else 'tiles'}."

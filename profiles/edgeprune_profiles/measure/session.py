@@ -32,6 +32,7 @@ class ProfileOptions:
     methods  that keep tokens at each of them; none: the bundle's own
     tiles    limits of tiles beside the overview that every budget is measured under too
     images   none: a generated picture
+    size     (height, width) in pixels of the generated picture; None: one that fills the largest grid
     soak_s   None: no soak
     out      written after each part, so that a later one cannot lose it
     command  as it stands in the report
@@ -41,6 +42,7 @@ class ProfileOptions:
     methods: tuple[str, ...]
     tiles: tuple[int, ...]
     images: tuple[Path, ...]
+    size: tuple[int, int] | None
     question: str
     runs: int
     warmup: int
@@ -65,9 +67,11 @@ class Observer:
 
 def profile_model(model: Model, options: ProfileOptions, scratch: Path, observer: Observer) -> Report:
     """Everything that the options ask for; `scratch` is a folder for a generated picture."""
+    if options.images and options.size is not None:
+        raise MeasurementError("a size is for the generated picture, and pictures are given; give one of them")
     notes, images = [], list(options.images)
     if not images:
-        path, note = write_picture(scratch, model.bundle.manifest.picture)
+        path, note = write_picture(scratch, model.bundle.manifest.picture, options.size)
         images, notes = [path], [note]
     cases = [case_of(path, options.question) for path in images]
     runner = ModelRunner(model)

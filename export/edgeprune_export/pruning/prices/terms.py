@@ -28,12 +28,14 @@ class Terms:
 
     embedding_bytes  per number of the embedding table as the exporter stores it
     classes          of a classifier; 0: none
+    views            parts of a tile that the tower gets graphs for
     """
 
     precision: WeightPrecision
     request: PricedRequest
     embedding_bytes: int = 4
     classes: int = 0
+    views: tuple[tuple[int, int], ...] = ()
 
 
 def price_of(measure: Measure, spec: TowerSpec | DecoderSpec, terms: Terms, track: Track) -> Price:
@@ -45,7 +47,7 @@ def price_of(measure: Measure, spec: TowerSpec | DecoderSpec, terms: Terms, trac
         if measure == "params":
             return cost.parameters(spec, classes=terms.classes)
         if measure == "memory":
-            return cost.bytes_of_tower(spec, terms.precision, classes=terms.classes)
+            return cost.bytes_of_tower(spec, terms.precision, classes=terms.classes, views=terms.views)
         price = _measured(measure, spec, terms, track)
         # The last block of a classifier is not measured apart: its share is that of the MACs.
         last = (

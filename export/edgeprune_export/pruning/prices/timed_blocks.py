@@ -18,6 +18,7 @@ from edgeprune.models.weights.shapes import TensorShape, language_layer, tower_b
 from edgeprune.structure.cost import Price
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.graphs.decoder import block_graph, rotary_tables, store_layer
+from edgeprune_export.graphs.patch_positions import store_positions
 from edgeprune_export.graphs.tower import block, queries_keys_values, store_block
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.weights import WeightsWriter
@@ -36,20 +37,24 @@ Cost = Callable[[Sequence[Stack], Track, str], list[float]]
 
 
 def price_of_tower(spec: TowerSpec, precision: WeightPrecision, cost: Cost, track: Track) -> Price:
-    """Predicted cost of the tower on one tile, by widths."""
+    """Predicted cost of the tower on one tile or view, by widths. Where blocks have windows, those that see all are measured apart."""
+    windows = (spec.window, None) if spec.window is not None and spec.full else (spec.window,)
 
-    def make(widths: tuple[Width, ...], writer: WeightsWriter) -> list[tuple[Graph, float]]:
-        tower = replace(spec, widths=widths, layers=len(widths))
+    def make(widths: tuple[Width, ...], writer: WeightsWriter, kind: int) -> list[tuple[Graph, float]]:
+        tower = replace(spec, widths=widths, layers=len(widths), table=0)
         g = Graph("tower", weights_file=_FILE)
         x = g.input("x", "float32", (spec.positions, spec.hidden))
+        store_positions(writer, _made({}), tower)
         for i in range(len(widths)):
             p, at = f"tower.{i}", tower.at(i)
             store_block(writer, _made(tower_block(p, at)), at, i, precision)
-            x = block(g, writer, at, p, x, queries_keys_values(g, writer, at, p, x, spec.positions), spec.positions)
+            qkv = queries_keys_values(g, writer, at, p, x, spec.positions)
+            x = block(g, writer, at, p, x, qkv, spec.positions, windows[kind])
         g.output(x, "y", "float32", (spec.positions, spec.hidden))
         return [(g, 1.0)]
 
-    return _fitted(Width(spec.heads, spec.mlp), make, precision, cost, track, "blocks of the tower")
+    full = Width(spec.heads, spec.mlp)
+    return _fitted(full, make, precision, cost, track, "blocks of the tower", spec.full if len(windows) > 1 else ())
 
 
 def price_of_language(
@@ -57,7 +62,7 @@ def price_of_language(
 ) -> Price:
     """Predicted cost of the language model's layers for one request, by widths."""
 
-    def make(widths: tuple[Width, ...], writer: WeightsWriter) -> list[tuple[Graph, float]]:
+    def make(widths: tuple[Width, ...], writer: WeightsWriter, kind: int) -> list[tuple[Graph, float]]:
         decoder = replace(spec, widths=widths, layers=len(widths))
         for i in range(len(widths)):
             p, at = f"layers.{i}", decoder.at(i)
@@ -73,34 +78,55 @@ def price_of_language(
         times = (-(-request.positions // request.chunk), request.tokens)
         return list(zip(graphs, map(float, times), strict=True))
 
-    return _fitted(Width(spec.kv_heads, spec.mlp), make, precision, cost, track, "layers of the language model")
+    full = Width(spec.kv_heads, spec.mlp)
+    return _fitted(full, make, precision, cost, track, "layers of the language model")
 
 
-Make = Callable[[tuple[Width, ...], WeightsWriter], list[tuple[Graph, float]]]
+Make = Callable[[tuple[Width, ...], WeightsWriter, int], list[tuple[Graph, float]]]
+"""Graphs of blocks of these widths, all of one kind, and how often a request runs each."""
 
 
-def _fitted(full: Width, make: Make, precision: WeightPrecision, cost: Cost, track: Track, what: str) -> Price:
+def _fitted(
+    full: Width,
+    make: Make,
+    precision: WeightPrecision,
+    cost: Cost,
+    track: Track,
+    what: str,
+    apart: Sequence[int] = (),
+) -> Price:
+    """apart: blocks of a second kind, which differ in what a head group costs."""
     half = Width(max(1, full.groups // 2), max(1, full.mlp // 2))
     stacks = ((full,), (full, full), (half,), (Width(half.groups, full.mlp),), (Width(full.groups, half.mlp),))
+    each = [(kind, stack) for kind in range(2 if apart else 1) for stack in stacks]
     with tempfile.TemporaryDirectory(prefix="edgeprune-blocks-") as folder:
         ready: list[Stack] = []
-        for number, stack in enumerate(stacks):
+        for number, (kind, stack) in enumerate(each):
             root = Path(folder) / str(number)
             root.mkdir()
             with WeightsWriter(root / _FILE) as writer:
-                graphs = make(stack, writer)
+                graphs = make(stack, writer, kind)
             ready.append([(_session(root, graph, precision), times) for graph, times in graphs])
         costs = cost(ready, track, what)
-    rows = [[1, len(stack), sum(w.groups for w in stack), sum(w.mlp for w in stack)] for stack in stacks]
-    return price_from(np.asarray(rows, float), np.asarray(costs))
+    rows = []
+    for kind, stack in each:
+        groups = [0, 0]
+        groups[kind] = sum(w.groups for w in stack)
+        rows.append([1, len(stack), groups[0], sum(w.mlp for w in stack), *(groups[1:] if apart else [])])
+    return price_from(np.asarray(rows, float), np.asarray(costs), apart)
 
 
-def price_from(rows: np.ndarray, costs: np.ndarray) -> Price:
-    """Least squares over graphs. rows [n, 4]: 1, blocks, head groups, channels; costs [n]. Units never cost less than nothing."""
+def price_from(rows: np.ndarray, costs: np.ndarray, apart: Sequence[int] = ()) -> Price:
+    """Least squares over graphs. Units never cost less than nothing.
+
+    rows   [n, 4]: 1, blocks, head groups, channels; [n, 5] where the head groups of some blocks, `apart`, cost something else
+    costs  [n]
+    """
     scale = rows.max(axis=0)
     found, *_ = np.linalg.lstsq(rows / scale, costs, rcond=None)
-    fixed, each, group, channel = (float(value) for value in found / scale)
-    return Price(max(fixed, 0.0), max(each, 0.0), max(group, _LEAST), max(channel, _LEAST))
+    fixed, each, group, channel, *others = (float(value) for value in found / scale)
+    more = {block: max(other, _LEAST) for other in others for block in apart}
+    return Price(max(fixed, 0.0), max(each, 0.0), max(group, _LEAST), max(channel, _LEAST), apart=more)
 
 
 def _session(root: Path, graph: Graph, precision: WeightPrecision) -> Callable[[], None]:
