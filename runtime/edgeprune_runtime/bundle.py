@@ -137,8 +137,12 @@ class Bundle:
 
     def require_sound(self) -> None:
         """Raise BundleError where the manifest names what is not there, or does not hold together with itself and its graphs."""
+        self._require(picture_faults(self.manifest.picture))  # first: views of tiles without end are not counted
         self._check_references()
-        if fault := next(self._faults(), None):
+        self._require(self._faults())
+
+    def _require(self, faults: Iterator[str]) -> None:
+        if fault := next(faults, None):
             raise BundleError(
                 f"the manifest of bundle {self.root} does not hold together: {fault}; export the bundle again"
             )
@@ -160,7 +164,6 @@ class Bundle:
     def _faults(self) -> Iterator[str]:
         """What the manifest says that cannot be, or is not so in its graphs; read until the first one."""
         manifest = self.manifest
-        yield from picture_faults(manifest.picture)
         yield from language_faults(manifest.language, manifest.files[manifest.weights_file].bytes)
         yield from choice_faults(manifest)
         yield from graph_faults(manifest)

@@ -110,7 +110,7 @@ def tiny() -> Path:
 
 WORK: dict[str, tuple[Callable[[Path], object], str]] = {
     "export, weights": (exporting, "edgeprune_export.onnx.weights.WeightsWriter.add"),
-    "export, graphs": (exporting, "edgeprune_export.commands.export.onnx.save"),
+    "export, graphs": (exporting, "edgeprune_export.bundle.write.onnx.save"),
     "export, the last rename": (exporting, "edgeprune_export.bundle.seal.flush"),
     "prune": (pruning, "edgeprune_export.pruning.write.shutil.copyfile"),
 }
