@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_said_and_built_again_or_refused(gpu: SimulatedGpu,
     line = complaint(*command, "--no-build")
     assert "built with GPU Simulated Orin, here is Simulated Thor" in line
     assert "built with driver CUDA 12.6, here is CUDA 13.0" in line
-    assert "make them with `edgeprune build bundle --target tensorrt`" in line
+    assert f"make them with `edgeprune build {bundle} --target tensorrt`" in line
     told = invoke(*command)
     assert told.exit_code == 0 and "note:" in told.stderr and "Simulated Thor" in told.stderr
     (folder,) = engines_of(bundle)
