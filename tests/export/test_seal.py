@@ -21,6 +21,7 @@ from edgeprune_runtime.errors import ExportError
 from edgeprune_runtime.spec import Manifest
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import options
+from tests.runtime.test_claims import another_run
 
 #: Events of the interpreter that change or announce a change of the file system.
 WRITES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "shutil.rmtree", "ctypes.dlsym")
@@ -149,10 +150,10 @@ def test_remains_are_cleared_whatever_the_name(tiny_bundle: Path, tmp_path: Path
 
 
 def test_the_work_of_another_living_export_is_left_alone(tiny_bundle: Path, tmp_path: Path) -> None:
-    other = tmp_path / f".out.partial-{os.getppid()}"
-    other.mkdir()
-    make(tiny_bundle, tmp_path / "out", "new")
-    assert other.is_dir()
+    """It holds its lock, and is told from what a process of the same number left."""
+    with another_run(tmp_path / "out") as other:
+        make(tiny_bundle, tmp_path / "out", "new", force=True)
+        assert (tmp_path / f".out.partial-{other.pid}").is_dir()
 
 
 def test_an_error_while_staging_leaves_nothing(tmp_path: Path) -> None:
