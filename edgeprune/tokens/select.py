@@ -113,7 +113,8 @@ def number(mask: Tensor) -> Tensor:
 
 def looked_up(count: Tensor, most: int, rule: Callable[[int], int]) -> Tensor:
     """rule(count) for a tensor of counts 0 .. most, in Python's exact arithmetic: a constant table, so no rounding can differ."""
-    return torch.tensor([rule(i) for i in range(most + 1)])[count]
+    table = torch.tensor([rule(i) for i in range(most + 1)])
+    return table[count.reshape(-1)].reshape(count.shape)  # tracers before torch 2.11 take a single index for a number
 
 
 def part(count: int, share: float) -> int:
