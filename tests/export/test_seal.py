@@ -151,9 +151,9 @@ def test_remains_are_cleared_whatever_the_name(tiny_bundle: Path, tmp_path: Path
 
 def test_the_work_of_another_living_export_is_left_alone(tiny_bundle: Path, tmp_path: Path) -> None:
     """It holds its lock, and is told from what a process of the same number left."""
-    with another_run(tmp_path / "out") as other:
+    with another_run(tmp_path / "out"):
         make(tiny_bundle, tmp_path / "out", "new", force=True)
-        assert (tmp_path / f".out.partial-{other.pid}").is_dir()
+        assert (tmp_path / ".out.partial-other").is_dir()
 
 
 def test_an_error_while_staging_leaves_nothing(tmp_path: Path) -> None:
