@@ -19,8 +19,6 @@ from edgeprune_export.bundle.options import ExportOptions, packed_max
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.bundle.roofline_counts import count_model
 from edgeprune_export.bundle.seal import hashes, write_manifest
-from edgeprune_export.gate.eager_model import empty_model
-from edgeprune_export.gate.inputs import LibraryInputs
 from edgeprune_export.gate.parity import cases, check_parity
 from edgeprune_export.graphs.connector import store_connector
 from edgeprune_export.graphs.decoder import block_graph, head_graph, rotary_tables, store_decoder
@@ -82,9 +80,6 @@ def write_bundle(
     """
     model = checkpoint.spec
     reads = union(METHODS[s.method].reads(plan) for s in chosen if s.tower == "tower")
-    if options.parity:  # what the gate will need, before the work that it judges
-        LibraryInputs(checkpoint)
-        empty_model(checkpoint, tower_attention="eager")
     with WeightsWriter(folder / WEIGHTS) as writer:
         _write_weights(writer, checkpoint, reads, options, room, track)
     graphs = _write_graphs(folder, writer, model, plan, chosen, reads, options.chunk, room, track)

@@ -51,6 +51,12 @@ def export(
         raise CheckpointError(
             f"the decoder's activation is {model.language.activation!r}; expected silu, which llama, mistral and qwen2 use"
         )
+    if options.parity:  # what the gate will need, before the work that it judges
+        from edgeprune_export.gate.eager_model import empty_model
+        from edgeprune_export.gate.inputs import LibraryInputs
+
+        LibraryInputs(checkpoint)
+        empty_model(checkpoint, tower_attention="eager")
     with staging(out, force=options.force) as folder:
         from edgeprune_export.bundle.write import write_bundle
 
