@@ -8,7 +8,7 @@ import pytest
 
 from edgeprune_runtime.meters import MachineUse, look, machine_use
 from edgeprune_runtime.meters.boards.nvml import open_nvml
-from tests.runtime.meters.test_meters_nvml import Library
+from tests.runtime.meters.test_meters_nvml import Library, only
 
 TICKS = 100  # of a second: a made kernel's, and Linux' on every machine that runs these tests
 
@@ -84,7 +84,7 @@ def test_throttling_and_clocks_that_fell_become_sentences(tmp_path: Path) -> Non
 
 def test_a_gpu_that_works_is_asked_for_its_load_and_its_limits(tmp_path: Path) -> None:
     library = Library()
-    gpu = open_nvml(load=lambda name: library)
+    gpu = open_nvml(load=only(library), environ={})
     found = machine_use([look(tmp_path, now_s=t, gpu=gpu) for t in (0.0, 1.0)])
     assert found.gpu_load == pytest.approx(0.37)
     assert found.board is not None and found.board.hottest_c["nvml gpu"] == 64
