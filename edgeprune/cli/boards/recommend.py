@@ -12,9 +12,12 @@ from edgeprune.cli.boards.subject import Subject, is_bundle, model_argument, sub
 from edgeprune.cli.console import Json, emit, errors_as_one_line, remark
 from edgeprune.cli.options import (
     AccuracyFile,
+    AccuracyOption,
     MaxTokens,
     MeasuredRuns,
     PictureSize,
+    TokensPerS,
+    Ttft,
     budget_option,
     device_option,
     max_memory_option,
@@ -29,12 +32,9 @@ if TYPE_CHECKING:
 
 def recommend(
     model: Annotated[str, model_argument()],
-    ttft: Annotated[str | None, typer.Option(help="Time to the first token, at most: 1s, 500ms.")] = None,
-    tokens_per_s: Annotated[str | None, typer.Option("--tokens-per-s", help="Tokens per second, at least: 10.")] = None,
-    accuracy: Annotated[
-        str | None,
-        typer.Option(help="With --eval: points below the full budget at most (-3), or per cent right at least (85)."),
-    ] = None,
+    ttft: Ttft = None,
+    tokens_per_s: TokensPerS = None,
+    accuracy: AccuracyOption = None,
     max_power: Annotated[str | None, typer.Option("--max-power", help="Watts of the board: 15W.")] = None,
     max_memory: Annotated[str | None, max_memory_option()] = None,
     max_price: Annotated[str | None, typer.Option("--max-price", help="Price in US dollars: 400.")] = None,
