@@ -70,6 +70,8 @@ class _Streamed(Mapping[str, torch.Tensor]):
         self._deepest = deepest
 
     def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._shapes:  # accelerate asks for companions that quantised weights would have
+            raise KeyError(name)
         canonical = canonical_name(name)
         if canonical is None:
             raise ExportError(
