@@ -27,6 +27,7 @@ from edgeprune_export.onnx_pruning.reading import read
 from edgeprune_export.onnx_pruning.rewrite import rewrite
 from edgeprune_export.onnx_pruning.scores import magnitude, relative
 from tests.export.onnx_pruning.onnx_masked import GRAPHS, feed_of, run
+from tests.runtime.test_claims import another_run
 
 HIDDEN, WIDTH, TOKENS, PATCHES, PATCH, CLASSES = 40, 8, 17, 16, 3 * 6 * 6, 7
 
@@ -320,8 +321,7 @@ def test_symbols_in_the_shapes_are_fixed_on_request(tmp_path: Path) -> None:
 
 
 def test_the_temporary_folder_of_another_process_is_left_alone(tmp_path: Path) -> None:
-    other = tmp_path / ".out.onnx.partial-1"
-    other.mkdir()
-    with files.replacing(tmp_path / "out.onnx", force=False) as partial:
-        partial.write_bytes(b"new")
-    assert other.is_dir() and (tmp_path / "out.onnx").read_bytes() == b"new"
+    with another_run(tmp_path / "out.onnx"):
+        with files.replacing(tmp_path / "out.onnx", force=True) as partial:
+            partial.write_bytes(b"new")
+        assert (tmp_path / ".out.onnx.partial-other").is_dir() and (tmp_path / "out.onnx").read_bytes() == b"new"
