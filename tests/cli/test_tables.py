@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
+import pytest
+import typer
+
+from edgeprune.cli import console
 from edgeprune.cli.console import say, wrapped
+from edgeprune.cli.plain import PlainConsole
 from edgeprune.cli.tables import blocks, show_table
+from edgeprune_runtime.errors import EdgepruneError
 
 HEAD = ["budget", "K", "TTFT p50", "p95", "full / this", "peak memory", "anonymous", "cache used", "energy per answer"]
 ROW = ["divprune@0.25 on one view", "2880", "13.3\xa0ms", "13.6\xa0ms", "not distinguishable [0.98, 1.02]"]
@@ -43,6 +49,25 @@ def test_sentences_wrap_at_words_and_commands_stay_whole(
     *wrapped, command = capsys.readouterr().out.splitlines()
     assert [line.rstrip() for line in wrapped] == ["preprocessing and the vision", "tower are most of what is left"]
     assert command == "edgeprune report --eval accuracy.json --ttft 500ms report.json"
+
+
+def test_a_command_in_backticks_is_never_broken_and_the_words_around_it_are_wrapped() -> None:
+    text = "thing.bundle is a checkpoint, not a bundle; make one with `edgeprune export thing --budget 0.2 --out b`"
+    assert wrapped(text, 60).splitlines() == [
+        "thing.bundle is a checkpoint, not a bundle; make one with",
+        "`edgeprune export thing --budget 0.2 --out b`",
+    ]
+
+
+def test_an_error_is_wrapped_at_words_in_a_terminal_and_one_line_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "a sentence of an error that is longer than forty characters"
+    for terminal, expected in ((True, 2), (False, 1)):
+        seen = PlainConsole(file=io.StringIO(), force_terminal=terminal, color_system=None, width=40, soft_wrap=True)
+        monkeypatch.setattr(console, "err", seen)
+        with pytest.raises(typer.Exit), console.errors_as_one_line():
+            raise EdgepruneError(said)
+        lines = seen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        assert len(lines) == expected and " ".join(lines) == f"error: {said}"
 
 
 def test_a_number_stays_with_its_unit_and_an_interval_is_whole() -> None:

@@ -153,7 +153,10 @@ def _next(subject: Subject, following: BoardChoice | None, max_tokens: int) -> N
     steps = []
     if subject.bundle is None:
         bundle = "my.bundle"
-        steps.append(command("edgeprune", "export", subject.model.name, "--budget", one.budget, "--out", bundle))
+        method = ("--method", subject.method) if subject.method else ()
+        steps.append(
+            command("edgeprune", "export", subject.model.name, "--budget", one.budget, *method, "--out", bundle)
+        )
     wanted = ("--budget", one.budget, "--max-tokens", max_tokens)
     steps.append(command("edgeprune", "profile", bundle, *wanted, "--out", "report.json"))
     run = f"{one.device.name},report.json"

@@ -10,7 +10,7 @@ from edgeprune_profiles.report.busy import use_text
 from edgeprune_profiles.report.summary import BudgetSummary, Summary, summarise
 from edgeprune_profiles.report.unknown import unknown_line
 from edgeprune_profiles.report.verdict import verdict
-from edgeprune_runtime.budgets import asked_for
+from edgeprune_runtime.budgets import asked_for, by_method, on_tiles
 from edgeprune_runtime.meters import StateSummary
 from edgeprune_runtime.statistics import Percentiles, Ratio
 
@@ -143,10 +143,11 @@ def _board(board: StateSummary | None) -> tuple[str, str, str]:
 
 
 def _name(b: BudgetSummary) -> str:
-    """The budget and its method, once."""
-    method = b.result.budget.method
-    whole = b.result.budget.keep_ratio == 1.0
-    return b.name if whole or asked_for(b.name).method == method else f"{b.name} {method}"
+    """The budget and its method, in the words of `edgeprune eval`: "hired@0.2 on one view"."""
+    asked = asked_for(b.name)
+    if b.result.budget.keep_ratio == 1.0 or asked.method is not None:
+        return b.name
+    return on_tiles(by_method(asked.budget, b.result.budget.method), asked.tiles)
 
 
 def _both(times: Percentiles | None) -> tuple[str, str]:
@@ -159,12 +160,16 @@ def _gain(b: BudgetSummary, gain: Ratio | None, summary: Summary) -> str:
     return units.short_times(gain) if any(other.full for other in summary.budgets) else "no baseline"
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _conditions(report: Report) -> list[str]:
     machine = report.environment
-    plural = "s" if len(report.cases) != 1 else ""
+    pictures = _counted(len(report.cases), "picture")
     return [
-        f"{report.warmup_rounds} warm-up rounds thrown away, then {report.repetitions} rounds of {len(report.cases)} "
-        f"picture{plural}, budgets interleaved.",
+        f"{_counted(report.warmup_rounds, 'warm-up round')} thrown away, then {_counted(report.repetitions, 'round')} of "
+        f"{pictures}, budgets interleaved.",
         f"Memory: {report.memory_scope}.",
         *([] if report.power_source is None else [f"Energy: {report.power_source}."]),
         f"Before: {use_text(report.use_before)}. During: {use_text(report.use_during)}.",

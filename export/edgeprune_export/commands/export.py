@@ -52,7 +52,8 @@ def export(
             f"the decoder's activation is {model.language.activation!r}; expected silu, which llama, mistral and qwen2 use"
         )
     with staging(out, force=options.force) as folder:
-        from edgeprune_export.bundle.write import write_bundle
+        with track("loading the exporter", 0):
+            from edgeprune_export.bundle.write import write_bundle
 
         write_bundle(folder, Path(str(source)).name, checkpoint, plan, chosen, room, options, track)
         publish(folder, out)
