@@ -149,7 +149,11 @@ def _next(subject: Subject, following: BoardChoice | None, max_tokens: int) -> N
 
     one = following.candidate
     bundle = subject.source
-    say(f"To be sure, on {one.device.name}:")
+    say(
+        f"To be sure, on {one.device.name}:"
+        if subject.bundle is not None
+        else f"To be sure, export on a workstation and measure the copied bundle on {one.device.name}:"
+    )
     steps = []
     if subject.bundle is None:
         bundle = "my.bundle"
