@@ -23,6 +23,7 @@ from edgeprune_runtime.errors import EdgepruneError
 _NBSP = "\N{NO-BREAK SPACE}"
 _GLUE = "\ue000"  # a space of a command while its text is wrapped; for private use, so no text has it
 _QUOTED = re.compile(r"`[^`]*`")
+_COMMAND = re.compile(r"edgeprune [a-z-]")  # with its version it is no command
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
@@ -73,7 +74,7 @@ def wrapped(text: str, width: int | None) -> str:
 
     What stands in backticks keeps to one line, and a text with a command outside of them stays whole, so that it can be copied.
     """
-    if width is None or "edgeprune " in _QUOTED.sub("", text):
+    if width is None or _COMMAND.search(_QUOTED.sub("", text)):
         return text
     kept = re.sub(r"(\[[^\[\] ]*), (?=[^\[\] ]*\])", rf"\1,{_NBSP}", text)
     kept = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", _GLUE), kept)

@@ -59,6 +59,13 @@ def test_a_command_in_backticks_is_never_broken_and_the_words_around_it_are_wrap
     ]
 
 
+def test_a_version_is_no_command_and_is_wrapped() -> None:
+    assert wrapped("versions: edgeprune 0.1.0, torch 2.13.0", 30).splitlines() == [
+        "versions: edgeprune 0.1.0,",
+        "torch 2.13.0",
+    ]
+
+
 def test_an_error_is_wrapped_at_words_in_a_terminal_and_one_line_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "a sentence of an error that is longer than forty characters"
     for terminal, expected in ((True, 2), (False, 1)):
