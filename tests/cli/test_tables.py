@@ -12,6 +12,7 @@ from edgeprune.cli.console import say, wrapped
 from edgeprune.cli.plain import PlainConsole
 from edgeprune.cli.tables import blocks, show_table
 from edgeprune_runtime.errors import EdgepruneError
+from tests.commands import invoke
 
 HEAD = ["budget", "K", "TTFT p50", "p95", "full / this", "peak memory", "anonymous", "cache used", "energy per answer"]
 ROW = ["divprune@0.25 on one view", "2880", "13.3\xa0ms", "13.6\xa0ms", "not distinguishable [0.98, 1.02]"]
@@ -84,3 +85,12 @@ def test_a_number_stays_with_its_unit_and_an_interval_is_whole() -> None:
         assert max(map(len, lines)) <= width
         assert not any(line.endswith(("334", "308", "[0.90,")) for line in lines)
     assert wrapped(text, None) == text
+
+
+def test_the_steps_of_a_selftest_are_wrapped_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = PlainConsole(file=io.StringIO(), force_terminal=True, color_system=None, width=60, soft_wrap=True)
+    monkeypatch.setattr("edgeprune.cli.prepare.selftest.out", seen)
+    assert invoke("selftest", "--backend", "onnxruntime").exit_code == 0
+    lines = seen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[0].startswith("passed  device: ")
+    assert [line for line in lines if len(line) > 60] == []
