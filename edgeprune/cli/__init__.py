@@ -98,7 +98,7 @@ for _name, _command, _does, _examples in (
         "calibrate",
         calibrate,
         "Freeze what a method draws from pictures.",
-        ("edgeprune calibrate CHECKPOINT --method vflowopt --images photographs --out settings.toml",),
+        ("edgeprune calibrate CHECKPOINT --method vflowopt --images photographs --out settings.json",),
     ),
     ("importances", importances, "What decides which heads and channels leave.", ("edgeprune importances",)),
     (

@@ -21,6 +21,9 @@ from edgeprune.cli.progress import Activity, end_moving, moving
 from edgeprune_runtime.errors import EdgepruneError
 
 _NBSP = "\N{NO-BREAK SPACE}"
+_GLUE = "\ue000"  # a space of a command while its text is wrapped; for private use, so no text has it
+_QUOTED = re.compile(r"`[^`]*`")
+_COMMAND = re.compile(r"edgeprune [a-z-]")  # with its version it is no command
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
@@ -69,12 +72,13 @@ def note(text: str) -> None:
 def wrapped(text: str, width: int | None) -> str:
     """Lines of at most `width`, broken between words: never in a number and its unit, nor in an interval. None: one line.
 
-    A text with a command stays whole, so that it can be copied.
+    What stands in backticks keeps to one line, and a text with a command outside of them stays whole, so that it can be copied.
     """
-    if width is None or "edgeprune " in text:
+    if width is None or _COMMAND.search(_QUOTED.sub("", text)):
         return text
     kept = re.sub(r"(\[[^\[\] ]*), (?=[^\[\] ]*\])", rf"\1,{_NBSP}", text)
-    return textwrap.fill(kept, width, break_long_words=False, break_on_hyphens=False)
+    kept = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", _GLUE), kept)
+    return textwrap.fill(kept, width, break_long_words=False, break_on_hyphens=False).replace(_GLUE, " ")
 
 
 def _err_width() -> int | None:
@@ -122,4 +126,5 @@ def errors_as_one_line() -> Iterator[None]:
 
 
 def _complain(text: str) -> None:
-    err.print(labelled("error:", "bold red", " ".join(text.split())), soft_wrap=True)
+    whole = wrapped(f"error: {' '.join(text.split())}", _err_width())
+    err.print(labelled("error:", "bold red", whole.removeprefix("error: ")), soft_wrap=True)

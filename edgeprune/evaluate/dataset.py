@@ -38,7 +38,9 @@ def load_questions(path: Path) -> tuple[Question, ...]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise MeasurementError(f"cannot read the questions: {error}") from error
+        raise MeasurementError(
+            f"cannot read the questions of {path}: {(error.strerror or str(error)).lower()}"
+        ) from error
     root = path.parent.resolve()
     questions: list[Question] = []
     for line_number, line in enumerate(content.splitlines(), 1):

@@ -237,8 +237,8 @@ def read_manifest(folder: Path) -> Manifest:
     """manifest.json of a bundle, as it was sealed. Raises BundleError, in words for what is no bundle at all."""
     path = folder / MANIFEST
     if not folder.is_dir():
-        what = _KINDS.get(folder.suffix) if folder.is_file() else None
-        raise BundleError(f"{folder} is {what or 'not a folder'}; give the folder that `edgeprune export` wrote")
+        found = f"is {_KINDS.get(folder.suffix, 'not a folder')}" if folder.exists() else "does not exist"
+        raise BundleError(f"{folder} {found}; give the folder that `edgeprune export` wrote")
     if not path.is_file() and (folder / "config.json").is_file():
         step = command("edgeprune", "export", folder, "--budget", 0.2, "--out", f"{folder.absolute().name}.bundle")
         raise BundleError(f"{folder} is a checkpoint, not a bundle; make one with `{step}`")

@@ -102,3 +102,12 @@ def test_the_tables_of_methods_fit(words: list[str], columns: int, monkeypatch: 
     text = invoke(*words).stdout
     assert max(len(line) for line in text.splitlines()) <= columns
     assert "hired" in text and "class-token attention ranks" in text
+
+
+def test_the_example_of_calibrate_names_the_kind_of_file_that_it_writes() -> None:
+    text = invoke("calibrate", "--help").stdout
+    assert "--out settings.json" in text and ".toml" not in text
+
+
+def test_export_says_where_its_default_method_does_not_fit() -> None:
+    assert "where the tower has a class token" in " ".join(invoke("export", "--help").stdout.split())

@@ -51,9 +51,13 @@ def test_what_is_no_bundle_is_called_what_it_is(tmp_path: Path, command: tuple[s
         "onnx": (tmp_path / "x.onnx", "is an ONNX file"),
         "file": (tmp_path / "x.json", "is not a folder"),
         "empty": (tmp_path / "empty", "has no manifest.json"),
-        "nothing": (tmp_path / "nothing", "is not a folder"),
+        "nothing": (tmp_path / "nothing", "does not exist"),
     }[thing]
     assert said in complaint(name, path, *rest)
+
+
+def test_a_bundle_that_is_given_for_a_report_is_said_to_be_a_folder(tiny_bundle: Path) -> None:
+    assert complaint("report", tiny_bundle).endswith("is a folder; give the file that `edgeprune profile --out` wrote")
 
 
 @pytest.mark.parametrize("content", [b"", b"[" * 200_000, b"\xff\x00", b"{", b"[]", b'{"schema": 2}', b"NaN"])

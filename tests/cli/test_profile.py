@@ -94,7 +94,7 @@ def test_people_get_tables_and_conditions(tiny_bundle, tmp_path):
     for text in (
         "Time to first token (TTFT)",
         "Time per output token (TPOT)",
-        "0.5 hired",
+        "hired@0.5",
         "warm-up rounds",
         "Unknown here: ",
         "no baseline",

@@ -39,5 +39,5 @@ def test_a_doubtful_energy_is_marked_where_it_stands(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = shown(capsys, monkeypatch)
-    assert any(line.startswith("0.2 hired") and "request" in line and "22.90 ± 0.02 J *" in line for line in lines)
+    assert any(line.startswith("hired@0.2") and "request" in line and "22.90 ± 0.02 J *" in line for line in lines)
     assert "* 0.2 request: the sampler died" in lines

@@ -76,6 +76,7 @@ def test_an_export_names_its_phases(tmp_path: Path, terminal: io.StringIO) -> No
     wanted = [
         "loading torch and transformers",
         "reading the checkpoint",
+        "loading the exporter",
         "weights",
         "tracing the tower",
         "graphs",

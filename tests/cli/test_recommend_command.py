@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from edgeprune.models.checkpoint import open_checkpoint
 from edgeprune.models.families.shapes import SHAPES, spec_of_shape
+from edgeprune.tokens.methods import METHODS
+from edgeprune.tokens.registry.fit import method_plan, require_fit, why_unfit
 from edgeprune_profiles.boards.device import DeviceMemory
 from edgeprune_profiles.boards.device_file import device_names, load_device, write_device
+from edgeprune_runtime.spec import TokenPlan
 from tests.checkpoints import tiny_checkpoint
 from tests.commands import answer, complaint, invoke
 from tests.profiles.made_boards import board, figure
@@ -107,8 +111,19 @@ def test_a_checkpoint_folder_stands_in_for_a_bundle(tmp_path: Path) -> None:
     assert "--report x,y.json does not say of which bundle" in complaint(
         "recommend", checkpoint, "--report", "x,y.json"
     )
+    assert "--method" not in invoke("recommend", checkpoint, "-d", "orin-nano-8gb", "--ttft", "1s").stdout
     said = complaint("recommend", "no-such-model")
     assert f"no hub id (owner/name) and no shape; shapes are {', '.join(SHAPES)}" in said
+
+
+def test_the_next_step_of_a_model_without_a_class_token_names_a_method_that_fits() -> None:
+    checkpoint = tiny_checkpoint(family="llava_onevision")
+    found = open_checkpoint(checkpoint)
+    lines = invoke("recommend", checkpoint, "-d", "orin-nano-8gb").stdout.splitlines()
+    at = lines.index("To be sure, export on a workstation and measure the copied bundle on orin-nano-8gb:")
+    method = lines[at + 1].split("--method ")[1].split()[0]
+    assert why_unfit(METHODS["hired"], method_plan(TokenPlan(), found.spec), found.spec, found.weights.shapes)
+    require_fit([method], method_plan(TokenPlan(), found.spec), found.spec, found.weights.shapes, METHODS)
 
 
 def evaluation(folder: Path, *rows: tuple[float, float, float, float]) -> Path:

@@ -72,7 +72,7 @@ def test_needs_are_answered_first_in_the_terminal_and_on_the_page(report_json, e
     assert result.exit_code == 0, result.output
     first, why, *_ = result.stdout.splitlines()
     assert first.startswith("Take budget ") and "of memory" in first
-    assert "most accurate of the 2 of 2" in why
+    assert "most accurate of 2, all of which are sure" in why
     assert 'class="lead">Take budget ' in report_json.with_suffix(".html").read_text()
 
 

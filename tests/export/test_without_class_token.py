@@ -54,7 +54,7 @@ def _parts(message: str) -> list[str]:
 def test_the_default_method_is_refused_in_one_line_that_says_what_to_type(tmp_path: Path) -> None:
     line = complaint("export", tiny_checkpoint(**SIGLIP), "--budget", "0.2", "--out", tmp_path / "bundle")
     assert "method hired does not fit this model" in line and "divprune" in line
-    assert line.endswith("choose one with --method")
+    assert line.endswith("choose one, as in --method divprune")
 
 
 def test_everything_that_the_other_methods_read_passes_the_gate() -> None:

@@ -149,11 +149,18 @@ def _next(subject: Subject, following: BoardChoice | None, max_tokens: int) -> N
 
     one = following.candidate
     bundle = subject.source
-    say(f"To be sure, on {one.device.name}:")
+    say(
+        f"To be sure, on {one.device.name}:"
+        if subject.bundle is not None
+        else f"To be sure, export on a workstation and measure the copied bundle on {one.device.name}:"
+    )
     steps = []
     if subject.bundle is None:
         bundle = "my.bundle"
-        steps.append(command("edgeprune", "export", subject.model.name, "--budget", one.budget, "--out", bundle))
+        method = ("--method", subject.method) if subject.method else ()
+        steps.append(
+            command("edgeprune", "export", subject.model.name, "--budget", one.budget, *method, "--out", bundle)
+        )
     wanted = ("--budget", one.budget, "--max-tokens", max_tokens)
     steps.append(command("edgeprune", "profile", bundle, *wanted, "--out", "report.json"))
     run = f"{one.device.name},report.json"

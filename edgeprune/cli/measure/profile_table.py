@@ -10,7 +10,6 @@ from edgeprune_profiles.report.busy import use_text
 from edgeprune_profiles.report.summary import BudgetSummary, Summary, summarise
 from edgeprune_profiles.report.unknown import unknown_line
 from edgeprune_profiles.report.verdict import verdict
-from edgeprune_runtime.budgets import asked_for
 from edgeprune_runtime.meters import StateSummary
 from edgeprune_runtime.statistics import Percentiles, Ratio
 
@@ -37,7 +36,7 @@ def show(report: Report) -> None:
 
 def _first_token(summary: Summary) -> None:
     rows = [
-        [_name(b), units.count(b.visual_tokens), *_both(b.ttft_s), _gain(b, b.ttft_gain, summary)]
+        [b.with_method, units.count(b.visual_tokens), *_both(b.ttft_s), _gain(b, b.ttft_gain, summary)]
         for b in summary.budgets
     ]
     show_table("Time to first token (TTFT)", ["budget", "tokens kept", "p50", "p95", _GAIN], rows, _LEFT)
@@ -46,7 +45,7 @@ def _first_token(summary: Summary) -> None:
 def _stages(summary: Summary) -> None:
     rows = [
         [
-            _name(b),
+            b.with_method,
             *(units.seconds(b.stages[stage].wall_s if stage in b.stages else None) for stage in summary.stages),
             units.percent(b.untouched, 0),
         ]
@@ -58,7 +57,7 @@ def _stages(summary: Summary) -> None:
 
 def _further_tokens(summary: Summary) -> None:
     rows = [
-        [_name(b), *_both(b.tpot_s), units.rate(b.tokens_per_s), _gain(b, b.tpot_gain, summary)]
+        [b.with_method, *_both(b.tpot_s), units.rate(b.tokens_per_s), _gain(b, b.tpot_gain, summary)]
         for b in summary.budgets
     ]
     show_table("Time per output token (TPOT)", ["budget", "p50", "p95", "tokens/s", _GAIN], rows, _LEFT)
@@ -67,7 +66,7 @@ def _further_tokens(summary: Summary) -> None:
 def _processor(summary: Summary) -> None:
     rows = [
         [
-            _name(b),
+            b.with_method,
             units.seconds(b.ttft_cpu_s),
             _gain(b, b.ttft_cpu_gain, summary),
             units.seconds(b.stages["decode"].cpu_s if "decode" in b.stages else None),
@@ -84,7 +83,7 @@ def _memory(summary: Summary) -> None:
     for b in summary.budgets:
         memory = b.result.memory
         row = [
-            _name(b),
+            b.with_method,
             units.size(memory.peak_bytes if memory else None),
             units.size(memory.anonymous_bytes if memory else None),
             units.size(b.result.budget.cache_bytes),
@@ -97,7 +96,7 @@ def _memory(summary: Summary) -> None:
 def _power(summary: Summary) -> None:
     rows = [
         [
-            _name(b),
+            b.with_method,
             each.piece,
             each.unit,
             units.marked(units.give_or_take(each.gross_j, each.error_j), bool(each.flags)),
@@ -142,13 +141,6 @@ def _board(board: StateSummary | None) -> tuple[str, str, str]:
     return hottest, clocks or units.UNKNOWN, units.percent(board.throttled_share, 0)
 
 
-def _name(b: BudgetSummary) -> str:
-    """The budget and its method, once."""
-    method = b.result.budget.method
-    whole = b.result.budget.keep_ratio == 1.0
-    return b.name if whole or asked_for(b.name).method == method else f"{b.name} {method}"
-
-
 def _both(times: Percentiles | None) -> tuple[str, str]:
     return units.seconds(times.p50 if times else None), units.seconds(times.p95 if times else None)
 
@@ -159,12 +151,16 @@ def _gain(b: BudgetSummary, gain: Ratio | None, summary: Summary) -> str:
     return units.short_times(gain) if any(other.full for other in summary.budgets) else "no baseline"
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _conditions(report: Report) -> list[str]:
     machine = report.environment
-    plural = "s" if len(report.cases) != 1 else ""
+    pictures = _counted(len(report.cases), "picture")
     return [
-        f"{report.warmup_rounds} warm-up rounds thrown away, then {report.repetitions} rounds of {len(report.cases)} "
-        f"picture{plural}, budgets interleaved.",
+        f"{_counted(report.warmup_rounds, 'warm-up round')} thrown away, then {_counted(report.repetitions, 'round')} of "
+        f"{pictures}, budgets interleaved.",
         f"Memory: {report.memory_scope}.",
         *([] if report.power_source is None else [f"Energy: {report.power_source}."]),
         f"Before: {use_text(report.use_before)}. During: {use_text(report.use_during)}.",

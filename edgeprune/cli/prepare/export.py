@@ -52,7 +52,7 @@ def export(
     ] = None,
     recipe: Annotated[Path | None, recipe_option()] = None,
     to: Annotated[Path | None, out_option("MODEL.bundle")] = None,
-    method: Annotated[list[str] | None, method_option("hired", several=True)] = None,
+    method: Annotated[list[str] | None, method_option("hired, where the tower has a class token", several=True)] = None,
     set_: MethodSettings = None,
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="Method and settings from `edgeprune calibrate`.")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track
+from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track, wrapped
 from edgeprune.cli.extras import need_engines
 from edgeprune.cli.open_bundle import BackendOption, look_at, require_backend
 from edgeprune.cli.options import out_option
@@ -45,8 +45,9 @@ def selftest(
             for step in steps(bundle, backend, Path(folder), track):
                 done.append(step)
                 if not json:
-                    line = labelled(f"{step.outcome:<7}", _MARKS[step.outcome], f"{step.name}: {step.detail}")
-                    out.print(line, soft_wrap=True)
+                    mark = f"{step.outcome:<7}"
+                    whole = wrapped(f"{mark} {step.name}: {step.detail}", out.width if out.is_terminal else None)
+                    out.print(labelled(mark, _MARKS[step.outcome], whole.removeprefix(f"{mark} ")), soft_wrap=True)
         good = all(step.outcome != "failed" for step in done)
         found = {"ok": good, "backend": backend, "steps": done, "environment": environment()}
         if record is not None:

@@ -13,6 +13,8 @@ from edgeprune.tokens.registry.method import Method, Setting
 from edgeprune_runtime.registry import Registry
 from edgeprune_runtime.spec import TokenPlan
 
+_SHOWN = "divprune"
+
 
 def method_plan(plan: TokenPlan, model: ModelSpec) -> MethodPlan:
     """What methods of `plan` are told when they work on `model`."""
@@ -34,8 +36,13 @@ def require_fit(
             fitting = [name for name in registry if why_unfit(registry[name], plan, model, weights) is None]
             raise PlanError(
                 f"method {method.name} does not fit this model: {reason}; methods that fit: {', '.join(fitting)}; "
-                "choose one with --method"
+                f"choose one, as in --method {_shown(fitting)}"
             )
+
+
+def _shown(fitting: Sequence[str]) -> str:
+    """One of those that fit, to type: the best of those that need no class token on both reference models, where it is there."""
+    return _SHOWN if _SHOWN in fitting else fitting[0]
 
 
 def _require_settings(chosen: Sequence[Method], plan: MethodPlan, model: ModelSpec) -> None:

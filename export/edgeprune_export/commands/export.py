@@ -58,7 +58,8 @@ def export(
         LibraryInputs(checkpoint)
         empty_model(checkpoint, tower_attention="eager")
     with staging(out, force=options.force) as folder:
-        from edgeprune_export.bundle.write import write_bundle
+        with track("loading the exporter", 0):
+            from edgeprune_export.bundle.write import write_bundle
 
         write_bundle(folder, Path(str(source)).name, checkpoint, plan, chosen, room, options, track)
         publish(folder, out)

@@ -21,6 +21,7 @@ from edgeprune_runtime.engines.spec import (
     EngineKey,
     EnginePrecision,
 )
+from edgeprune_runtime.errors import BackendUnavailable
 from edgeprune_runtime.installed import command
 
 
@@ -53,7 +54,14 @@ def place_of(root: Path, target: EngineTarget, options: BuildOptions) -> tuple[D
     Raises PlanError for choices that do not go together, BackendUnavailable without what builds or runs, ExportError where engines are.
     """
     device = None if target.ahead_of_time else device_backend(target.runtime)
-    key = _key(target, options, device)
+    try:
+        key = _key(target, options, device)
+    except BackendUnavailable as error:
+        if target.runtime != "tensorrt_rtx":
+            raise
+        raise BackendUnavailable(
+            f"{error}; or build ahead of time, without a GPU, as in --target rtx:sm86,sm89"
+        ) from error
     out = require_inside(root, root / ENGINES / _folder(key))
     if out.exists() and not options.force:
         raise ExportError(

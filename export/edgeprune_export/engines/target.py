@@ -58,7 +58,7 @@ def require_rtx(capability: str) -> None:
     cure = (
         f"{capability} is {board}: build there with `--target tensorrt`"
         if board
-        else "look the GPU up with `nvidia-smi`"
+        else "`nvidia-smi --query-gpu=compute_cap --format=csv` says which one a GPU has"
     )
     known = ", ".join(f"{sm} ({name})" for sm, name in RTX_CAPABILITIES.items())
-    raise PlanError(f"TensorRT for RTX does not build for {capability!r}; it knows {known}. {cure}")
+    raise PlanError(f"TensorRT for RTX does not build for {capability!r}; it knows {known}; {cure}")

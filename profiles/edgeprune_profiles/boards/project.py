@@ -181,7 +181,7 @@ def _ends(interval: Interval) -> tuple[float, float, float]:
 def _notes(device: Device, preprocess_s: float | None) -> tuple[str, ...]:
     notes = []
     if preprocess_s is None:
-        notes.append("preprocessing on the host is not in the time: no run on this board is given")
+        notes.append("preprocessing on the host is not in the time: no --report of this board is given")
     if device.launch_s is None:
         notes.append(
             f"the overhead of launching a node is unknown there: {LIKELY_LAUNCH_S * 1e6:g} µs each are assumed "

@@ -232,6 +232,8 @@ def with_accuracy(report: Report, accuracy: Accuracy) -> Report:
 
 
 def _read(path: Path) -> bytes:
+    if path.is_dir():
+        raise MeasurementError(f"{path} is a folder; give the file that `edgeprune profile --out` wrote")
     try:
         return path.read_bytes()
     except OSError as error:

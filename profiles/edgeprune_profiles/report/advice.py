@@ -24,7 +24,9 @@ _SETTLE = {
     "memory": "profile on a machine that says what a process holds",
     "energy": "profile with --power",
 }
-_MEASURE = _SETTLE | {"accuracy": "run `edgeprune eval --out accuracy.json` and give --eval accuracy.json"}
+_MEASURE = _SETTLE | {
+    "accuracy": "run `edgeprune eval BUNDLE --data QUESTIONS --out accuracy.json` and give --eval accuracy.json"
+}
 
 
 def advice(choice: BudgetChoice) -> tuple[str, ...]:
@@ -112,7 +114,12 @@ def _why(choice: BudgetChoice) -> str:
     meeting = [one for one in choice.budgets if one.meets == "yes"]
     if taken is None or len(meeting) == 1:
         return f"It is the only one of {len(choice.budgets)} that is sure to meet what was asked."
-    among = f"of the {len(meeting)} of {len(choice.budgets)} that are sure to meet what was asked"
+    several = (
+        f"the {len(meeting)} of {len(choice.budgets)} that"
+        if len(meeting) < len(choice.budgets)
+        else f"{len(meeting)}, all of which"
+    )
+    among = f"of {several} are sure to meet what was asked"
     if choice.rule == "most accurate":
         return f"It is the most accurate {among}; with --accuracy the fastest would be taken instead."
     if choice.rule == "keeps most":

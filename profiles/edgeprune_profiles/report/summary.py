@@ -9,7 +9,7 @@ from statistics import mean, median
 from edgeprune_profiles.record.power_profile import REQUEST, UnitEnergy, doubts, unit_energies
 from edgeprune_profiles.record.profile import DECODE, STAGES, Accuracy, AccuracyRow, BudgetRecord, BudgetResult, Report
 from edgeprune_profiles.record.sustain import SoakSummary, soak_summary
-from edgeprune_runtime.budgets import asked_for
+from edgeprune_runtime.budgets import asked_for, by_method, on_tiles
 from edgeprune_runtime.statistics import Percentiles, Ratio, paired_ratio, percentiles
 
 FIXED = ("preprocess", "tower")
@@ -45,6 +45,14 @@ class BudgetSummary:
     @property
     def name(self) -> str:
         return self.result.budget.name
+
+    @property
+    def with_method(self) -> str:
+        """The budget and its method, in the words of `edgeprune eval`: "hired@0.2 on one view"; one that drops nothing has none."""
+        asked = asked_for(self.name)
+        if self.result.budget.keep_ratio == 1.0 or asked.method is not None:
+            return self.name
+        return on_tiles(by_method(asked.budget, self.result.budget.method), asked.tiles)
 
     @property
     def ttft_cpu_s(self) -> float | None:

@@ -13,7 +13,7 @@ def unknowns(summary: Summary) -> dict[str, str]:
     soaked = summary.soak.last.stretch.board if summary.soak else None
     not_shown = "this machine does not show it"
     missing = {
-        "accuracy": (report.accuracy is None, "not evaluated: `edgeprune eval --out accuracy.json`, then --eval accuracy.json"),
+        "accuracy": (report.accuracy is None, "not evaluated: `edgeprune eval BUNDLE --data QUESTIONS --out accuracy.json`, then --eval"),
         "energy and power": (all(b.answer_j is None for b in summary.budgets), _why_no_energy(report)),
         "peak memory": (any(b.result.memory is None for b in summary.budgets), "the process that measures it could not run"),
         "what other programs did": (use is None or use.other_cores is None, not_shown),

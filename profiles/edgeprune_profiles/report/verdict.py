@@ -166,7 +166,8 @@ def _factor(ratio: Ratio) -> str:
 
 def _undecided(ratio: Ratio) -> str:
     if ratio.n < LEAST:
-        return f"not distinguishable from full budget: {ratio.n} pairs were measured, {LEAST} are needed"
+        measured = f"{ratio.n} pair was" if ratio.n == 1 else f"{ratio.n} pairs were"
+        return f"not distinguishable from full budget: {measured} measured, {LEAST} are needed"
     return (
         f"not distinguishable from full budget ({ratio.point:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}], "
         f"{ratio.n} pairs)"

@@ -280,6 +280,8 @@ def test_no_device_no_tensorrt_object(gpu: SimulatedGpu, bundle: Path) -> None:
         Model.open(bundle, backend="tensorrt")
     with pytest.raises(BackendUnavailable, match="sees no GPU"):
         build(bundle, TENSORRT, BuildOptions())
+    with pytest.raises(BackendUnavailable, match=r"ahead of time, without a GPU, as in --target rtx:sm86,sm89$"):
+        build(bundle, target_from_text("rtx"), BuildOptions())
     assert not (bundle / "engines").exists()
 
 

@@ -74,6 +74,7 @@ def test_too_few_pairs_claim_no_ratio(report):
     first = verdict(summarise(keep(report, "1.0", "0.1", samples=3)))[0]
     assert "not distinguishable" in first
     assert "3 pairs were measured, 6 are needed" in first
+    assert "1 pair was measured, 6 are needed" in verdict(summarise(keep(report, "1.0", "0.1", samples=1)))[0]
 
 
 def test_equal_times_are_not_distinguishable(report):
