@@ -9,7 +9,7 @@ import msgspec
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, say, track
 from edgeprune.cli.options import BundleFolder
 from edgeprune.cli.plain import labelled
-from edgeprune.cli.tables import show_table
+from edgeprune.cli.tables import columns, show_table
 
 if TYPE_CHECKING:
     from edgeprune_runtime.bundle import Bundle
@@ -79,7 +79,9 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             [s.budget, s.method, str(s.keep), "any" if s.tokens is None else str(s.tokens), s.graph]
             for s in manifest.selections
         ]
-        show_table("budgets", ["budget", "method", "K", "of tokens", "graph"], kept, ["budget", "method", "graph"])
+        show_table(
+            "budgets", columns(["budget", "method", "K", "of tokens", "graph"], ["budget", "method", "graph"]), kept
+        )
         graphs = [
             [
                 g.name,
@@ -91,7 +93,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             for g in manifest.graphs
         ]
         head = ["graph", "inputs", "outputs", "graph KB", "weights MB"]
-        show_table("graphs (all shapes are static)", head, graphs, head[:3])
+        show_table("graphs (all shapes are static)", columns(head, head[:3]), graphs)
         weights = manifest.files[manifest.weights_file].bytes
         graph_bytes = sum(manifest.files[g.file].bytes for g in manifest.graphs)
         total = sum(entry.bytes for entry in manifest.files.values())
@@ -101,7 +103,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             ["tokenizer, template, configuration", f"{(total - weights - graph_bytes) / 1e6:.2f}"],
             [f"KV cache, allocated at run time ({language.capacity} positions)", f"{cache_bytes / 1e6:.1f}"],
         ]
-        show_table("bytes", ["part", "MB"], parts, ["part"])
+        show_table("bytes", columns(["part", "MB"], ["part"]), parts)
         parity = manifest.parity
         if parity.skipped:
             say(f"parity: not checked ({parity.skipped})")

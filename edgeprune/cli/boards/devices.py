@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeprune.cli.complete import device_names_like
-from edgeprune.cli.console import Json, emit, errors_as_one_line, note, out
-from edgeprune.cli.fitted import Column, say, show_fitted
+from edgeprune.cli.console import Json, emit, errors_as_one_line, note, out, say
 from edgeprune.cli.options import given, out_option
+from edgeprune.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
     from edgeprune_profiles.boards.device import Device, Fact, Figure
@@ -139,7 +139,7 @@ def _table(devices: list[Device]) -> None:
         Column("USD"),
         Column("what for", rank=1, left=True),
     ]
-    show_fitted("Devices (dense operations per second, in trillions)", columns, rows)
+    show_table("Devices (dense operations per second, in trillions)", columns, rows)
     say(
         "* repeated by others, not read where it was first said; ? unknown. USD: a module at 1000 units, a developer kit, a card without its "
         "computer, a bare processor or a whole computer, and since when. `edgeprune devices NAME` names every source.",
@@ -166,7 +166,7 @@ def _one(device: Device) -> None:
         Column("source", left=True),
         Column("how", left=True, wraps=True),
     ]
-    show_fitted("Figures", columns, rows)
+    show_table("Figures", columns, rows)
     for key, source in device.sources.items():
         say(f"{key}{'*' if source.quoted else ''}: {source.title}, {source.date}. {source.url}".rstrip(), indent="    ")
     if any(source.quoted for source in device.sources.values()):

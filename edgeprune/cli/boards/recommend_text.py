@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgeprune.cli.boards.subject import Subject
-from edgeprune.cli.console import out
-from edgeprune.cli.fitted import Column, say, show_fitted
+from edgeprune.cli.console import out, say
+from edgeprune.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
     from edgeprune_profiles.boards.decision.decide import Decision
@@ -101,7 +101,7 @@ def _table(title: str, choices: Sequence[BoardChoice], needs: Needs, every: bool
     hidden |= set() if any(choice.candidate.accuracy for choice in choices) else {"points"}
     kept = [i for i, column in enumerate(shown) if column.head not in hidden]
     title = f"{title} ({'measured or projected' if len(bases) > 1 else bases.pop()})"
-    show_fitted(title, [shown[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    show_table(title, [shown[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def _points(choice: BoardChoice) -> str:

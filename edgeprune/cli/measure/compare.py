@@ -19,7 +19,7 @@ def compare(
 ) -> None:
     """Say what takes less in B.JSON than in A.JSON, by budget and stage, and what is not distinguishable."""
     with errors_as_one_line():
-        from edgeprune.cli.tables import show_table
+        from edgeprune.cli.tables import columns, show_table
         from edgeprune_profiles import load_report
         from edgeprune_profiles.report.compare import compare as compared
         from edgeprune_profiles.report.compare_text import SHORT_HEAD, method, render_markdown, short_cells
@@ -41,8 +41,7 @@ def compare(
             say(f"differs: {sentence}", style="yellow")
         show_table(
             f"A {a.name}, B {b.name}",
-            SHORT_HEAD,
+            columns(SHORT_HEAD, ("budget", "quantity", "A / B")),
             [short_cells(line) for line in found.lines],
-            ("budget", "quantity", "A / B"),
         )
         say(f"~ is not distinguishable from 1. {method(found)}", style="dim")

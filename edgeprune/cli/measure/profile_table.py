@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeprune.cli.console import out, say
-from edgeprune.cli.tables import show_table
+from edgeprune.cli.tables import columns, show_table
 from edgeprune_profiles import Report
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.busy import use_text
@@ -39,7 +39,7 @@ def _first_token(summary: Summary) -> None:
         [b.with_method, units.count(b.visual_tokens), *_both(b.ttft_s), _gain(b, b.ttft_gain, summary)]
         for b in summary.budgets
     ]
-    show_table("Time to first token (TTFT)", ["budget", "tokens kept", "p50", "p95", _GAIN], rows, _LEFT)
+    show_table("Time to first token (TTFT)", columns(["budget", "tokens kept", "p50", "p95", _GAIN], _LEFT), rows)
 
 
 def _stages(summary: Summary) -> None:
@@ -52,7 +52,7 @@ def _stages(summary: Summary) -> None:
         for b in summary.budgets
     ]
     title = "Stages (medians; decode per token; fixed: preprocess and tower in TTFT)"
-    show_table(title, ["budget", *summary.stages, "fixed"], rows, _LEFT)
+    show_table(title, columns(["budget", *summary.stages, "fixed"], _LEFT), rows)
 
 
 def _further_tokens(summary: Summary) -> None:
@@ -60,7 +60,7 @@ def _further_tokens(summary: Summary) -> None:
         [b.with_method, *_both(b.tpot_s), units.rate(b.tokens_per_s), _gain(b, b.tpot_gain, summary)]
         for b in summary.budgets
     ]
-    show_table("Time per output token (TPOT)", ["budget", "p50", "p95", "tokens/s", _GAIN], rows, _LEFT)
+    show_table("Time per output token (TPOT)", columns(["budget", "p50", "p95", "tokens/s", _GAIN], _LEFT), rows)
 
 
 def _processor(summary: Summary) -> None:
@@ -74,7 +74,7 @@ def _processor(summary: Summary) -> None:
         for b in summary.budgets
     ]
     head = ["budget", "to first token", _GAIN, "per output token"]
-    show_table("Processor time of all threads", head, rows, _LEFT)
+    show_table("Processor time of all threads", columns(head, _LEFT), rows)
 
 
 def _memory(summary: Summary) -> None:
@@ -90,7 +90,7 @@ def _memory(summary: Summary) -> None:
         ]
         rows.append([*row, *([units.marked(units.energy(b.answer_j), b.answer_doubtful)] if with_energy else [])])
     head = ["budget", "peak memory", "anonymous", "cache used", *(["energy per answer"] if with_energy else [])]
-    show_table("Memory and energy" if with_energy else "Memory", head, rows, _LEFT)
+    show_table("Memory and energy" if with_energy else "Memory", columns(head, _LEFT), rows)
 
 
 def _power(summary: Summary) -> None:
@@ -109,7 +109,9 @@ def _power(summary: Summary) -> None:
     ]
     if rows:
         head = ["budget", "piece", "per", "energy", "above idle", "power p50", "idle"]
-        show_table("Energy by piece, each repeated alone; * is doubtful", head, rows, ("budget", "piece", "per"))
+        show_table(
+            "Energy by piece, each repeated alone; * is doubtful", columns(head, ("budget", "piece", "per")), rows
+        )
     for sentence, where in summary.doubts.items():
         say(f"* {', '.join(where)}: {sentence}", style="yellow")
 
@@ -128,7 +130,7 @@ def _soak(summary: Summary) -> None:
         for name, part in (("first minute", soak.first), ("last minute", soak.last))
     ]
     title = f"Soak of {units.duration(soak.duration_s)} at budget {soak.budget}"
-    show_table(title, ["", "requests", "power", "hottest", "clocks", "throttled"], rows, ("", "clocks"))
+    show_table(title, columns(("", "requests", "power", "hottest", "clocks", "throttled"), ("", "clocks")), rows)
     for sentence in soak.flags:
         say(sentence, style="yellow")
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, emit, errors_as_one_line, track
+from edgeprune.cli.console import Json, emit, errors_as_one_line, say, track
 from edgeprune.cli.extras import need_export
-from edgeprune.cli.fitted import Column, say, show_fitted
 from edgeprune.cli.options import recipe_option
+from edgeprune.cli.tables import Column, show_table
 
 
 def forecast(
@@ -49,7 +49,7 @@ def forecast(
             emit({"forecast": found, "recipe": read})
             return
         sizes = {one.part: one for one in found}
-        show_fitted(
+        show_table(
             f"{model}: now -> as planned",
             [
                 Column("part", left=True),
@@ -62,7 +62,7 @@ def forecast(
                 for part, one in sizes.items()
             ],
         )
-        show_fitted(
+        show_table(
             "per picture of the largest grid",
             [
                 Column("budget", left=True),

@@ -24,7 +24,7 @@ from edgeprune.cli.options import (
     tokens_option,
     weights_option,
 )
-from edgeprune.cli.tables import show_table
+from edgeprune.cli.tables import columns, show_table
 from edgeprune.errors import PlanError
 from edgeprune_runtime.spec import WeightPrecision
 
@@ -189,7 +189,7 @@ def _show(record: PruneRecord, target: Path) -> None:
 
     for part, done in record.parts.items():
         rows = [(str(b.block), str(len(b.heads)), str(len(b.mlp))) for b in done.blocks]
-        show_table(f"{part}: what stays", ("block", "head groups", "MLP channels"), rows)
+        show_table(f"{part}: what stays", columns(("block", "head groups", "MLP channels")), rows)
         if done.target is not None and done.before and done.after:
             measure = done.target.partition("=")[0]
             out.print(
