@@ -9,7 +9,7 @@ import typer
 
 from edgeprune.cli.complete import device_names_like
 from edgeprune.cli.console import Json, emit, errors_as_one_line, note, out, say
-from edgeprune.cli.options import given, out_option
+from edgeprune.cli.options import Force, given, out_option
 from edgeprune.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def devices(
         int, typer.Option("--cpu-threads", min=1, max=256, help="Threads that --measure-cpu uses.")
     ] = 1,
     to: Annotated[Path | None, out_option("NAME.toml or this-cpu.toml")] = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Show device profiles: peak rates, memory, power modes, software, price. What no source was found for is unknown."""
@@ -53,7 +54,7 @@ def devices(
             raise typer.BadParameter("--check and --measure-cpu are two things; give one of them")
         chosen = [load_device(each) for each in ([name] if name is not None else device_names()) if not measure_cpu]
         if measure_cpu:
-            _measure(name, cpu_threads, to, json)
+            _measure(name, cpu_threads, to, force, json)
         elif check:
             _check(chosen, older_than, json)
         elif name is not None:
@@ -64,16 +65,19 @@ def devices(
             _table(chosen)
 
 
-def _measure(name: str | None, threads: int, to: Path | None, json: bool) -> None:
+def _measure(name: str | None, threads: int, to: Path | None, force: bool, json: bool) -> None:
     from edgeprune_profiles.boards.device_file import device_names, write_device
+    from edgeprune_runtime.claims import require_new
+
+    if name in device_names():
+        raise typer.BadParameter(f"{name} is a board of the list; give this processor a name of its own")
+    path = to or Path(f"{name or 'this-cpu'}.toml")
+    require_new(path, force=force)
     from edgeprune_profiles.boards.measure_cpu import measure_cpu
     from edgeprune_runtime.installed import command
     from edgeprune_runtime.meters.environment import environment
 
-    if name in device_names():
-        raise typer.BadParameter(f"{name} is a board of the list; give this processor a name of its own")
     device = measure_cpu(name or "this-cpu", environment(), threads)
-    path = to or Path(f"{device.name}.toml")
     write_device(device, path)
     note(f"{path} written; `{command('edgeprune', 'project', 'BUNDLE', '--device', path)}` uses it")
     emit(device) if json else _one(device)

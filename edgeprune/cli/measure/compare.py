@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, say
-from edgeprune.cli.options import Markdown
+from edgeprune.cli.options import Force, Markdown
 
 
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A.JSON", help="Written by `edgeprune profile --out`.")],
     b: Annotated[Path, typer.Argument(metavar="B.JSON", help="Another.")],
     markdown: Markdown = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Say what takes less in B.JSON than in A.JSON, by budget and stage, and what is not distinguishable."""
@@ -23,9 +24,10 @@ def compare(
         from edgeprune_profiles import load_report
         from edgeprune_profiles.report.compare import compare as compared
         from edgeprune_profiles.report.compare_text import SHORT_HEAD, method, render_markdown, short_cells
-        from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.claims import claimed, require_new
         from edgeprune_runtime.files import write_whole
 
+        require_new(markdown, force=force)
         one, other = load_report(a), load_report(b)
         with claimed(markdown):
             found = compared(one, other)

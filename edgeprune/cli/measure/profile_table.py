@@ -11,7 +11,7 @@ from edgeprune_profiles.report.summary import BudgetSummary, Summary, summarise
 from edgeprune_profiles.report.unknown import unknown_line
 from edgeprune_profiles.report.verdict import verdict
 from edgeprune_runtime.meters import StateSummary
-from edgeprune_runtime.statistics import Percentiles, Ratio
+from edgeprune_runtime.statistics import LEAST, Percentiles, Ratio
 
 _GAIN = "full / this"
 _LEFT = ("budget", _GAIN)
@@ -27,7 +27,7 @@ def show(report: Report) -> None:
         table(summary)
     _power(summary)
     _soak(summary)
-    say(f"{_GAIN}: the median over pairs, with its 95 % interval; ~ is not distinguishable from 1.", style="dim")
+    say(f"{_GAIN}: the median over pairs, {_interval(summary)}; ~ is not distinguishable from 1.", style="dim")
     for line in _conditions(report):
         say(line, style="dim")
     if unknown := unknown_line(summary):
@@ -153,15 +153,16 @@ def _gain(b: BudgetSummary, gain: Ratio | None, summary: Summary) -> str:
     return units.short_times(gain) if any(other.full for other in summary.budgets) else "no baseline"
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def _interval(summary: Summary) -> str:
+    pairs = [b.ttft_gain.n for b in summary.budgets if b.ttft_gain is not None]
+    return f"of which 1 has no interval: give --runs {LEAST}" if 1 in pairs else "with its 95 % interval"
 
 
 def _conditions(report: Report) -> list[str]:
     machine = report.environment
-    pictures = _counted(len(report.cases), "picture")
+    pictures = units.counted(len(report.cases), "picture")
     return [
-        f"{_counted(report.warmup_rounds, 'warm-up round')} thrown away, then {_counted(report.repetitions, 'round')} of "
+        f"{units.counted(report.warmup_rounds, 'warm-up round')} thrown away, then {units.counted(report.repetitions, 'round')} of "
         f"{pictures}, budgets interleaved.",
         f"Memory: {report.memory_scope}.",
         *([] if report.power_source is None else [f"Energy: {report.power_source}."]),

@@ -52,7 +52,7 @@ def export(
     ] = None,
     recipe: Annotated[Path | None, recipe_option()] = None,
     to: Annotated[Path | None, out_option("MODEL.bundle")] = None,
-    method: Annotated[list[str] | None, method_option("hired, where the tower has a class token", several=True)] = None,
+    method: Annotated[list[str] | None, method_option("hired where it fits, else divprune", several=True)] = None,
     set_: MethodSettings = None,
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="Method and settings from `edgeprune calibrate`.")
@@ -100,7 +100,7 @@ def export(
 
     Repeat --budget and --method for several; the first of each is the default of the bundle.
     """
-    with errors_as_one_line(), activity("loading torch and transformers"):
+    with errors_as_one_line(), activity("reading what was asked"):
         need_export("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate")
         from edgeprune.models.source import is_classifier
         from edgeprune.plan import budget_from_text
@@ -137,11 +137,11 @@ def export(
             method or [],
             settings_from_text(set_ or []),
         )
-        first, *more = (METHODS.choose(name).name for name in names)
+        chosen = [METHODS.choose(name).name for name in names]
         options = ExportOptions(
             budgets=budgets,
-            plan=TokenPlan(first, settings, positions, separators, budget_of),
-            more_methods=tuple(more),
+            plan=TokenPlan(chosen[0] if chosen else None, settings, positions, separators, budget_of),
+            more_methods=tuple(chosen[1:]),
             precision=weights,
             chunk=chunk,
             capacity=capacity,

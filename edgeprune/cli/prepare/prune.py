@@ -104,7 +104,7 @@ def prune(
 
     --weights says what latency, energy and memory targets are predicted for; an .onnx file becomes a smaller .onnx file.
     """
-    with errors_as_one_line(), activity("loading torch and transformers"):
+    with errors_as_one_line(), activity("reading what was asked"):
         if model.endswith(".onnx"):
             need_export("onnx", "onnx_ir")
             from edgeprune.cli.prepare.prune_onnx import prune_file
