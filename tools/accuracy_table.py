@@ -35,7 +35,7 @@ def evaluated(work: Path, precision: str, positions: str, newline: str, methods:
         words = ["eval", str(work / f"{precision}.bundle"), "--data", str(work / "heldout" / "questions.jsonl")]
         words += ["--positions", positions, "--separators", newline, "--answers", str(out.with_suffix(".jsonl"))]
         words += [part for method in methods for part in ("--method", method)]
-        edgeprune(*words, "--out", str(out), "--max-tokens", "8", "--threads", "1", "--force")
+        edgeprune(*words, "--out", str(out), "--max-tokens", "8", "--threads", "1")
     return json.loads(out.read_text(encoding="utf-8"))
 
 

@@ -87,7 +87,7 @@ def scores_of(work: Path, reference: Reference, method: str, questions: tuple[Qu
     if not done.is_file():
         words = ("--data", str(work / "heldout" / "questions.jsonl"), "--answers", str(log), "--out", str(done))
         tiles = ("--tiles", "none") if method == "random" else ()
-        edgeprune("eval", str(bundle), *words, *tiles, "--max-tokens", "8", "--threads", "1", "--force")
+        edgeprune("eval", str(bundle), *words, *tiles, "--max-tokens", "8", "--threads", "1")
     found: dict[str, dict[int, str]] = {}
     for line in log.read_text(encoding="utf-8").splitlines()[1:]:
         answer = json.loads(line)

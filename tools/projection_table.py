@@ -108,7 +108,7 @@ def recorded(name: str, checkpoint: Path, precision: str, work: Path, runs: int,
             "export", checkpoint, *budgets, "--weights", precision, "--no-controls", "--no-parity", "--out", folder
         )
     if not report.exists():
-        edgeprune("profile", folder, "--runs", runs, "--threads", 1, "--max-tokens", 16, "--out", report, "--force")
+        edgeprune("profile", folder, "--runs", runs, "--threads", 1, "--max-tokens", 16, "--out", report)
     bundle = Bundle.open(folder, verify=False)
     return Recorded(bundle, load_report(report), target(device, precision))
 
@@ -176,7 +176,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     profile = work / "this-cpu.toml"
     if not profile.exists():
-        edgeprune("devices", "this-cpu", "--measure-cpu", "--cpu-threads", 1, "--out", profile, "--force")
+        edgeprune("devices", "this-cpu", "--measure-cpu", "--cpu-threads", 1, "--out", profile)
     device = load_device(str(profile))
     SIZES["projection"] = MADE
     if not (work / "made").exists():

@@ -11,7 +11,7 @@ from edgeprune_runtime.errors import CheckpointError, MissingExtra
 from edgeprune_runtime.installed import how_to_install
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
-_FILES = (".safetensors", ".onnx", ".bin", ".pt", ".pth", ".gguf", ".json")  # a hub id ends in none of them
+_FILES = (".safetensors", ".onnx", ".json")  # what ends so is meant as a file, although it may look like a hub id
 #: Everything an export reads, and nothing that could hold a pickle.
 HUB_FILES = ("*.json", "*.jinja", "model.safetensors", "model-*.safetensors")
 
