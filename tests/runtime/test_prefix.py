@@ -260,3 +260,9 @@ def test_rows_of_another_shape_share_nothing(embeds: Sequence[int], positions: S
     prefix, *_ = held(3 * CHUNK)
     where: Any = np.broadcast_to(np.arange(3 * CHUNK), positions)
     assert prefix.shared(np.zeros(embeds, np.float32), where[:, : embeds[0]]) == 0
+
+
+def test_a_prompt_of_one_row_and_one_of_none_share_nothing() -> None:
+    prefix, embeds, where = held(3 * CHUNK)
+    for count in (0, 1):
+        assert prefix.shared(embeds[:count], where[:, :count]) == 0

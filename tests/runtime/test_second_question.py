@@ -198,6 +198,15 @@ def test_a_stream_that_was_left_leaves_its_prompt(plain: Model, seen: list[bytes
     assert second.logits == expected.logits and second.answer.cached_tokens >= CHUNK
 
 
+def test_forgetting_does_not_disturb_a_stream(plain: Model, seen: list[bytes]) -> None:
+    expected = fresh(plain, seen, WORD, image=picture(), max_tokens=8).answer.token_ids
+    stream = plain.stream(WORD, image=picture(), max_tokens=8, stop=False)
+    next(stream)
+    plain.forget()
+    *_, last = stream
+    assert last.answer is not None and last.answer.token_ids == expected
+
+
 def test_a_stream_does_not_go_on_over_what_another_request_left(plain: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where that request failed: the cache is no longer the stream's."""
     stream = plain.stream(WORD, image=picture(), max_tokens=50, stop=False)

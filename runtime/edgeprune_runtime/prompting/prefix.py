@@ -48,7 +48,7 @@ class PromptPrefix:
         return most
 
     def _whole(self, rows: int) -> int:
-        return rows // self._chunk * self._chunk
+        return max(rows, 0) // self._chunk * self._chunk
 
 
 def _same_bits(ours: np.ndarray, theirs: np.ndarray) -> bool:
