@@ -1,7 +1,10 @@
 """Drive the language model: chunked prefill, decode and head over one KV cache.
 
 All buffers are the backend's own and allocated once. Past and present of the cache are the same buffers, so nothing is copied per
-token. The last chunk may hold rows beyond the prompt: the causal mask hides them and later positions overwrite them.
+token. A prompt that begins like the one before starts behind the whole chunks that both have in common (`prompting/prefix.py`).
+
+The last chunk is filled up with the prompt's last row: the causal mask hides what lies beyond the prompt and later positions overwrite it,
+but int8 products choose one scale for all rows of a chunk, and what an earlier prompt left there must not decide it.
 """
 
 from __future__ import annotations
@@ -15,13 +18,19 @@ from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import BundleError, RequestError
 from edgeprune_runtime.prompting.pack import LEARNED, VISUAL
+from edgeprune_runtime.prompting.prefix import PromptPrefix
 from edgeprune_runtime.spec import LanguageSpec, bytes_of
 
 
 class LanguageModel:
-    """The language-model graphs of a bundle, stage by stage, and their state. One sequence at a time."""
+    """The language-model graphs of a bundle, stage by stage, and their state. One sequence at a time.
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    reuse    whether a prompt starts behind what it has in common with the one before; its logits are the same bits either way
+    length   rows in the cache
+    reused   rows of the last prompt that were not computed again
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, *, reuse: bool = False) -> None:
         spec = bundle.manifest.language
         self._spec, self._backend = spec, backend
         self._table = bundle.tensor(spec.embedding)
@@ -39,7 +48,8 @@ class LanguageModel:
         self._head = bundle.session(backend, spec.head)
         self._head.bind({"hidden": hidden, "logits": self._logits})
         self._next = np.zeros((1, spec.row_width), np.float32)  # the row of a token that was chosen
-        self.length = 0
+        self._reuse, self._prefix = reuse, PromptPrefix(spec.chunk)
+        self.length = self.reused = 0
 
     def embed(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Rows of the embedding table: [len(ids), D] float32."""
@@ -64,19 +74,41 @@ class LanguageModel:
         return embeds
 
     def prefill(self, embeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """Start a sequence. embeds [S, row width] float32, positions [axes, S]; returns the logits [V] of the last one (reused buffer)."""
-        chunk, total = self._spec.chunk, len(embeds)
-        for start in range(0, total, chunk):
+        """Start a sequence. embeds [S, row width] float32, positions [axes, S]; returns the logits [V] of the last one (reused buffer).
+
+        With `reuse` both arrays are kept until the next prompt: do not change them.
+        """
+        chunk, total, prefix = self._spec.chunk, len(embeds), self._prefix
+        self.reused = prefix.shared(embeds, positions)
+        prefix.forget()  # until these rows are there, whatever happens on the way
+        for start in range(self.reused, total, chunk):
             self._prefill.run(embeds[start : start + chunk], positions[:, start : start + chunk], start)
         self.length = total
-        return self._project()
+        logits = self._project()
+        if self._reuse:
+            prefix.hold(embeds, positions)
+        return logits
 
     def step(self, token: int, position: int) -> np.ndarray:
         """Append one token; returns the logits [V] of the next (reused buffer)."""
         self._next[0, : self._spec.hidden] = self.embed([token])
-        self._decode.run(self._next, np.full((self._spec.axes, 1), position), self.length)
-        self.length += 1
-        return self._project()
+        self._prefix.overwrite(self.length)
+        try:
+            self._decode.run(self._next, np.full((self._spec.axes, 1), position), self.length)
+            self.length += 1
+            return self._project()
+        except BaseException:
+            self._prefix.forget()
+            raise
+
+    def forget(self) -> None:
+        """Let the next prompt start from its first row, and give back what was kept of the last one."""
+        self._prefix.forget()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of the last prompt's rows, which the next one is compared with."""
+        return self._prefix.bytes
 
     def _project(self) -> np.ndarray:
         self._head.run()
@@ -136,8 +168,10 @@ class _Chain:
     def run(self, embeds: np.ndarray, positions: np.ndarray, start: int) -> None:
         """Queue the rows embeds [<= rows, row width] at positions [axes, <= rows], cache index `start`."""
         write, used = self._backend.write, len(embeds)
+        if used < self._rows:
+            embeds = np.concatenate([embeds, np.broadcast_to(embeds[-1], (self._rows - used, embeds.shape[1]))])
         write(self._embeds, embeds)
-        self._numbers[:, :used] = positions
+        self._numbers[:, :used], self._numbers[:, used:] = positions, positions[:, -1:]
         write(self._positions, self._numbers)
         write(self._row, np.asarray([used - 1], np.int64))
         write(self._last_index, np.asarray([start + self._rows - 1], np.int32))

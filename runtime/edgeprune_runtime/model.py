@@ -48,10 +48,20 @@ class Model:
 
     A request that comes while another thread's is running is refused at once with a RequestError, or waits for its turn if the model was
     opened with wait=True. To answer several at once, open several models: their weights are one file in memory.
+
+    A prompt that begins like the one before starts behind what both have in common: a second question about a View, a longer dialogue, a
+    retry. The answer is the same; with reuse=False every prompt is computed from its first row, and nothing of it is kept.
     """
 
     def __init__(
-        self, bundle: Bundle, *, backend: str = "auto", threads: int = 0, verify: bool = True, wait: bool = False
+        self,
+        bundle: Bundle,
+        *,
+        backend: str = "auto",
+        threads: int = 0,
+        verify: bool = True,
+        wait: bool = False,
+        reuse: bool = True,
     ) -> None:
         chosen = choose(backend, threads=threads, root=bundle.root, verify=verify)
         engine = chosen.backend
@@ -62,7 +72,7 @@ class Model:
             require_room(bundle.manifest, memory_at_hand())
         self._prompter = Prompter.of(bundle)
         self.vision = Vision(bundle, engine)
-        self.language = LanguageModel(bundle, engine)
+        self.language = LanguageModel(bundle, engine, reuse=reuse)
         self._plan = self._manifest.plan
         self._request = 0
         self._open = True
@@ -70,10 +80,18 @@ class Model:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, backend: str = "auto", threads: int = 0, verify: bool = True, wait: bool = False
+        cls,
+        path: str | Path,
+        *,
+        backend: str = "auto",
+        threads: int = 0,
+        verify: bool = True,
+        wait: bool = False,
+        reuse: bool = True,
     ) -> Model:
-        """Open a bundle folder; see `Bundle.open` for `verify`, and the class for `wait`."""
-        return cls(Bundle.open(path, verify=verify), backend=backend, threads=threads, verify=verify, wait=wait)
+        """Open a bundle folder; see `Bundle.open` for `verify`, and the class for `wait` and `reuse`."""
+        bundle = Bundle.open(path, verify=verify)
+        return cls(bundle, backend=backend, threads=threads, verify=verify, wait=wait, reuse=reuse)
 
     def __enter__(self) -> Model:
         self._require_open()
@@ -90,6 +108,12 @@ class Model:
             if self._open:
                 del self.vision, self.language
                 self._open = False
+
+    def forget(self) -> None:
+        """Let the next prompt be computed from its first row: for first questions that shall be measured as such."""
+        with self._turns.alone():
+            self._require_open()
+            self.language.forget()
 
     def set_policies(self, *, positions: Positions, separators: Separators) -> None:
         """Replace the bundle's policies of positions and separators, to compare them on the same bundle. Raises RequestError for others."""
@@ -169,11 +193,7 @@ class Model:
         return tuple(self._view(s, picture, watch.spans, question) for s in chosen)
 
     def _view(
-        self,
-        selection: SelectionSpec,
-        picture: PackedPicture,
-        earlier: tuple[Span, ...],
-        question: str | None,
+        self, selection: SelectionSpec, picture: PackedPicture, earlier: tuple[Span, ...], question: str | None
     ) -> View:
         """Keep tokens of the picture in the buffers; a question counts only for methods that look at it."""
         watch = Stopwatch()
@@ -191,16 +211,7 @@ class Model:
         spans, about = earlier + watch.spans, question if asks else None
         spec = self._manifest.picture
         return View(
-            selection,
-            picture,
-            spec.tile,
-            selected.visual,
-            selected.kept,
-            said,
-            spans,
-            encoded,
-            about,
-            spec.coordinates,
+            selection, picture, spec.tile, selected.visual, selected.kept, said, spans, encoded, about, spec.coordinates
         )
 
     def _view_for(self, view: View, question: str) -> View:
@@ -268,13 +279,13 @@ class Model:
             packed = packed_prompt(tokens, views, self._manifest, self._plan)
             visual = np.concatenate([view.visual for view in views]) if views else None
             embeds = self.language.compose(packed.ids, visual)
+            self._request += 1  # from here on the cache is this prompt's, also where computing it fails
+            number = self._request
             logits = self.language.prefill(embeds, packed.positions)
         language = self._manifest.language
         ends = frozenset(language.eos_token_ids if request.stop else ())
         room = min(language.capacity - len(packed.ids), language.positions - packed.next_position)
-        start = Prefilled(packed, logits, views, room + 1, ends)
-        self._request += 1
-        number = self._request
+        start = Prefilled(packed, logits, views, self.language.reused, room + 1, ends)
         yield from generate(request, start, watch, self.language, self._prompter, lambda: self._request == number)
 
     def _viewed(self, image: Any, request: Request) -> View:

@@ -45,17 +45,18 @@ _ASK = (
 )
 MODEL = {
     "budget_label": "(self, budget)",
-    "open": "(path, *, backend='auto', threads=0, verify=True, wait=False)",
+    "open": "(path, *, backend='auto', threads=0, verify=True, wait=False, reuse=True)",
     "close": "(self)",
     "see": "(self, image, *, budget=None, method=None, tiles=None, question=None)",
     "see_each": "(self, image, choices, *, tiles=None, question=None)",
     "ask": _ASK,
     "stream": _ASK,
+    "forget": "(self)",
     "set_policies": "(self, *, positions, separators)",
     "methods": "(self, budget)",
 }
 ANSWER = ["text", "token_ids", "finish_reason", "prompt_tokens", "visual_tokens", "budget", "method", "kept"]
-ANSWER += ["spans", "notes", "pictures"]
+ANSWER += ["spans", "notes", "pictures", "cached_tokens"]
 
 
 def written(function: object) -> str:
