@@ -167,6 +167,22 @@ def tower_of(tower: str, view: tuple[int, int] | None) -> str:
     return tower if view is None else f"{tower}-{view[0]}x{view[1]}"
 
 
+class InsideSpec(Spec, frozen=True):
+    """How tokens leave inside the tower or inside the language model; which of them is known by the method.
+
+    method    a name in `edgeprune.tokens.inside.INSIDE`
+    layers    ascending: blocks of the tower, or layers of the language model before which rows leave
+    keep      what stays at each: above 0 up to 1 a share, of the tokens that arrive there (tower) or of the picture's rows that enter the
+              language model; above 1 a count; 0 none (language model)
+    settings  numbers of the method by name; what is absent has its default
+    """
+
+    method: str
+    layers: tuple[Amount, ...]
+    keep: tuple[float, ...]
+    settings: dict[str, float] = {}
+
+
 class TokenPlan(Spec, frozen=True):
     """How K visual tokens are chosen and handed to the language model: in a recipe, on the command line and in a manifest.
 
@@ -176,6 +192,7 @@ class TokenPlan(Spec, frozen=True):
     separators  what stands between groups of visual tokens (newlines of mosaic rows) below budget 1.0. "all": stays where a group lost
                 all its tokens; "rows": leaves with them; "none": leaves altogether
     budget_of   "largest": a ratio counts from the largest tile grid, so K is one number; "picture": from each picture's own tiles
+    inside      where tokens leave inside the tower and inside the language model: at most one for each
     """
 
     method: str = "hired"
@@ -183,6 +200,7 @@ class TokenPlan(Spec, frozen=True):
     positions: Positions = "keep"
     separators: Separators = "all"
     budget_of: BudgetBase = "largest"
+    inside: tuple[InsideSpec, ...] = ()
 
     def positions_for(self, *selections: SelectionSpec) -> Positions:
         """The policy for pictures under these selections: where none loses a token, every row has its own position."""

@@ -16,6 +16,7 @@ from edgeprune.cli.options import (
     alone,
     budget_option,
     grid_option,
+    inside_option,
     method_option,
     out_option,
     positions_option,
@@ -57,6 +58,7 @@ def export(
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="Method and settings from `edgeprune calibrate`.")
     ] = None,
+    inside: Annotated[list[str] | None, inside_option()] = None,
     weights: Annotated[WeightPrecision, weights_option()] = "fp32",
     positions: Annotated[Positions, positions_option()] = "keep",
     separators: Annotated[Separators, separators_option()] = "all",
@@ -128,6 +130,7 @@ def export(
             raise typer.BadParameter("give at least one --budget, a --fit, or a --recipe")
         from edgeprune.plan import settings_from_text
         from edgeprune.settings_file import read_settings, with_calibrated
+        from edgeprune.tokens.inside.text import inside_from_texts
         from edgeprune.tokens.methods import METHODS
         from edgeprune_export.bundle.options import ExportOptions
         from edgeprune_export.commands.export import export as make
@@ -140,7 +143,7 @@ def export(
         first, *more = (METHODS.choose(name).name for name in names)
         options = ExportOptions(
             budgets=budgets,
-            plan=TokenPlan(first, settings, positions, separators, budget_of),
+            plan=TokenPlan(first, settings, positions, separators, budget_of, inside_from_texts(inside or [])),
             more_methods=tuple(more),
             precision=weights,
             chunk=chunk,

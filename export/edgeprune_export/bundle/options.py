@@ -9,6 +9,7 @@ from edgeprune.errors import PlanError
 from edgeprune.models.families import Family
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import Budget
+from edgeprune.tokens.inside.text import require_one_per_part, require_sound
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.methods.controls import FULL
 from edgeprune_runtime.checks.language import MOST_POSITIONS
@@ -59,6 +60,9 @@ class ExportOptions:
             raise PlanError("grids and a number of tokens both say how large pictures become; give one of them")
         if self.tiles is not None and self.tiles < 0:
             raise PlanError(f"tiles is {self.tiles}; expected 0 (one view of the whole picture) or more")
+        for one in self.plan.inside:
+            require_sound(one)
+        require_one_per_part(self.plan.inside)
 
     @property
     def methods(self) -> tuple[str, ...]:
