@@ -37,6 +37,8 @@ from edgeprune_runtime.prompting.turns import Prompt, question_of
 from edgeprune_runtime.registry import unknown
 from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.spec import Positions, SelectionSpec, Separators
+from edgeprune_runtime.stages.counts import InsideChoice, keeps, room
+from edgeprune_runtime.stages.plan import inside_notes, rows_plan
 from edgeprune_runtime.timing import Span, Stopwatch
 from edgeprune_runtime.vision import Vision
 
@@ -201,6 +203,7 @@ class Model:
             encoded,
             about,
             spec.coordinates,
+            selected.salience,
         )
 
     def _view_for(self, view: View, question: str) -> View:
@@ -226,14 +229,16 @@ class Model:
         sampling: Sampling = _GREEDY,
         template: bool = True,
         stop: bool = True,
+        inside: InsideChoice = None,
     ) -> Answer:
         """Answer one question, about a picture (or a View of one) or about none.
 
         prompt  a question, or a dialogue as a list of Turn; "<image>" in it stands for the next picture, which otherwise come first
         image   one picture or View, or a list of them; budget, method and tiles are those of each
         stop    False goes on past the end token
+        inside  visual rows that stay at the cuts inside the language model: "none" leaves, or as `stages.counts.InsideChoice` says
         """
-        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop)
+        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop, inside)
         with self._turns.alone():
             *_, last = self._stream(request)
         assert last.answer is not None  # the last piece of a stream always carries it
@@ -251,14 +256,16 @@ class Model:
         sampling: Sampling = _GREEDY,
         template: bool = True,
         stop: bool = True,
+        inside: InsideChoice = None,
     ) -> Iterator[Piece]:
         """Like `ask`, yielding each token as it is chosen; the last piece carries the whole answer."""
-        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop)
+        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop, inside)
         return self._turns.each(self._stream(request))
 
     def _stream(self, request: Request) -> Iterator[Piece]:
         request.check()
         self._require_open()
+        keeps(self._manifest.language, request.inside)  # before any work
         watch = Stopwatch()
         with watch.span("preprocess"):
             asked = self._prompter.render(request.prompt, images=len(request.images), template=request.template)
@@ -267,12 +274,22 @@ class Model:
             tokens = self._prompter.tokens(asked, [view.picture for view in views])
             packed = packed_prompt(tokens, views, self._manifest, self._plan)
             visual = np.concatenate([view.visual for view in views]) if views else None
+            language = self._manifest.language
+            plan = rows_plan(
+                language,
+                packed.ids,
+                views,
+                request.inside,
+                self._plan.positions,
+                salience=self.bundle.ranks_by("salience"),
+            )
             embeds = self.language.compose(packed.ids, visual)
-            logits = self.language.prefill(embeds, packed.positions)
-        language = self._manifest.language
+            logits = self.language.prefill(embeds, packed.positions, plan)
         ends = frozenset(language.eos_token_ids if request.stop else ())
-        room = min(language.capacity - len(packed.ids), language.positions - packed.next_position)
-        start = Prefilled(packed, logits, views, room + 1, ends)
+        places = min(room(language, plan.stages), language.positions - packed.next_position)
+        inside = tuple(plan.stages[number].visual for number in language.cuts)
+        notes = tuple(inside_notes(language, plan, request.inside))
+        start = Prefilled(packed, logits, views, places + 1, ends, inside, notes)
         self._request += 1
         number = self._request
         yield from generate(request, start, watch, self.language, self._prompter, lambda: self._request == number)

@@ -11,3 +11,13 @@ from edgeprune_runtime.registry import Registry
 __all__ = ["INSIDE", "InsideMethod"]
 
 INSIDE: Registry[InsideMethod] = Registry("inside method", group="edgeprune.inside", kind=InsideMethod)
+_BUILT_IN = {
+    "fastv": "fastv:FASTV",
+    "pdrop": "pdrop:PDROP",
+    "drop-all": "controls:DROP_ALL",
+    "encoder": "controls:ENCODER_ORDER",
+    "random-rows": "controls:RANDOM_ROWS",
+    "uniform-rows": "controls:UNIFORM_ROWS",
+}
+for _name, _target in _BUILT_IN.items():
+    INSIDE.add_lazy(_name, f"edgeprune.tokens.inside.language.{_target}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from edgeprune.errors import PlanError
 from edgeprune.models.families import Family
@@ -17,6 +18,8 @@ from edgeprune_runtime.checks.room import memory_at_hand
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.spec import SelectionSpec, TokenPlan, WeightPrecision
 
+StageRoom = Literal["all", "kept"]
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -25,6 +28,8 @@ class ExportOptions:
     budgets       the first is the default
     more_methods  beside the plan's own, at every budget
     capacity      None: room for the largest prompt plus `text_tokens`, rounded up to a chunk
+    stage_chunk   positions per run of stages behind a cut in the language model; None: as `chunk`, at most 64
+    stage_room    positions of their caches: "all" rows of a prompt, or those that are "kept"
     tiles         most tiles of a picture beside its overview, 0: one view of it; None: as the checkpoint's processor does it
     sizes, tokens  grids of a model that takes pictures of any size: (height, width) in pixels, or visual tokens; None: the family's own
     pictures      room for so many in one prompt, each at its largest
@@ -38,6 +43,8 @@ class ExportOptions:
     chunk: int = 128
     capacity: int | None = None
     text_tokens: int = 512
+    stage_chunk: int | None = None
+    stage_room: StageRoom = "all"
     tiles: int | None = None
     sizes: tuple[tuple[int, int], ...] | None = None
     tokens: int | None = None
@@ -54,6 +61,8 @@ class ExportOptions:
                 f"{len(self.budgets)} budgets, chunk {self.chunk} and text tokens {self.text_tokens} make no bundle; "
                 "give at least one of each"
             )
+        if self.stage_chunk is not None and self.stage_chunk < 1:
+            raise PlanError(f"stage_chunk is {self.stage_chunk}; expected 1 or more")
         if self.pictures < 1:
             raise PlanError(f"pictures is {self.pictures}; expected 1 or more")
         if self.sizes is not None and self.tokens is not None:

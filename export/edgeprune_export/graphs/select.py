@@ -10,9 +10,10 @@ import torch
 
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import MethodPlan
-from edgeprune.tokens import combine
+from edgeprune.tokens import combine, score
 from edgeprune.tokens.methods import Method
 from edgeprune.tokens.readings import Geometry, Reads, outputs_from
+from edgeprune.tokens.score import salience_reads
 from edgeprune_export.graphs.connector import project
 from edgeprune_export.graphs.tower import deepstack_output
 from edgeprune_export.onnx.graph import Graph
@@ -34,20 +35,23 @@ def select_graph(
     tower: GraphSpec,
     writer: WeightsWriter,
     weights_file: str,
+    *,
+    salience: bool = False,
 ) -> Graph:
     """features [T, N, C], readings of the tower, slot, region, places and host readings -> visual [K, D] and kept [K].
 
     Only the inputs that the method uses are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left. Where
     visual tokens enter behind decoder layers, too, visual has D more channels for each: features of other blocks, chosen or merged
-    like the others.
+    like the others. salience: one more output [K], the encoder's score of each kept token.
     """
     further = tuple(
         TensorSpec(name, "float32", (model.picture.tiles_max, *shape)) for name, shape in _further(model, tower)
     )
-    inputs = (*select_inputs(method.reads(plan), model, tower), *further)
+    reads = method.reads(plan) | salience_reads(plan) if salience else method.reads(plan)
+    inputs = (*select_inputs(reads, model, tower), *further)
     names = tuple(spec.name for spec in inputs)
-    module = _Reduce(method, keep, plan, geometry_of(model), names, tuple(spec.name for spec in further))
-    made = ("rows", "kept", *(f"rows_{i}" for i in range(len(further))))
+    module = _Reduce(method, keep, plan, geometry_of(model), names, tuple(spec.name for spec in further), salience)
+    made = ("rows", "kept", *(f"rows_{i}" for i in range(len(further))), *(("salience",) if salience else ()))
     traced = trace(f"method {method.name}", module, inputs, made)
     traced.graph.name = "reduce"
     used = values_read(traced.graph.node)
@@ -62,6 +66,8 @@ def select_graph(
     visual = g.node("Concat", parts, axis=1) if len(parts) > 1 else parts[0]
     g.output(visual, "visual", "float32", (keep, len(parts) * model.connector.outputs))
     g.output("kept", "kept", "int64", (keep,))
+    if salience:
+        g.output("salience", "salience", "float32", (keep,))
     return g
 
 
@@ -106,10 +112,11 @@ class _Reduce(torch.nn.Module):
         geometry: Geometry,
         names: tuple[str, ...],
         further: tuple[str, ...],
+        salience: bool,
     ) -> None:
         super().__init__()
         self._method, self._keep, self._plan, self._geometry = method, keep, plan, geometry
-        self._names, self._further = names, further
+        self._names, self._further, self._salience = names, further, salience
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         named = dict(zip(self._names, inputs, strict=True))
@@ -117,4 +124,7 @@ class _Reduce(torch.nn.Module):
         outputs = outputs_from(named, self._geometry)
         reduction = self._method.reduce(outputs, self._keep, self._plan)
         rows = combine.apply(outputs, reduction)
-        return rows, reduction.index, *(combine.taken(features, reduction) for features in further)
+        made = rows, reduction.index, *(combine.taken(features, reduction) for features in further)
+        if not self._salience:
+            return made
+        return *made, score.salience(outputs, self._plan).flatten()[torch.clamp(reduction.index, min=0)]

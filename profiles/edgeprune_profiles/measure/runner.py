@@ -52,10 +52,10 @@ class ModelRunner:
 
         view = see()
         start = model.ask(question, image=view, max_tokens=1, stop=False).prompt_tokens
-        steps = min(max_tokens - 1, model.bundle.manifest.language.capacity - start)
+        steps = min(max_tokens - 1, language.room)
 
         def decode() -> None:
-            language.length = start
+            language.rewind()
             for position in range(start, start + steps):
                 language.step(0, position)
 

@@ -20,13 +20,16 @@ from edgeprune_runtime.timing import Stopwatch
 
 @dataclass(frozen=True, eq=False)
 class Prefilled:
-    """A prompt in the cache. logits [V] of its last row; room: tokens that there is place for; ends: tokens that end an answer."""
+    """A prompt in the cache. logits [V] of its last row; room: tokens that there is place for; ends: tokens that end an answer;
+    inside: visual rows that stayed at each cut of the language model; notes: sentences about them."""
 
     packed: Packed
     logits: np.ndarray
     views: tuple[View, ...]
     room: int
     ends: frozenset[int]
+    inside: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def generate(
@@ -70,7 +73,8 @@ def generate(
         method=", ".join(dict.fromkeys(view.selection.method for view in views)) or None,
         kept=tuple(triple for view in views for triple in view.triples),
         spans=tuple(span for view in views for span in view.spans) + watch.spans,
-        notes=tuple(dict.fromkeys(note for view in views for note in view.notes)),
+        notes=(*dict.fromkeys(note for view in views for note in view.notes), *start.notes),
         pictures=tuple(view.shown for view in views),
+        inside=start.inside,
     )
     yield Piece(None, text[len(shown) :], answer)
