@@ -102,7 +102,7 @@ def scores(bundle: Path, budget: str, work: Path) -> tuple[list[float], list[str
 
 def times(bundles: dict[str, Path], picture: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
     """Processor seconds by stage per row and round, the rows taking turns."""
-    models = {name: Model.open(path, threads=1, verify=False) for name, path in bundles.items()}
+    models = {name: Model.open(path, threads=1, verify=False, reuse=False) for name, path in bundles.items()}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in models}
     for turn in range(rounds + 1):
         for name, model in models.items():

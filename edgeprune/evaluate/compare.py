@@ -93,15 +93,14 @@ def answer_all(
         raise MeasurementError(f"two selections have the same name, got {', '.join(names)}; name each once")
     total, done = pending(questions, selections, log), 0
     answers: dict[tuple[int, str], Answered] = {}
-    for question in _by_picture(questions):
-        for selection in selections:
-            answered = log.get(question.number, selection.name)
-            if answered is None:
-                progress(done, total, f"question {question.number + 1}, {selection.name}")
-                answered = _ask(answerer, question, selection)
-                log.add(answered)
-                done += 1
-            answers[question.number, selection.name] = answered
+    for question, selection in _in_turn(questions, selections):
+        answered = log.get(question.number, selection.name)
+        if answered is None:
+            progress(done, total, f"question {question.number + 1}, {selection.name}")
+            answered = _ask(answerer, question, selection)
+            log.add(answered)
+            done += 1
+        answers[question.number, selection.name] = answered
     progress(total, total, "done")
     return answers
 
@@ -161,12 +160,14 @@ def compare(
     return Comparison(data, len(set(pictures)), len(questions), headline, tuple(rows), dict(settings or {}))
 
 
-def _by_picture(questions: Sequence[Question]) -> list[Question]:
-    """All questions about one picture together, so that the answerer can keep what it saw."""
+def _in_turn(questions: Sequence[Question], selections: Sequence[Selection]) -> list[tuple[Question, Selection]]:
+    """All questions about one picture together, those to one selection of it one after the other: what the answerer saw, and what lies in
+    a model's cache, serves the next.
+    """
     groups: dict[Path, list[Question]] = defaultdict(list)
     for question in questions:
         groups[question.image].append(question)
-    return [question for group in groups.values() for question in group]
+    return [(question, selection) for group in groups.values() for selection in selections for question in group]
 
 
 def _ask(answerer: Answerer, question: Question, selection: Selection) -> Answered:

@@ -1,6 +1,10 @@
 """Drive the language model: embedding, layers in stages (`stages/lists.py`) and head.
 
-The last chunk may hold rows beyond the prompt: the causal mask hides them and later positions overwrite them.
+A prompt that begins like the one before starts behind the whole chunks that both have in common (`prompting/prefix.py`): in the stages
+before rows leave. Which rows go on behind a cut depends on the question, so those stages are computed anew.
+
+The last chunk is filled up with the prompt's last row: the causal mask hides what lies beyond the prompt and later positions overwrite it,
+but int8 products choose one scale for all rows of a chunk, and what an earlier prompt left there must not decide it.
 """
 
 from __future__ import annotations
@@ -14,13 +18,18 @@ from edgeprune_runtime.backends import Backend
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import BundleError, RequestError
 from edgeprune_runtime.prompting.pack import LEARNED, VISUAL
+from edgeprune_runtime.prompting.prefix import PromptPrefix
 from edgeprune_runtime.stages.lists import RowsPlan, StageLists
 
 
 class LanguageModel:
-    """The language-model graphs of a bundle and their state. One sequence at a time."""
+    """The language-model graphs of a bundle and their state. One sequence at a time.
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    reuse    whether a prompt starts behind what it has in common with the one before; its logits are the same bits either way
+    reused   rows of the last prompt that were not computed again
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, *, reuse: bool = False) -> None:
         spec = bundle.manifest.language
         self._spec, self._backend = spec, backend
         self._table = bundle.tensor(spec.embedding)
@@ -32,6 +41,8 @@ class LanguageModel:
         self._head = bundle.session(backend, spec.head)
         self._head.bind({"hidden": hidden, "logits": self._logits})
         self._next = np.zeros((1, spec.row_width), np.float32)  # the row of a token that was chosen
+        self._reuse, self._prefix = reuse, PromptPrefix(spec.chunk)
+        self.reused = 0
 
     @property
     def length(self) -> int:
@@ -80,16 +91,36 @@ class LanguageModel:
     def prefill(self, embeds: np.ndarray, positions: np.ndarray, plan: RowsPlan | None = None) -> np.ndarray:
         """Start a sequence. embeds [S, row width] float32, positions [axes, S]; plan: which rows leave at the cuts, None: none.
 
-        Returns the logits [V] of the last row (reused buffer).
+        Returns the logits [V] of the last row (reused buffer). With `reuse` both arrays are kept until the next prompt: do not change them.
         """
-        self._lists.prefill(embeds, positions, plan)
-        return self._project()
+        prefix = self._prefix
+        self.reused = prefix.shared(embeds, positions)
+        prefix.forget()  # until these rows are there, whatever happens on the way
+        self._lists.prefill(embeds, positions, plan, self.reused)
+        logits = self._project()
+        if self._reuse:
+            prefix.hold(embeds, positions)
+        return logits
 
     def step(self, token: int, position: int) -> np.ndarray:
         """Append one token; returns the logits [V] of the next (reused buffer)."""
         self._next[0, : self._spec.hidden] = self.embed([token])
-        self._lists.step(self._next, position)
-        return self._project()
+        self._prefix.overwrite(self.length)
+        try:
+            self._lists.step(self._next, position)
+            return self._project()
+        except BaseException:
+            self._prefix.forget()
+            raise
+
+    def forget(self) -> None:
+        """Let the next prompt start from its first row, and give back what was kept of the last one."""
+        self._prefix.forget()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of the last prompt's rows, which the next one is compared with."""
+        return self._prefix.bytes
 
     def _project(self) -> np.ndarray:
         self._head.run()

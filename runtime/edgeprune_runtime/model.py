@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any, get_args
 
 import msgspec
-import numpy as np
 
 from edgeprune_runtime import budgets
 from edgeprune_runtime.backends import choose
@@ -28,8 +27,9 @@ from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
-from edgeprune_runtime.prompting.generation import Prefilled, generate
+from edgeprune_runtime.prompting.generation import generate
 from edgeprune_runtime.prompting.packed_prompt import packed_prompt
+from edgeprune_runtime.prompting.prefill_prompt import prefill_prompt
 from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.prompting.requests import Request, Turns, require_question, require_whole
 from edgeprune_runtime.prompting.sampling import Sampling
@@ -37,8 +37,7 @@ from edgeprune_runtime.prompting.turns import Prompt, question_of
 from edgeprune_runtime.registry import unknown
 from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.spec import Positions, SelectionSpec, Separators
-from edgeprune_runtime.stages.counts import InsideChoice, keeps, room
-from edgeprune_runtime.stages.plan import inside_notes, rows_plan
+from edgeprune_runtime.stages.counts import InsideChoice, keeps
 from edgeprune_runtime.timing import Span, Stopwatch
 from edgeprune_runtime.vision import Vision
 
@@ -50,10 +49,20 @@ class Model:
 
     A request that comes while another thread's is running is refused at once with a RequestError, or waits for its turn if the model was
     opened with wait=True. To answer several at once, open several models: their weights are one file in memory.
+
+    A prompt that begins like the one before starts behind what both have in common: a second question about a View, a longer dialogue, a
+    retry. The answer is the same; with reuse=False every prompt is computed from its first row, and nothing of it is kept.
     """
 
     def __init__(
-        self, bundle: Bundle, *, backend: str = "auto", threads: int = 0, verify: bool = True, wait: bool = False
+        self,
+        bundle: Bundle,
+        *,
+        backend: str = "auto",
+        threads: int = 0,
+        verify: bool = True,
+        wait: bool = False,
+        reuse: bool = True,
     ) -> None:
         chosen = choose(backend, threads=threads, root=bundle.root, verify=verify)
         engine = chosen.backend
@@ -64,7 +73,7 @@ class Model:
             require_room(bundle.manifest, memory_at_hand())
         self._prompter = Prompter.of(bundle)
         self.vision = Vision(bundle, engine)
-        self.language = LanguageModel(bundle, engine)
+        self.language = LanguageModel(bundle, engine, reuse=reuse)
         self._plan = self._manifest.plan
         self._request = 0
         self._open = True
@@ -72,10 +81,18 @@ class Model:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, backend: str = "auto", threads: int = 0, verify: bool = True, wait: bool = False
+        cls,
+        path: str | Path,
+        *,
+        backend: str = "auto",
+        threads: int = 0,
+        verify: bool = True,
+        wait: bool = False,
+        reuse: bool = True,
     ) -> Model:
-        """Open a bundle folder; see `Bundle.open` for `verify`, and the class for `wait`."""
-        return cls(Bundle.open(path, verify=verify), backend=backend, threads=threads, verify=verify, wait=wait)
+        """Open a bundle folder; see `Bundle.open` for `verify`, and the class for `wait` and `reuse`."""
+        bundle = Bundle.open(path, verify=verify)
+        return cls(bundle, backend=backend, threads=threads, verify=verify, wait=wait, reuse=reuse)
 
     def __enter__(self) -> Model:
         self._require_open()
@@ -92,6 +109,12 @@ class Model:
             if self._open:
                 del self.vision, self.language
                 self._open = False
+
+    def forget(self) -> None:
+        """Let the next prompt be computed from its first row: for first questions that shall be measured as such."""
+        with self._turns.alone():
+            self._require_open()
+            self.language.forget()
 
     def set_policies(self, *, positions: Positions, separators: Separators) -> None:
         """Replace the bundle's policies of positions and separators, to compare them on the same bundle. Raises RequestError for others."""
@@ -171,11 +194,7 @@ class Model:
         return tuple(self._view(s, picture, watch.spans, question) for s in chosen)
 
     def _view(
-        self,
-        selection: SelectionSpec,
-        picture: PackedPicture,
-        earlier: tuple[Span, ...],
-        question: str | None,
+        self, selection: SelectionSpec, picture: PackedPicture, earlier: tuple[Span, ...], question: str | None
     ) -> View:
         """Keep tokens of the picture in the buffers; a question counts only for methods that look at it."""
         watch = Stopwatch()
@@ -192,19 +211,8 @@ class Model:
         said = (*notes_of(selection, picture, len(selected.kept)), *notes)
         spans, about = earlier + watch.spans, question if asks else None
         spec = self._manifest.picture
-        return View(
-            selection,
-            picture,
-            spec.tile,
-            selected.visual,
-            selected.kept,
-            said,
-            spans,
-            encoded,
-            about,
-            spec.coordinates,
-            selected.salience,
-        )
+        known = encoded, about, spec.coordinates, selected.salience
+        return View(selection, picture, spec.tile, selected.visual, selected.kept, said, spans, *known)
 
     def _view_for(self, view: View, question: str) -> View:
         """The view itself, or what its method keeps of the same encoded picture for this question."""
@@ -273,25 +281,9 @@ class Model:
         with watch.span("prefill"):
             tokens = self._prompter.tokens(asked, [view.picture for view in views])
             packed = packed_prompt(tokens, views, self._manifest, self._plan)
-            visual = np.concatenate([view.visual for view in views]) if views else None
-            language = self._manifest.language
-            plan = rows_plan(
-                language,
-                packed.ids,
-                views,
-                request.inside,
-                self._plan.positions,
-                salience=self.bundle.ranks_by("salience"),
-            )
-            embeds = self.language.compose(packed.ids, visual)
-            logits = self.language.prefill(embeds, packed.positions, plan)
-        ends = frozenset(language.eos_token_ids if request.stop else ())
-        places = min(room(language, plan.stages), language.positions - packed.next_position)
-        inside = tuple(plan.stages[number].visual for number in language.cuts)
-        notes = tuple(inside_notes(language, plan, request.inside))
-        start = Prefilled(packed, logits, views, places + 1, ends, inside, notes)
-        self._request += 1
-        number = self._request
+            self._request += 1  # from here on the cache is this prompt's, also where computing it fails
+            number = self._request
+            start = prefill_prompt(self.language, self.bundle, packed, views, request, self._plan.positions)
         yield from generate(request, start, watch, self.language, self._prompter, lambda: self._request == number)
 
     def _viewed(self, image: Any, request: Request) -> View:

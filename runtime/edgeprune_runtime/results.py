@@ -94,9 +94,9 @@ class View:
 class Answer:
     """One answer.
 
-    `spans` holds every stage that ran for it, "decode" once per further token; a View that was made before brings none. Budget, method
-    and kept tokens are those of all pictures together; `pictures` has each. `inside`: how many visual rows stayed at each cut of the language
-    model.
+    `spans` holds every stage that ran for it, "decode" once per further token; a View that was made before brings none. Of the prompt's
+    tokens, the first `cached_tokens` lay in the cache from the prompt before and were not computed again. Budget, method and kept tokens
+    are those of all pictures together; `pictures` has each. `inside`: how many visual rows stayed at each cut of the language model.
     """
 
     text: str
@@ -110,6 +110,7 @@ class Answer:
     spans: tuple[Span, ...]
     notes: tuple[str, ...] = ()
     pictures: tuple[ShownPicture, ...] = ()
+    cached_tokens: int = 0
     inside: tuple[int, ...] = ()
 
 

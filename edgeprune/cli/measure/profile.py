@@ -33,6 +33,9 @@ def profile(
     image: Annotated[list[Path] | None, image_option("a generated picture")] = None,
     size: PictureSize = None,
     prompt: Annotated[str, prompt_option()] = "What is in this picture?",
+    second_prompt: Annotated[
+        str, typer.Option(help="Another question, asked of the same picture after each request and timed apart.")
+    ] = "What else is in it?",
     tiles: Annotated[
         list[int] | None, tiles_option("all that a picture has; others are measured beside", several=True)
     ] = None,
@@ -84,6 +87,7 @@ def profile(
             images=tuple(image or ()),
             size=None if size is None else size_px(size, "--size"),
             question=prompt,
+            second=second_prompt,
             runs=runs,
             warmup=warmup,
             max_tokens=max_tokens,

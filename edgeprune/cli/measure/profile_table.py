@@ -23,7 +23,7 @@ def show(report: Report) -> None:
     for sentence in verdict(summary):
         say(sentence)
     out.print()
-    for table in (_first_token, _stages, _further_tokens, _processor, _memory):
+    for table in (_first_token, _second_question, _stages, _further_tokens, _processor, _memory):
         table(summary)
     _power(summary)
     _soak(summary)
@@ -40,6 +40,23 @@ def _first_token(summary: Summary) -> None:
         for b in summary.budgets
     ]
     show_table("Time to first token (TTFT)", ["budget", "tokens kept", "p50", "p95", _GAIN], rows, _LEFT)
+
+
+def _second_question(summary: Summary) -> None:
+    rows = [
+        [
+            b.with_method,
+            f"{units.count(b.second.cached_tokens)} of {units.count(b.second.prompt_tokens)}",
+            *_both(b.second.ttft_s),
+            units.seconds(b.second.prefill_s),
+            units.short_times(b.second.gain),
+        ]
+        for b in summary.budgets
+        if b.second is not None
+    ]
+    if rows:
+        head = ["budget", "prompt tokens cached", "p50", "p95", "prefill", "first / second"]
+        show_table("TTFT of a second question about the same picture", head, rows, (*_LEFT, "first / second"))
 
 
 def _stages(summary: Summary) -> None:

@@ -170,6 +170,7 @@ def _as_json(shown: list[Path], question: str, answer: Answer, candidates: int |
         "visual_tokens": answer.visual_tokens,
         "candidates": candidates,
         "prompt_tokens": answer.prompt_tokens,
+        "cached_tokens": answer.cached_tokens,
         "output_tokens": len(answer.token_ids),
         "kept": answer.kept,
         "pictures": [

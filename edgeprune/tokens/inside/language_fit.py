@@ -42,15 +42,15 @@ def require_language_fit(plan: TokenPlan, model: ModelSpec, chosen: Sequence[Sel
     counts = [StageSpec(0, 1, 1, keep=keep).stay(largest) for keep in spec.keep]
     arriving = (largest, *counts)
     for number, layer in enumerate(spec.layers):
-        keep, count, before = spec.keep[number], counts[number], arriving[number]
+        keep, count, there = spec.keep[number], counts[number], arriving[number]
         if keep > 1 and keep >= largest:
             raise PlanError(
                 f"{spec.method} keeps {keep:g} rows before layer {layer}, and at most {largest} visual rows enter the language model; keep "
                 "fewer, or a share"
             )
-        if count > before:
+        if count > there:
             raise PlanError(
-                f"{spec.method} keeps {count} rows before layer {layer}, and only {before} arrive there; keep fewer at later layers"
+                f"{spec.method} keeps {count} rows before layer {layer}, and only {there} arrive there; keep fewer at later layers"
             )
         if cut.forced is not None and count < (least := cut.forced(largest, spec.settings)):
             raise PlanError(

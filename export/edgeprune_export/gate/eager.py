@@ -17,11 +17,11 @@ from edgeprune.models.checkpoint import Checkpoint
 from edgeprune.tokens.readings import Reads
 from edgeprune.tokens.sites import Inside, Step
 from edgeprune_export.gate.eager_model import empty_model, streamed
-from edgeprune_export.gate.language.leaving import ForcedCut, LeavingRows
 from edgeprune_export.gate.eager_tower import read_rows, read_tile, stepped_tile
 from edgeprune_export.gate.inputs import accepted
-from edgeprune_export.gate.noted_attention import NAME, register
+from edgeprune_export.gate.language.leaving import ForcedCut, LeavingRows
 from edgeprune_export.gate.language.noted import LANGUAGE_ATTENTION, register_language
+from edgeprune_export.gate.noted_attention import NAME, register
 from edgeprune_runtime.pictures.packed import PackedPicture
 from edgeprune_runtime.stages.rows import PromptRows
 

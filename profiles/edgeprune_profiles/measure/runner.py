@@ -18,12 +18,14 @@ from edgeprune_runtime.budgets import budgets as held_budgets
 from edgeprune_runtime.engines.spec import ENGINE_MANIFEST
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.model import Model
-from edgeprune_runtime.results import View
+from edgeprune_runtime.results import Answer, View
 from edgeprune_runtime.spec import Manifest
+from edgeprune_runtime.timing import Span
 
 
 class ModelRunner:
-    """Answers from scratch, past the end token: every budget generates the same number of tokens, so times compare.
+    """Answers from scratch, past the end token: every budget generates the same number of tokens, so times compare. Nothing of an earlier
+    prompt is reused, unless a second question is asked for.
 
     A budget may say by which method and on how many tiles, as in a report. `positions` is the longest sequence per budget so far, prompt and
     answer together.
@@ -32,13 +34,21 @@ class ModelRunner:
     def __init__(self, model: Model) -> None:
         self._model = model
         self.positions: dict[str, int] = {}
+        self._view: View | None = None
 
     def run(self, budget: str, image: Path, question: str, max_tokens: int) -> Run:
-        asked = asked_for(budget)._asdict()
-        answer = self._model.ask(question, image=image, **asked, max_tokens=max_tokens, stop=False)
+        model = self._model
+        model.forget()
+        view = self._view = model.see(image, **asked_for(budget)._asdict(), question=question)
+        answer = model.ask(question, image=view, max_tokens=max_tokens, stop=False)
         used = answer.prompt_tokens + len(answer.token_ids)
         self.positions[budget] = max(used, self.positions.get(budget, 0))
-        return Run(answer.spans, answer.visual_tokens, answer.token_ids)
+        return _run(answer, view.spans + answer.spans)
+
+    def second(self, question: str) -> Run:
+        """The first token of another question about the picture of the last run, which is still encoded and in the cache."""
+        answer = self._model.ask(question, image=self._view, max_tokens=1, stop=False)
+        return _run(answer, answer.spans)
 
     def pieces(self, budget: str, image: Path, question: str, max_tokens: int) -> tuple[EnergyPiece, ...]:
         """A request and its pieces, each to be repeated alone; the model must not be asked anything else meanwhile.
@@ -59,15 +69,23 @@ class ModelRunner:
             for position in range(start, start + steps):
                 language.step(0, position)
 
+        def prefill() -> None:
+            model.forget()
+            model.ask(question, image=view, max_tokens=1, stop=False)
+
         found = [
             EnergyPiece(REQUEST, "request", 1, lambda: self.run(budget, image, question, max_tokens)),
             EnergyPiece(IMAGE, "image", 1, see),
             EnergyPiece(
                 SELECT, "image", 1, lambda: model.vision.select(view.selection)
             ),  # no public call selects alone
-            EnergyPiece(PREFILL, "request", 1, lambda: model.ask(question, image=view, max_tokens=1, stop=False)),
+            EnergyPiece(PREFILL, "request", 1, prefill),
         ]
         return (*found, EnergyPiece(DECODE, "token", steps, decode)) if steps else tuple(found)
+
+
+def _run(answer: Answer, spans: tuple[Span, ...]) -> Run:
+    return Run(spans, answer.visual_tokens, answer.token_ids, answer.prompt_tokens, answer.cached_tokens)
 
 
 def backend_use(model: Model) -> BackendUse:

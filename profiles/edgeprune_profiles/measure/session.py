@@ -32,6 +32,7 @@ class ProfileOptions:
     methods  that keep tokens at each of them; none: the bundle's own
     tiles    limits of tiles beside the overview that every budget is measured under too
     images   none: a generated picture
+    second   another question about the same picture, asked after each request
     size     (height, width) in pixels of the generated picture; None: one that fills the largest grid
     soak_s   None: no soak
     out      written after each part, so that a later one cannot lose it
@@ -44,6 +45,7 @@ class ProfileOptions:
     images: tuple[Path, ...]
     size: tuple[int, int] | None
     question: str
+    second: str
     runs: int
     warmup: int
     max_tokens: int
@@ -120,6 +122,8 @@ def _times(
         notes=[equal, *_without_baseline(budgets, model.budgets), *([_GPU_MEMORY] if on_gpu else []), *notes],
         backend=used,
         use_before=before,
+        second_question=options.second,
+        second=partial(runner.second, options.second),
         look=partial(look, gpu=gpu),
         progress=observer.progress,
     )

@@ -13,6 +13,7 @@ from edgeprune_runtime.budgets import asked_for, by_method, on_tiles
 from edgeprune_runtime.statistics import Percentiles, Ratio, paired_ratio, percentiles
 
 FIXED = ("preprocess", "tower")
+PREFILL = "prefill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,17 @@ class StageTime:
 
     wall_s: float
     cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SecondSummary:
+    """Second questions about the pictures of requests: medians, and first / second by pairs of one request."""
+
+    ttft_s: Percentiles
+    prefill_s: float
+    prompt_tokens: int
+    cached_tokens: int
+    gain: Ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,7 @@ class BudgetSummary:
     untouched: (
         float | None
     )  # median share of preprocess and tower in TTFT, which pruning after the tower cannot shorten
+    second: SecondSummary | None = None
 
     @property
     def name(self) -> str:
@@ -152,6 +165,22 @@ def _budget(result: BudgetResult, full: BudgetResult | None, seed: int) -> Budge
         ttft_cpu_gain=gains[1],
         tpot_gain=gains[2],
         untouched=_untouched(result),
+        second=_second(result, seed),
+    )
+
+
+def _second(result: BudgetResult, seed: int) -> SecondSummary | None:
+    pairs = [(sample, sample.second) for sample in result.samples if sample.second is not None]
+    times = percentiles([second.ttft_s for _, second in pairs])
+    gain = _ratio([(first.ttft_s, second.ttft_s) for first, second in pairs], seed)
+    if times is None or gain is None:
+        return None
+    return SecondSummary(
+        times,
+        median(sum(second.wall_s.get(PREFILL, ())) for _, second in pairs),
+        round(median(second.prompt_tokens for _, second in pairs)),
+        round(median(second.cached_tokens for _, second in pairs)),
+        gain,
     )
 
 

@@ -20,12 +20,13 @@ from edgeprune_runtime.timing import Stopwatch
 
 @dataclass(frozen=True, eq=False)
 class Prefilled:
-    """A prompt in the cache. logits [V] of its last row; room: tokens that there is place for; ends: tokens that end an answer;
-    inside: visual rows that stayed at each cut of the language model; notes: sentences about them."""
+    """A prompt in the cache. logits [V] of its last row; reused: rows that lay there already; room: tokens that there is place for;
+    ends: tokens that end an answer; inside: visual rows that stayed at each cut of the language model; notes: sentences about them."""
 
     packed: Packed
     logits: np.ndarray
     views: tuple[View, ...]
+    reused: int
     room: int
     ends: frozenset[int]
     inside: tuple[int, ...] = ()
@@ -68,6 +69,7 @@ def generate(
         token_ids=tuple(chosen),
         finish_reason=reason,
         prompt_tokens=len(start.packed.ids),
+        cached_tokens=start.reused,
         visual_tokens=sum(len(view.kept) for view in views),
         budget=", ".join(dict.fromkeys(view.selection.budget for view in views)) or None,
         method=", ".join(dict.fromkeys(view.selection.method for view in views)) or None,

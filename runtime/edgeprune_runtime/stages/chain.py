@@ -64,9 +64,14 @@ class Chain:
 
     def run(self, embeds: np.ndarray, positions: np.ndarray, start: int) -> None:
         """Queue the rows embeds [<= rows, row width] at positions [axes, <= rows], cache index `start`."""
+        used = len(embeds)
+        if (
+            used < self._rows
+        ):  # nothing of an earlier prompt may stand in a chunk: int8 products have one scale for all of it
+            embeds = np.concatenate([embeds, np.broadcast_to(embeds[-1], (self._rows - used, embeds.shape[1]))])
         self._backend.write(self._embeds, embeds)
         self._place(positions)
-        self._go(len(embeds), start)
+        self._go(used, start)
 
     def run_chosen(self, number: int, used: int) -> None:
         """Queue chunk `number` of the rows that the cut has chosen, the first `used` of them."""
@@ -81,7 +86,8 @@ class Chain:
         self._go(1, start)
 
     def _place(self, positions: np.ndarray) -> None:
-        self._numbers[:, : positions.shape[1]] = positions
+        used = positions.shape[1]
+        self._numbers[:, :used], self._numbers[:, used:] = positions, positions[:, -1:]
         self._backend.write(self._positions, self._numbers)
 
     def _go(self, used: int, start: int) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 
 from edgeprune_export.gate.checks import Checks, relative, typical
 from edgeprune_export.gate.eager import EagerReference
-from edgeprune_export.gate.language.leaving import ForcedCut
 from edgeprune_export.gate.inputs import LibraryInputs
+from edgeprune_export.gate.language.leaving import ForcedCut
 from edgeprune_export.gate.language.ranks import share_of_rows
 from edgeprune_export.gate.reference_run import greedy
 from edgeprune_export.gate.vision import GateCase
