@@ -1,0 +1,129 @@
+"""Every ranking as a cut of the reference decoder: where its inputs are read, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from . import corematching as core
+from . import last_row, mustdrop, sparsevlm, transprune
+from .attention import angles_of
+from .decoder import Decoder, Reading, query_key_value, rms_norm
+from .ranked import Cut, places_of
+from .rows import Order, by_encoder, kept
+
+Rank = Callable[[Reading, list[int]], Order]  # the layer before the cut, places of visual rows -> places, best first
+
+
+def cut_by(before: int, count: int, rank: Rank) -> Cut:
+    """A cut that keeps the first `count` of an order over places in what layer `before` - 1 saw."""
+
+    def choose(readings: list[Reading], visual: list[int]) -> list[int]:
+        last = readings[before - 1]
+        return kept([last.rows[place] for place in rank(last, places_of(last, visual))], count)
+
+    return Cut(before, choose)
+
+
+def question_places(last: Reading, visual: Sequence[int]) -> list[int]:
+    """Places behind the last visual row: the question (with the template's end)."""
+    return list(range(max(visual) + 1, len(last.rows))) if visual else []
+
+
+def even(asking: Sequence[int]) -> list[float]:
+    return [1 / len(asking)] * len(asking)
+
+
+def fastv_cut(before: int, count: int) -> Cut:
+    return cut_by(before, count, lambda r, v: last_row.fastv(r.queries[-1], r.keys, len(r.rows), v))
+
+
+def flowcut_cut(before: int, count: int) -> Cut:
+    return cut_by(before, count, lambda r, v: last_row.flowcut(r.queries[-1], r.keys, r.values[:, -1], r.values, v))
+
+
+def pdrop_cut(model: Decoder, before: int, count: int, renumber: bool = False) -> Cut:
+    """Positions are those that the rows have when they arrive, before this cut renumbers them."""
+
+    def rank(last: Reading, visual: list[int]) -> Order:
+        angles = angles_of(last.positions, model.frequencies)
+        asking = len(last.rows) - 1
+        return last_row.pdrop(last.after, model.layers[before], model.eps, angles, asking, visual, model.width)
+
+    return cut_by(before, count, rank)
+
+
+def feather_cut(
+    model: Decoder, before: int, count: int, places: Mapping[int, tuple[int, int]] | None = None, stride: int = 3
+) -> Cut:
+    """`places` are canvas row -> (row, column) of its patch, where the grid is forced (first cut); none at later cuts."""
+
+    def rank(last: Reading, visual: list[int]) -> Order:
+        angles = angles_of(last.positions, model.frequencies)
+        score = last_row.feather_scores(last.queries[-1], angles[-1], last.keys, angles, visual)
+        grid = {} if places is None else {place: places[last.rows[place]] for place in visual}
+        return last_row.feather(score, last_row.grid_places(visual, grid, stride) if grid else [])
+
+    return cut_by(before, count, rank)
+
+
+def sparsevlm_cut(before: int, count: int, raters: Sequence[int]) -> Cut:
+    """`raters` are rows of the canvas, all of them fixed rows behind the picture."""
+
+    def rank(last: Reading, visual: list[int]) -> Order:
+        asking = places_of(last, raters)
+        return sparsevlm.sparsevlm(last.queries[asking], last.keys, asking, even(asking), visual)
+
+    return cut_by(before, count, rank)
+
+
+def mustdrop_cut(before: int, count: int, g: float, i: float, key_rows: Sequence[int] = ()) -> Cut:
+    """`key_rows` are rows of the canvas; those that have left already are no longer forced."""
+
+    def rank(last: Reading, visual: list[int]) -> Order:
+        asking = question_places(last, visual)
+        forced = [place for place in visual if last.rows[place] in set(key_rows)]
+        m = mustdrop.asked_of(last.queries[asking], last.keys, asking, visual)
+        return mustdrop.mustdrop(m, g, i, forced)
+
+    return cut_by(before, count, rank)
+
+
+def transprune_cut(model: Decoder, before: int, count: int, first: int, entering: Sequence[int]) -> Cut:
+    """Transitions of layers `first`..`before` - 1; `entering` are all rows of the canvas that were visual at layer 0.
+
+    The sum over "tokens" is left open by the source (`transprune.transition`); here it runs over the visual rows that were
+    still there in that layer, also those that have left since.
+    """
+
+    def choose(readings: list[Reading], visual: list[int]) -> list[int]:
+        last = readings[before - 1]
+        places = places_of(last, visual)
+        moved = []
+        for reading in readings[first:before]:
+            among = places_of(reading, [row for row in entering if row in reading.rows])
+            one = transprune.layer_transition(reading.normed, reading.attended, reading.mlp_normed, reading.mlp, among)
+            moved.append({last.rows.index(row): one[reading.rows.index(row)] for row in visual})
+        angles = angles_of(last.positions, model.frequencies)
+        layer = model.layers[before]
+        queries, keys, _ = query_key_value(
+            layer, rms_norm(last.after, layer.norm, model.eps), angles, model.width, model.eps
+        )
+        asking = question_places(last, places)
+        order = transprune.transprune(moved, queries[asking], keys, asking, even(asking), places)
+        return kept([last.rows[place] for place in order], count)
+
+    return Cut(before, choose)
+
+
+def corematching_cut(before: int, count: int) -> Cut:
+    return cut_by(before, count, lambda r, v: core.corematching(core.overlaps(r.activation, v, len(r.rows))))
+
+
+def encoder_cut(before: int, count: int, score: Mapping[int, float]) -> Cut:
+    """Control, and VFlowOpt's stages."""
+    return Cut(before, lambda readings, visual: kept(by_encoder({row: score[row] for row in visual}), count))
+
+
+def drop_all_cut(before: int) -> Cut:
+    """YOPO's cut, and ToDRE's second stage where its gate is open."""
+    return Cut(before, lambda readings, visual: [])
