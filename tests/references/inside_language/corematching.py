@@ -1,8 +1,8 @@
 """CoreMatching's token half (paper; repository wangqinsi1/2025-ICML-CoreMatching differs and is not followed).
 
 The repository only zeroes keys and values of rows, in layers 5..18, with positions and a reference row written into it.
-The paper: rows leave after the MLP of layer 2 was looked at. Left open: whether that is layer 2 from 0 or from 1; and
-whether rows leave before or after the rest of that layer. Here activations are an input. The neuron half is not covered.
+The paper: rows leave at layer 2 by the activations of its MLP. Left open: whether before its down projection or behind the
+layer; a cut before layer 3 with the activations of layer 2 (from 0) is the plain reading. The neuron half is not covered.
 """
 
 from __future__ import annotations

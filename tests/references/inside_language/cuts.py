@@ -76,6 +76,25 @@ def sparsevlm_cut(before: int, count: int, raters: Sequence[int]) -> Cut:
     return cut_by(before, count, rank)
 
 
+def recycling_cut(before: int, count: int, raters: Sequence[int]) -> Cut:
+    """SparseVLM with recycling: every extra row takes its centre's row on the canvas, and so its place and its position.
+
+    Differs from the release, which puts the extra rows behind the kept visual ones and renumbers.
+    """
+
+    def merge(readings: list[Reading], visual: list[int]) -> dict[int, dict[int, float]]:
+        last = readings[before - 1]
+        asking = places_of(last, raters)
+        order = sparsevlm.sparsevlm(last.queries[asking], last.keys, asking, even(asking), places_of(last, visual))
+        made = sparsevlm.recycle(order, count, last.after)
+        return {
+            last.rows[centre]: {last.rows[place]: float(made.matrix[i, place]) for place in cluster}
+            for i, (centre, cluster) in enumerate(zip(made.centres, made.clusters, strict=True))
+        }
+
+    return Cut(before, sparsevlm_cut(before, count, raters).choose, merge)
+
+
 def mustdrop_cut(before: int, count: int, g: float, i: float, key_rows: Sequence[int] = ()) -> Cut:
     """`key_rows` are rows of the canvas; those that have left already are no longer forced."""
 

@@ -13,7 +13,7 @@ Which rows a layer sees is a `Stage`. A row that a layer does not see keeps its 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,10 +57,14 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Stage:
-    """From layer `first` on (up to the next stage) these rows of the prompt are seen; ascending."""
+    """From layer `first` on (up to the next stage) these rows of the prompt are seen; ascending.
+
+    `merged`: a row takes a weighted sum of hidden rows, once, just before layer `first` (all sums of what was there before).
+    """
 
     first: int
     rows: tuple[int, ...]
+    merged: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -162,6 +166,17 @@ def places_in_time(rows: Sequence[int], positions: Sequence[int], renumber: bool
     return list(range(len(rows))) if renumber else [int(positions[row]) for row in rows]
 
 
+def merged_rows(stages: Sequence[Stage], layer: int, canvas: Sequence[Array] | Array) -> dict[int, Array]:
+    """What merged rows hold before a layer; nothing where no stage starts at it."""
+    found: dict[int, Array] = {}
+    for stage in stages:
+        if stage.first == layer:
+            for row, weights in stage.merged.items():
+                parts = [weight * np.asarray(canvas[other], dtype=np.float64) for other, weight in weights.items()]
+                found[row] = np.sum(parts, axis=0)
+    return found
+
+
 def logits_of(model: Decoder, hidden: Array) -> Array:
     return _linear(rms_norm(hidden, model.norm, model.eps), model.head, None)
 
@@ -182,6 +197,8 @@ def whole_pass(
     canvas = np.array(embeds, dtype=np.float64)
     readings = []
     for number in range(len(model.layers)):
+        for row, value in merged_rows(stages, number, canvas).items():
+            canvas[row] = value
         rows = rows_of_layer(stages, number, length) + list(range(length, len(canvas)))
         reading = layer_over(model, number, canvas[rows], rows, places_in_time(rows, positions, renumber))
         canvas[rows] = reading.after
@@ -213,6 +230,8 @@ def prefill(
     canvas: list[Array] = [np.asarray(row, dtype=np.float64) for row in embeds]
     caches = [LayerCache() for _ in model.layers]
     for number, cache in enumerate(caches):
+        for row, value in merged_rows(stages, number, canvas).items():
+            canvas[row] = value
         rows = rows_of_layer(stages, number, len(canvas))
         for place, row in enumerate(rows):
             position = place if renumber else int(positions[row])

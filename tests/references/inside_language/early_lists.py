@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .attention import attention_of
-from .rows import Array, by_encoder, by_noise, kept
+from .rows import Array, by_encoder, by_noise, dropped_all, kept
 
 GATE = 0.10
+YOPO_LAYERS = {40: 20, 28: 24}  # layers of the model -> first layer without visual rows, as published
 
 
 def vflowopt(score: Mapping[int, float], counts: Sequence[int]) -> list[list[int]]:
@@ -21,6 +22,16 @@ def vflowopt(score: Mapping[int, float], counts: Sequence[int]) -> list[list[int
     """
     order = by_encoder(score)
     return [kept(order, count) for count in counts]
+
+
+def yopo(rows: Sequence[int], visual: Sequence[int]) -> list[int]:
+    """YOPO's visual cut (repository ZhangAIPI/YOPO_MLLM_Pruning): from one layer on only what is not visual.
+
+    The repository gives visual keys weight 0 there, at full cost; leaving the rows out is the same for every other row.
+    Differs: LLaVA's checkpoints are fine-tuned for it. Not covered: attention among neighbours only, heads, MLP channels.
+    Left open: whether newlines inside the picture are "visual" (they stay here, as fixed rows do everywhere).
+    """
+    return dropped_all(rows, visual)
 
 
 def todre_layer(layers: int) -> int:

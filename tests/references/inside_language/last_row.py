@@ -52,8 +52,9 @@ def feather_scores(
     """
     width = keys.shape[-1]
     plain = turned(query.reshape(-1, 1, width), -query_angles[None]).reshape(-1)
-    back = turned(keys, -key_angles)
-    return image_attention(plain, back, visual)
+    back = turned(keys[:, list(visual)], -key_angles[list(visual)])
+    by_place = image_attention(plain, back, range(len(visual)))
+    return {row: by_place[place] for place, row in enumerate(visual)}
 
 
 def feather(score: Mapping[int, float], forced: Sequence[int]) -> Order:

@@ -1,7 +1,7 @@
 """MustDrop's stages in the language model (repository liuting20/MustDrop): two thresholds, and a key set that stays.
 
-Cuts after layers 2, 6, 10, 14 by the attention of the layer that has just run (the facts do not say whether from 0 or 1);
-positions renumbered. Thresholds (g, i) by average tokens: 192: .001, .001; 128: .0012, .001; 64: .011, .01. The windows
+Cuts after layers 2, 6, 10, 14 (from 0, so before 3, 7, 11, 15) by the attention of the layer that has just run; positions
+renumbered. Thresholds (g, i) by average tokens: 192: .001, .001; 128: .0012, .001; 64: .011, .01. The windows
 merged in the tower and the trim of early caches after prefill are other steps and not here.
 """
 

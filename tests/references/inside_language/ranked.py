@@ -11,11 +11,14 @@ from .last_row import fastv
 from .rows import Array, going_on, kept
 
 Choose = Callable[[list[Reading], list[int]], list[int]]
+Merge = Callable[[list[Reading], list[int]], dict[int, dict[int, float]]]
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """Before layer `before`, `choose(readings, visual)` names the visual rows that stay.
+    """Before layer `before`, `choose(readings, visual)` names the visual rows that stay as they are.
+
+    `merge`, of the same arguments, names further rows that stay with a weighted sum in them: row -> row -> weight.
 
     `readings` are those of layers 0..before - 1 of the prompt alone; `visual` are rows of the canvas that arrive. A reading
     counts by places: `place_of` turns rows into places, and what a ranking says of places is turned back by `rows`.
@@ -23,6 +26,7 @@ class Cut:
 
     before: int
     choose: Choose
+    merge: Merge | None = None
 
 
 def places_of(reading: Reading, rows: Sequence[int]) -> list[int]:
@@ -43,10 +47,11 @@ def stages_by_cuts(
     rows, there = list(range(len(embeds))), list(visual)
     for cut in sorted(cuts, key=lambda cut: cut.before):
         _, readings = whole_pass(model, embeds, positions, len(embeds), stages, renumber)
-        stay = cut.choose(readings[: cut.before], there)
+        merged = {} if cut.merge is None else cut.merge(readings[: cut.before], there)
+        stay = sorted([*cut.choose(readings[: cut.before], there), *merged])
         rows = going_on(rows, there, stay)
-        there = sorted(stay)
-        stages.append(Stage(cut.before, tuple(rows)))
+        there = stay
+        stages.append(Stage(cut.before, tuple(rows), merged))
     return stages
 
 

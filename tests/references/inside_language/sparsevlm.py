@@ -1,6 +1,6 @@
 """SparseVLM (repository Gumpest/SparseVLMs, v1.5): raters, ranking by their attention, recycling of what leaves.
 
-Published counts (v1.5, cuts after layers 2, 6, 15 from 0, by "average tokens"): 192: 300, 200, 110; 128: 303, 110, 36;
+Published counts (v1.5, cuts after layers 2, 6, 15 from 0, so before 3, 7, 16, by "average tokens"): 192: 300, 200, 110; 128: 303, 110, 36;
 96: 238, 48, 26; 64: 66, 30, 17. Positions are renumbered in v1.x. v1.0's count by the rank of the attention and v2.0's
 correction of position bias and 14 heads are not covered.
 """
