@@ -1,17 +1,64 @@
-"""Every ranking as a cut of the reference decoder: where its inputs are read, in one place."""
+"""Cuts of the reference decoder: each reads the layers before it; the lists that come out are then frozen.
+
+Every ranking of this folder is here once as a cut, so that where its inputs are read stands in one place.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from . import corematching as core
 from . import last_row, mustdrop, sparsevlm, transprune
 from .attention import angles_of
-from .decoder import Decoder, Reading, query_key_value, rms_norm
-from .ranked import Cut, places_of
-from .rows import Order, by_encoder, kept
+from .decoder import Decoder, Reading, Stage, query_key_value, rms_norm, whole_pass
+from .early_lists import representatives
+from .rows import Array, Order, by_encoder, going_on, kept
 
+Choose = Callable[[list[Reading], list[int]], list[int]]
+Merge = Callable[[list[Reading], list[int]], dict[int, dict[int, float]]]
 Rank = Callable[[Reading, list[int]], Order]  # the layer before the cut, places of visual rows -> places, best first
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """Before layer `before`, `choose(readings, visual)` names the visual rows that stay as they are.
+
+    `merge`, of the same arguments, names further rows that stay with a weighted sum in them: row -> row -> weight.
+
+    `readings` are those of layers 0..before - 1 of the prompt alone; `visual` are rows of the canvas that arrive. A reading
+    counts by places: `places_of` turns rows into places, and what a ranking says of places is turned back by `rows`.
+    """
+
+    before: int
+    choose: Choose
+    merge: Merge | None = None
+
+
+def places_of(reading: Reading, rows: Sequence[int]) -> list[int]:
+    """Places of canvas rows in what a layer saw."""
+    return [reading.rows.index(row) for row in rows]
+
+
+def stages_by_cuts(
+    model: Decoder,
+    embeds: Array,
+    positions: Sequence[int],
+    visual: Sequence[int],
+    cuts: Sequence[Cut],
+    renumber: bool = False,
+) -> list[Stage]:
+    """The row lists of a prompt [S, D], one stage per cut. The prompt is run anew for every cut: slow and obvious."""
+    stages: list[Stage] = []
+    rows, there = list(range(len(embeds))), list(visual)
+    for cut in sorted(cuts, key=lambda cut: cut.before):
+        _, readings = whole_pass(model, embeds, positions, len(embeds), stages, renumber)
+        merged = {} if cut.merge is None else cut.merge(readings[: cut.before], there)
+        stay = sorted([*cut.choose(readings[: cut.before], there), *merged])
+        rows = going_on(rows, there, stay)
+        there = stay
+        stages.append(Stage(cut.before, tuple(rows), merged))
+    return stages
 
 
 def cut_by(before: int, count: int, rank: Rank) -> Cut:
@@ -25,7 +72,7 @@ def cut_by(before: int, count: int, rank: Rank) -> Cut:
 
 
 def question_places(last: Reading, visual: Sequence[int]) -> list[int]:
-    """Places behind the last visual row: the question (with the template's end)."""
+    """Places behind the last visual row: the question with the template's end. Left open: a prompt that ends in a picture."""
     return list(range(max(visual) + 1, len(last.rows))) if visual else []
 
 
@@ -41,7 +88,7 @@ def flowcut_cut(before: int, count: int) -> Cut:
     return cut_by(before, count, lambda r, v: last_row.flowcut(r.queries[-1], r.keys, r.values[:, -1], r.values, v))
 
 
-def pdrop_cut(model: Decoder, before: int, count: int, renumber: bool = False) -> Cut:
+def pdrop_cut(model: Decoder, before: int, count: int) -> Cut:
     """Positions are those that the rows have when they arrive, before this cut renumbers them."""
 
     def rank(last: Reading, visual: list[int]) -> Order:
@@ -146,3 +193,31 @@ def encoder_cut(before: int, count: int, score: Mapping[int, float]) -> Cut:
 def drop_all_cut(before: int) -> Cut:
     """YOPO's cut, and ToDRE's second stage where its gate is open."""
     return Cut(before, lambda readings, visual: [])
+
+
+def lvlm_csp(
+    model: Decoder,
+    embeds: Array,
+    positions: Sequence[int],
+    visual: Sequence[int],
+    representative: int,
+    scatter: int,
+    prune: int,
+    count: int,
+) -> list[Stage]:
+    """LVLM_CSP (abstract and reviews; no code): few rows, then all, then few again, on one canvas.
+
+    Layers 0..scatter - 1 see `representative` visual rows (uniform stride), layers scatter..prune - 1 all of them, the
+    rest the `count` that the prompt's last row attends to most in layer prune - 1 (FastV's ranking). A row that comes back
+    has its embedding still: nothing has touched it, so its hidden row before layer `scatter` equals the projector's.
+    Left open: both layers, both counts; whether rows come back with their embeddings (read so) or with something copied
+    from a representative; the asking row, [SEG], is generated in the original: here the prompt's last row stands for it.
+    """
+    everything = list(range(len(embeds)))
+    first = going_on(everything, visual, representatives(visual, representative))
+    stages = [Stage(0, tuple(first)), Stage(scatter, tuple(everything))]
+    _, readings = whole_pass(model, embeds, positions, len(embeds), stages)
+    last = readings[prune - 1]
+    order = last_row.fastv(last.queries[-1], last.keys, len(last.rows), places_of(last, visual))
+    stay = [last.rows[place] for place in kept(order, count)]
+    return [*stages, Stage(prune, tuple(going_on(everything, visual, stay)))]

@@ -11,20 +11,23 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from .attention import angles_of, plain_frequencies, turned
 from .cuts import (
+    Cut,
     corematching_cut,
     drop_all_cut,
     encoder_cut,
     fastv_cut,
     feather_cut,
     flowcut_cut,
+    lvlm_csp,
     mustdrop_cut,
     pdrop_cut,
+    places_of,
     recycling_cut,
     sparsevlm_cut,
+    stages_by_cuts,
     transprune_cut,
 )
 from .decoder import Decoder, Layer, LayerCache, Stage, decode, prefill, rms_norm, rows_of_layer, whole_pass
-from .ranked import Cut, lvlm_csp, places_of, stages_by_cuts
 from .rows import Array, going_on
 
 LAYERS, HEADS, GROUPS, WIDTH, CHANNELS, INNER, WORDS = 5, 4, 2, 6, 16, 20, 11

@@ -218,6 +218,11 @@ def test_todre_s_layer(layers: int, expected: int) -> None:
     assert early_lists.todre_layer(layers) == expected
 
 
+def test_yopo_leaves_what_is_not_visual() -> None:
+    assert early_lists.yopo(range(6), [1, 2, 4]) == [0, 3, 5]
+    assert all(0 < first < layers for layers, first in early_lists.YOPO_LAYERS.items())
+
+
 def test_todre_s_gate_needs_both_directions_to_be_low() -> None:
     """Rows: 0 text, 1..2 picture, 3 text. One head; a key of 40 draws everything, where it is seen."""
     visual, text, queries = [1, 2], [0, 3], np.ones((4, 1))
