@@ -108,12 +108,12 @@ class Cut:
                 write(self._own["asking_weight"], weight)
         self._session.run()
 
-    def pass_all(self, rows: int, positions: np.ndarray) -> None:
-        """All so many rows go on; positions [axes, rows]."""
-        numbers = np.minimum(np.arange(self._stage.capacity), rows - 1)
-        self._backend.write(self.rows, numbers.reshape(-1, self._chunk))
-        self._backend.write(self.origin, numbers)
-        self.number(positions[:, numbers])
+    def put(self, rows: np.ndarray, origin: np.ndarray, positions: np.ndarray) -> None:
+        """These rows of the stage before go on, [n] ascending; origin [n]: which of the prompt each is; positions [axes, n]."""
+        last = np.minimum(np.arange(self._stage.capacity), len(rows) - 1)
+        self._backend.write(self.rows, rows[last].astype(np.int64).reshape(-1, self._chunk))
+        self._backend.write(self.origin, origin[last].astype(np.int64))
+        self.number(positions[:, last])
 
     def number(self, positions: np.ndarray) -> None:
         """Positions [axes, capacity] of the rows that go on, where they are not those that they had."""

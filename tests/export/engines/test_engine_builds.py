@@ -36,7 +36,12 @@ from tests.exports import FAMILY_GATED, GATED, QWEN_GRIDS, every_method, exporte
 
 pytest.importorskip("tensorrt_rtx", reason="`pip install tensorrt-rtx` to try real builds")
 ROOT = Path(__file__).parents[3]
-EVERY = (*((variant, {"plan": plan}) for variant, plan in (*GATED, *FAMILY_GATED)), *QWEN_GRIDS)
+CUTS = [{"method": "fastv", "layers": [1], "keep": [0.5]}], [{"method": "pdrop", "layers": [1, 2], "keep": [0.5, 6]}]
+#: Rows that leave inside the language model: stages and their rankings.
+LEAVING = tuple(
+    ({"tower": "clip", "decoder": "qwen2", "layers": 3}, {"plan": {"inside": cut}, "parity": False}) for cut in CUTS
+)
+EVERY = (*((variant, {"plan": plan}) for variant, plan in (*GATED, *FAMILY_GATED)), *QWEN_GRIDS, *LEAVING)
 #: The oldest TensorRT that each dialect is for.
 OLDEST = {"portable": (10, 3, 0), "modern": (10, 16, 0)}
 
