@@ -123,6 +123,16 @@ def test_every_method_builds(rtx: tensorrt_api.TensorRt, tmp_path: Path) -> None
         made(rtx, ready[name], tmp_path / "x.engine")
 
 
+@pytest.mark.parametrize("dialect", ["portable", "modern"])
+def test_stages_and_rankings_build(rtx: tensorrt_api.TensorRt, tmp_path: Path, dialect: str) -> None:
+    variant, asked = LEAVING[1]
+    ready = prepared(Bundle.open(exported(variant, **asked), verify=False), tmp_path / "lowered", dialect)
+    names = [name for name in ready if name.startswith(("language-", "rank-"))]
+    assert len(names) == 5
+    for name in names:
+        assert made(rtx, ready[name], tmp_path / "x.engine") > 0
+
+
 @pytest.mark.parametrize("number", [0, 3], ids=[variant_name(FAMILY_GATED[n][0]) for n in (0, 3)])
 def test_merged_patches_and_several_tiles_build(rtx: tensorrt_api.TensorRt, tmp_path: Path, number: int) -> None:
     variant, plan = FAMILY_GATED[number]
