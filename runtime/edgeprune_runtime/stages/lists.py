@@ -89,7 +89,7 @@ class StageLists:
         left = False
         for number, rows in enumerate(self._lists[1:], start=1):
             count = len(embeds) if plan is None else plan.stages[rows.first].rows
-            left = self._enter(number, count, positions, plan, left)
+            left = self._enter(number, count, embeds, positions, plan, left)
             self._renumbered[number] = left and plan is not None and plan.renumber
             for at in range(0, count, rows.chunk):
                 rows.prefill.run_chosen(at // rows.chunk, min(rows.chunk, count - at))
@@ -141,13 +141,24 @@ class StageLists:
         for buffer in buffers:
             self._backend.clear(buffer)
 
-    def _enter(self, number: int, count: int, positions: np.ndarray, plan: RowsPlan | None, left: bool) -> bool:
+    def _enter(
+        self,
+        number: int,
+        count: int,
+        embeds: np.ndarray,
+        positions: np.ndarray,
+        plan: RowsPlan | None,
+        left: bool,
+    ) -> bool:
         """Say which rows go on into a list, and whether any has left by then. left: whether one had before."""
         rows = self._lists[number]
         cut, stage = rows.cut, self._spec.stages[rows.first]
         assert cut is not None
         everybody = np.arange(positions.shape[1])
         if plan is None or (not left and count == len(everybody)):
+            if plan is not None and cut.hands_on and plan.stages[0].visual and plan.forced is None:
+                self._prompt.write(plan.known, embeds, positions)
+                cut.choose(count, plan.stages[0].visual, plan.known.question)  # for the order that later cuts follow
             cut.put(everybody, everybody, positions)
             return False
         anew = np.broadcast_to(np.arange(stage.capacity), (self._spec.axes, stage.capacity))
@@ -157,7 +168,7 @@ class StageLists:
             cut.put(np.searchsorted(before, chosen), chosen, positions[:, chosen])
         else:
             if not left:
-                self._prompt.write(plan.known, positions)
+                self._prompt.write(plan.known, embeds, positions)
             cut.choose(plan.stages[rows.first - 1].rows, plan.stages[rows.first].visual, plan.known.question)
         if plan.renumber:
             cut.number(anew)
