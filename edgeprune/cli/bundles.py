@@ -173,7 +173,9 @@ def _shapes(specs: tuple[TensorSpec, ...]) -> str:
 
 
 def _show_stages(manifest: Manifest) -> None:
-    """Layers of the language model over one list of rows each, and what goes on into them."""
+    """Layers of the language model over one list of rows each, what goes on into them, and what that leaves of a picture."""
+    from edgeprune_runtime.stages.counts import mean_kept
+
     language = manifest.language
     rows = []
     for stage in language.stages:
@@ -184,3 +186,12 @@ def _show_stages(manifest: Manifest) -> None:
         rows.append([layers, keep, str(stage.capacity), str(language.chunk_of(stage)), f"{size / 1e6:.1f}"])
     head = ["layers", "go on", "positions", "per run", "cache MB"]
     show_table("stages of the language model", head, rows, head[:2])
+    largest = manifest.picture.candidates_max
+    kept = []
+    for budget in dict.fromkeys(s.budget for s in manifest.selections if s.own):
+        entering = max(s.keep for s in manifest.selections if s.own and s.budget == budget)
+        stages = ", ".join(str(stage.stay(entering)) for stage in language.stages)
+        shares = [f"{100 * part / largest:.1f} %" for part in (entering, mean_kept(language, entering))]
+        kept.append([budget, str(entering), stages, *shares])
+    head = ["budget", "visual rows", "in each stage", "kept at the output", "kept over layers"]
+    show_table("visual rows of the largest picture", head, kept, head[:1])

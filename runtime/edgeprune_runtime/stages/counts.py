@@ -92,6 +92,17 @@ def stage_rows(spec: LanguageSpec, rows: int, visual: int, choice: InsideChoice 
     return tuple(found)
 
 
+def mean_kept(spec: LanguageSpec, visual: int, choice: InsideChoice = None) -> float:
+    """Mean over layers of the visual rows that a layer sees, where so many enter the language model; whether there is room is not asked."""
+    keep = dict(zip(spec.cuts, keeps(spec, choice), strict=True))
+    left, total = visual, 0
+    for number, stage in enumerate(spec.stages):
+        if number in keep:
+            left = min(left, msgspec.structs.replace(stage, keep=keep[number]).stay(visual))
+        total += left * (stage.behind - stage.first)
+    return total / spec.layers
+
+
 def room(spec: LanguageSpec, rows: Sequence[StageRows]) -> int:
     """Tokens that every stage still has a place for."""
     return min(stage.capacity - here.rows for stage, here in zip(spec.stages, rows, strict=True))
