@@ -132,7 +132,7 @@ def options(
     return ExportOptions(
         tuple(budget_from_text(text) for text in budgets),
         **({"chunk": CHUNK, "text_tokens": 64} | more | {"more_methods": tuple(more.get("more_methods", ()))}),
-        plan=TokenPlan(**(plan or {})),
+        plan=msgspec.convert(plan or {}, TokenPlan),
         parity=parity,
         controls=controls,
         precision=precision,

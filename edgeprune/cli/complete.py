@@ -15,6 +15,12 @@ def method_names_like(incomplete: str) -> list[str]:
     return _like(tuple(METHODS), incomplete)
 
 
+def inside_names_like(incomplete: str) -> list[str]:
+    from edgeprune.tokens.inside import INSIDE
+
+    return _like(tuple(INSIDE), incomplete)
+
+
 def family_names_like(incomplete: str) -> list[str]:
     from edgeprune.models.families import FAMILIES
 

@@ -25,18 +25,36 @@ def methods(
 ) -> None:
     """List token-reduction methods: what each reads, keeps and costs, and where it comes from."""
     with errors_as_one_line():
+        from edgeprune.tokens.inside import INSIDE
+        from edgeprune.tokens.inside.describe import inside_facts
         from edgeprune.tokens.methods import METHODS
         from edgeprune.tokens.registry.describe import facts, markdown_table
 
-        chosen = list(METHODS) if name is None else [METHODS.choose(name).name]
+        within = [one for one in INSIDE if name in (None, one)]
+        chosen = _at_the_output(name)
         if json:
-            emit({one: facts(METHODS[one]) for one in chosen})
+            both = {one: facts(METHODS[one]) for one in chosen}
+            emit(both | {f"{one}@{INSIDE[one].part}": inside_facts(INSIDE[one]) for one in within})
         elif as_markdown:
             out.print(markdown_table([METHODS[one] for one in chosen]), markup=False, highlight=False, soft_wrap=True)
         elif name is None:
             _table()
+            _inside_table(within)
         else:
-            _one(chosen[0])
+            for one in chosen:
+                _one(one)
+            for one in within:
+                _one_inside(one)
+
+
+def _at_the_output(name: str | None) -> list[str]:
+    """Names of methods at the encoder's output that `name` means; none where only one inside the model is called so."""
+    from edgeprune.tokens.inside import INSIDE
+    from edgeprune.tokens.methods import METHODS
+
+    if name is None:
+        return list(METHODS)
+    return [] if name in INSIDE and name not in METHODS else [METHODS.choose(name).name]
 
 
 def _table() -> None:
@@ -78,6 +96,37 @@ def _one(name: str) -> None:
         ("cost", f"{method.cost}; N = 576: {milliseconds(method, 576)}; N = 2880: {milliseconds(method, 2880)}"),
         *((f"--set {setting.name}={setting.default:g}", setting.help) for setting in method.settings),
         ("calibration", method.calibration.help if method.calibration else "none needed"),
+    ]
+    for label, text in facts:
+        if text:
+            say(f"{label}: {text}", indent="    ")
+
+
+def _inside_table(names: list[str]) -> None:
+    from edgeprune.tokens.inside import INSIDE
+
+    if not names:
+        return
+    rows = [[name, INSIDE[name].part, INSIDE[name].summary] for name in names]
+    columns = [
+        Column("--inside", left=True),
+        Column("part", rank=1, left=True),
+        Column("who leaves", left=True, wraps=True),
+    ]
+    show_table("Methods inside the model", columns, rows)
+
+
+def _one_inside(name: str) -> None:
+    from edgeprune.tokens.inside import INSIDE
+    from edgeprune.tokens.inside.describe import WHERE
+
+    method = INSIDE[name]
+    facts = [
+        (f"--inside {name}@LAYERS:KEEP", method.summary),
+        ("source", f"{method.source} ({method.evidence})"),
+        ("differs", method.differs),
+        ("acts", WHERE[method.part]),
+        *((f"setting {setting.name}={setting.default:g}", setting.help) for setting in method.settings),
     ]
     for label, text in facts:
         if text:

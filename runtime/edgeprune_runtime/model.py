@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any, get_args
 
 import msgspec
-import numpy as np
 
 from edgeprune_runtime import budgets
 from edgeprune_runtime.backends import choose
@@ -28,8 +27,9 @@ from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
-from edgeprune_runtime.prompting.generation import Prefilled, generate
+from edgeprune_runtime.prompting.generation import generate
 from edgeprune_runtime.prompting.packed_prompt import packed_prompt
+from edgeprune_runtime.prompting.prefill_prompt import prefill_prompt
 from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.prompting.requests import Request, Turns, require_question, require_whole
 from edgeprune_runtime.prompting.sampling import Sampling
@@ -37,6 +37,7 @@ from edgeprune_runtime.prompting.turns import Prompt, question_of
 from edgeprune_runtime.registry import unknown
 from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.spec import Positions, SelectionSpec, Separators
+from edgeprune_runtime.stages.counts import InsideChoice, keeps
 from edgeprune_runtime.timing import Span, Stopwatch
 from edgeprune_runtime.vision import Vision
 
@@ -210,9 +211,8 @@ class Model:
         said = (*notes_of(selection, picture, len(selected.kept)), *notes)
         spans, about = earlier + watch.spans, question if asks else None
         spec = self._manifest.picture
-        return View(
-            selection, picture, spec.tile, selected.visual, selected.kept, said, spans, encoded, about, spec.coordinates
-        )
+        known = encoded, about, spec.coordinates, selected.salience
+        return View(selection, picture, spec.tile, selected.visual, selected.kept, said, spans, *known)
 
     def _view_for(self, view: View, question: str) -> View:
         """The view itself, or what its method keeps of the same encoded picture for this question."""
@@ -237,14 +237,16 @@ class Model:
         sampling: Sampling = _GREEDY,
         template: bool = True,
         stop: bool = True,
+        inside: InsideChoice = None,
     ) -> Answer:
         """Answer one question, about a picture (or a View of one) or about none.
 
         prompt  a question, or a dialogue as a list of Turn; "<image>" in it stands for the next picture, which otherwise come first
         image   one picture or View, or a list of them; budget, method and tiles are those of each
         stop    False goes on past the end token
+        inside  visual rows that stay at the cuts inside the language model: "none" leaves, or as `stages.counts.InsideChoice` says
         """
-        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop)
+        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop, inside)
         with self._turns.alone():
             *_, last = self._stream(request)
         assert last.answer is not None  # the last piece of a stream always carries it
@@ -262,14 +264,16 @@ class Model:
         sampling: Sampling = _GREEDY,
         template: bool = True,
         stop: bool = True,
+        inside: InsideChoice = None,
     ) -> Iterator[Piece]:
         """Like `ask`, yielding each token as it is chosen; the last piece carries the whole answer."""
-        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop)
+        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop, inside)
         return self._turns.each(self._stream(request))
 
     def _stream(self, request: Request) -> Iterator[Piece]:
         request.check()
         self._require_open()
+        keeps(self._manifest.language, request.inside)  # before any work
         watch = Stopwatch()
         with watch.span("preprocess"):
             asked = self._prompter.render(request.prompt, images=len(request.images), template=request.template)
@@ -277,15 +281,9 @@ class Model:
         with watch.span("prefill"):
             tokens = self._prompter.tokens(asked, [view.picture for view in views])
             packed = packed_prompt(tokens, views, self._manifest, self._plan)
-            visual = np.concatenate([view.visual for view in views]) if views else None
-            embeds = self.language.compose(packed.ids, visual)
             self._request += 1  # from here on the cache is this prompt's, also where computing it fails
             number = self._request
-            logits = self.language.prefill(embeds, packed.positions)
-        language = self._manifest.language
-        ends = frozenset(language.eos_token_ids if request.stop else ())
-        room = min(language.capacity - len(packed.ids), language.positions - packed.next_position)
-        start = Prefilled(packed, logits, views, self.language.reused, room + 1, ends)
+            start = prefill_prompt(self.language, self.bundle, packed, views, request, self._plan.positions)
         yield from generate(request, start, watch, self.language, self._prompter, lambda: self._request == number)
 
     def _viewed(self, image: Any, request: Request) -> View:

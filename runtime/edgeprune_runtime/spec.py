@@ -87,6 +87,9 @@ class StageSpec(Spec, frozen=True):
     """Layers first .. behind - 1 of the language model over one list of rows; names of their graphs, which nobody else knows.
 
     capacity  positions of their KV cache, a multiple of the chunk
+    chunk     positions per run of its prefill graph; None: as in the first stage
+    rank      the graph that says which rows of the stage before go on; None: all of them
+    keep      how many visual rows go on, of those that enter the language model: up to 1 a share, above 1 a count, 0 none
     """
 
     first: Amount
@@ -94,10 +97,19 @@ class StageSpec(Spec, frozen=True):
     capacity: Extent
     prefill: str = "prefill"
     decode: str = "decode"
+    chunk: Extent | None = None
+    rank: str | None = None
+    keep: float = 1.0
+
+    def stay(self, visual: int) -> int:
+        """How many of so many visual rows go on."""
+        if self.keep > 1:
+            return min(int(self.keep), visual)
+        return 0 if self.keep == 0 else min(visual, max(1, round(self.keep * visual)))
 
 
 class LanguageSpec(Spec, frozen=True):
-    """What the host must know to drive the language-model graphs. All stages but the last hand on all their rows."""
+    """What the host must know to drive the language-model graphs. A stage hands on all its rows, or those that the next one's `rank` names."""
 
     hidden: Extent
     layers: Extent
@@ -122,13 +134,27 @@ class LanguageSpec(Spec, frozen=True):
 
     @property
     def capacity(self) -> int:
-        """Positions that a request can have."""
-        return min(stage.capacity for stage in self.stages)
+        """Positions that a prompt can have: of the stages before the first one that rows leave before."""
+        return min(stage.capacity for stage in self.stages[: self.cuts[0] if self.cuts else None])
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Numbers of the stages before which rows can leave."""
+        return tuple(number for number, stage in enumerate(self.stages) if stage.rank is not None)
+
+    def chunk_of(self, stage: StageSpec) -> int:
+        """Positions per run of a stage's prefill graph."""
+        return stage.chunk or self.chunk
+
+    def width_before(self, layer: int) -> int:
+        """Numbers of a row on its way into a layer: D, and D more for each layer from there on behind which visual tokens enter."""
+        return self.hidden * (1 + max(0, self.deepstack - layer))
 
     @property
     def graphs(self) -> tuple[str, ...]:
         """Names of all graphs of the language model."""
-        return (*(name for stage in self.stages for name in (stage.prefill, stage.decode)), self.head)
+        named = ((stage.rank, stage.prefill, stage.decode) for stage in self.stages)
+        return (*(name for names in named for name in names if name is not None), self.head)
 
     @property
     def cache_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
@@ -167,6 +193,22 @@ def tower_of(tower: str, view: tuple[int, int] | None) -> str:
     return tower if view is None else f"{tower}-{view[0]}x{view[1]}"
 
 
+class InsideSpec(Spec, frozen=True):
+    """How tokens leave inside the tower or inside the language model; which of them is known by the method.
+
+    method    a name in `edgeprune.tokens.inside.INSIDE`
+    layers    ascending: blocks of the tower, or layers of the language model before which rows leave
+    keep      what stays at each: above 0 up to 1 a share, of the tokens that arrive there (tower) or of the picture's rows that enter the
+              language model; above 1 a count; 0 none (language model)
+    settings  numbers of the method by name; what is absent has its default
+    """
+
+    method: str
+    layers: tuple[Amount, ...]
+    keep: tuple[float, ...]
+    settings: dict[str, float] = {}
+
+
 class TokenPlan(Spec, frozen=True):
     """How K visual tokens are chosen and handed to the language model: in a recipe, on the command line and in a manifest.
 
@@ -176,6 +218,7 @@ class TokenPlan(Spec, frozen=True):
     separators  what stands between groups of visual tokens (newlines of mosaic rows) below budget 1.0. "all": stays where a group lost
                 all its tokens; "rows": leaves with them; "none": leaves altogether
     budget_of   "largest": a ratio counts from the largest tile grid, so K is one number; "picture": from each picture's own tiles
+    inside      where tokens leave inside the tower and inside the language model: at most one for each
     """
 
     method: str | None = None
@@ -183,6 +226,7 @@ class TokenPlan(Spec, frozen=True):
     positions: Positions = "keep"
     separators: Separators = "all"
     budget_of: BudgetBase = "largest"
+    inside: tuple[InsideSpec, ...] = ()
 
     def positions_for(self, *selections: SelectionSpec) -> Positions:
         """The policy for pictures under these selections: where none loses a token, every row has its own position."""

@@ -41,7 +41,7 @@ TREE = {
 }
 _ASK = (
     "(self, prompt, *, image=None, budget=None, method=None, tiles=None, max_tokens=128, sampling=Sampling(), template=True, "
-    "stop=True)"
+    "stop=True, inside=None)"
 )
 MODEL = {
     "budget_label": "(self, budget)",
@@ -56,7 +56,7 @@ MODEL = {
     "methods": "(self, budget)",
 }
 ANSWER = ["text", "token_ids", "finish_reason", "prompt_tokens", "visual_tokens", "budget", "method", "kept"]
-ANSWER += ["spans", "notes", "pictures", "cached_tokens"]
+ANSWER += ["spans", "notes", "pictures", "cached_tokens", "inside"]
 
 
 def written(function: object) -> str:

@@ -45,7 +45,7 @@ def _first_token(summary: Summary) -> None:
 def _second_question(summary: Summary) -> None:
     rows = [
         [
-            _name(b),
+            b.with_method,
             f"{units.count(b.second.cached_tokens)} of {units.count(b.second.prompt_tokens)}",
             *_both(b.second.ttft_s),
             units.seconds(b.second.prefill_s),
@@ -56,7 +56,7 @@ def _second_question(summary: Summary) -> None:
     ]
     if rows:
         head = ["budget", "prompt tokens cached", "p50", "p95", "prefill", "first / second"]
-        show_table("TTFT of a second question about the same picture", head, rows, (*_LEFT, "first / second"))
+        show_table("TTFT of a second question about the same picture", columns(head, (*_LEFT, "first / second")), rows)
 
 
 def _stages(summary: Summary) -> None:

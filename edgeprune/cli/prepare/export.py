@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from edgeprune.cli.options import (
     alone,
     budget_option,
     grid_option,
+    inside_option,
     method_option,
     out_option,
     positions_option,
@@ -57,6 +58,7 @@ def export(
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="Method and settings from `edgeprune calibrate`.")
     ] = None,
+    inside: Annotated[list[str] | None, inside_option()] = None,
     weights: Annotated[WeightPrecision, weights_option()] = "fp32",
     positions: Annotated[Positions, positions_option()] = "keep",
     separators: Annotated[Separators, separators_option()] = "all",
@@ -73,6 +75,20 @@ def export(
     text_tokens: Annotated[
         int, typer.Option(min=1, help="Room for question and answer when --capacity is not given.")
     ] = 512,
+    stage_chunk: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The same as --chunk behind a cut inside the language model.",
+            show_default="--chunk, at most 64",
+        ),
+    ] = None,
+    stage_room: Annotated[
+        Literal["all", "kept"],
+        typer.Option(
+            help="Positions of the KV cache behind a cut: for all rows (so that none need leave) or for those that stay."
+        ),
+    ] = "all",
     tiles: Annotated[int | None, tiles_option()] = None,
     grid: Annotated[list[str] | None, grid_option()] = None,
     tokens: Annotated[int | None, tokens_option()] = None,
@@ -128,6 +144,7 @@ def export(
             raise typer.BadParameter("give at least one --budget, a --fit, or a --recipe")
         from edgeprune.plan import settings_from_text
         from edgeprune.settings_file import read_settings, with_calibrated
+        from edgeprune.tokens.inside.text import inside_from_texts
         from edgeprune.tokens.methods import METHODS
         from edgeprune_export.bundle.options import ExportOptions
         from edgeprune_export.commands.export import export as make
@@ -140,12 +157,21 @@ def export(
         chosen = [METHODS.choose(name).name for name in names]
         options = ExportOptions(
             budgets=budgets,
-            plan=TokenPlan(chosen[0] if chosen else None, settings, positions, separators, budget_of),
+            plan=TokenPlan(
+                chosen[0] if chosen else None,
+                settings,
+                positions,
+                separators,
+                budget_of,
+                inside_from_texts(inside or []),
+            ),
             more_methods=tuple(chosen[1:]),
             precision=weights,
             chunk=chunk,
             capacity=capacity,
             text_tokens=text_tokens,
+            stage_chunk=stage_chunk,
+            stage_room=stage_room,
             tiles=tiles,
             sizes=sizes,
             tokens=tokens,

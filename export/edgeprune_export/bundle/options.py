@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from edgeprune.errors import PlanError
 from edgeprune.models import Checkpoint
 from edgeprune.models.families import Family
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import Budget
+from edgeprune.tokens.inside.text import require_one_per_part, require_sound
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.methods.controls import FULL
 from edgeprune.tokens.registry.fit import method_plan, require_fit, with_default
@@ -17,6 +19,8 @@ from edgeprune_runtime.checks.language import MOST_POSITIONS
 from edgeprune_runtime.checks.room import memory_at_hand
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.spec import SelectionSpec, TokenPlan, WeightPrecision
+
+StageRoom = Literal["all", "kept"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class ExportOptions:
     plan          without a method: the model's default, see `settled`
     more_methods  beside the plan's own, at every budget
     capacity      None: room for the largest prompt plus `text_tokens`, rounded up to a chunk
+    stage_chunk   positions per run of stages behind a cut in the language model; None: as `chunk`, at most 64
+    stage_room    positions of their caches: "all" rows of a prompt, or those that are "kept"
     tiles         most tiles of a picture beside its overview, 0: one view of it; None: as the checkpoint's processor does it
     sizes, tokens  grids of a model that takes pictures of any size: (height, width) in pixels, or visual tokens; None: the family's own
     pictures      room for so many in one prompt, each at its largest
@@ -40,6 +46,8 @@ class ExportOptions:
     chunk: int = 128
     capacity: int | None = None
     text_tokens: int = 512
+    stage_chunk: int | None = None
+    stage_room: StageRoom = "all"
     tiles: int | None = None
     sizes: tuple[tuple[int, int], ...] | None = None
     tokens: int | None = None
@@ -56,12 +64,17 @@ class ExportOptions:
                 f"{len(self.budgets)} budgets, chunk {self.chunk} and text tokens {self.text_tokens} make no bundle; "
                 "give at least one of each"
             )
+        if self.stage_chunk is not None and self.stage_chunk < 1:
+            raise PlanError(f"stage_chunk is {self.stage_chunk}; expected 1 or more")
         if self.pictures < 1:
             raise PlanError(f"pictures is {self.pictures}; expected 1 or more")
         if self.sizes is not None and self.tokens is not None:
             raise PlanError("grids and a number of tokens both say how large pictures become; give one of them")
         if self.tiles is not None and self.tiles < 0:
             raise PlanError(f"tiles is {self.tiles}; expected 0 (one view of the whole picture) or more")
+        for one in self.plan.inside:
+            require_sound(one)
+        require_one_per_part(self.plan.inside)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeprune.errors import CheckpointError
 from edgeprune.models import open_checkpoint
+from edgeprune.tokens.inside.language_fit import require_language_fit
 from edgeprune.tokens.registry.fit import method_plan
 from edgeprune_export.bundle.memory import return_freed_memory
 from edgeprune_export.bundle.options import ExportOptions, capacity, selections, settled
@@ -45,6 +46,7 @@ def export(
     options = settled(options, checkpoint, tell)
     plan = method_plan(options.plan, model)
     chosen = selections(options, model.picture)
+    require_language_fit(options.plan, model, chosen, options.pictures)
     room = capacity(options, chosen, model)
     if model.language.activation != "silu":
         raise CheckpointError(

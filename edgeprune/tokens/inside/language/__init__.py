@@ -1,0 +1,1 @@
+"""Methods by which rows leave before layers of the language model, a file each."""
