@@ -11,3 +11,15 @@ from edgeprune_runtime.registry import Registry
 __all__ = ["INSIDE", "InsideMethod"]
 
 INSIDE: Registry[InsideMethod] = Registry("inside method", group="edgeprune.inside", kind=InsideMethod)
+_TOWER = "edgeprune.tokens.inside.tower"
+for _name, _target in (
+    ("topk", "drops:TOPK"),
+    ("evit", "evit:EVIT"),
+    ("absorb", "absorb:ABSORB"),
+    ("tome", "tome:TOME"),
+    ("received", "drops:RECEIVED"),
+    ("pool", "pool:POOL"),
+    ("tower-random", "drops:RANDOM"),
+    ("tower-uniform", "drops:UNIFORM"),
+):
+    INSIDE.add_lazy(_name, f"{_TOWER}.{_target}")

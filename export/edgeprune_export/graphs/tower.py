@@ -208,21 +208,36 @@ def _windowed(g: Graph, spec: TowerSpec, qkv: tuple[str, str, str], rows: int, i
     return g.node("Reshape", [mixed, g.integers(rows, spec.inner)])
 
 
-def attention(g: Graph, spec: TowerSpec, qkv: tuple[str, str, str], asking: int, rows: int) -> str:
-    """q [asking, heads * d], k and v [rows, heads * d] -> what the heads read [asking, heads * d], before the o-projection."""
+def attention(
+    g: Graph, spec: TowerSpec, qkv: tuple[str, str, str], asking: int, rows: int, bias: str | None = None
+) -> str:
+    """q [asking, heads * d], k and v [rows, heads * d] -> what the heads read [asking, heads * d], before the o-projection.
+
+    bias [1, 1, asking, rows]: added to the logits
+    """
     width = spec.inner
     wide = [
         g.node("Reshape", [value, g.integers(1, n, width)]) for value, n in zip(qkv, (asking, rows, rows), strict=True)
     ]
-    mixed = g.node("MultiHeadAttention", wide, domain=CONTRIB, num_heads=spec.heads)
+    further = [] if bias is None else ["", "", bias]
+    mixed = g.node("MultiHeadAttention", [*wide, *further], domain=CONTRIB, num_heads=spec.heads)
     g.declare(mixed, (1, asking, width))
     return g.node("Reshape", [mixed, g.integers(asking, width)])
 
 
 def after_attention(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, mixed: str, rows: int) -> str:
     """o-projection and MLP of block `p` on any of its rows: x [rows, C], mixed [rows, heads * d] -> [rows, C]."""
-    attended = linear(g, writer, f"{p}.o", mixed, rows)
-    x = g.node("Add", [x, _scaled(g, writer, spec, attended, f"{p}.scale1")])
+    return fed_forward(g, writer, spec, p, attended(g, writer, spec, p, x, mixed, rows), rows)
+
+
+def attended(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, mixed: str, rows: int) -> str:
+    """x [rows, C] behind the attention of block `p`, of which mixed [rows, heads * d] is what the heads read."""
+    out = linear(g, writer, f"{p}.o", mixed, rows)
+    return g.node("Add", [x, _scaled(g, writer, spec, out, f"{p}.scale1")])
+
+
+def fed_forward(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, rows: int) -> str:
+    """x [rows, C] behind the MLP of block `p`."""
     return g.node("Add", [x, _scaled(g, writer, spec, _mlp(g, writer, spec, p, x, rows), f"{p}.scale2")])
 
 

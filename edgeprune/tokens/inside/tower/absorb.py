@@ -1,0 +1,26 @@
+"""absorb: the tokens with the highest class attention stay, and each of the others joins the one whose keys are most like its own."""
+
+from __future__ import annotations
+
+from edgeprune.later import torch
+from edgeprune.tokens.inside.tower.method import TowerMethod
+from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, joined
+from edgeprune.tokens.similar import unit
+
+
+def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+    """Likeness is the cosine of keys over all heads; nothing joins the prefix."""
+    index, gone = best(rows, block.class_attention().mean(dim=0)[cut.first :], cut)
+    like = block.k[gone] @ unit(block.k[index[cut.first :]]).T  # the length of a row that goes decides nothing
+    return joined(rows, index, gone, torch.argmax(like, dim=1) + cut.first)
+
+
+ABSORB = TowerMethod(
+    "absorb",
+    "the tokens with the highest attention of the class token stay, and each other one joins the most similar of them",
+    "own: EViT's ranking with ToMe's merging; docs/measurements/tower-cuts.md",
+    step=_step,
+    sizes=True,
+    class_token=True,
+    steady=False,
+)
