@@ -133,7 +133,7 @@ def notes_of(selection: SelectionSpec, picture: PackedPicture, kept: int) -> tup
         else:
             notes.append(
                 f"{selection.method} left {kept} of the picture's {candidates} visual tokens, fewer than the budget of {selection.keep}: "
-                "it drops tokens inside the tower, and a picture this thin has few in each tile"
+                "tokens leave inside the tower, and a picture this thin has few in each tile"
             )
     return tuple(notes)
 

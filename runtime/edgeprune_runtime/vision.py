@@ -47,7 +47,7 @@ class Vision:
         self._bundle, self._backend, self._tile = bundle, backend, bundle.manifest.picture.tile
         views = bundle.manifest.picture.views
         self._towers: dict[str, _Tower] = {}
-        self._tower(TOWER).opened(views[0] if views else None)
+        self._tower(bundle.manifest.selections[0].tower).opened(views[0] if views else None)
         host = {
             spec.name: spec
             for s in bundle.manifest.selections

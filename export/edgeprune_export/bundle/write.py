@@ -13,6 +13,7 @@ import onnx
 
 from edgeprune.models import Checkpoint, DecoderSpec, ModelSpec, inverse_frequencies
 from edgeprune.plan import MethodPlan
+from edgeprune.tokens.inside.tower.of_model import WHOLE, cuts_for
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.readings import Reads, union
 from edgeprune_export.bundle.options import ExportOptions, packed_max
@@ -21,9 +22,9 @@ from edgeprune_export.bundle.roofline_counts import count_model
 from edgeprune_export.bundle.seal import hashes, write_manifest
 from edgeprune_export.gate.parity import cases, check_parity
 from edgeprune_export.graphs.connector import store_connector
+from edgeprune_export.graphs.cut_tower import cut_tower_graph
 from edgeprune_export.graphs.decoder import block_graph, head_graph, rotary_tables, store_decoder
 from edgeprune_export.graphs.select import select_graph
-from edgeprune_export.graphs.stepped_tower import stepped_tower_graph
 from edgeprune_export.graphs.tower import store_tower, tower_blocks, tower_graph, towers_by_view
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.weights import WeightsWriter
@@ -79,10 +80,9 @@ def write_bundle(
     name  of the source; room: positions of the KV cache; chosen: what is kept under each budget and method
     """
     model = checkpoint.spec
-    reads = union(METHODS[s.method].reads(plan) for s in chosen if s.tower == "tower")
     with WeightsWriter(folder / WEIGHTS) as writer:
-        _write_weights(writer, checkpoint, reads, options, room, track)
-    graphs = _write_graphs(folder, writer, model, plan, chosen, reads, options.chunk, room, track)
+        _write_weights(writer, checkpoint, union(METHODS[s.method].reads(plan) for s in chosen), options, room, track)
+    graphs = _write_graphs(folder, writer, model, plan, chosen, options, room, track)
     _copy_text(checkpoint, folder)
     own = [path.name for path in folder.iterdir()]
     sources = [path.name for path in checkpoint.path.iterdir() if path.suffix in (".json", ".safetensors", ".jinja")]
@@ -143,24 +143,25 @@ def _write_graphs(
     model: ModelSpec,
     plan: MethodPlan,
     chosen: tuple[SelectionSpec, ...],
-    reads: Reads,
-    chunk: int,
+    options: ExportOptions,
     room: int,
     track: Track,
 ) -> tuple[GraphSpec, ...]:
     language = model.language
     views = towers_by_view(model)
+    reads = {
+        tower: union(METHODS[s.method].reads(plan) for s in chosen if s.tower == tower) for tower in _towers(chosen)
+    }
     with track("tracing the tower", 0):
-        towers = {tower_of("tower", spec.view): tower_graph(model, spec, reads, writer, WEIGHTS) for spec in views}
-    for s in chosen:
-        inside = METHODS[s.method].inside
-        if inside is not None and s.tower not in towers:
-            steps = inside.steps(plan, s.keep, model.picture.tiles_max, model.picture.tile.units)
-            towers[s.tower] = stepped_tower_graph(s.tower, model, inside, steps, writer, WEIGHTS)
+        towers = {tower_of(WHOLE, spec.view): tower_graph(model, spec, reads[WHOLE], writer, WEIGHTS) for spec in views}
+        for s in chosen:
+            cuts = cuts_for(s, plan, options.plan.inside, model, METHODS)
+            if cuts is not None and s.tower not in towers:
+                towers[s.tower] = cut_tower_graph(s.tower, model, cuts, reads[s.tower], writer, WEIGHTS)
     of_selection = {s.tower: towers[tower_of(s.tower, views[0].view)].spec("") for s in chosen}
     build: dict[str, Callable[[], Graph]] = {
         **{name: partial(towers.__getitem__, name) for name in towers},
-        **_language_graphs(model, stages(language, room), writer, chunk),
+        **_language_graphs(model, stages(language, room), writer, options.chunk),
         "head": lambda: head_graph(language, writer, WEIGHTS),
     }
     for s in chosen:
@@ -176,6 +177,11 @@ def _write_graphs(
             specs.append(msgspec.structs.replace(graph.spec(f"{name}.onnx"), work=count_model(written)))
             advance()
     return tuple(specs)
+
+
+def _towers(chosen: Sequence[SelectionSpec]) -> tuple[str, ...]:
+    """Names of the towers that are read, the whole one with them, which stays to be compared with."""
+    return tuple(dict.fromkeys((WHOLE, *(s.tower for s in chosen))))
 
 
 def stages(language: DecoderSpec, room: int) -> tuple[StageSpec, ...]:

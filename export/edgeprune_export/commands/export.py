@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeprune.errors import CheckpointError
 from edgeprune.models import open_checkpoint
+from edgeprune.tokens.inside.tower.of_model import require_cuts
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.registry.fit import method_plan, require_fit
 from edgeprune_export.bundle.memory import return_freed_memory
@@ -46,6 +47,7 @@ def export(
     plan = method_plan(options.plan, model)
     require_fit(options.methods, plan, model, checkpoint.weights.shapes, METHODS)
     chosen = selections(options, model.picture)
+    require_cuts(chosen, options.plan.inside, model, METHODS)
     room = capacity(options, chosen, model)
     if model.language.activation != "silu":
         raise CheckpointError(

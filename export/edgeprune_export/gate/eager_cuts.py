@@ -57,10 +57,10 @@ class CutPass:
             self.rows = self._step(method.step, self.rows, self.seen[i][1], cut)
             self._running = "mlp"
             self._now(block.forward(self.rows.x[None], *args[1:], **named))
-        if cut is not None and site == "after":
-            self.rows = self._step(method.step, self.rows, self.seen[i][1], cut)
         if i < self._last:
             self.rows = self._step(method.watch, self.rows, self.seen[i][1], self._anywhere)
+        if cut is not None and site == "after":
+            self.rows = self._step(method.step, self.rows, self.seen[i][1], cut)
         if i == self._last:
             self.rows = self._step(method.finish, self.rows, None, self._anywhere)
         self.rows = self.rows._replace(attention=None)

@@ -30,7 +30,7 @@ from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.prompting.pack import VISUAL, KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.spec import ParityReport, SelectionSpec
-from edgeprune_runtime.vision import TOWER, Vision
+from edgeprune_runtime.vision import Vision
 
 _PROMPT = "What is in the picture?"
 _NEW_TOKENS = 8
@@ -38,7 +38,7 @@ _NEW_TOKENS = 8
 
 def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: MethodPlan, advance: Callable[[], None]) -> ParityReport:
     """Run the gate; raises ParityError with the first failing graph named. `advance` is called once per case and half."""
-    reads = union(METHODS[s.method].reads(plan) for s in bundle.manifest.selections if s.tower == TOWER)
+    reads = union(METHODS[s.method].reads(plan) for s in bundle.manifest.selections)
     reference = EagerReference(checkpoint, reads)
     checks = Checks(LIMITS[bundle.manifest.precision])
     pictures, engine, prompter = pictures_for(bundle.manifest.picture), Mapped(backend()), Prompter.of(bundle)
@@ -46,7 +46,7 @@ def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: MethodPlan, advan
     table = bundle.tensor(bundle.manifest.language.embedding)
     vision.ask(np.asarray(table[prompter.content_ids(_PROMPT)], np.float32))
     library = LibraryInputs(checkpoint)
-    gate = VisionGate(bundle, vision, reference, library, geometry_of(checkpoint.spec), plan, checks)
+    gate = VisionGate(bundle, vision, reference, library, geometry_of(checkpoint.spec), checkpoint.spec, plan, checks)
     gated: list[GateCase] = []
     for picture in pictures:
         for case in gate.cases(picture):

@@ -60,7 +60,7 @@ def classifier_graph(
     if cuts is not None:
         left = CutRows(g, writer, tower, cuts, {"x": Part(x, (rows, tower.hidden))})
         for i in range(last):
-            left.block(i, last=False)
+            left.block(i)
         qkv = left.before(last)
         x = _class_row_of_block(g, writer, spec, last, left.x, qkv, left.count, left.bias(1))
     else:

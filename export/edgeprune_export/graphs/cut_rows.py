@@ -59,23 +59,25 @@ class CutRows:
         cuts = self._cuts
         return Cut(cuts.left, 0, cuts.first, cuts.grid, cuts.merge, cuts.settings)
 
-    def block(self, i: int, *, last: bool) -> QKV:
-        """Block i over all rows; returns the queries, keys and values of its attention."""
-        qkv = self.before(i)
-        rows = self.count
-        self.put("x", attended(self._g, self._writer, self._at(i), f"tower.{i}", self.x, self._mixed(i, qkv), rows))
-        self._cut(i, "between", qkv)
-        self.put("x", fed_forward(self._g, self._writer, self._at(i), f"tower.{i}", self.x, self.count))
-        self._cut(i, "after", qkv)
-        if self._cuts.method.watch is not None and not last:
-            self._run(self._cuts.method.watch, f"watch_{i}", self._anywhere, qkv, self._at(i).heads)
-        return qkv
+    def block(self, i: int) -> None:
+        """Block i over all rows."""
+        self.behind(i, self.before(i))
 
     def before(self, i: int) -> QKV:
         """Queries, keys and values of block i, behind what leaves before it."""
         if self._cuts.method.site == "before" and self._cuts.at(i) is not None:
             self._cut(i, "before", self._qkv(i))
         return self._qkv(i)
+
+    def behind(self, i: int, qkv: QKV, *, watched: bool = True) -> None:
+        """The rest of block i."""
+        rows = self.count
+        self.put("x", attended(self._g, self._writer, self._at(i), f"tower.{i}", self.x, self._mixed(i, qkv), rows))
+        self._cut(i, "between", qkv)
+        self.put("x", fed_forward(self._g, self._writer, self._at(i), f"tower.{i}", self.x, self.count))
+        if self._cuts.method.watch is not None and watched:
+            self._run(self._cuts.method.watch, f"watch_{i}", self._anywhere, qkv, self._at(i).heads)
+        self._cut(i, "after", qkv)
 
     def finish(self) -> None:
         """Features of all places again, where the method has a way back."""

@@ -42,7 +42,7 @@ class TowerCuts:
     @property
     def left(self) -> int:
         """Tokens of a tile behind the last cut, in the units of `keep`."""
-        return self.keep[max(self.keep)]
+        return self.keep[max(self.keep)] if self.keep else self.tokens
 
     def rows(self, block: int) -> tuple[int, int]:
         """(rows that attend in this block, rows that its MLP sees), the prefix counted."""
