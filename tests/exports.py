@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edgeprune.plan import budget_from_text
+from edgeprune.tokens.inside.text import inside_from_texts
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.bundle.seal import write_manifest
@@ -126,13 +127,14 @@ def options(
     controls: bool = False,
     precision: Any = "fp32",
     plan: dict[str, Any] | None = None,
+    inside: Sequence[str] = (),
     **more: Any,
 ) -> ExportOptions:
-    """Options for a small bundle. `plan`: fields of TokenPlan."""
+    """Options for a small bundle. `plan`: fields of TokenPlan; `inside`: as on the command line."""
     return ExportOptions(
         tuple(budget_from_text(text) for text in budgets),
         **({"chunk": CHUNK, "text_tokens": 64} | more | {"more_methods": tuple(more.get("more_methods", ()))}),
-        plan=TokenPlan(**(plan or {})),
+        plan=TokenPlan(**(plan or {}), inside=inside_from_texts(inside)),
         parity=parity,
         controls=controls,
         precision=precision,

@@ -39,12 +39,14 @@ class CutPass:
         """Arguments of block i, over the rows that are there."""
         given, rest = (args[0], args[1:]) if args else (named.pop("hidden_states"), ())
         if i == 0:
-            self.rows = self._step(self._cuts.method.start, self._begin(given[0]), None, self._anywhere)
+            self.rows = self._step(self._cuts.method.start, self._begin(given[0]), None, self._cuts.anywhere)
         cut, site = self._cuts.at(i), self._cuts.method.site
         self._running = "whole"
         if cut is not None and site == "before":
-            block.forward(self.rows.x[None], *rest, **named)  # for its queries and keys
-            self.rows = self._step(self._cuts.method.step, self.rows, self.seen[i][1], cut)
+            if self._cuts.method.looks:
+                block.forward(self.rows.x[None], *rest, **named)  # for its queries and keys
+            seen = self.seen[i][1] if self._cuts.method.looks else None
+            self.rows = self._step(self._cuts.method.step, self.rows, seen, cut)
         if cut is not None and site == "between":
             self._running = "attention"
         return (self.rows.x[None], *rest), named
@@ -58,11 +60,11 @@ class CutPass:
             self._running = "mlp"
             self._now(block.forward(self.rows.x[None], *args[1:], **named))
         if i < self._last:
-            self.rows = self._step(method.watch, self.rows, self.seen[i][1], self._anywhere)
+            self.rows = self._step(method.watch, self.rows, self.seen[i][1], self._cuts.anywhere)
         if cut is not None and site == "after":
             self.rows = self._step(method.step, self.rows, self.seen[i][1], cut)
         if i == self._last:
-            self.rows = self._step(method.finish, self.rows, None, self._anywhere)
+            self.rows = self._step(method.finish, self.rows, None, self._cuts.anywhere)
         self.rows = self.rows._replace(attention=None)
         self.after[i] = self.rows
         x = self.rows.x[None]
@@ -92,11 +94,6 @@ class CutPass:
     @property
     def _bias(self) -> Tensor | None:
         return None if self.rows.size is None else torch.log(self.rows.size)
-
-    @property
-    def _anywhere(self) -> Cut:
-        cuts = self._cuts
-        return Cut(cuts.left, 0, cuts.first, cuts.grid, cuts.merge, cuts.settings)
 
     def _now(self, output: Any) -> None:
         self.rows = self.rows._replace(x=(output[0] if isinstance(output, tuple) else output)[0])

@@ -43,7 +43,7 @@ class CutRows:
         self._g, self._writer, self._spec, self._cuts = g, writer, spec, cuts
         self.parts = dict(parts)
         if cuts.method.start is not None:
-            self._run(cuts.method.start, "start", self._anywhere, None, 1)
+            self._run(cuts.method.start, "start", self._cuts.anywhere, None, 1)
 
     @property
     def x(self) -> str:
@@ -53,12 +53,6 @@ class CutRows:
     def count(self) -> int:
         return self.parts["x"].shape[0]
 
-    @property
-    def _anywhere(self) -> Cut:
-        """What steps beside the cuts are told."""
-        cuts = self._cuts
-        return Cut(cuts.left, 0, cuts.first, cuts.grid, cuts.merge, cuts.settings)
-
     def block(self, i: int) -> None:
         """Block i over all rows."""
         self.behind(i, self.before(i))
@@ -66,7 +60,7 @@ class CutRows:
     def before(self, i: int) -> QKV:
         """Queries, keys and values of block i, behind what leaves before it."""
         if self._cuts.method.site == "before" and self._cuts.at(i) is not None:
-            self._cut(i, "before", self._qkv(i))
+            self._cut(i, "before", self._qkv(i) if self._cuts.method.looks else None)
         return self._qkv(i)
 
     def behind(self, i: int, qkv: QKV, *, watched: bool = True) -> None:
@@ -76,13 +70,13 @@ class CutRows:
         self._cut(i, "between", qkv)
         self.put("x", fed_forward(self._g, self._writer, self._at(i), f"tower.{i}", self.x, self.count))
         if self._cuts.method.watch is not None and watched:
-            self._run(self._cuts.method.watch, f"watch_{i}", self._anywhere, qkv, self._at(i).heads)
+            self._run(self._cuts.method.watch, f"watch_{i}", self._cuts.anywhere, qkv, self._at(i).heads)
         self._cut(i, "after", qkv)
 
     def finish(self) -> None:
         """Features of all places again, where the method has a way back."""
         if self._cuts.method.finish is not None:
-            self._run(self._cuts.method.finish, "finish", self._anywhere, None, 1)
+            self._run(self._cuts.method.finish, "finish", self._cuts.anywhere, None, 1)
 
     def bias(self, asking: int) -> str | None:
         """[1, 1, asking, n]: the log of each row's size, where sizes are carried."""
@@ -112,7 +106,7 @@ class CutRows:
         mixed = self._g.node("Transpose", [self._g.node("MatMul", [own.value, values])], perm=[1, 0, 2])
         return self._g.node("Reshape", [mixed, self._g.integers(rows, at.inner)])
 
-    def _cut(self, i: int, site: str, qkv: QKV) -> None:
+    def _cut(self, i: int, site: str, qkv: QKV | None) -> None:
         cut = self._cuts.at(i)
         if cut is not None and site == self._cuts.method.site:
             self._run(self._cuts.method.step, f"cut_{i}", cut, qkv, self._at(i).heads)
@@ -123,7 +117,7 @@ class CutRows:
             shape = (self.count, heads * self._spec.head_dim)
             given = given | {part: Part(value, shape) for part, value in zip("qkv", qkv, strict=True)}
         inputs = tuple(TensorSpec(part, one.dtype, one.shape) for part, one in given.items())
-        traced = _traced(step, cut._replace(settings={}), tuple(sorted(cut.settings.items())), heads, inputs)
+        traced = _traced(step, cut, tuple(sorted(cut.settings.items())), heads, inputs)
         model = onnx.ModelProto()
         model.CopyFrom(traced.model)
         model.graph.name = name
@@ -171,7 +165,8 @@ def _traced(
     step: Step, cut: Cut, settings: tuple[tuple[str, float], ...], heads: int, inputs: tuple[TensorSpec, ...]
 ) -> _Traced:
     """Tracing takes seconds: each shape is traced once in a process."""
-    key = (step, cut[:-1], settings, heads, tuple((spec.name, spec.dtype, spec.shape) for spec in inputs))
+    shapes = tuple((spec.name, spec.dtype, spec.shape) for spec in inputs)
+    key = (step, tuple(value for name, value in cut._asdict().items() if name != "settings"), settings, heads, shapes)
     if key not in _KNOWN:
         module = _StepModule(step, cut._replace(settings=dict(settings)), heads, tuple(spec.name for spec in inputs))
         with torch.no_grad():

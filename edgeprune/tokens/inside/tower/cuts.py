@@ -10,7 +10,6 @@ from fractions import Fraction
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import TowerSpec
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.pool import side_of
 from edgeprune.tokens.inside.tower.rows import Cut
 from edgeprune_runtime.spec import InsideSpec
 
@@ -31,13 +30,20 @@ class TowerCuts:
     grid: tuple[int, int]
     merge: int = 1
     settings: Mapping[str, float] = field(default_factory=dict)
+    blocks: int = 1
 
     def at(self, block: int) -> Cut | None:
         """What happens at this block, or None."""
         if block not in self.keep:
             return None
         number = list(self.keep).index(block)
-        return Cut(self.keep[block], number, self.first, self.grid, self.merge, self.settings)
+        where = self.first, self.grid, self.merge, self.settings
+        return Cut(self.keep[block], number, *where, block, self.blocks)
+
+    @property
+    def anywhere(self) -> Cut:
+        """What steps beside the cuts are told."""
+        return Cut(self.left, 0, self.first, self.grid, self.merge, self.settings)
 
     @property
     def left(self) -> int:
@@ -77,18 +83,20 @@ def cuts_of(spec: InsideSpec, method: TowerMethod, tower: TowerSpec, deepest: in
     tokens = tower.grid[0] * tower.grid[1] // merge**2
     arriving, counts = tokens, {}
     for block, keep in zip(spec.layers, spec.keep, strict=True):
-        counts[block] = _count(method, block, keep, arriving)
+        counts[block] = _count(method, block, keep, arriving, tower.grid)
         arriving = counts[block] + method.extra
-    return TowerCuts(method, counts, tokens, tower.prefix_tokens, tower.grid, merge, dict(spec.settings))
+    return TowerCuts(method, counts, tokens, tower.prefix_tokens, tower.grid, merge, dict(spec.settings), tower.layers)
 
 
-def _count(method: TowerMethod, block: int, keep: float, arriving: int) -> int:
+def _count(method: TowerMethod, block: int, keep: float, arriving: int, grid: tuple[int, int]) -> int:
     """Of `arriving` tokens: a share is rounded up, as EViT does it."""
     count = int(keep) if keep > 1 else math.ceil(arriving * Fraction(str(keep)))
-    if method.squares:
-        near = side_of(count) ** 2
+    if method.reachable is not None:
+        near = method.reachable(count, grid)
         if keep > 1 and near != count:
-            raise PlanError(f"{method.name} leaves a square of windows, and {count} is none; {near} is the nearest")
+            raise PlanError(
+                f"{method.name} leaves a grid of centres, and {count} are none; {near} is the nearest below"
+            )
         count = near
     least = max(1, method.least(arriving))
     if not least <= count < arriving:
@@ -102,6 +110,10 @@ def _count(method: TowerMethod, block: int, keep: float, arriving: int) -> int:
 def _require_fit(method: TowerMethod, tower: TowerSpec, merge: int) -> None:
     if method.class_token and not tower.class_tokens:
         raise PlanError(f"{method.name} asks the class token, and the {tower.kind} tower has none")
+    if tower.prefix_tokens > 1 and method.one_prefix:
+        raise PlanError(
+            f"{method.name} knows one row before the patches, and the {tower.kind} tower has {tower.prefix_tokens}"
+        )
     if merge > 1 and not method.groups:
         raise PlanError(
             f"{method.name} moves single patches, and this model's connector merges {merge} x {merge} of them into one token"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from edgeprune.later import torch
 from edgeprune.tokens import select
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, only
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, only, received
 
 
 def _by_class_attention(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
@@ -40,11 +35,6 @@ def _evenly(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
         chosen = select.descending(there)[torch.where(candidates > cut.keep, spaced, torch.arange(cut.keep))]
     index = (chosen[:, None] * many + torch.arange(many)).flatten() + cut.first
     return only(rows, torch.cat([torch.arange(cut.first), index]))
-
-
-def received(block: BlockRows, cut: Cut) -> Tensor:
-    """What each token receives of the tokens' attention, mean over heads and over those that ask: [n - first]."""
-    return block.attention()[:, cut.first :, cut.first :].mean(dim=(0, 1))
 
 
 TOPK = TowerMethod(

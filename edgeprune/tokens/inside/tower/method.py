@@ -27,7 +27,9 @@ class TowerMethod(InsideMethod):
     extra   rows that a cut leaves besides those that it keeps
     least   (tokens that arrive) -> fewest that one cut can leave
     once    only the first cut knows where the tokens lie
-    squares  what stays is a square of windows
+    reachable  (tokens, grid) -> the most that it can leave of no more than these; None: any number
+    one_prefix  it knows a class token and no further row in front of the patches
+    looks   False: a cut needs no queries and keys
     steady  False: it compares sums of many products, where rounding may decide near ties
     """
 
@@ -44,5 +46,7 @@ class TowerMethod(InsideMethod):
     extra: int = 0
     least: Callable[[int], int] = lambda tokens: 1
     once: bool = False
-    squares: bool = False
+    reachable: Callable[[int, tuple[int, int]], int] | None = None
+    one_prefix: bool = False
+    looks: bool = True
     steady: bool = True

@@ -1,50 +1,37 @@
-"""pool: every window of patches becomes its mean, as a control."""
+"""pool: rectangular cells of the grid of patches become their means, as a control."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from edgeprune.later import torch
 from edgeprune.tokens.inside.tower.method import TowerMethod
 from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, joined
-
-
-def side_of(tokens: float) -> int:
-    """Windows along a side for about so many of them."""
-    return max(1, round(math.sqrt(tokens)))
-
-
-def cells(grid: tuple[int, int], side: int) -> np.ndarray:
-    """Window of every patch, of side x side windows: [h w]."""
-    rows, cols = ((np.arange(extent) * side) // extent for extent in grid)
-    found: np.ndarray = (rows[:, None] * side + cols).reshape(-1)
-    return found
-
-
-def centres(grid: tuple[int, int], side: int) -> np.ndarray:
-    """The patch nearest the middle of each window: [side^2], ascending by window."""
-    rows, cols = ([int(np.mean(np.flatnonzero(np.arange(n) * side // n == i))) for i in range(side)] for n in grid)
-    return np.asarray([row * grid[1] + col for row in rows for col in cols])
+from edgeprune.tokens.pool import cell_of
 
 
 def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
-    side, tokens = math.isqrt(cut.keep), cut.grid[0] * cut.grid[1]
-    stay = centres(cut.grid, side)
-    gone = np.setdiff1d(np.arange(tokens), stay)
-    first, onto = cut.first, cells(cut.grid, side)[gone]
-    index = torch.cat([torch.arange(first), torch.from_numpy(stay) + first])
-    return joined(rows, index, torch.from_numpy(gone) + first, torch.from_numpy(onto) + first)
+    """Exactly K cells, as the method downsample makes them; a cell lies at its middle patch."""
+    height, width = cut.grid
+    y, x = np.divmod(np.arange(height * width), width)
+    size = torch.tensor(height), torch.tensor(width), torch.tensor(cut.keep)
+    cell = cell_of(torch.from_numpy(y), torch.from_numpy(x), *size, height).numpy()
+    stay = np.asarray([_middle(y[cell == i], x[cell == i], width) for i in range(cut.keep)])
+    gone = np.setdiff1d(np.arange(height * width), stay)
+    index = torch.cat([torch.arange(cut.first), torch.from_numpy(stay) + cut.first])
+    return joined(rows, index, torch.from_numpy(gone) + cut.first, torch.from_numpy(cell[gone]) + cut.first)
+
+
+def _middle(y: np.ndarray, x: np.ndarray, width: int) -> int:
+    return int((y.min() + y.max()) // 2 * width + (x.min() + x.max()) // 2)
 
 
 POOL = TowerMethod(
     "pool",
-    "windows of the grid of patches become their means",
+    "rectangular cells of the grid of patches become their means",
     "control",
     "control",
     step=_step,
     sizes=True,
     once=True,
-    squares=True,
 )

@@ -67,7 +67,7 @@ class Cut(NamedTuple):
     """One cut of one tile, all of it known at export.
 
     keep    tokens that stay; where the connector merges patches, groups of merge x merge of them
-    number  which cut of the tower it is, from 0
+    number  which cut of the tower it is, from 0; block, blocks: where, of how many
     first   rows of the prefix
     grid    (rows, columns) of patches of the uncut tower
     merge   patches along a side of a group that leaves or stays whole; the rows of a group are neighbours
@@ -79,6 +79,18 @@ class Cut(NamedTuple):
     grid: tuple[int, int]
     merge: int
     settings: Mapping[str, float]
+    block: int = 0
+    blocks: int = 1
+
+
+def importance(block: BlockRows, cut: Cut) -> Tensor:
+    """Class attention of the tokens, mean over heads; in a tower without class token what they receive of each other's: [n - first]."""
+    return block.class_attention().mean(dim=0)[cut.first :] if cut.first else received(block, cut)
+
+
+def received(block: BlockRows, cut: Cut) -> Tensor:
+    """What each token receives of the tokens' attention, mean over heads and over those that ask: [n - first]."""
+    return block.attention()[:, cut.first :, cut.first :].mean(dim=(0, 1))
 
 
 def ranked(rows: Rows, score: Tensor, cut: Cut) -> Tensor:
@@ -104,7 +116,7 @@ def only(rows: Rows, index: Tensor) -> Rows:
     place, alive, size, score = (
         None if part is None else part[index] for part in (rows.place, rows.alive, rows.size, rows.score)
     )
-    return rows._replace(x=rows.x[index], place=place, alive=alive, size=size, score=score, owner=_owner(rows, index))
+    return rows._replace(x=rows.x[index], place=place, alive=alive, size=size, score=score, owner=owners(rows, index))
 
 
 def joined(rows: Rows, index: Tensor, gone: Tensor, onto: Tensor) -> Rows:
@@ -124,7 +136,7 @@ def merged(rows: Rows, index: Tensor, gone: Tensor, weights: Tensor, onto: Tenso
     whole = size + weights.sum(dim=1)
     x = (rows.x[index] * size[:, None] + weights @ rows.x[gone]) / whole[:, None]
     alive = None if rows.alive is None else torch.maximum(rows.alive[index], (weights.sum(dim=1) > 0).to(x.dtype))
-    return only(rows, index)._replace(x=x, size=whole, alive=alive, owner=_owner(rows, index, gone, onto))
+    return only(rows, index)._replace(x=x, size=whole, alive=alive, owner=owners(rows, index, gone, onto))
 
 
 def sizes(rows: Rows) -> Tensor:
@@ -132,7 +144,7 @@ def sizes(rows: Rows) -> Tensor:
     return torch.ones(rows.x.shape[0]) if rows.size is None else rows.size
 
 
-def _owner(rows: Rows, index: Tensor, gone: Tensor | None = None, onto: Tensor | None = None) -> Tensor | None:
+def owners(rows: Rows, index: Tensor, gone: Tensor | None = None, onto: Tensor | None = None) -> Tensor | None:
     """Which of the rows that are left each row of the uncut tower is in; rows of `gone` went to `onto`, padding nowhere."""
     if rows.owner is None:
         return None

@@ -35,8 +35,16 @@ def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
     order = select.descending(value)
     left = select.ascending_values(order[less:]) if cut.first else order[less:]
     gone = order[:less]
-    odd = torch.arange(1, rows.x.shape[0], 2)
-    return joined(rows, torch.cat([2 * left, odd]), 2 * gone, left.shape[0] + partner[gone])
+    return joined(
+        rows, both(2 * left, torch.arange(1, rows.x.shape[0], 2), cut), 2 * gone, left.shape[0] + partner[gone]
+    )
+
+
+def both(even: Tensor, odd: Tensor, cut: Cut) -> Tensor:
+    """The rows of both sides, a prefix of two in front. So rows of the second side follow those of the first, but for the prefix."""
+    if cut.first < 2:
+        return torch.cat([even, odd])
+    return torch.cat([even[:1], odd[:1], even[1:], odd[1:]])
 
 
 TOME = TowerMethod(
