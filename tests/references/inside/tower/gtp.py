@@ -74,7 +74,7 @@ def neighbours(embedded: Floats, grid: tuple[int, int], *, kind: str = "mixed", 
 
 def sparsified(attention: Floats, theta: float | Fraction) -> Floats:
     """[H, n, n] with the lowest floor((1 - theta) n n) entries of every head set to 0."""
-    found = attention.copy()
+    found: Floats = attention.copy()
     for head in found:
         flat = head.reshape(-1)
         lowest = sorted(range(flat.size), key=lambda e: (flat[e], e))

@@ -211,12 +211,13 @@ def padding_first(act: Act) -> Act:
         place: Ints | None = None,
         score: Floats | None = None,
         graph: Floats | None = None,
+        proportional: bool = True,
         **settings: Any,
     ) -> Step:
         x, q, k, v = (np.asarray(a, dtype=np.float64) for a in (x, q, k, v))
         size = None if size is None else np.asarray(size, dtype=np.float64)
         n = len(x)
-        maps = attention_map(q, k, heads, size)
+        maps = attention_map(q, k, heads, size if proportional else None)
         rows = Rows(x, q, k, v, heads, maps, class_token, size, place, score, graph)
         count = patch_count(len(rows.patches), keep)
         leaving = len(rows.patches) - count

@@ -58,7 +58,7 @@ def over_heads(scores: Floats) -> Floats:
     """[H, n] -> [n]: root mean square over the heads whose variance is in bounds; over all where none is."""
     passing = [s for s in scores if LEAST_VARIANCE <= float(np.var(s)) <= MOST_VARIANCE]
     chosen = np.stack(passing) if passing else scores
-    return np.sqrt((chosen**2).mean(axis=0))
+    return np.asarray(np.sqrt((chosen**2).mean(axis=0)))
 
 
 def similar_ones(rows: Rows, score: Floats, count: int) -> list[int]:
