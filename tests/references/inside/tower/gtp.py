@@ -7,7 +7,7 @@ query among the rows. The patches with the lowest r leave and are spread over th
 
 W is made once from the embedded patches (`neighbours`): two patches are linked if they are among the eight neighbours
 on the grid ("spatial"), or if their cosine is at least the `nearest`-th largest of the row's ("semantic"), or either
-("mixed"); no self loops; D^-1/2 W D^-1/2 with the degrees of the rows and of the columns.
+("mixed"); no self loops; D^-1/2 W D^-1/2, D the sums of the rows.
 
 Optional: `theta` below 1 zeroes, per head, what lies below the (1 - theta) quantile of the n * n map, only in the
 score and without normalising again. Sizes that arrive are carried as token scales: s_keep += alpha W[keep, gone]
@@ -16,10 +16,10 @@ s_gone (optional in the source; they then go into attention as log s). Sizes do 
 The source removes the same number P in every block and keeps the order of falling score (`by_score`); a block does
 not depend on the order, so arriving order is the default. alpha 0.1 .. 0.4 in the source (0.4 at P = 4; 0.1 at P = 8).
 A row whose neighbours all left before is lost. `owner` of a row that leaves is -1: it went to several.
-Open in the facts: whether the patch itself counts among its `nearest` most similar (its cosine with itself is the
-largest; here it does, since self loops are said to be removed afterwards), whether the semantic links are made
-symmetric (here they are not: row i links to what is near to i), what the quantile is on few entries (here the
-floor((1 - theta) n n) lowest entries of a head are zeroed, equal entries from the lower index on).
+Open in the facts, chosen here: the patch itself counts among its `nearest` most similar (its cosine with itself is the
+largest, and self loops are said to be removed afterwards); semantic links are not made symmetric: row i links to what
+is near to i, so W[keep, gone] asks what is near to the kept one; the quantile of few entries: the
+floor((1 - theta) n n) lowest entries of a head are zeroed, equal entries from the lower index on.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def neighbours(embedded: Floats, grid: tuple[int, int], *, kind: str = "mixed", 
         links = np.maximum(links, spatial_links(grid))
     if kind in ("semantic", "mixed"):
         links = np.maximum(links, semantic_links(embedded, nearest))
-    asking, asked = links.sum(axis=1), links.sum(axis=0)
+    degree = links.sum(axis=1)
     w = np.zeros_like(links)
     for i in range(len(links)):
         for j in range(len(links)):
-            if links[i, j]:
-                w[i, j] = 1 / math.sqrt(asking[i] * asked[j])
+            if links[i, j] and degree[j]:
+                w[i, j] = 1 / math.sqrt(degree[i] * degree[j])
     return w
 
 

@@ -14,6 +14,7 @@ cut (`undone`); G is handed back in `saved`.
 tau -> 0 is a hard join to the most similar anchor. It is `absorb` exactly where similarity is measured on the same
 vectors: `metric="keys"` takes the keys of all heads, as absorb does; the reconstruction says the rows x.
 `owner` is the anchor that gets most of a token (equal: the lower one), for pictures only. tau is open (0.1 here).
+A cut that need not remove anything (or only padding) mixes nothing here, although G would not be the identity.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ than that, and the step then has more rows than asked for. Later blocks add log(
 Order: [rows of A that did not join, all rows of B]. With a class token the first part is by rising index, without one
 it is by falling similarity, as in the source; the next cut's even and odd places are those of this order.
 Variant (not the paper's): `all_heads` compares the keys of all heads side by side instead of their mean.
-Open in the facts: how a share becomes r (here: the count is rounded up), and padding (see `rows`).
+Open in the facts: how a share becomes r (here the count that stays is rounded up; this project's trial took r = 59, 41,
+29 for 0.7, which is rounding to the nearest), and padding (see `rows`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A pre-norm vision transformer as arrays: made at random, or read from transformers' ViTModel."""
+"""A pre-norm vision transformer as arrays: made at random, or read from transformers' ViTModel; random rows for one cut."""
 
 from __future__ import annotations
 
@@ -79,6 +79,13 @@ def drawn(
         return Block(norm(), q, k, v, out, norm(), linear(hidden, width), linear(width, hidden))
 
     return Tower([block() for _ in range(blocks)], norm(), heads, class_token)
+
+
+def reading(seed: int, n: int, *, channels: int = 6, width: int = 8) -> tuple[Floats, Floats, Floats, Floats]:
+    """x [n, channels] and q, k, v [n, width] at random."""
+    rng = np.random.default_rng(seed)
+    x, q, k, v = (rng.normal(size=(n, c)) for c in (channels, width, width, width))
+    return x, q, k, v
 
 
 def of_transformers(state: Mapping[str, Any], heads: int, eps: float) -> Tower:

@@ -4,7 +4,7 @@ A cut has three parts, I' -> S -> I, on the map A of the block and the keys of t
 
 - WPR: per head s_0 = 1 for patches and sqrt(n) for the class token, s_t = A^T s_(t-1), `rounds` times.
 - over heads: s = sqrt(sum of s_h^2 ok_h / sum of ok_h), ok_h: the variance of s_h over tokens lies in [0.01, 0.7].
-- I': one round, nothing leaves. S: patches by importance; the less important half is A, the other B; every row of A
+- I': one round (heads combined as above), nothing leaves. S: patches by importance; the less important half is A, the other B; every row of A
   has its most similar row of B by keys (cosine); the `similar` rows of A with the highest similarity are dropped.
 - I: WPR on what is left, the highest `count` patches stay. The class token always stays. Nothing is merged.
 
