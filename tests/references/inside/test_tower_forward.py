@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import ViTConfig, ViTModel
+from transformers.activations import ACT2FN
 
 from .. import flowcut as whole_flowcut
 from .tower import absorb, controls, drops, evit, expedit, flowcut, gtp, mctf, token_transforming, tome, zero_tprune
@@ -46,6 +47,12 @@ def test_without_cuts_it_is_the_librarys_tower() -> None:
     run = forward(rows.numpy(), of_transformers(model.state_dict(), 2, config.layer_norm_eps))
     np.testing.assert_allclose(run.normed, expected.numpy(), atol=2e-5)
     assert run.rows == [10] * 3 and run.state.scattered()[1].all()
+
+
+def test_the_activations_are_the_librarys() -> None:
+    x = np.linspace(-6, 6, 41)
+    for kind in ("gelu", "quick_gelu"):
+        np.testing.assert_allclose(activated(x, kind), ACT2FN[kind](torch.tensor(x)).numpy(), atol=1e-12)
 
 
 def test_what_leaves_after_a_block_is_what_leaves_before_the_next() -> None:
@@ -136,9 +143,12 @@ def test_expedit_gives_back_every_patch_and_loses_nothing_on_equal_ones() -> Non
 
 
 def test_a_soft_cut_can_be_undone_at_the_end() -> None:
-    cuts = Cuts(token_transforming.step, "between", {1: 8}, undone=token_transforming.undone)
+    cuts = Cuts(token_transforming.step, "between", {1: 12, 2: 8}, {"tau": 1e-6}, undone=token_transforming.undone)
     run = forward(embedded(6), small(), cuts)
-    assert run.rows == [17, 17, 9, 9] and run.normed.shape == (1 + N, WIDTH)
+    assert run.rows == [17, 17, 13, 9] and run.normed.shape == (1 + N, WIDTH)
+    inner = forward(embedded(6), small(), Cuts(token_transforming.step, "between", {1: 12, 2: 8}, {"tau": 1e-6})).state
+    for patch, row in enumerate(inner.owner):  # as good as hard: a patch gets what its owner became
+        np.testing.assert_allclose(run.state.x[1 + patch], inner.x[row])
 
 
 def test_gtp_without_spreading_is_a_plain_drop() -> None:

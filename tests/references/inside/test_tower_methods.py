@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,6 +114,10 @@ def test_mctf_goes_both_ways_and_merges_the_map() -> None:
     index = list(step.index)
     a_side, b_side = index[: 1 + 8 - 2], index[7:]
     assert a_side == sorted(a_side) and all(i % 2 == 0 for i in a_side) and all(j % 2 for j in b_side)
+    rows = Rows(*read, HEADS, attention_map(read[1], read[2], HEADS), class_token=True)
+    w = mctf.matching(rows, 1, 20, 40)
+    best = [max(w[i, j] for i in a_side[1:]) for j in b_side]
+    assert best == sorted(best, reverse=True) and b_side != sorted(b_side)
     assert step.attention is not None
     np.testing.assert_allclose(step.attention.sum(axis=2), 1)
     maps = attention_map(read[1], read[2], HEADS)
@@ -135,6 +140,10 @@ def test_mctf_prefers_the_unimportant_and_the_small() -> None:
     assert w[2, 7] > w[2, 5]
     np.testing.assert_allclose(w[2, 7], 1)
     np.testing.assert_allclose(w[2, 5], (1 / 3) ** (1 / 20))
+    size = np.ones(1 + N)
+    size[9] = 4
+    w = mctf.matching(replace(rows, size=size), 1, 20, 40)
+    np.testing.assert_allclose(w[2, 9], 0.25 ** (1 / 40))
 
 
 def test_gtp_links_neighbours_and_spreads_what_leaves() -> None:
@@ -147,7 +156,7 @@ def test_gtp_links_neighbours_and_spreads_what_leaves() -> None:
     np.testing.assert_allclose(w, w.T)
 
     read = reading(12, 1 + N)
-    graph = link(read[0])
+    graph = np.random.default_rng(0).random((N, N))  # not symmetric
     step = gtp.step(*read, HEADS, 12, alpha=0.3, graph=graph, size=np.ones(1 + N))
     kept = step.index[1:]
     gone = [i for i in range(1, 1 + N) if i not in kept]
@@ -158,6 +167,11 @@ def test_gtp_links_neighbours_and_spreads_what_leaves() -> None:
     maps = attention_map(read[1], read[2], HEADS)
     score = maps.diagonal(axis1=1, axis2=2).max(axis=0) * maps.sum(axis=1).max(axis=0)
     assert min(score[kept]) > max(score[gone])
+    asked_by_class = np.zeros((1, 4, 4))
+    asked_by_class[0] = np.diag([0.1, 0.4, 0.4, 0.4])
+    asked_by_class[0, 0, 2] = 0.9
+    one = gtp.act(Rows(*reading(0, 4), 1, asked_by_class, True, graph=np.zeros((3, 3))), 1)
+    assert list(one.index) == [0, 2]  # the class token's question counts
     assert (gtp.sparsified(maps, 0.6) == 0).sum(axis=(1, 2)).tolist() == [math.floor(0.4 * 17 * 17)] * 2
 
 
@@ -168,6 +182,7 @@ def test_zero_tprune_scores_have_mean_one() -> None:
         np.testing.assert_allclose(zero_tprune.page_rank(maps, True, rounds).mean(axis=1), 1)
     flat = np.full((1, 4, 4), 0.25)
     np.testing.assert_allclose(zero_tprune.page_rank(flat, True, 3), 1)
+    np.testing.assert_allclose(zero_tprune.page_rank(np.eye(4)[None], True, 3)[0], np.array([2, 1, 1, 1]) * 4 / 5)
     quiet, loud, fit = np.full(4, 1.0), np.array([0, 0, 0, 4.0]), np.array([0.5, 1.5, 0.5, 1.5])
     np.testing.assert_allclose(zero_tprune.over_heads(np.stack([quiet, loud, fit])), fit)
     np.testing.assert_allclose(zero_tprune.over_heads(np.stack([quiet, loud])), np.sqrt((quiet**2 + loud**2) / 2))
@@ -201,7 +216,21 @@ def test_expedit_finds_separate_clusters_and_puts_every_patch_back() -> None:
     assert expedit.cells((40, 40), 784) == (28, 28) and expedit.cells((6, 8), 12) == (3, 4)
     near = expedit.reachable((8, 8), (8, 8), 5)
     assert [len(near[j]) for j in (0, 9, 27)] == [9, 16, 25]
-    np.testing.assert_allclose(expedit.pooled(np.arange(5.0)[:, None], (1, 5), (1, 2)), [[1], [3]])  # windows overlap
+    for grid, shape in (((1, 5), (1, 2)), ((5, 1), (2, 1))):
+        np.testing.assert_allclose(expedit.pooled(np.arange(5.0)[:, None], grid, shape), [[1], [3]])  # windows overlap
+
+
+def test_expedit_moves_its_centres_round_by_round() -> None:
+    x, centres = np.array([[0.0], [1], [2], [5]]), np.array([[0.5], [3.5]])
+    same = np.ones((4, 1))
+    for rounds in range(1, 6):
+        parts = np.exp(-0.7 * (centres - x.T) ** 2)
+        q = parts / parts.sum(axis=0)
+        centres = (q @ x) / q.sum(axis=1, keepdims=True)
+        step = expedit.step(x, same, same, same, 1, 2, class_token=False, grid=(1, 4), tau=0.7, rounds=rounds)
+        np.testing.assert_allclose(step.x, centres)
+    default = expedit.step(x, same, same, same, 1, 2, class_token=False, grid=(1, 4), tau=0.7)
+    np.testing.assert_allclose(default.x, centres)
 
 
 def test_expedit_divides_by_the_length_of_the_weights_or_by_their_sum() -> None:
@@ -210,6 +239,8 @@ def test_expedit_divides_by_the_length_of_the_weights_or_by_their_sum() -> None:
     assert expedit.undone(refined, saved, False).item() == pytest.approx(2)  # 4 * 1 / sqrt(4)
     assert expedit.undone(refined, saved, False, norm="sum").item() == pytest.approx(1)
     saved["centres"] = np.array([[0.0], [1], [2], [3]])
+    weights = np.exp(-5e-3 * np.array([0, 1, 4, 9]))
+    np.testing.assert_allclose(expedit.undone(np.eye(4), saved, False, norm="sum")[0], weights / weights.sum())
     assert expedit.undone(np.eye(4), saved, False, top=1).tolist() == [[1, 0, 0, 0]]
 
 

@@ -127,8 +127,10 @@ def test_of_equal_rows_the_lower_ones_stay_or_join_first(name: str) -> None:
         "zero-tprune": [0, *range(1, 9), 10, 11, 12, 13, 14],  # 9 is the first of the lower half, 15 and 16 the last
     }.get(name, [*range(14)])
     assert expected is None or list(step.index) == expected
-    if name == "absorb":
-        assert list(step.owner[14:]) == [1, 1, 1]
+    owner = {"absorb": [*range(14), 1, 1, 1], "tome": [0, 6, 6, 7, 6, 8, 6]}.get(name, [0])
+    assert list(step.owner[: len(owner)]) == owner
+    if name in ("class attention", "flowcut", "gtp", "hired early", "random", "received"):
+        assert list(step.index) == sorted(step.index)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in WHOLE_GRID])
@@ -149,6 +151,25 @@ def test_padding_leaves_first_and_is_merged_into_nothing(name: str) -> None:
     loud = x.copy()
     loud[padding] = 1e3  # x of padding is no term of anything
     np.testing.assert_allclose(act(name, (loud, q, k, v), 9, valid=valid, graph=link(x)).x, more.x)
+
+
+@pytest.mark.parametrize("name", ["absorb", "token transforming", "tome", "mctf"])
+def test_the_size_of_padding_goes_with_it(name: str) -> None:
+    valid = np.arange(1 + N) < 14
+    size = np.arange(1.0, 2 + N)
+    step = act(name, reading(5, 1 + N), 9, valid=valid, size=size)
+    assert step.size is not None and math.isclose(step.size.sum(), size[valid].sum())
+
+
+def test_attention_received_is_asked_by_patches_only() -> None:
+    x, q, k, v = reading(17, 1 + N)
+    other = q.copy()
+    other[0] = 10 * q[0]
+    first = drops.by_attention_received(x, q, k, v, HEADS, 8)
+    assert list(first.index) == list(drops.by_attention_received(x, other, k, v, HEADS, 8).index)
+    score = attention_map(q, k, HEADS)[:, 1:, 1:].mean(axis=(0, 1))
+    assert list(first.index[1:]) == sorted(1 + np.argsort(-score, kind="stable")[:8])
+    assert list(drops.by_class_attention(x, other, k, v, HEADS, 8).index) != list(first.index)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in WHOLE_GRID])
@@ -177,7 +198,7 @@ def test_without_a_class_token_what_ranks_by_it_is_refused(name: str) -> None:
 
 def test_a_share_is_rounded_up_as_it_is_written() -> None:
     assert [patch_count(p, 0.7) for p in (196, 139, 99)] == [138, 98, 70]
-    assert patch_count(10, 0.7) == 7 and patch_count(30, Fraction(1, 3)) == 10
+    assert patch_count(100, 0.07) == 7 and patch_count(30, Fraction(1, 3)) == 10
     for keep in (0, -1, 2.5):
         with pytest.raises(ValueError, match="keep is"):
             patch_count(10, keep)

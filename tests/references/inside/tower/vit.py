@@ -49,7 +49,7 @@ class State:
     score: Floats | None = None  # [m]
     graph: Floats | None = None
     attention: Floats | None = None  # map that the block is to use
-    saved: Mapping[str, Floats] | None = None
+    saved: tuple[Mapping[str, Floats], ...] = ()  # of every cut that can be undone, in order
 
     def scattered(self) -> tuple[Floats, NDArray[np.bool_]]:
         """([N, C] the rows at their places and 0 elsewhere, [N] where there is one): what a VLM tower hands on."""
@@ -108,7 +108,7 @@ def cut(state: State, tower: Tower, cuts: Cuts | None, at: tuple[str, int], q: F
         score=step.score,
         graph=step.graph,
         attention=step.attention,
-        saved=step.saved or state.saved,
+        saved=state.saved if step.saved is None else (*state.saved, step.saved),
     )
 
 
@@ -154,6 +154,9 @@ def forward(
         state = replace(state, x=state.x + block.fc2(hidden))
         state = cut(state, tower, cuts, ("after", number), q, k, v)
 
-    if cuts is not None and cuts.undone is not None and state.saved is not None:
-        state = entering(cuts.undone(state.x, state.saved, tower.class_token), tower.class_token, valid, None)
+    if cuts is not None and cuts.undone is not None and state.saved:
+        x = state.x
+        for saved in reversed(state.saved):
+            x = cuts.undone(x, saved, tower.class_token)
+        state = entering(x, tower.class_token, valid, None)
     return Run(state, state.x if tower.norm is None else tower.norm(state.x), rows)
