@@ -12,7 +12,7 @@ from transformers import ViTConfig, ViTModel
 from transformers.activations import ACT2FN
 
 from .. import flowcut as whole_flowcut
-from .tower import absorb, controls, drops, evit, expedit, flowcut, gtp, mctf, token_transforming, tome, zero_tprune
+from .tower import STEPS, controls, expedit, flowcut, gtp, mctf, token_transforming, tome
 from .tower.rows import Floats, attention_map
 from .tower.vit import SITES, Cuts, attended, forward
 from .tower.weights import activated, drawn, of_transformers
@@ -69,24 +69,15 @@ def test_what_leaves_after_a_block_is_what_leaves_before_the_next() -> None:
     np.testing.assert_allclose(first.normed, at_once.normed)
 
 
-PLANS: dict[str, tuple[Callable[..., Any], str, Mapping[str, Any]]] = {
-    "absorb": (absorb.step, "between", {}),
-    "class attention": (drops.by_class_attention, "between", {}),
-    "evit": (evit.step, "between", {}),
-    "gtp": (gtp.step, "between", {}),
-    "mctf": (mctf.step, "before", {"least": 4}),
-    "random": (controls.random, "between", {"total": N}),
-    "received": (drops.by_attention_received, "between", {}),
-    "token transforming": (token_transforming.step, "between", {}),
-    "tome": (tome.step, "between", {}),
-    "zero-tprune": (zero_tprune.step, "after", {"rounds": 4}),
-}
+SETTINGS: dict[str, Mapping[str, Any]] = {"mctf": {"least": 4}, "random": {"total": N}, "zero-tprune": {"rounds": 4}}
+AT_PLACES = [name for name in STEPS if name not in ("expedit", "pool")]
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", AT_PLACES)
 @pytest.mark.parametrize("site", SITES)
 def test_places_owners_and_sizes_go_through_several_cuts(name: str, site: str) -> None:
-    step, home, settings = PLANS[name]
+    step, home = STEPS[name]
+    settings = SETTINGS.get(name, {})
     x = embedded(2)
     graph = gtp.neighbours(x[1:], (4, 4), nearest=4) if name == "gtp" else None
     run = forward(x, small(), Cuts(step, site if name != "mctf" else home, {1: 0.75, 2: 9}, settings), graph=graph)
@@ -100,7 +91,7 @@ def test_places_owners_and_sizes_go_through_several_cuts(name: str, site: str) -
     if name in ("absorb", "tome", "mctf"):
         assert state.size is not None
         assert list(state.size) == [1, *np.bincount(state.owner, minlength=10)[1:]]
-    if name in ("class attention", "random", "received", "zero-tprune", "gtp"):
+    if name in ("class-attention", "flowcut", "gtp", "hired-early", "random", "received", "uniform", "zero-tprune"):
         assert state.size is None and (state.owner == -1).sum() == N - 9
 
 

@@ -49,6 +49,8 @@ def test_evit_fuses_with_the_scores_as_they_are_and_counts_the_fused_row() -> No
     assert list(step.owner) == [0, 1, 3, 2, 3] and list(step.index) == [0, 1, 3, -1]
     assert list(evit.step(*read, 1, 2, by_score=True).index) == [0, 3, 1, -1]
     assert len(evit.step(*read, 1, 2, fuse=False).x) == 3
+    sizes = evit.step(*ranked_alike([0.1, 0.3, 0.05, 0.35, 0.2]), 1, 2, size=np.full(5, 2.0)).size
+    assert sizes is not None and list(sizes) == [2, 2, 2, 1]  # the fused row carries no mass
     counts, n = [], 197
     for _ in range(3):
         n = len(evit.step(*reading(n, n, channels=2, width=2), 1, 0.7).x)
@@ -143,7 +145,7 @@ def test_mctf_prefers_the_unimportant_and_the_small() -> None:
     size = np.ones(1 + N)
     size[9] = 4
     w = mctf.matching(replace(rows, size=size), 1, 20, 40)
-    np.testing.assert_allclose(w[2, 9], 0.25 ** (1 / 40))
+    np.testing.assert_allclose([w[2, 7], w[2, 9]], [1, 0.25 ** (1 / 40)])
 
 
 def test_gtp_links_neighbours_and_spreads_what_leaves() -> None:
@@ -197,6 +199,12 @@ def test_zero_tprune_drops_by_likeness_only_from_the_less_important_half() -> No
     gone = {*range(1, 1 + N)} - {*step.index}
     lower = sorted(range(1, 1 + N), key=lambda i: (first[i], -i))[:8]
     assert len(gone) == 4 and gone <= {*lower}
+    half = zero_tprune.step(*read, HEADS, 10)  # six leave, three of them by likeness
+    assert list(half.index) == list(zero_tprune.step(*read, HEADS, 10, similar=3).index)
+    assert any(
+        list(zero_tprune.step(*other, HEADS, 10).index) != list(zero_tprune.step(*other, HEADS, 10, similar=2).index)
+        for other in (reading(seed, 1 + N) for seed in range(5))
+    )
     ranked = zero_tprune.step(*read, HEADS, 12, similar=0)
     last = zero_tprune.over_heads(zero_tprune.page_rank(maps, True, 32))
     assert {*ranked.index[1:]} == {*sorted(range(1, 1 + N), key=lambda i: (-last[i], i))[:12]}
