@@ -10,7 +10,7 @@ from edgeprune.tokens.similar import unit
 
 def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
     """Likeness is the cosine of keys over all heads; nothing joins the prefix."""
-    index, gone = best(rows, importance(block, cut), cut)
+    index, gone = best(rows, importance(rows, block, cut), cut)
     like = block.k[gone] @ unit(block.k[index[cut.first :]]).T  # the length of a row that goes decides nothing
     return joined(rows, index, gone, torch.argmax(like, dim=1) + cut.first)
 

@@ -15,7 +15,7 @@ def _by_class_attention(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
 
 
 def _by_attention_received(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
-    return only(rows, best(rows, received(block, cut), cut)[0])
+    return only(rows, best(rows, received(rows, block, cut), cut)[0])
 
 
 def _at_random(rows: Rows, block: BlockRows, cut: Cut) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeprune.later import torch
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, only
+from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, only, owners
 
 
 def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
@@ -17,6 +17,7 @@ def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
         x=torch.cat([stay.x, weight[None] @ rows.x[gone]]),
         place=None if stay.place is None else torch.cat([stay.place, torch.full((1,), -1)]),
         alive=None if stay.alive is None else torch.cat([stay.alive, torch.ones(1)]),
+        owner=owners(rows, index, gone, torch.full(gone.shape, index.shape[0])),
     )
 
 

@@ -83,14 +83,18 @@ class Cut(NamedTuple):
     blocks: int = 1
 
 
-def importance(block: BlockRows, cut: Cut) -> Tensor:
+def importance(rows: Rows, block: BlockRows, cut: Cut) -> Tensor:
     """Class attention of the tokens, mean over heads; in a tower without class token what they receive of each other's: [n - first]."""
-    return block.class_attention().mean(dim=0)[cut.first :] if cut.first else received(block, cut)
+    return block.class_attention().mean(dim=0)[cut.first :] if cut.first else received(rows, block, cut)
 
 
-def received(block: BlockRows, cut: Cut) -> Tensor:
-    """What each token receives of the tokens' attention, mean over heads and over those that ask: [n - first]."""
-    return block.attention()[:, cut.first :, cut.first :].mean(dim=(0, 1))
+def received(rows: Rows, block: BlockRows, cut: Cut) -> Tensor:
+    """What each token receives of the tokens' attention, mean over heads and over those that ask, padding left out: [n - first]."""
+    asking = block.attention()[:, cut.first :, cut.first :].mean(dim=0)
+    if rows.alive is None:
+        return asking.mean(dim=0)
+    there = rows.alive[cut.first :]
+    return (there @ asking) / torch.clamp(there.sum(), min=1.0)
 
 
 def ranked(rows: Rows, score: Tensor, cut: Cut) -> Tensor:

@@ -14,7 +14,7 @@ _TAU = Setting("tau", 0.1, "temperature of the shares; the smaller, the more of 
 def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
     """Anchors are shared out like the others; the prefix passes through."""
     first = cut.first
-    index, _ = best(rows, importance(block, cut), cut)
+    index, _ = best(rows, importance(rows, block, cut), cut)
     tokens = torch.arange(first, rows.x.shape[0])
     shares = torch.softmax(
         cosine(rows.x[index[first:]], rows.x[first:]) / cut.settings.get(_TAU.name, _TAU.default), dim=0
