@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from edgeprune.plan import budget_from_text
+from edgeprune.tokens.inside import INSIDE
 from edgeprune.tokens.inside.text import inside_from_texts
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune_export.bundle.options import ExportOptions
@@ -176,6 +177,20 @@ def every_method() -> Path:
     """Every method and control at one budget, gated, beside the full budget."""
     first, *rest = (name for name in SHIPPED if name not in ("full", *CONTROLS))
     return exported(GATED[0][0], plan={"method": first}, more_methods=rest, controls=True)
+
+
+#: Output methods whose readings have one axis of tokens, two, none; and one that looks at keys.
+READERS = ("hired", "visionzip", "received", "divprune", "prumerge", "hiprune")
+#: The tower that is cut: deep enough for two cuts before its feature layer.
+DEEP = {"tower": "clip", "decoder": "llama", "vision_layers": 5}
+
+
+def cut(name: str) -> Path:
+    """A tower that a method cuts twice, or once where it can no more, before output methods of every kind; gated."""
+    method: Any = INSIDE[name]
+    plan = f"{name}@1:0.5" if method.once else f"{name}@1,2:0.7"
+    readers = [one for one in READERS if method.finish is None or one == "divprune"]
+    return exported(DEEP, budgets=["0.2"], plan={"method": readers[0]}, more_methods=readers[1:], inside=[plan])
 
 
 def own_bundle(bundle: Path, tmp_path: Path) -> Path:

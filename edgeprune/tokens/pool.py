@@ -31,9 +31,9 @@ def pool(outputs: TowerOutputs, keep: int) -> Reduction:
     k_overview, k_canvas = _split(keep, in_overview, on_canvas)
 
     row, column = places.in_tile(outputs.geometry)
-    overview_cell = cell_of(row, column, torch.tensor(side), torch.tensor(side), k_overview, side)
+    overview_cell = _cell(row, column, torch.tensor(side), torch.tensor(side), k_overview, side)
     row, column = (place.flatten() for place in places.on_canvas(outputs))
-    canvas_cell = k_overview + cell_of(row, column, height, width, k_canvas, tiles * side)
+    canvas_cell = k_overview + _cell(row, column, height, width, k_canvas, tiles * side)
     pooled = torch.where(torch.arange(tiles * tokens) < in_overview, overview_cell.repeat(tiles), canvas_cell)
     sequence = inverse(ascending(torch.where(slot >= 0, slot, _LAST)))
     cell = torch.where(keep >= in_overview + on_canvas, sequence, pooled)
@@ -60,7 +60,7 @@ def _split(keep: int, in_overview: int, on_canvas: Tensor) -> tuple[Tensor, Tens
     return torch.clamp(keep - canvas, max=in_overview), canvas
 
 
-def cell_of(y: Tensor, x: Tensor, height: Tensor, width: Tensor, cells: Tensor, tallest: int) -> Tensor:
+def _cell(y: Tensor, x: Tensor, height: Tensor, width: Tensor, cells: Tensor, tallest: int) -> Tensor:
     """Cell number of token (y, x) when a height x width grid, never higher than `tallest`, is cut into `cells` cells.
 
     The rounded root of k*h/w is the number of odd d with d^2 * w <= 4 k h: whole numbers only.

@@ -201,6 +201,7 @@ class Model:
             encoded,
             about,
             spec.coordinates,
+            self.vision.joined(selection, selected.kept),
         )
 
     def _view_for(self, view: View, question: str) -> View:

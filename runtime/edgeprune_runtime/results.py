@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -54,6 +54,7 @@ class View:
     """An encoded picture under one budget: ask about it as often as you like without encoding it again.
 
     visual [k, D]; kept [k] flat token indices; `notes` are sentences for the user about what happened.
+    joined: flat indices of tokens that merged with a kept one inside the tower.
     encoded: there for a method that looks at the question, which keeps tokens anew for each one; `question` is the one these are for.
     """
 
@@ -67,6 +68,7 @@ class View:
     encoded: Encoded | None = None
     question: str | None = None
     coordinates: Coordinates | None = None
+    joined: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def triples(self) -> tuple[tuple[int, int, int], ...]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgeprune.errors import PlanError
+from edgeprune.plan import MethodPlan
 from edgeprune.tokens.inside import INSIDE
+from edgeprune.tokens.inside.text import inside_from_texts
 from edgeprune.tokens.inside.tower.method import TowerMethod
+from edgeprune.tokens.inside.tower.plan.harm import warnings
 from edgeprune.tokens.methods import METHODS
 from edgeprune_export.commands.export import export
 from edgeprune_runtime import Bundle, Model
 from tests.checkpoints import tiny_checkpoint
-from tests.exports import exported, options
+from tests.exports import DEEP, cut, exported, options
 
-CLIP = {"tower": "clip", "decoder": "llama", "vision_layers": 5}
 #: A class token and merged patches; neither class token nor merging; merged patches without class token; a distillation token.
 FAMILIES: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"family": "internvl", "decoder": "qwen2", "vision_layers": 5}, "topk@1,2:0.7", "hired"),
@@ -25,13 +28,6 @@ FAMILIES: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"family": "llava", "tower": "deit", "decoder": "llama", "vision_layers": 5}, "absorb@1,2:0.7", "prumerge"),
     ({"tower": "dinov2", "decoder": "qwen2", "vision_layers": 5}, "evit@1,2:0.7", "hiprune"),
 )
-#: Output methods whose readings have one axis of tokens, two, none; and one that looks at keys.
-READERS = ["hired", "visionzip", "received", "divprune", "prumerge", "hiprune"]
-
-
-def plan_for(name: str) -> str:
-    method: Any = INSIDE[name]
-    return f"{name}@1:0.5" if method.once else f"{name}@1,2:0.7"
 
 
 def seen(bundle: Any) -> None:
@@ -50,8 +46,7 @@ def seen(bundle: Any) -> None:
 
 @pytest.mark.parametrize("name", [name for name in INSIDE if isinstance(INSIDE[name], TowerMethod)])
 def test_every_method_passes_the_gate_before_output_methods_of_every_kind(name: str) -> None:
-    first, *more = READERS
-    bundle = exported(CLIP, budgets=["0.2"], plan={"method": first}, more_methods=more, inside=[plan_for(name)])
+    bundle = cut(name)
     manifest = Bundle.open(bundle, verify=False).manifest
     assert {s.tower for s in manifest.selections} == {f"tower-{name}"}
     checked = {check.name for check in manifest.parity.checks}
@@ -62,7 +57,7 @@ def test_every_method_passes_the_gate_before_output_methods_of_every_kind(name: 
 def test_every_output_method_runs_behind_a_cut() -> None:
     names = [name for name in METHODS if METHODS[name].own_cuts is None and name != "full"]
     bundle = exported(
-        CLIP, budgets=["0.2", "1.0"], plan={"method": names[0]}, more_methods=names[1:], inside=["topk@1:0.5"]
+        DEEP, budgets=["0.2", "1.0"], plan={"method": names[0]}, more_methods=names[1:], inside=["topk@1:0.5"]
     )
     manifest = Bundle.open(bundle, verify=False).manifest
     assert {s.method for s in manifest.selections} == {*names, "full"}
@@ -92,9 +87,7 @@ def test_merge_groups_leave_whole() -> None:
 
 
 def test_joined_tokens_know_whom_they_joined() -> None:
-    bundle = exported(
-        CLIP, budgets=["0.2"], plan={"method": "hired"}, more_methods=READERS[1:], inside=["absorb@1,2:0.7"]
-    )
+    bundle = cut("absorb")
     picture = np.random.default_rng(1).integers(0, 256, (90, 90, 3), dtype=np.uint8)
     with Model.open(bundle, threads=1) as model:
         model.see(picture)
@@ -105,16 +98,16 @@ def test_joined_tokens_know_whom_they_joined() -> None:
 
 
 def test_int8_is_held_too() -> None:
-    bundle = exported(CLIP, budgets=["0.2"], precision="int8", plan={"method": "hired"}, inside=["topk@1,2:0.7"])
+    bundle = exported(DEEP, budgets=["0.2"], precision="int8", plan={"method": "hired"}, inside=["topk@1,2:0.7"])
     assert all(check.passed for check in Bundle.open(bundle, verify=False).manifest.parity.checks)
 
 
 @pytest.mark.parametrize(
     ("variant", "more", "words"),
     [
-        (CLIP, {"inside": ["topk@4:0.5"]}, "cuts at block 4, behind which nothing is left to save; .* is 3"),
-        (CLIP, {"inside": ["topk@1:0.1"], "budgets": ("0.5",)}, "leaves 4 of the 36 tokens of a tile, .* cut less"),
-        (CLIP, {"inside": ["topk@1:0.5"], "plan": {"method": "flowcut"}}, "flowcut cuts the tower by its own counts"),
+        (DEEP, {"inside": ["topk@4:0.5"]}, "cuts at block 4, behind which nothing is left to save; .* is 3"),
+        (DEEP, {"inside": ["topk@1:0.1"], "budgets": ("0.5",)}, "leaves 4 of the 36 tokens of a tile, .* cut less"),
+        (DEEP, {"inside": ["topk@1:0.5"], "plan": {"method": "flowcut"}}, "flowcut cuts the tower by its own counts"),
         (
             {"family": "internvl", "decoder": "qwen2"},
             {"inside": ["absorb@0:0.5"]},
@@ -143,3 +136,23 @@ def test_what_a_tower_cannot_do_is_one_sentence_before_any_work(
     with pytest.raises(PlanError, match=words):
         export(tiny_checkpoint(**variant), tmp_path / "bundle", options(**({"budgets": ("0.2",)} | more)))
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("inside", "methods", "words"),
+    [
+        (["topk@1:0.5"], ["hired"], []),
+        (
+            ["topk@1:0.5"],
+            ["hired", "divprune"],
+            ["thins out what divprune would choose among: .* 3.5 points on one model"],
+        ),
+        (["absorb@1:0.5"], ["hired"], ["absorb mixes patches, .* joining cost hired 1.5"]),
+        ([], ["divprune"], []),
+    ],
+)
+def test_what_is_known_to_harm_is_said_with_numbers(inside: list[str], methods: list[str], words: list[str]) -> None:
+    said = warnings(inside_from_texts(inside), [METHODS[name] for name in methods], MethodPlan(4, 5))
+    assert len(said) == len(words)
+    for sentence, expected in zip(said, words, strict=True):
+        assert re.search(expected, sentence)

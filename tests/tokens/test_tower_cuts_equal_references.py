@@ -10,9 +10,9 @@ import torch
 
 from edgeprune.models import open_classifier
 from edgeprune.tokens.inside import INSIDE
-from edgeprune.tokens.inside.tower.cuts import TowerCuts
 from edgeprune.tokens.inside.tower.flow import FLOW
 from edgeprune.tokens.inside.tower.method import TowerMethod
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
 from edgeprune_export.gate.eager_classifier import classifier_module
 from edgeprune_export.gate.eager_cuts import cutting

@@ -205,7 +205,7 @@ def _classifier(
     model: str, target: Path, inside: list[str], weights: WeightPrecision, parity: bool, force: bool, json: bool
 ) -> None:
     from edgeprune.tokens.inside.text import inside_from_texts
-    from edgeprune.tokens.inside.tower.words import rows_in_words
+    from edgeprune.tokens.inside.tower.plan.words import rows_in_words
     from edgeprune_export.commands.export_classifier import export_classifier
 
     plan = inside_from_texts(inside)

@@ -9,8 +9,8 @@ from edgeprune.later import torch
 from edgeprune.models.spec import TowerSpec
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, select
-from edgeprune.tokens.inside.tower.cuts import TowerCuts
 from edgeprune.tokens.inside.tower.flow import FLOW, shares
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
 

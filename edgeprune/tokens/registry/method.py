@@ -12,7 +12,7 @@ from edgeprune.tokens.readings import Reads, Reduction, TowerOutputs
 
 if TYPE_CHECKING:
     from edgeprune.models.spec import TowerSpec
-    from edgeprune.tokens.inside.tower.cuts import TowerCuts
+    from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 
 Evidence = Literal["code read", "paper", "reconstruction", "control", "own"]
 

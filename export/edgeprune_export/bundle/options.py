@@ -10,7 +10,7 @@ from edgeprune.models.families import Family
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import Budget
 from edgeprune.tokens.inside.text import require_one_per_part, require_sound
-from edgeprune.tokens.inside.tower.of_model import WHOLE, tower_plan
+from edgeprune.tokens.inside.tower.plan.of_model import WHOLE, tower_plan
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.methods.controls import FULL
 from edgeprune_runtime.checks.language import MOST_POSITIONS

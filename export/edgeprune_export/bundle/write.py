@@ -13,7 +13,7 @@ import onnx
 
 from edgeprune.models import Checkpoint, DecoderSpec, ModelSpec, inverse_frequencies
 from edgeprune.plan import MethodPlan
-from edgeprune.tokens.inside.tower.of_model import WHOLE, cuts_for
+from edgeprune.tokens.inside.tower.plan.of_model import WHOLE, cuts_for
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.readings import Reads, union
 from edgeprune_export.bundle.options import ExportOptions, packed_max

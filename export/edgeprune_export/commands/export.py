@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edgeprune.errors import CheckpointError
 from edgeprune.models import open_checkpoint
-from edgeprune.tokens.inside.tower.of_model import require_cuts
+from edgeprune.tokens.inside.tower.plan.harm import warnings
+from edgeprune.tokens.inside.tower.plan.of_model import require_cuts
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.registry.fit import method_plan, require_fit
 from edgeprune_export.bundle.memory import return_freed_memory
@@ -47,7 +48,9 @@ def export(
     plan = method_plan(options.plan, model)
     require_fit(options.methods, plan, model, checkpoint.weights.shapes, METHODS)
     chosen = selections(options, model.picture)
-    require_cuts(chosen, options.plan.inside, model, METHODS)
+    require_cuts(chosen, plan, options.plan.inside, model, METHODS)
+    for sentence in warnings(options.plan.inside, [METHODS[name] for name in options.methods], plan):
+        tell(sentence)
     room = capacity(options, chosen, model)
     if model.language.activation != "silu":
         raise CheckpointError(

@@ -18,8 +18,9 @@ from edgeprune.models.spec import ClassifierSpec
 from edgeprune.structure.cost import macs_of_classifier, macs_of_cut_classifier
 from edgeprune.structure.plan import widths
 from edgeprune.tokens.inside import INSIDE
-from edgeprune.tokens.inside.tower.cuts import TowerCuts, cuts_of
+from edgeprune.tokens.inside.text import require_one_per_part, require_sound
 from edgeprune.tokens.inside.tower.method import TowerMethod
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts, cuts_of
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.seal import CLASSIFIER, publish, require_free, staging
 from edgeprune_export.gate.checks import LIMITS, NEAR_TIES, Checks, relative, typical
@@ -82,11 +83,14 @@ def export_classifier(
 
 def cuts_of_classifier(inside: Sequence[InsideSpec], spec: ClassifierSpec) -> TowerCuts | None:
     """The plan on this classifier. Raises PlanError for what it cannot do."""
+    require_one_per_part(inside)
     for one in inside:
+        require_sound(one)
         method = INSIDE[one.method]
         if not isinstance(method, TowerMethod):
             raise PlanError(f"{method.name} works inside a language model, and a classifier has none")
-        return cuts_of(one, method, spec.vision, spec.vision.layers - 2)
+        last = spec.vision.layers - 1  # asks with the class token's row alone, but reads keys of all
+        return cuts_of(one, method, spec.vision, {"before": last, "between": last - 1, "after": last - 1})
     return None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from edgeprune.models.checkpoint import Checkpoint
-from edgeprune.tokens.inside.tower.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune.tokens.readings import ALIVE, Reads
 from edgeprune_export.gate.eager_model import empty_model, streamed
 from edgeprune_export.gate.eager_tower import cut_tile, read_rows, read_tile

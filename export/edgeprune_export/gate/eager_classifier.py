@@ -19,7 +19,7 @@ from edgeprune.models.classifiers.names import from_huggingface
 from edgeprune.models.classifiers.open import Classifier
 from edgeprune.models.weights.tensors import Weights
 from edgeprune.structure.shrink import resize
-from edgeprune.tokens.inside.tower.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune.tokens.inside.tower.rows import Rows
 from edgeprune_export.gate.eager_cuts import cutting
 from edgeprune_export.gate.noted_attention import NAME, register

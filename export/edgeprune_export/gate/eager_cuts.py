@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edgeprune.tokens.inside.tower.cuts import TowerCuts
 from edgeprune.tokens.inside.tower.method import Step
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
 from edgeprune_export.gate.noted_attention import Listener, joined_heads, listening
 
@@ -25,14 +25,15 @@ _ATTENTION = ("attention", "self_attn", "attn")
 class CutPass:
     """Follows one forward pass: the rows that are there, and what attention made of them in every block that ran.
 
-    seen  by block, its queries, keys and values and, behind "attention", the weights [H, n, n] that it used; the rows that attended
+    seen   by block, the rows that attended, and their queries, keys and values
+    after  by block, the rows behind it
     """
 
     def __init__(self, cuts: TowerCuts, begin: Callable[[Tensor], Rows], last: int) -> None:
         self._cuts, self._begin, self._last = cuts, begin, last
         self._running: Literal["whole", "attention", "mlp"] = "whole"
         self.rows = Rows(torch.empty(0))
-        self.seen: dict[int, tuple[Rows, BlockRows, Tensor]] = {}
+        self.seen: dict[int, tuple[Rows, BlockRows]] = {}
         self.after: dict[int, Rows] = {}
 
     def entering(self, i: int, block: Any, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
@@ -80,7 +81,7 @@ class CutPass:
                 weights = torch.softmax(logits if self._bias is None else logits + self._bias, dim=-1)
             if self._running != "mlp":
                 q, k, v = (joined_heads(part) for part in (query, key, value))
-                self.seen[i] = self.rows, BlockRows(q, k, v, len(query), self._bias), weights
+                self.seen[i] = self.rows, BlockRows(q, k, v, len(query), self._bias)
             return weights
 
         return listen

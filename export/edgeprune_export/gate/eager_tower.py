@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from edgeprune.models.spec import ModelSpec, TowerSpec
 from edgeprune.models.weights.names import canonical_name
-from edgeprune.tokens.inside.tower.cuts import TowerCuts
-from edgeprune.tokens.inside.tower.layout import first_rows, raster_of_rows, tokens_of_raster
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.layout import first_rows, raster_of_rows, tokens_of_raster
 from edgeprune.tokens.inside.tower.rows import Rows
 from edgeprune.tokens.readings import Reads
 from edgeprune.tokens.units import merged, pooled
@@ -190,10 +190,12 @@ def cut_tile(
     }
     for read in reads.of("block"):
         assert read.layer is not None
-        there, made, attention = state.seen[read.layer]
+        there, made = state.seen[read.layer]
         assert there.place is not None
         grid = None if merge == 1 else spec.grid
-        block = BlockOutputs(attention, made.q, made.k, first, merge, grid, _Spread(there.place, spec), made.bias)
+        block = BlockOutputs(
+            made.attention(), made.q, made.k, first, merge, grid, _Spread(there.place, spec), made.bias
+        )
         named[read.name] = EAGER_READINGS[read.kind](block)
     if "class_feature" in reads:
         named["class_feature"] = x[0].repeat(merge**2)

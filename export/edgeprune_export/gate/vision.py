@@ -12,8 +12,8 @@ from PIL import Image
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
-from edgeprune.tokens.inside.tower.cuts import TowerCuts
-from edgeprune.tokens.inside.tower.of_model import cuts_for
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.of_model import cuts_for
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.readings import ALIVE, Geometry, alive_slots, outputs_from
 from edgeprune_export.gate.checks import NEAR_TIES, Checks, relative, typical

@@ -13,7 +13,7 @@ import onnx
 
 from edgeprune.models.classifiers.open import Classifier
 from edgeprune.models.spec import ClassifierSpec
-from edgeprune.tokens.inside.tower.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune_export.bundle.seal import CLASSIFIER
 from edgeprune_export.graphs.cut_rows import CutRows, Part
 from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from edgeprune.models.spec import TowerSpec
-from edgeprune.tokens.inside.tower.cuts import TowerCuts
 from edgeprune.tokens.inside.tower.method import Step
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
 from edgeprune_export.graphs.tower import attended, attention, fed_forward, queries_keys_values
 from edgeprune_export.onnx.graph import Graph

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgeprune.models.spec import ModelSpec
-from edgeprune.tokens.inside.tower.cuts import TowerCuts
-from edgeprune.tokens.inside.tower.layout import first_rows, raster_of_rows, tokens_of_raster
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.layout import first_rows, raster_of_rows, tokens_of_raster
 from edgeprune.tokens.readings import Reads
 from edgeprune_export.graphs.cut_rows import QKV, CutRows, Part
 from edgeprune_export.graphs.readings import GRAPH_READINGS, Attention, spread, without_class

@@ -18,7 +18,7 @@ def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
 ABSORB = TowerMethod(
     "absorb",
     "the tokens with the highest class attention (without class token: attention received) stay, the others join the most similar one",
-    "own: EViT's ranking with ToMe's merging; docs/measurements/tower-cuts.md",
+    "own: EViT's ranking with ToMe's merging",
     step=_step,
     sizes=True,
     steady=False,

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import TowerSpec
-from edgeprune.tokens.inside.tower.method import TowerMethod
+from edgeprune.tokens.inside.tower.method import TowerMethod, TowerSite
 from edgeprune.tokens.inside.tower.rows import Cut
 from edgeprune_runtime.spec import InsideSpec
 
@@ -62,8 +62,10 @@ class TowerCuts:
         return self.first + tokens + (self.method.extra if done else 0)
 
 
-def cuts_of(spec: InsideSpec, method: TowerMethod, tower: TowerSpec, deepest: int, merge: int = 1) -> TowerCuts:
-    """The plan on this tower. deepest: the last block whose MLP still computes what leaves could save; merge: of the connector.
+def cuts_of(
+    spec: InsideSpec, method: TowerMethod, tower: TowerSpec, deepest: Mapping[TowerSite, int], merge: int = 1
+) -> TowerCuts:
+    """The plan on this tower. deepest: by site, the last block at which a cut saves anything; merge: of the connector.
 
     Raises PlanError, in one sentence, for what this tower cannot do.
     """
@@ -71,10 +73,10 @@ def cuts_of(spec: InsideSpec, method: TowerMethod, tower: TowerSpec, deepest: in
     for block in spec.layers:
         if block >= tower.layers:
             raise PlanError(f"{method.name} cuts at block {block}, and the tower has blocks 0 to {tower.layers - 1}")
-        if block > deepest - (method.site == "after"):
+        if block > deepest[method.site]:
             raise PlanError(
                 f"{method.name} cuts at block {block}, behind which nothing is left to save; "
-                f"the last block that can be cut at is {deepest - (method.site == 'after')}"
+                f"the last block that can be cut at is {deepest[method.site]}"
             )
     if len(set(spec.layers)) < len(spec.layers):
         raise PlanError(f"{method.name} has two cuts at one block; give each block once")

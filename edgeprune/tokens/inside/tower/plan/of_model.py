@@ -10,8 +10,8 @@ from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens.inside import INSIDE
 from edgeprune.tokens.inside.text import inside_text
-from edgeprune.tokens.inside.tower.cuts import TowerCuts, cuts_of
-from edgeprune.tokens.inside.tower.method import TowerMethod
+from edgeprune.tokens.inside.tower.method import TowerMethod, TowerSite
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts, cuts_of
 from edgeprune.tokens.registry.method import Method
 from edgeprune_runtime.registry import Registry
 from edgeprune_runtime.spec import InsideSpec, SelectionSpec
@@ -36,7 +36,9 @@ def cuts_of_plan(inside: Sequence[InsideSpec], model: ModelSpec) -> TowerCuts | 
         raise PlanError(
             f"{method.name} cuts the tower, and features of early blocks enter this model's decoder as well"
         )
-    return cuts_of(spec, method, model.vision, model.feature_layer, model.connector.merge)
+    last = model.feature_layer
+    deepest: dict[TowerSite, int] = {"before": last, "between": last, "after": last - 1}
+    return cuts_of(spec, method, model.vision, deepest, model.connector.merge)
 
 
 def cuts_for(
@@ -56,7 +58,11 @@ def cuts_for(
 
 
 def require_cuts(
-    chosen: Iterable[SelectionSpec], inside: Sequence[InsideSpec], model: ModelSpec, methods: Registry[Method]
+    chosen: Iterable[SelectionSpec],
+    plan: MethodPlan,
+    inside: Sequence[InsideSpec],
+    model: ModelSpec,
+    methods: Registry[Method],
 ) -> None:
     """Raise PlanError where a picture has fewer tokens behind the cuts than a budget keeps of it, or two methods would cut the tower."""
     cuts = cuts_of_plan(inside, model)
@@ -70,12 +76,19 @@ def require_cuts(
             raise PlanError(
                 f"{selection.method} cuts the tower by its own counts; leave --inside {text} out, or choose another --method"
             )
+        deep = [layer for layer in methods[selection.method].reads(plan).layers if layer >= min(cuts.keep)]
+        if cuts.method.finish is not None and deep:
+            raise PlanError(
+                f"{selection.method} reads vision layer {deep[0]}, where {cuts.method.name} has centres of clusters in the place of tokens; "
+                "choose a --method that reads features only, such as divprune"
+            )
         for tokens in model.picture.token_counts if selection.tokens is None else (selection.tokens,):
             tiles = tokens // model.picture.tile.units
-            wanted, there = min(selection.keep, tokens), tiles * cuts.left
-            if there < wanted:
+            tokens_left = cuts.left if cuts.method.finish is None else cuts.tokens
+            wanted, there = selection.keep, tiles * tokens_left
+            if there < wanted < tokens:  # of a smaller picture the budget keeps all that is there
                 raise PlanError(
-                    f"--inside {text} leaves {cuts.left} of the {cuts.tokens} tokens of a tile, {there} of a picture of {tiles} tiles, and "
+                    f"--inside {text} leaves {tokens_left} of the {cuts.tokens} tokens of a tile, {there} of a picture of {tiles} tiles, and "
                     f"budget {selection.budget} keeps {wanted} of it; cut less, down to {math.ceil(wanted / tiles)} a tile, or give a "
                     "smaller budget"
                 )
