@@ -19,7 +19,7 @@ from tests.tokens.layouts import KINDS
 from tests.tokens.pictures import FEATURE, GARBAGE, LAST, Case, by_layer, changed, full_case
 
 #: Methods that work on readings of the whole tower; those inside it have tests of their own.
-NAMES = [name for name in METHODS if METHODS[name].inside is None]
+NAMES = [name for name in METHODS if METHODS[name].own_cuts is None]
 #: Rows that do not sum to 1, as in the sources.
 UNSCALED = ("visionzip", "prumerge", "prumerge+")
 #: Rules that do not depend on where in its tile a token stands, as long as no two tokens are equals.

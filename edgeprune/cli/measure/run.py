@@ -157,7 +157,9 @@ def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
 
     kept = view.kept.tolist()
     title = kept_title(view.selection, view.picture, len(kept))
-    sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, kept, title)
+    sheet = draw_kept(
+        load_image(picture), view.picture, model.bundle.manifest.picture, kept, title, view.joined.tolist()
+    )
     drawn = io.BytesIO()
     sheet.save(drawn, format="PNG")
     write_whole(path, drawn.getvalue())

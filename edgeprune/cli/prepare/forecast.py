@@ -29,6 +29,7 @@ def forecast(
         from edgeprune.models import open_checkpoint, open_classifier
         from edgeprune.models.source import is_classifier
         from edgeprune.recipe import read_recipe
+        from edgeprune.tokens.inside.tower.plan.words import rows_in_words
         from edgeprune_export.commands.predict import forecast_of_checkpoint, forecast_of_classifier
         from edgeprune_export.commands.recipes import export_options, requests_of
         from edgeprune_profiles.report.busy import disturbed
@@ -40,7 +41,9 @@ def forecast(
         first = look()
         if is_classifier(model):
             precision = read.export.weights
-            found = forecast_of_classifier(open_classifier(model), precision, requests, timed=time, track=track)
+            found = forecast_of_classifier(
+                open_classifier(model), precision, requests, read.tokens.inside, timed=time, track=track
+            )
         else:
             found = forecast_of_checkpoint(
                 open_checkpoint(model, tiles=read.export.tiles, sizes=read.export.grids, tokens=read.export.tokens),
@@ -90,6 +93,9 @@ def forecast(
                 for one in found
             ],
         )
+        cut = next((one.rows for one in found if one.rows), ())
+        for line in rows_in_words(cut) if cut else []:
+            say(line)
         if any(one.part == "language" for one in found):
             say("language model: prompt and 32 tokens of answer")
         if sentence := disturbed(before, during, "the timing"):

@@ -12,6 +12,7 @@ from edgeprune.models.families import Family
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import Budget
 from edgeprune.tokens.inside.text import require_one_per_part, require_sound
+from edgeprune.tokens.inside.tower.plan.of_model import WHOLE, tower_plan
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.methods.controls import FULL
 from edgeprune.tokens.registry.fit import method_plan, require_fit, with_default
@@ -121,12 +122,20 @@ def selections(options: ExportOptions, picture: PictureSpec) -> tuple[SelectionS
                         keep=keep,
                         tokens=tokens,
                         graph=f"select-{method}-k{keep}",
-                        tower=f"tower-{method}-k{keep}" if METHODS[method].inside else "tower",
+                        tower=_tower(method, keep, options.plan),
                         whole=budget.is_full,
                         own=budget.is_full or method == options.plan.method,
                     )
                 )
     return tuple(found)
+
+
+def _tower(method: str, keep: int, plan: TokenPlan) -> str:
+    """Name of the tower that a selection reads."""
+    if METHODS[method].own_cuts is not None:
+        return f"{WHOLE}-{method}-k{keep}"
+    cut = tower_plan(plan.inside)
+    return WHOLE if cut is None or method == FULL.name else f"{WHOLE}-{cut.method}"
 
 
 def packed_max(picture: PictureSpec, keep: int) -> int:

@@ -8,6 +8,9 @@ from pathlib import Path
 from edgeprune.errors import CheckpointError
 from edgeprune.models import open_checkpoint
 from edgeprune.tokens.inside.language_fit import require_language_fit
+from edgeprune.tokens.inside.tower.plan.harm import warnings
+from edgeprune.tokens.inside.tower.plan.of_model import require_cuts
+from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.registry.fit import method_plan
 from edgeprune_export.bundle.memory import return_freed_memory
 from edgeprune_export.bundle.options import ExportOptions, capacity, selections, settled
@@ -47,6 +50,9 @@ def export(
     plan = method_plan(options.plan, model)
     chosen = selections(options, model.picture)
     require_language_fit(options.plan, model, chosen, options.pictures)
+    require_cuts(chosen, plan, options.plan.inside, model, METHODS)
+    for sentence in warnings(options.plan.inside, [METHODS[name] for name in options.methods], plan):
+        tell(sentence)
     room = capacity(options, chosen, model)
     if model.language.activation != "silu":
         raise CheckpointError(
