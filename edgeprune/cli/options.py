@@ -90,7 +90,8 @@ def inside_option(default: str = "none", *, several: str | None = "PLAN") -> Any
     text = (
         "Tokens that leave inside the model. To make a bundle METHOD@LAYERS:KEEP, as in fastv@2:0.5 (before layer 2 of the language model, "
         "half of the picture's rows that enter it) or evit@3,6,9:0.7 (at these blocks of the tower, a share of those that arrive at each), "
-        "once for each part; of a bundle what stays at the cuts of its language model: 0.5, 64,16 or none (nobody leaves)."
+        "once for each part; to search METHOD, or METHOD@LAYERS for these layers only; of a bundle what stays at the cuts of its language "
+        "model: 0.5, 64,16 or none (nobody leaves)."
     )
     return _option("--inside", help=text, default=default, several=several, complete=inside_names_like)
 
@@ -114,7 +115,8 @@ def image_option(default: str | None = None) -> Any:
 
 
 def images_option() -> Any:
-    text = "Folder of pictures like those the model will see; for prune also questions (.jsonl), labels (.csv) or inputs of a graph (.npy)."
+    text = "Folder of pictures like those the model will see; for prune also questions (.jsonl), labels (.csv) or inputs of a graph (.npy), "
+    "for search also labels."
     return _option("--images", help=text, default=None)
 
 

@@ -119,6 +119,15 @@ def macs_of_language(spec: DecoderSpec, positions: int) -> Price:
     return Price(spec.vocab * spec.hidden, 0, positions * group.weights + attention, positions * channel.weights)
 
 
+def macs_of_cut_language(spec: DecoderSpec, rows: Sequence[int]) -> float:
+    """Likewise of a prompt of which so many rows are in each layer, without what the cuts rank with."""
+    total = float(spec.vocab * spec.hidden)
+    for layer, count in enumerate(rows):
+        at, price = spec.at(layer), macs_of_language(spec, count)
+        total += at.kv_heads * price.group + at.mlp * price.channel
+    return total
+
+
 def bytes_of_tower(
     spec: TowerSpec, precision: WeightPrecision, *, classes: int = 0, views: Sequence[tuple[int, int]] = ()
 ) -> Price:

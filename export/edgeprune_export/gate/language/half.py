@@ -106,6 +106,7 @@ class LanguageGate:
         eager, own = self.reference.logits_of_cuts(whole, positions, last, forced, plan.known, behind)
         for cut, theirs in zip(forced, own, strict=True):
             name = cut.place.language.stages[cut.place.number].rank
+            assert cut.rows is not None
             visual = cut.rows[plan.known.visual[cut.rows]]
             shared = np.intersect1d(visual, theirs).size / max(1, len(visual))
             self.checks.at_least(f"{name}: rows of the library's layers go on", budget, shared, limits.kept)

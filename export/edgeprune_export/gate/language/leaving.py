@@ -20,12 +20,15 @@ from edgeprune_runtime.stages.rows import PromptRows
 
 
 class ForcedCut(NamedTuple):
-    """What a graph let go on at a cut. rows [n]: of the prompt; stay: visual ones among them; positions [axes, n] they have from there on."""
+    """What a graph let go on at a cut. rows [n]: of the prompt; stay: visual ones among them; positions [axes, n] they have from there on.
+
+    Without rows the method's own go on, at the positions that they have.
+    """
 
     place: CutPlace
-    rows: np.ndarray
+    rows: np.ndarray | None
     stay: int
-    positions: np.ndarray
+    positions: np.ndarray | None = None
 
 
 class LeavingRows:
@@ -90,10 +93,14 @@ class LeavingRows:
         turned = self._turned or turned
         there = int((self._rows < self._length).sum())
         self.own.append(self._rows[self._going_on(cut, layer, hidden, turned, there)].numpy())
-        go_on = torch.cat([torch.from_numpy(np.array(cut.rows)), self._rows[there:]])
+        forced = self.own[-1] if cut.rows is None else cut.rows
+        go_on = torch.cat([torch.from_numpy(np.array(forced)), self._rows[there:]])
         at = torch.searchsorted(self._rows, go_on)
         self._rows = go_on
-        self._positions = torch.from_numpy(np.concatenate([cut.positions, following], axis=1))
+        if cut.positions is None:
+            self._positions = self._positions[:, at]
+        else:
+            self._positions = torch.from_numpy(np.concatenate([cut.positions, following], axis=1))
         hidden = hidden[:, at]
         ids = self._positions if len(self._positions) == 1 else self._positions[:, None]
         self._turned = self._decoder.rotary_emb(hidden, ids)
