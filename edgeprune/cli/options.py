@@ -120,6 +120,16 @@ def images_option() -> Any:
     return _option("--images", help=text, default=None)
 
 
+def target_option(*, several: bool = False) -> Any:
+    text = (
+        "What to aim at. To build: rtx:sm86,sm89,sm120 builds ahead of time, without a GPU (sm86: RTX 30, sm89: RTX 40 and L4, sm120: RTX 50); "
+        "rtx and tensorrt (Jetson, servers) build on the device that will run them; onnxruntime makes half-precision graphs for its CUDA and "
+        "TensorRT providers; repeat for several. To search: a share of the whole model (macs=0.6, cache=0.4, ttft=0.5; of a classifier "
+        "latency=0.7), an amount (cache=20MiB, ttft=300ms), or the fewest MACs with points that may be lost (accuracy=-1)."
+    )
+    return _option("--target", "-t", help=text, default=None, several="TARGET" if several else None)
+
+
 def recipe_option() -> Any:
     text = "Token plan, structured pruning and stored weights from a TOML file; see `edgeprune forecast`."
     return _option("--recipe", help=text, default=None)

@@ -20,6 +20,7 @@ from edgeprune.cli.options import (
     method_option,
     out_option,
     sizes_from_texts,
+    target_option,
     tiles_option,
     tokens_option,
     weights_option,
@@ -35,14 +36,7 @@ def search(
     model: Annotated[
         str, typer.Argument(help="Folder or hub id of a vision-language checkpoint, or a ViT classifier.")
     ],
-    target: Annotated[
-        str,
-        typer.Option(
-            "--target",
-            help="What it may cost: a share of the whole model (macs=0.6, cache=0.4, ttft=0.5; a classifier latency=0.7), bytes or time "
-            "(cache=20MiB, ttft=300ms), or the fewest MACs with points that may be lost (accuracy=-1).",
-        ),
-    ],
+    target: Annotated[str, target_option()],
     images: Annotated[Path | None, images_option()] = None,
     questions: Annotated[
         Path | None,
