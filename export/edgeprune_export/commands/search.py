@@ -222,6 +222,7 @@ def _evidence(
         uniform_cost=outcome.uniform_costs[1],
         difference=(gap.low, gap.point, gap.high),
         points=(points.low, points.point, points.high),
+        known=problem.known,
         gained=outcome.gained,
         said=outcome.said,
         model=Path(str(source)).name,

@@ -54,6 +54,7 @@ class ClassifierProblem:
         places = tuple(SchedulePlace("tower", block, block / spec.layers) for block in blocks)
         self.space = ScheduleSpace(places, spec.grid[0] * spec.grid[1], spec.grid, tower=method)
         self.pictures = tuple(str(one.picture) for one in samples)
+        self.known = all(one.label is not None for one in samples)
         self._module: nn.Module | None = None
         self._pixels: dict[int, np.ndarray] = {}
         self._whole: dict[int, np.ndarray] = {}

@@ -80,6 +80,7 @@ class VlmProblem:
         named = None if self._ranking is None else self._ranking.name
         self.space = ScheduleSpace(places, tokens, grid, model.picture.candidates_max, in_tower, named)
         self.pictures = tuple(str(one.picture) for one in samples)
+        self.known = all(one.answer is not None for one in samples)
         self._run: VlmRun | None = None
         self._known: dict[int, _WholeModel] = {}
 
