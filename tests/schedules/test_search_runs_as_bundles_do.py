@@ -34,7 +34,7 @@ CASES: tuple[tuple[dict[str, Any], str, tuple[str, ...]], ...] = (
 )
 
 
-@pytest.mark.parametrize(("recipe", "method", "inside"), CASES, ids=lambda case: str(case)[:24])
+@pytest.mark.parametrize(("recipe", "method", "inside"), CASES, ids=["all-parts", "question", "three-axes"])
 def test_a_plan_says_the_same_tokens_as_its_bundle(
     recipe: dict[str, Any], method: str, inside: tuple[str, ...], tmp_path: Path
 ) -> None:
