@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.spec import Manifest, SelectionSpec
@@ -63,7 +63,7 @@ class Asked(NamedTuple):
     inside: str = "none"
 
     @property
-    def of_picture(self) -> dict[str, str | int | None]:
+    def of_picture(self) -> dict[str, Any]:
         """What `Model.see` takes of it."""
         return {"budget": self.budget, "tiles": self.tiles, "method": self.method}
 
