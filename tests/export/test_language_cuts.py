@@ -75,7 +75,18 @@ def test_every_decoder_passes_the_gate_with_rows_leaving(variant: dict[str, Any]
     assert {"prefill and head: logits, rows leaving", "prefill and head: logits"} <= made
 
 
-METHODS = ("feather", "flowcut", "gsearch", "mustdrop", "random-rows", "sparsevlm", "uniform-rows", "vflowopt")
+METHODS = (
+    "corematching",
+    "transprune",
+    "feather",
+    "flowcut",
+    "gsearch",
+    "mustdrop",
+    "random-rows",
+    "sparsevlm",
+    "uniform-rows",
+    "vflowopt",
+)
 
 
 @pytest.mark.parametrize("method", METHODS)

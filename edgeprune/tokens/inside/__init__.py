@@ -12,6 +12,7 @@ __all__ = ["INSIDE", "InsideMethod"]
 
 INSIDE: Registry[InsideMethod] = Registry("inside method", group="edgeprune.inside", kind=InsideMethod)
 _LANGUAGE = {
+    "corematching": "corematching:COREMATCHING",
     "feather": "feather:FEATHER",
     "flowcut": "flowcut:FLOWCUT_ROWS",
     "gsearch": "schedules:GSEARCH",
@@ -19,6 +20,7 @@ _LANGUAGE = {
     "psigmoid": "schedules:PSIGMOID",
     "sparsevlm": "sparsevlm:SPARSEVLM",
     "todre": "known:TODRE_ROWS",
+    "transprune": "transprune:TRANSPRUNE",
     "vflowopt": "known:VFLOWOPT_ROWS",
     "yopo": "known:YOPO_ROWS",
     "fastv": "fastv:FASTV",

@@ -16,7 +16,7 @@ from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.spec import GraphSpec, bytes_of
 from edgeprune_runtime.stages.chain import Chain
 from edgeprune_runtime.stages.counts import StageRows
-from edgeprune_runtime.stages.cut import Cut, PromptBuffers
+from edgeprune_runtime.stages.cut import NOTES, Cut, PromptBuffers
 from edgeprune_runtime.stages.rows import PromptRows
 
 
@@ -36,7 +36,7 @@ class RowsPlan(NamedTuple):
 
 
 class _RowList(NamedTuple):
-    """Stages over one list of rows. first: number of its first stage; cut: the way in; hidden, query: what its last one gives of a chunk;
+    """Stages over one list of rows. first: number of its first stage; cut: the way in; hidden, notes: what its last one gives of a chunk;
     behind: the way out."""
 
     first: int
@@ -45,7 +45,7 @@ class _RowList(NamedTuple):
     prefill: Chain
     decode: Chain
     hidden: Buffer
-    query: Buffer | None
+    notes: dict[str, Buffer]
     behind: Cut | None
 
 
@@ -137,7 +137,7 @@ class StageLists:
         """Zero everything that could hold a number that is not finite."""
         buffers = [*self._cache.values(), *(one for cut in self._cuts.values() for one in cut.floats)]
         for rows in self._lists:
-            buffers += [rows.hidden, *([] if rows.query is None else [rows.query])]
+            buffers += [rows.hidden, *rows.notes.values()]
         for buffer in buffers:
             self._backend.clear(buffer)
 
@@ -156,7 +156,7 @@ class StageLists:
         assert cut is not None
         everybody = np.arange(positions.shape[1])
         if plan is None or (not left and count == len(everybody)):
-            if plan is not None and cut.hands_on and plan.stages[0].visual and plan.forced is None:
+            if plan is not None and cut.carries and plan.stages[0].visual and plan.forced is None:
                 self._prompt.write(plan.known, embeds, positions)
                 cut.choose(count, plan.stages[0].visual, plan.known.question)  # for the order that later cuts follow
             cut.put(everybody, everybody, positions)
@@ -178,8 +178,8 @@ class StageLists:
         """Put what a list's last stage made of its chunk from row `at` on where the next list takes it."""
         if rows.behind is not None:
             self._backend.copy(rows.hidden, rows.behind.states, at)
-            if rows.query is not None and rows.behind.query is not None:
-                self._backend.copy(rows.query, rows.behind.query, at)
+            for name, made in rows.notes.items():
+                self._backend.copy(made, rows.behind.notes[name], at)
 
     def _cut(self, number: int, graph: GraphSpec) -> Cut:
         spec = self._spec
@@ -191,29 +191,28 @@ class StageLists:
             self._bundle.session(self._backend, graph.name),
             {**self._cache, **self._prompt.buffers},
             self._cuts.get(max((one for one in self._cuts), default=-1)),
-            self._query_width(spec.stages[number - 1].prefill),
+            self._noted(spec.stages[number - 1].prefill),
         )
 
-    def _query_width(self, prefill: str) -> int | None:
-        outputs = self._bundle.graph(prefill).outputs
-        return next((output.shape[1] for output in outputs if output.name == "query"), None)
+    def _noted(self, prefill: str) -> dict[str, int]:
+        """What a stage gives of a row besides the row, and how many numbers each."""
+        return {one.name: one.shape[1] for one in self._bundle.graph(prefill).outputs if one.name in NOTES}
 
     def _list(self, first: int, behind: int) -> _RowList:
         spec, zeros = self._spec, self._backend.zeros
         stages = spec.stages[first:behind]
         cut, out = self._cuts.get(first), self._cuts.get(behind)
         chunk, width = spec.chunk_of(stages[0]), spec.width_before(stages[-1].behind)
-        asked = self._query_width(stages[-1].prefill)
+        noted = self._noted(stages[-1].prefill)
         hidden = self._hidden if out is None else zeros((chunk, width), "float32")
-        query = None if asked is None else zeros((chunk, asked), "float32")
+        notes = {name: zeros((chunk, wide), "float32") for name, wide in noted.items()}
 
-        def chain(names: list[str], rows: int, made: Buffer, asks: Buffer | None) -> Chain:
+        def chain(names: list[str], rows: int, made: Buffer, gives: dict[str, Buffer]) -> Chain:
             sessions = [self._sessions[name] for name in names]
-            return Chain(self._backend, spec, stages, sessions, rows, self._cache, made, asks, cut)
+            return Chain(self._backend, spec, stages, sessions, rows, self._cache, made, gives, cut)
 
-        prefill = chain([stage.prefill for stage in stages], chunk, hidden, query)
+        prefill = chain([stage.prefill for stage in stages], chunk, hidden, notes)
         made = self._hidden if out is None else self._backend.part(out.states, out.rows_before - 1)
-        decode = chain(
-            [stage.decode for stage in stages], 1, made, None if asked is None else zeros((1, asked), "float32")
-        )
-        return _RowList(first, chunk, cut, prefill, decode, hidden, query, out)
+        one_row = {name: zeros((1, wide), "float32") for name, wide in noted.items()}
+        decode = chain([stage.decode for stage in stages], 1, made, one_row)
+        return _RowList(first, chunk, cut, prefill, decode, hidden, notes, out)

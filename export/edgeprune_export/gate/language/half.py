@@ -107,7 +107,7 @@ class LanguageGate:
         for cut, theirs in zip(forced, own, strict=True):
             name = cut.place.language.stages[cut.place.number].rank
             visual = cut.rows[plan.known.visual[cut.rows]]
-            shared = np.intersect1d(visual, theirs).size / max(1, len(visual))
+            shared = 1 - np.setdiff1d(visual, theirs).size / max(1, len(visual))
             self.checks.at_least(f"{name}: rows of the library's layers go on", budget, shared, limits.kept)
         return eager
 
