@@ -105,6 +105,51 @@ def test_nobody_stays_where_all_rows_leave(method: str) -> None:
         assert asked(model, budget="1.0").inside == (0,)
 
 
+COMING_BACK = {"method": "lvlm-csp", "layers": [0, 1, 3], "keep": [0.25, 1, 6]}
+
+
+@pytest.mark.parametrize("positions", ["keep", "renumber"])
+@pytest.mark.parametrize("decoder", ["llama", "qwen2", "qwen3"])
+def test_rows_come_back_as_they_entered(decoder: str, positions: str) -> None:
+    plan = {"inside": [COMING_BACK], "positions": positions}
+    bundle = Bundle.open(exported(LLAVA | {"decoder": decoder}, budgets=("0.5", "1.0"), plan=plan), verify=False)
+    made = {check.name for check in bundle.manifest.parity.checks if check.passed}
+    assert {"rank-2-lvlm-csp: rows of the library's layers go on", "prefill and head: logits, rows leaving"} <= made
+    with Model.open(bundle.root, threads=1) as model:
+        answer = asked(model)
+        assert answer.inside == (round(answer.visual_tokens / 4), 6)
+        back, last = model.language.rows_behind_cuts()
+        assert np.array_equal(back, np.arange(answer.prompt_tokens))
+        assert len(last) == answer.prompt_tokens - answer.visual_tokens + 6
+        again = asked(model)
+        assert again.token_ids == answer.token_ids and again.cached_tokens > 0
+        few = asked(model, inside=(8, 4))
+        assert few.inside == (8, 4) and asked(model, inside="none").inside == (answer.visual_tokens,) * 2
+
+
+@pytest.mark.parametrize(
+    ("variant", "inside", "words"),
+    [
+        ({}, {"layers": [0, 1], "keep": [0.5, 0.5]}, "lvlm-csp has three layers, of which the first is 0"),
+        ({}, {"keep": [0.25, 0.5, 0.1]}, "keeps 1 at the second, where all rows are back"),
+        ({}, {"layers": [0, 1, 4]}, "before layer 4 of the language model"),
+        (
+            {"family": "qwen3_vl", "head_dim": 24, "sections": (3, 4, 5), "vision_layers": 4, "deepstack": (0, 2, 3)},
+            {},
+            "have missed what enters behind the first layers of qwen3_vl",
+        ),
+    ],
+)
+def test_rows_that_cannot_come_back_so_are_refused(
+    tmp_path: Path, variant: dict[str, Any], inside: dict[str, Any], words: str
+) -> None:
+    of_family = {**variant, "layers": 4} if variant else LLAVA
+    plan = {"method": "received"} if variant else {}
+    with pytest.raises(PlanError, match=words):
+        asked_for = options(("0.5",), plan=plan | {"inside": [COMING_BACK | inside]})
+        export(tiny_checkpoint(**of_family), tmp_path / "bundle", asked_for)
+
+
 def test_a_ranking_that_is_another_one_does_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate ranks by what the graph was given: had the graph another function in it, the lists would differ."""
     fastv = INSIDE["fastv"]

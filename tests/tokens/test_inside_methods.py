@@ -21,7 +21,16 @@ from edgeprune.tokens.inside.rows import (
     turned_back,
 )
 from edgeprune.tokens.inside.sigmoid import sigmoid_counts
-from tests.references.inside_language import corematching, last_row, mustdrop, schedules, sparsevlm, transprune
+from edgeprune_runtime.stages.rows import evenly
+from tests.references.inside_language import (
+    corematching,
+    early_lists,
+    last_row,
+    mustdrop,
+    schedules,
+    sparsevlm,
+    transprune,
+)
 from tests.references.inside_language.attention import angles_of, plain_frequencies, question_attention, turned
 from tests.references.inside_language.rows import by_encoder, kept
 
@@ -100,7 +109,7 @@ def counts(case: Drawn) -> list[int]:
 
 
 @SEEDS
-@pytest.mark.parametrize("name", ["fastv", "pdrop"])
+@pytest.mark.parametrize("name", ["fastv", "pdrop", "lvlm-csp"])
 def test_the_last_rows_attention(seed: int, name: str) -> None:
     case = drawn(seed)
     order = last_row.fastv(case.query[case.n - 1].reshape(-1), case.keys, case.n, case.visual)
@@ -220,6 +229,16 @@ def test_all_question_rows_ask_where_one_order_serves_all_cuts(seed: int, name: 
     wanted = [len(case.visual), len(case.visual) // 2, len(case.visual) // 4]
     for count, expected in zip(wanted, schedules.prefixes(order, wanted), strict=True):
         assert stayed(name, case.rows(case.asking, count), case) == expected
+
+
+@SEEDS
+def test_rows_at_even_distances_enter_where_they_come_back(seed: int) -> None:
+    case = drawn(seed)
+    visual = np.isin(np.arange(case.n), case.visual)
+    fixed = [row for row in range(case.n) if row not in case.visual]
+    for count in counts(case):
+        expected = sorted([*fixed, *(early_lists.representatives(case.visual, count) if count else [])])
+        assert evenly(visual, count).tolist() == expected
 
 
 @pytest.mark.parametrize("name", ["todre", "yopo", "drop-all"])

@@ -16,6 +16,7 @@ _LANGUAGE = {
     "feather": "feather:FEATHER",
     "flowcut": "flowcut:FLOWCUT_ROWS",
     "gsearch": "schedules:GSEARCH",
+    "lvlm-csp": "lvlm_csp:LVLM_CSP",
     "mustdrop": "mustdrop:MUSTDROP",
     "psigmoid": "schedules:PSIGMOID",
     "sparsevlm": "sparsevlm:SPARSEVLM",

@@ -79,6 +79,7 @@ class LanguageCut(InsideMethod):
     encoder  "salience" of a picture's tokens [T, N], from what `of_tower` reads of the tower; None: `edgeprune.tokens.score.salience`
     once     ranks at the first cut only; later lists are prefixes of that order
     nobody   lets no visual row go on, so that the only count is 0
+    returns  has three layers: before the first, 0, all but rows at even distances leave; before the second they are back; the third ranks
     """
 
     part: ClassVar[InsidePart] = "language"
@@ -91,6 +92,7 @@ class LanguageCut(InsideMethod):
     of_tower: Callable[[MethodPlan], Reads] | None = None
     once: bool = False
     nobody: bool = False
+    returns: bool = False
 
     @property
     def asks(self) -> int:

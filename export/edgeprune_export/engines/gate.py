@@ -215,7 +215,9 @@ def _language(
     if plan is not None and (expected := theirs.rows_behind_cuts()):
         ours.prefill(embeds, positions, plan)
         for number, other, mine in zip(bundle.manifest.language.cuts, expected, ours.rows_behind_cuts(), strict=True):
-            name = str(bundle.manifest.language.stages[number].rank)
+            name = bundle.manifest.language.stages[number].rank
+            if name is None:  # all rows are back
+                continue
             checks.add(name, "rows that go on", at, _share(other, mine), limits.kept, {}, least=True)
         plan = plan._replace(forced=expected)
     image_id = bundle.manifest.language.image_token_id

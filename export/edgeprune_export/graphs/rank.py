@@ -26,7 +26,7 @@ _Sizes = tuple[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class CutPlace:
-    """Stage `number` of a language model, before which rows leave, and how."""
+    """Stage `number` of a language model, before which rows leave or come back, and how."""
 
     language: LanguageSpec
     number: int
@@ -38,6 +38,11 @@ class CutPlace:
     def first(self) -> bool:
         """Whether no row has left before."""
         return self.number == self.language.cuts[0]
+
+    @property
+    def name(self) -> str | None:
+        """Of the graph that ranks; None where the list is known without one."""
+        return self.language.stages[self.number].rank
 
     @property
     def layer(self) -> int:

@@ -17,11 +17,12 @@ from edgeprune_runtime.spec import LanguageSpec
 
 
 def cut_places(language: LanguageSpec, decoder: DecoderSpec, inside: PlannedInside | None) -> tuple[CutPlace, ...]:
-    """Where rows leave, and by which method."""
+    """Where rows leave or come back, and by which method; stage 0 among them where not all rows enter it."""
     if inside is None:
         return ()
     assert isinstance(inside.method, LanguageCut)
-    return tuple(CutPlace(language, number, inside.method, inside.spec.settings, decoder) for number in language.cuts)
+    numbers = sorted({*language.choices, *language.cuts})
+    return tuple(CutPlace(language, number, inside.method, inside.spec.settings, decoder) for number in numbers)
 
 
 def noted(place: CutPlace) -> dict[str, Any]:
@@ -43,12 +44,13 @@ def language_graphs(
 ) -> dict[str, Callable[[], Graph]]:
     """By name, in the order in which they run."""
     build: dict[str, Callable[[], Graph]] = {}
-    places = {place.number: place for place in cut_places(language, decoder, inside)}
+    places = {place.number: place for place in cut_places(language, decoder, inside) if place.name}
     for number, stage in enumerate(language.stages):
         more: dict[str, Any] = {}
         if number in places:
             build[str(stage.rank)] = partial(rank_graph, places[number], writer, weights_file)
-            more["gathered_of"] = places[number].rows
+        if number in language.cuts:
+            more["gathered_of"] = language.states_before(number)
         if number + 1 in places:
             more |= noted(places[number + 1])
         for name, rows in ((stage.prefill, language.chunk_of(stage)), (stage.decode, 1)):

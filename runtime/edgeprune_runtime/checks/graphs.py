@@ -48,9 +48,8 @@ def _language_faults(spec: LanguageSpec, graphs: Mapping[str, GraphSpec]) -> Ite
             graph, caches = graphs[name], _caches(spec, stage)
             width = spec.width_before(stage.first)
             taken: dict[str, Sizes] = {"embeds": ("float32", (rows, width))}
-            if stage.rank is not None:
-                source = spec.stages[number - 1].capacity
-                taken = {"states": ("float32", (source, width)), "rows": ("int64", (rows,))}
+            if number in spec.cuts:
+                taken = {"states": ("float32", (spec.states_before(number), width)), "rows": ("int64", (rows,))}
             inputs = {
                 **taken,
                 "position_ids": ("int64", (spec.axes, rows)),

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeprune_runtime.backends import Backend, Buffer
 from edgeprune_runtime.bundle import Bundle
-from edgeprune_runtime.spec import GraphSpec, bytes_of
+from edgeprune_runtime.spec import bytes_of
 from edgeprune_runtime.stages.chain import Chain
 from edgeprune_runtime.stages.counts import StageRows
 from edgeprune_runtime.stages.cut import NOTES, Cut, PromptBuffers
@@ -25,14 +25,24 @@ class RowsPlan(NamedTuple):
 
     stages    how many are in each stage
     known     what rankings read of them
-    renumber  whether positions of what goes on are counted anew behind each cut where rows left
+    renumber  whether positions of what goes on are counted anew in each stage from which rows are missing
+    entering  rows of the prompt that the first stage sees, ascending; None: all
     forced    rows of the prompt that go on behind each cut, ascending, whatever a ranking says; None: the rankings decide
     """
 
     stages: Sequence[StageRows]
     known: PromptRows
     renumber: bool = False
+    entering: np.ndarray | None = None
     forced: tuple[np.ndarray, ...] | None = None
+
+
+def entering_rows(embeds: np.ndarray, positions: np.ndarray, plan: RowsPlan | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a prompt that the first stage sees, and their positions there."""
+    if plan is None or plan.entering is None:
+        return embeds, positions
+    seen, places = embeds[plan.entering], positions[:, plan.entering]
+    return seen, np.broadcast_to(np.arange(len(seen)), places.shape) if plan.renumber else places
 
 
 class _RowList(NamedTuple):
@@ -67,11 +77,10 @@ class StageLists:
         shapes = [shape for shape in spec.cache_shapes for _ in range(2)]
         self._cache = {name: backend.zeros(shape, stored) for name, shape in zip(names, shapes, strict=True)}
         self.cache_bytes = sum(bytes_of(shape, stored) for shape in shapes)
-        ranks = [bundle.graph(str(spec.stages[number].rank)) for number in spec.cuts]
-        self._prompt = PromptBuffers(backend, ranks)
+        self._prompt = PromptBuffers(backend, [bundle.graph(rank) for rank in spec.rankings])
         self._cuts: dict[int, Cut] = {}
-        for number, graph in zip(spec.cuts, ranks, strict=True):
-            self._cuts[number] = self._cut(number, graph)
+        for number in spec.cuts:
+            self._cuts[number] = self._cut(number)
         edges = (0, *spec.cuts, len(spec.stages))
         self._lists = [self._list(first, behind) for first, behind in pairwise(edges)]
         self.lengths = [0] * len(self._lists)
@@ -80,13 +89,15 @@ class StageLists:
 
     def prefill(self, embeds: np.ndarray, positions: np.ndarray, plan: RowsPlan | None, start: int = 0) -> None:
         """Queue a prompt. embeds [S, row width] float32, positions [axes, S]; plan: None where no row leaves. What the first list holds
-        before row `start`, which begins a chunk, is there from the prompt before."""
+        before row `start` of its own, which begins a chunk, is there from the prompt before."""
         first, chunk = self._lists[0], self._lists[0].chunk
-        for at in range(start, len(embeds), chunk):
-            first.prefill.run(embeds[at : at + chunk], positions[:, at : at + chunk], at)
+        seen, places = entering_rows(embeds, positions, plan)
+        left = len(seen) < len(embeds)
+        self._renumbered[0] = left and plan is not None and plan.renumber
+        for at in range(start, len(seen), chunk):
+            first.prefill.run(seen[at : at + chunk], places[:, at : at + chunk], at)
             self._hand_on(first, at)
-        self.lengths[0] = len(embeds)
-        left = False
+        self.lengths[0] = len(seen)
         for number, rows in enumerate(self._lists[1:], start=1):
             count = len(embeds) if plan is None else plan.stages[rows.first].rows
             left = self._enter(number, count, embeds, positions, plan, left)
@@ -155,10 +166,13 @@ class StageLists:
         cut, stage = rows.cut, self._spec.stages[rows.first]
         assert cut is not None
         everybody = np.arange(positions.shape[1])
+        if cut.returning is not None:
+            cut.bring_back(embeds, positions, None if plan is None else plan.entering)
+            return False
         if plan is None or (not left and count == len(everybody)):
-            if plan is not None and cut.carries and plan.stages[0].visual and plan.forced is None:
+            if plan is not None and cut.carries and plan.known.visual.any() and plan.forced is None:
                 self._prompt.write(plan.known, embeds, positions)
-                cut.choose(count, plan.stages[0].visual, plan.known.question)  # for the order that later cuts follow
+                cut.choose(count, count, plan.known.question)  # for what later cuts need of it
             cut.put(everybody, everybody, positions)
             return False
         anew = np.broadcast_to(np.arange(stage.capacity), (self._spec.axes, stage.capacity))
@@ -181,14 +195,14 @@ class StageLists:
             for name, made in rows.notes.items():
                 self._backend.copy(made, rows.behind.notes[name], at)
 
-    def _cut(self, number: int, graph: GraphSpec) -> Cut:
+    def _cut(self, number: int) -> Cut:
         spec = self._spec
+        rank = spec.stages[number].rank
         return Cut(
             self._backend,
             spec,
             number,
-            graph,
-            self._bundle.session(self._backend, graph.name),
+            None if rank is None else (self._bundle.graph(rank), self._bundle.session(self._backend, rank)),
             {**self._cache, **self._prompt.buffers},
             self._cuts.get(max((one for one in self._cuts), default=-1)),
             self._noted(spec.stages[number - 1].prefill),

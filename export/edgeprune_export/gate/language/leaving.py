@@ -49,7 +49,7 @@ class LeavingRows:
         self._decoder, self._prompt, self._entering = decoder, prompt, entering
         self._cuts = {cut.place.layer + 1: (cut, after) for cut, after in zip(cuts, following, strict=True)}
         self._length = len(prompt.visual)
-        self._embeds = embeds[: self._length]
+        self._embeds = embeds
         self._counted = {one for cut in cuts if "changed" in cut.place.cut.reads for one in cut.place.changed}
         self._changed = torch.zeros(self._length)
         self._mlps = NotedMlps({}, {})
@@ -65,7 +65,7 @@ class LeavingRows:
         """Hooks on the layers for the time of one pass."""
         layers = self._decoder.layers
         with ExitStack() as stack:
-            of = {layer + more for layer in self._cuts for more in (-1, 0)}
+            of = {layer + more for layer in self._cuts for more in (-1, 0) if layer + more >= 0}
             self._noted = stack.enter_context(noting_language(layers, of))
             active = {cut.place.layer for cut, _ in self._cuts.values() if "active" in cut.place.cut.reads}
             self._mlps = stack.enter_context(noting_mlps(layers, active, self._counted))
@@ -102,12 +102,14 @@ class LeavingRows:
         there = int((self._rows < self._length).sum())
         if "changed" in cut.place.cut.reads:
             self._count_changes(cut.place.changed)
-        self.own.append(self._rows[self._going_on(cut, layer, hidden, turned, there)].numpy())
+        if cut.place.name:
+            self.own.append(self._rows[self._going_on(cut, layer, hidden, turned, there)].numpy())
         go_on = torch.cat([torch.from_numpy(np.array(cut.rows)), self._rows[there:]])
-        at = torch.searchsorted(self._rows, go_on)
+        canvas = self._embeds.clone()  # who comes back is as it was before the first layer
+        canvas[self._rows] = hidden[0]
+        hidden = canvas[go_on][None]
         self._rows = go_on
         self._positions = torch.from_numpy(np.concatenate([cut.positions, following], axis=1))
-        hidden = hidden[:, at]
         ids = self._positions if len(self._positions) == 1 else self._positions[:, None]
         self._turned = self._decoder.rotary_emb(hidden, ids)
         return hidden
@@ -158,7 +160,7 @@ class LeavingRows:
             coming = self._noted[place.layer + 1]
             found |= {"query": coming.query[asking], "key": coming.key[:there]}
         if "embeds" in reads:
-            found["embeds"] = self._embeds
+            found["embeds"] = self._embeds[: self._length]
         if "changed" in reads:
             found["changed"] = self._changed[self._rows[:there]]
         if "active" in reads:
