@@ -176,6 +176,7 @@ def _shapes(specs: tuple[TensorSpec, ...]) -> str:
 
 def _show_stages(manifest: Manifest) -> None:
     """Layers of the language model over one list of rows each, what goes on into them, and what that leaves of a picture."""
+    from edgeprune.tokens.inside.bars import layers_in_words
     from edgeprune_runtime.stages.counts import mean_kept, visual_by_stage
 
     language = manifest.language
@@ -197,3 +198,7 @@ def _show_stages(manifest: Manifest) -> None:
         kept.append([budget, str(entering), stages, *shares])
     head = ["budget", "visual rows", "in each stage", "kept at the output", "kept over layers"]
     show_table("visual rows of the largest picture", columns(head, head[:1]), kept)
+    entering = max(s.keep for s in manifest.selections if s.own)
+    by_stage = zip(language.stages, visual_by_stage(language, entering), strict=True)
+    for line in layers_in_words([here for stage, here in by_stage for _ in range(stage.first, stage.behind)]):
+        say(line)

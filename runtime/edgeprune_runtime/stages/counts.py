@@ -80,15 +80,19 @@ def keeps(spec: LanguageSpec, choice: InsideChoice) -> tuple[float, ...]:
 
 def visual_by_stage(spec: LanguageSpec, visual: int, choice: InsideChoice = None) -> tuple[int, ...]:
     """Visual rows that each stage has where the prompt has so many; whether there is room is not asked."""
-    keep = dict(zip(spec.choices, keeps(spec, choice), strict=True))
-    found: list[int] = []
-    left = visual
-    for number, stage in enumerate(spec.stages):
-        left = visual if stage.returns else left
-        if number in keep:
-            left = min(left, msgspec.structs.replace(stage, keep=keep[number]).stay(visual))
-        found.append(left)
-    return tuple(found)
+    asked = dict(zip(spec.choices, keeps(spec, choice), strict=True))
+    stages = [
+        msgspec.structs.replace(stage, keep=asked.get(number, stage.keep)) for number, stage in enumerate(spec.stages)
+    ]
+    return visual_in(stages, visual)
+
+
+def visual_in(stages: Sequence[StageSpec], visual: int) -> tuple[int, ...]:
+    """Likewise, as many staying as each stage says."""
+    found = [visual]
+    for stage in stages:
+        found.append(min(visual if stage.returns else found[-1], stage.stay(visual)))
+    return tuple(found[1:])
 
 
 def stage_rows(spec: LanguageSpec, rows: int, visual: int, choice: InsideChoice = None) -> tuple[StageRows, ...]:
