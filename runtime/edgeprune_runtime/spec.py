@@ -13,6 +13,7 @@ import msgspec
 
 from edgeprune_runtime.frozen import Amount, Extent, Spec
 from edgeprune_runtime.pictures.spec import PictureSpec
+from edgeprune_runtime.stages.recycled import recycled
 
 #: 2: readings of the tower are its graph's outputs. 3: key/value heads per layer. 4: pictures as tilings and sequences, one token plan,
 #: keep ratios, learned rows. 5: selections by visual tokens, views of a tile, positions of several axes, rows that enter behind layers.
@@ -92,6 +93,7 @@ class StageSpec(Spec, frozen=True):
     keep      how many visual rows go on, of those of the prompt: up to 1 a share, above 1 a count, 0 none; in the first stage, which nothing
               ranks for, at even distances
     returns   whether all visual rows are there again, those that had left as they were before the first layer
+    recycles  whether further rows stand for those that leave (`stages.recycled`): means that the ranking makes
     """
 
     first: Amount
@@ -103,6 +105,7 @@ class StageSpec(Spec, frozen=True):
     rank: str | None = None
     keep: float = 1.0
     returns: bool = False
+    recycles: bool = False
 
     def stay(self, visual: int) -> int:
         """How many of so many visual rows go on."""
@@ -157,8 +160,16 @@ class LanguageSpec(Spec, frozen=True):
         return (*entering, *(number for number, stage in enumerate(self.stages) if stage.rank is not None))
 
     def states_before(self, number: int) -> int:
-        """Rows that a stage behind a cut can take from: what the one before makes of its own, and where rows come back, those of the prompt."""
-        return self.stages[number - 1].capacity + (self.capacity if self.stages[number].returns else 0)
+        """Rows that a stage behind a cut can take from: what the one before makes of its own, and others beside them."""
+        return self.stages[number - 1].capacity + self.rows_beside(number)
+
+    def rows_beside(self, number: int) -> int:
+        """Rows that a stage can take from besides those of the one before: the prompt's where rows come back, those that are made of rows that
+        leave."""
+        stage = self.stages[number]
+        if stage.recycles:
+            return recycled(self.stages[number - 1].capacity)
+        return self.capacity if stage.returns else 0
 
     def chunk_of(self, stage: StageSpec) -> int:
         """Positions per run of a stage's prefill graph."""

@@ -12,6 +12,7 @@ import torch
 
 from edgeprune.errors import PlanError
 from edgeprune.tokens.inside import INSIDE
+from edgeprune.tokens.inside.recycling import recycled_of, standing
 from edgeprune.tokens.inside.rows import (
     LanguageCut,
     LanguageRows,
@@ -21,6 +22,7 @@ from edgeprune.tokens.inside.rows import (
     turned_back,
 )
 from edgeprune.tokens.inside.sigmoid import sigmoid_counts
+from edgeprune_runtime.stages.recycled import recycled
 from edgeprune_runtime.stages.rows import evenly
 from tests.references.inside_language import (
     corematching,
@@ -159,6 +161,30 @@ def test_sparsevlm_asks_the_rows_that_the_picture_is_near(seed: int) -> None:
     order = sparsevlm.sparsevlm(queries, case.keys, case.asking, weights, case.visual)
     for count in counts(case):
         assert stayed("sparsevlm", case.rows(case.asking, count), case) == kept(order, count)
+
+
+@SEEDS
+def test_recycled_rows_are_means_of_the_references_clusters(seed: int) -> None:
+    case = drawn(seed)
+    states = np.random.default_rng(seed).standard_normal((SIZE, HIDDEN)).astype(np.float32)
+    order = np.random.default_rng(seed + 1).permutation(case.visual).tolist()
+    score = torch.zeros(SIZE)
+    score[torch.tensor(order)] = torch.arange(len(order), 0, -1).float()
+    for count in counts(case):
+        rows = case.rows(case.asking, count)
+        made = recycled_of(torch.from_numpy(states), score, rows)
+        expected = sparsevlm.recycle(order, count, states)
+        used = int(made.number)
+        assert made.centres[:used].tolist() == expected.centres and used == recycled(len(order) - count)
+        np.testing.assert_allclose(made.weights[:used].numpy(), expected.matrix, atol=1e-6)
+        chosen = going_on(score, rows, SIZE, standing(made, SIZE) >= 0)
+        stay = sorted({*kept(order, count), *expected.centres})
+        assert sorted(set(chosen.rows.tolist()) & set(case.visual)) == stay
+        assert int(chosen.n) == case.n - len(case.visual) + len(stay)
+
+
+def test_as_many_rows_stand_for_others_as_in_the_reference() -> None:
+    assert all(recycled(leaving) == sparsevlm.recycled_counts(leaving)[1] for leaving in range(3000))
 
 
 @SEEDS

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from edgeprune.models.spec import DecoderSpec
+from edgeprune.tokens.inside.recycling import Recycled, recycled_of, standing
 from edgeprune.tokens.inside.rows import LanguageCut, LanguageRows, going_on, summed_changes, turned_back
 from edgeprune_export.graphs.decoder import angles, next_layer
 from edgeprune_export.onnx.graph import Graph
@@ -80,12 +82,18 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
     query [L, H d]; past_key_i and past_value_i; states [L, W]; salience [P]; places [P, 2]; embeds [P, D]; active [L, F]; changed [L, 4 a
     layer]; carried [P].
     Outputs: rows [C, M] of the stage before; position_ids_of_rows [C, axes, M]; origin_of_rows [C M]; carried_of_rows [P] where later cuts
-    need something of this one, the next one's input carried.
+    need something of this one, the next one's input carried; beside [E, W] where means of rows that leave stay, rows number L and on.
     """
     stage, axes = place.language.stages[place.number], place.language.axes
     g = Graph(str(stage.rank), weights_file=weights_file)
     values = ranking_inputs(place)
-    made = ("chosen", "chosen_origin", "chosen_positions", *(("carried_on",) if place.carries else ()))
+    made = (
+        "chosen",
+        "chosen_origin",
+        "chosen_positions",
+        *(("carried_on",) if place.carries else ()),
+        *(("means",) if stage.recycles else ()),
+    )
     traced = trace(
         f"ranking {place.cut.name}",
         Ranking(place),
@@ -101,6 +109,9 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
     g.output("chosen", "rows", "int64", (chunks, chunk))
     g.output("chosen_positions", "position_ids_of_rows", "int64", (chunks, axes, chunk))
     g.output("chosen_origin", "origin_of_rows", "int64", (stage.capacity,))
+    if stage.recycles:
+        size = place.language.rows_beside(place.number), place.language.width_before(stage.first)
+        g.output("means", "beside", "float32", size)
     if place.carries:
         g.output("carried_on", "carried_of_rows", "float32", (place.prompt,))
     return g
@@ -141,6 +152,9 @@ def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
         found["embeds"] = ("float32", (prompt, place.decoder.hidden))
     if "active" in reads:
         found["active"] = ("float32", (rows, decoder.mlp))
+    if place.language.stages[place.number].recycles:
+        size = place.language.states_before(place.number), place.language.width_before(place.layer + 1)
+        found["states"] = ("float32", size)
     if "changed" in reads:
         found["changed"] = ("float32", (rows, 4 * len(place.changed)))
         if not place.first:
@@ -185,8 +199,12 @@ class _Source:
         return self._g.node("Gather", [self("position_ids"), self("origin")], axis=1)
 
     def _next(self) -> tuple[str, str]:
-        place = self._place
-        states = self._g.input("states", "float32", (place.rows, place.language.width_before(place.layer + 1)))
+        """Of rows that are there, the last of them in place of what lies behind: int8 products choose one scale for all rows."""
+        place, g = self._place, self._g
+        states = g.input("states", "float32", (place.rows, place.language.width_before(place.layer + 1)))
+        numbers = g.constant("numbers_of_rows", np.arange(place.rows))
+        last = g.node("Sub", [self("total"), g.constant("one_row", np.asarray([1]))])
+        states = g.node("Gather", [states, g.node("Min", [numbers, last])], axis=0)
         return next_layer(self._g, self._writer, place.decoder, place.layer + 1, states, self._positions(), place.rows)
 
 
@@ -203,11 +221,25 @@ class Ranking(torch.nn.Module):
         stage = language.stages[self._place.number]
         origin = self._origin(named)
         score, rows = self.score(named)
-        chosen = going_on(score, rows, stage.capacity).rows
+        means = self.recycled(named, score, rows)
+        besides = None if means is None else standing(means, len(score)) >= 0
+        chosen = going_on(score, rows, stage.capacity, besides).rows
         chunk = language.chunk_of(stage)
         positions = named["position_ids"][:, origin[chosen]].reshape(language.axes, -1, chunk)
-        made = chosen.reshape(-1, chunk), origin[chosen], positions.permute(1, 0, 2)
-        return (*made, self._carried(score, rows, origin)) if self._place.carries else made
+        made = [chosen.reshape(-1, chunk), origin[chosen], positions.permute(1, 0, 2)]
+        if self._place.carries:
+            made.append(self._carried(score, rows, origin))
+        if means is not None:
+            number = standing(means, len(score))[chosen]
+            made[0] = torch.where(number >= 0, number + self._place.rows, chosen).reshape(-1, chunk)
+            made.append(means.weights @ named["states"][: self._place.rows])
+        return tuple(made)
+
+    def recycled(self, named: Mapping[str, torch.Tensor], score: torch.Tensor, rows: LanguageRows) -> Recycled | None:
+        """What becomes of rows that leave; None where they are gone."""
+        if not self._place.language.stages[self._place.number].recycles:
+            return None
+        return recycled_of(named["states"][: self._place.rows, : self._place.decoder.hidden], score, rows)
 
     def _carried(self, score: torch.Tensor, rows: LanguageRows, origin: torch.Tensor) -> torch.Tensor:
         """By row of the prompt [P]: the order, or what has been counted; 0 for a row that has left."""

@@ -95,7 +95,7 @@ def _rank_faults(spec: LanguageSpec, number: int, graph: GraphSpec) -> Iterator[
         "asking": ("int64", asks[:1] or (1,)),
         "asking_weight": ("float32", asks[:1] or (1,)),
         **{name: ("float32", (before.capacity, *found[name][1][1:])) for name in NOTES if name in found},
-        "states": ("float32", (before.capacity, spec.width_before(stage.first))),
+        "states": ("float32", (spec.states_before(number), spec.width_before(stage.first))),
         **{f"past_{key}": size for key, size in _caches(spec, before).items()},
     }
     always = ("visual", "position_ids", "total", "count")
@@ -108,6 +108,8 @@ def _rank_faults(spec: LanguageSpec, number: int, graph: GraphSpec) -> Iterator[
     }
     if any(output.name == "carried_of_rows" for output in graph.outputs):  # where later cuts need something of this one
         outputs["carried_of_rows"] = ("float32", (prompt,))
+    if stage.recycles:
+        outputs["beside"] = ("float32", (spec.rows_beside(number), spec.width_before(stage.first)))
     yield from _differences(f"graph {graph.name}", "output", graph.outputs, outputs)
 
 

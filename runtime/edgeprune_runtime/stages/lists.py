@@ -166,7 +166,7 @@ class StageLists:
         cut, stage = rows.cut, self._spec.stages[rows.first]
         assert cut is not None
         everybody = np.arange(positions.shape[1])
-        if cut.returning is not None:
+        if cut.returns:
             cut.bring_back(embeds, positions, None if plan is None else plan.entering)
             return False
         if plan is None or (not left and count == len(everybody)):
@@ -183,7 +183,7 @@ class StageLists:
         else:
             if not left:
                 self._prompt.write(plan.known, embeds, positions)
-            cut.choose(plan.stages[rows.first - 1].rows, plan.stages[rows.first].visual, plan.known.question)
+            cut.choose(plan.stages[rows.first - 1].rows, plan.stages[rows.first].named, plan.known.question)
         if plan.renumber:
             cut.number(anew)
         return True
