@@ -13,7 +13,6 @@ import msgspec
 
 from edgeprune_runtime.frozen import Amount, Extent, Spec
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.stages.recycled import recycled
 
 #: 2: readings of the tower are its graph's outputs. 3: key/value heads per layer. 4: pictures as tilings and sequences, one token plan,
 #: keep ratios, learned rows. 5: selections by visual tokens, views of a tile, positions of several axes, rows that enter behind layers.
@@ -147,29 +146,6 @@ class LanguageSpec(Spec, frozen=True):
     def cuts(self) -> tuple[int, ...]:
         """Numbers of the stages into which another list of rows goes than the one before has."""
         return tuple(number for number, stage in enumerate(self.stages) if stage.rank is not None or stage.returns)
-
-    @property
-    def rankings(self) -> tuple[str, ...]:
-        """Names of the graphs that rank, in the order of their stages."""
-        return tuple(stage.rank for stage in self.stages if stage.rank is not None)
-
-    @property
-    def choices(self) -> tuple[int, ...]:
-        """Numbers of the stages for which a request may say how many visual rows they have."""
-        entering = (0,) if self.stages[0].keep != 1 else ()
-        return (*entering, *(number for number, stage in enumerate(self.stages) if stage.rank is not None))
-
-    def states_before(self, number: int) -> int:
-        """Rows that a stage behind a cut can take from: what the one before makes of its own, and others beside them."""
-        return self.stages[number - 1].capacity + self.rows_beside(number)
-
-    def rows_beside(self, number: int) -> int:
-        """Rows that a stage can take from besides those of the one before: the prompt's where rows come back, those that are made of rows that
-        leave."""
-        stage = self.stages[number]
-        if stage.recycles:
-            return recycled(self.stages[number - 1].capacity)
-        return self.capacity if stage.returns else 0
 
     def chunk_of(self, stage: StageSpec) -> int:
         """Positions per run of a stage's prefill graph."""

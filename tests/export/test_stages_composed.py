@@ -15,6 +15,7 @@ from edgeprune_export.commands.export import export
 from edgeprune_export.pruning.options import PruneOptions
 from edgeprune_export.pruning.prune import prune
 from edgeprune_runtime import Bundle, Model
+from edgeprune_runtime.stages.counts import choices
 from edgeprune_runtime.stages.recycled import recycled
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import exported, options
@@ -75,7 +76,7 @@ def test_several_pictures_share_one_count(inside: str) -> None:
     with Model.open(bundle, threads=1) as model:
         asked = model.ask(question, image=[picture(0), picture(1)], max_tokens=4, stop=False)
         stages = model.bundle.manifest.language.stages
-        behind = dict(zip(model.bundle.manifest.language.choices, asked.inside, strict=True))
+        behind = dict(zip(choices(model.bundle.manifest.language), asked.inside, strict=True))
         for number, left in behind.items():
             stay = stages[number].stay(asked.visual_tokens)
             assert left == stay + (recycled(asked.visual_tokens - stay) if stages[number].recycles else 0)

@@ -7,70 +7,23 @@ size of the graph depends on how many rows stay: that number is an input.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from edgeprune.models.spec import DecoderSpec
+from edgeprune.tokens.inside.place import CutPlace
 from edgeprune.tokens.inside.recycling import Recycled, recycled_of, standing
-from edgeprune.tokens.inside.rows import LanguageCut, LanguageRows, going_on, summed_changes, turned_back
+from edgeprune.tokens.inside.rows import LanguageRows, going_on, summed_changes, turned_back
 from edgeprune_export.graphs.decoder import angles, next_layer
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.trace import trace
 from edgeprune_export.onnx.walk import values_read
 from edgeprune_export.onnx.weights import WeightsWriter
-from edgeprune_runtime.spec import LanguageSpec, TensorSpec
+from edgeprune_runtime.spec import TensorSpec
+from edgeprune_runtime.stages.recycled import rows_beside, states_before
 
 _FLOAT32 = 1
 _Sizes = tuple[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class CutPlace:
-    """Stage `number` of a language model, before which rows leave or come back, and how."""
-
-    language: LanguageSpec
-    number: int
-    cut: LanguageCut
-    settings: Mapping[str, float]
-    decoder: DecoderSpec
-
-    @property
-    def first(self) -> bool:
-        """Whether no row has left before."""
-        return self.number == self.language.cuts[0]
-
-    @property
-    def name(self) -> str | None:
-        """Of the graph that ranks; None where the list is known without one."""
-        return self.language.stages[self.number].rank
-
-    @property
-    def layer(self) -> int:
-        """The layer before the cut."""
-        return self.language.stages[self.number].first - 1
-
-    @property
-    def changed(self) -> range:
-        """Layers of the stage before whose changes of rows count."""
-        return range(self.layer if self.first else self.language.stages[self.number - 1].first, self.layer + 1)
-
-    @property
-    def carries(self) -> bool:
-        """Whether later cuts need something of this one: its order, or what has been counted so far."""
-        counts = (self.cut.once and self.first) or "changed" in self.cut.reads
-        return counts and self.number != self.language.cuts[-1]
-
-    @property
-    def rows(self) -> int:
-        """L: rows that the stage before has room for."""
-        return self.language.stages[self.number - 1].capacity
-
-    @property
-    def prompt(self) -> int:
-        """P: rows of a prompt."""
-        return self.language.stages[self.language.cuts[0] - 1].capacity
 
 
 def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Graph:
@@ -110,7 +63,7 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
     g.output("chosen_positions", "position_ids_of_rows", "int64", (chunks, axes, chunk))
     g.output("chosen_origin", "origin_of_rows", "int64", (stage.capacity,))
     if stage.recycles:
-        size = place.language.rows_beside(place.number), place.language.width_before(stage.first)
+        size = rows_beside(place.language, place.number), place.language.width_before(stage.first)
         g.output("means", "beside", "float32", size)
     if place.carries:
         g.output("carried_on", "carried_of_rows", "float32", (place.prompt,))
@@ -153,7 +106,7 @@ def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
     if "active" in reads:
         found["active"] = ("float32", (rows, decoder.mlp))
     if place.language.stages[place.number].recycles:
-        size = place.language.states_before(place.number), place.language.width_before(place.layer + 1)
+        size = states_before(place.language, place.number), place.language.width_before(place.layer + 1)
         found["states"] = ("float32", size)
     if "changed" in reads:
         found["changed"] = ("float32", (rows, 4 * len(place.changed)))

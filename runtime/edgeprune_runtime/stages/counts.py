@@ -33,7 +33,7 @@ def choice_from_text(text: str) -> InsideChoice:
 
 def as_exported(spec: LanguageSpec) -> str:
     """The same text for what a bundle lets stay when nobody says otherwise."""
-    return ",".join(f"{spec.stages[number].keep:g}" for number in spec.choices) or NOBODY_LEAVES
+    return ",".join(f"{spec.stages[number].keep:g}" for number in choices(spec)) or NOBODY_LEAVES
 
 
 def inside_choices(manifest: Manifest, asked: Sequence[str] = ()) -> tuple[str, ...]:
@@ -54,9 +54,15 @@ class StageRows:
     named: int
 
 
+def choices(spec: LanguageSpec) -> tuple[int, ...]:
+    """Numbers of the stages for which a request may say how many visual rows they have."""
+    entering = (0,) if spec.stages[0].keep != 1 else ()
+    return (*entering, *(number for number, stage in enumerate(spec.stages) if stage.rank is not None))
+
+
 def keeps(spec: LanguageSpec, choice: InsideChoice) -> tuple[float, ...]:
     """What stays at each cut of a model. Raises RequestError for what no cut can keep, or numbers for other cuts than there are."""
-    cuts = [spec.stages[number] for number in spec.choices]
+    cuts = [spec.stages[number] for number in choices(spec)]
     if choice is None:
         return tuple(stage.keep for stage in cuts)
     if isinstance(choice, str):
@@ -83,7 +89,7 @@ def keeps(spec: LanguageSpec, choice: InsideChoice) -> tuple[float, ...]:
 
 def visual_by_stage(spec: LanguageSpec, visual: int, choice: InsideChoice = None) -> tuple[int, ...]:
     """Visual rows that each stage has where the prompt has so many; whether there is room is not asked."""
-    asked = dict(zip(spec.choices, keeps(spec, choice), strict=True))
+    asked = dict(zip(choices(spec), keeps(spec, choice), strict=True))
     stages = [
         msgspec.structs.replace(stage, keep=asked.get(number, stage.keep)) for number, stage in enumerate(spec.stages)
     ]
@@ -104,7 +110,7 @@ def visual_in(stages: Sequence[StageSpec], visual: int) -> tuple[int, ...]:
 
 def stage_rows(spec: LanguageSpec, rows: int, visual: int, choice: InsideChoice = None) -> tuple[StageRows, ...]:
     """Rows of every stage for a prompt of so many, of which `visual` are visual. Raises PromptError where a stage has no room for them."""
-    keep = dict(zip(spec.choices, keeps(spec, choice), strict=True))
+    keep = dict(zip(choices(spec), keeps(spec, choice), strict=True))
     found, left = [], visual
     for number, there in enumerate(visual_by_stage(spec, visual, choice)):
         stage = msgspec.structs.replace(spec.stages[number], keep=keep.get(number, 1.0))

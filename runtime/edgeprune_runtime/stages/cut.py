@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.spec import GraphSpec, LanguageSpec
+from edgeprune_runtime.stages.recycled import rows_beside, states_before
 from edgeprune_runtime.stages.rows import PromptRows
 
 #: Inputs of rank graphs that hold what is known of the prompt: one buffer each for all cuts of a model.
@@ -43,7 +44,7 @@ class PromptBuffers:
             self._backend.write(self.buffers[name], host)
 
 
-class Cut:
+class StageCut:
     """The way into stage `number`, before which rows can leave.
 
     states       [L, W]: rows of the stage before, the last of them the place of a row that is decoded; behind them those of `beside`
@@ -65,7 +66,7 @@ class Cut:
         number: int,
         ranking: tuple[GraphSpec, Session] | None,
         shared: Mapping[str, Buffer],
-        before: Cut | None,
+        before: StageCut | None,
         notes: Mapping[str, int],
     ) -> None:
         """ranking: None where the list is known without one; shared: cache and what is known of the prompt, by name of an input; before: the
@@ -75,8 +76,8 @@ class Cut:
         self._chunk = spec.chunk_of(stage)
         self.rows_before = source.capacity
         width = spec.width_before(stage.first)
-        self.states = backend.zeros((spec.states_before(number), width), "float32")
-        more = spec.rows_beside(number)
+        self.states = backend.zeros((states_before(spec, number), width), "float32")
+        more = rows_beside(spec, number)
         self.beside = backend.zeros((more, width), "float32") if more else None
         self.returns = stage.returns
         self.notes = {name: backend.zeros((source.capacity, width), "float32") for name, width in notes.items()}
@@ -92,7 +93,7 @@ class Cut:
         if ranking is not None:
             self._bind(*ranking, shared, before)
 
-    def _bind(self, graph: GraphSpec, session: Session, shared: Mapping[str, Buffer], before: Cut | None) -> None:
+    def _bind(self, graph: GraphSpec, session: Session, shared: Mapping[str, Buffer], before: StageCut | None) -> None:
         backend = self._backend
         self._own = {
             item.name: backend.zeros(item.shape, item.dtype)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeprune.tokens.inside.place import CutPlace
 from edgeprune_export.gate.checks import Checks, relative, typical
 from edgeprune_export.gate.eager import EagerReference
 from edgeprune_export.gate.inputs import LibraryInputs
@@ -13,7 +14,6 @@ from edgeprune_export.gate.language.leaving import ForcedCut
 from edgeprune_export.gate.language.ranks import means_of_rows, share_of_rows
 from edgeprune_export.gate.reference_run import greedy
 from edgeprune_export.gate.vision import GateCase
-from edgeprune_export.graphs.rank import CutPlace
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.prompting.pack import VISUAL, KeptPicture, Packed, pack

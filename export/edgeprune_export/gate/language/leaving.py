@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgeprune.tokens.inside.place import CutPlace
 from edgeprune.tokens.inside.recycling import recycled_of, standing
 from edgeprune.tokens.inside.rows import QUESTION_ROWS, LanguageRows, going_on, summed_changes, turned_back
 from edgeprune_export.gate.language.noted import AttentionInputs, NotedMlps, noting_language, noting_mlps
-from edgeprune_export.graphs.rank import CutPlace
 from edgeprune_runtime.stages.rows import PromptRows
 
 

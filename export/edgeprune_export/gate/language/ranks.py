@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import torch
 
-from edgeprune_export.graphs.rank import CutPlace, Ranking, ranking_inputs
+from edgeprune.tokens.inside.place import CutPlace
+from edgeprune_export.graphs.rank import Ranking, ranking_inputs
 from edgeprune_runtime.bundle import Bundle
 
 #: Two scores closer than this share of the larger may come in either order: products are summed in another one.
