@@ -146,6 +146,18 @@ def test_prefill_and_decode_are_one_long_pass_with_the_same_rows_gone(kind: str,
     assert {"prefill and head: logits, rows leaving", "decode: greedy text of 8 tokens, rows leaving"} <= made
 
 
+@pytest.mark.parametrize("method", ["pdrop", "feather", "sparsevlm", "transprune"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2_vl"])
+def test_positions_may_be_counted_anew_behind_every_cut(kind: str, method: str) -> None:
+    """What reads positions, and what stands at a place of its own, in the prompt and in the answer."""
+    inside = TWO | {"method": method, "keep": [0.5, 0.25]}
+    plan = {"inside": [inside], "positions": "renumber"} | ({"method": "received"} if kind == "qwen2_vl" else {})
+    sizes = {"sizes": ((64, 64), (32, 96))} if kind == "qwen2_vl" else {}
+    bundle = Bundle.open(exported(KINDS[kind], budgets=("0.5",), plan=plan, **sizes), verify=False)
+    made = {check.name for check in bundle.manifest.parity.checks if check.passed}
+    assert {"prefill and head: logits, rows leaving", "decode: greedy text of 8 tokens, rows leaving"} <= made
+
+
 COMING_BACK = {"method": "lvlm-csp", "layers": [0, 1, 3], "keep": [0.25, 1, 6]}
 
 

@@ -222,6 +222,8 @@ def test_transprune_adds_what_layers_change_and_what_the_question_looks_at(seed:
     for count in range(0, len(there), 3):
         rows = dataclasses.replace(case.rows(case.asking, count, changed=changed), visual=later)
         assert sorted(set(stayed("transprune", rows, case)) & set(there)) == kept(order, count)
+        alone = sorted(set(stayed("transprune", rows, case, asked=0)) & set(there))
+        assert alone == kept(transprune.by_transition(moved, there), count)
 
 
 @SEEDS
