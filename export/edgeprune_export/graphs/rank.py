@@ -31,9 +31,9 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
 
     Of L rows of the stage before, P of the prompt, M in a chunk of the stage and C chunks there. Inputs, of which only those that the
     ranking uses are declared: visual [P] int64 0/1; position_ids [axes, P]; origin [L], which row of the prompt each is, absent before the
-    first cut, where it is itself; total [1], rows that are there; count [1], visual rows that stay; asking [R] and asking_weight [R];
-    query [L, H d]; past_key_i and past_value_i; states [L, W]; salience [P]; places [P, 2]; embeds [P, D]; active [L, F]; changed [L, 4 a
-    layer]; carried [P].
+    first cut, where it is itself; position_ids_before [C', axes, M'], positions that rows have in the stage before; total [1], rows that are
+    there; count [1], visual rows that stay; asking [R] and asking_weight [R]; query [L, H d]; past_key_i and past_value_i; states [L, W];
+    salience [P]; places [P, 2]; embeds [P, D]; active [L, F]; changed [L, 4 a layer]; carried [P].
     Outputs: rows [C, M] of the stage before; position_ids_of_rows [C, axes, M]; origin_of_rows [C M]; carried_of_rows [P] where later cuts
     need something of this one, the next one's input carried; beside [E, W] where means of rows that leave stay, rows number L and on.
     """
@@ -149,7 +149,14 @@ class _Source:
         """[axes, L]: those of the rows of the stage before."""
         if self._place.first and self._place.rows == self._place.prompt:
             return self("position_ids")
-        return self._g.node("Gather", [self("position_ids"), self("origin")], axis=1)
+        if "arrived" not in self._made:
+            g, language = self._g, self._place.language
+            before = language.stages[self._place.number - 1]
+            chunk = language.chunk_of(before)
+            size = before.capacity // chunk, language.axes, chunk
+            by_axis = g.node("Transpose", [g.input("position_ids_before", "int64", size)], perm=[1, 0, 2])
+            self._made["arrived"] = g.node("Reshape", [by_axis, g.integers(language.axes, before.capacity)])
+        return self._made["arrived"]
 
     def _next(self) -> tuple[str, str]:
         """Of rows that are there, the last of them in place of what lies behind: int8 products choose one scale for all rows."""

@@ -91,6 +91,10 @@ def _rank_faults(spec: LanguageSpec, number: int, graph: GraphSpec) -> Iterator[
         "embeds": ("float32", (prompt, spec.hidden)),
         "carried": ("float32", (prompt,)),
         "origin": ("int64", (before.capacity,)),
+        "position_ids_before": (
+            "int64",
+            (before.capacity // spec.chunk_of(before), spec.axes, spec.chunk_of(before)),
+        ),
         "total": ("int64", (1,)),
         "count": ("int64", (1,)),
         "asking": ("int64", asks[:1] or (1,)),

@@ -102,7 +102,7 @@ class StageCut:
         }
         known = {**shared, **self._own, **self.notes, "states": self.states}
         if before is not None:
-            known |= {"origin": before.origin, "carried": before.carried}
+            known |= {"origin": before.origin, "carried": before.carried, "position_ids_before": before.positions}
         self.given = {item.name: known[item.name] for item in graph.inputs}
         made = {"rows": self.rows, "position_ids_of_rows": self.positions, "origin_of_rows": self.origin}
         carried = [item for item in graph.outputs if item.name == "carried_of_rows"]
