@@ -28,7 +28,7 @@ CALLED = {"topk": "class-attention", "tower-random": "random", "tower-uniform": 
 NAMES = [name for name in INSIDE if isinstance(INSIDE[name], TowerMethod)]
 WITHOUT_CLASS = [name for name in NAMES if not INSIDE[name].class_token]  # type: ignore[attr-defined]
 #: What is done with padding is compared where a graph can do the same: sides of pairs are drawn with the padding among them.
-PADDED = ["topk", "evit", "absorb", "received", "gtp", "tower-uniform"]
+PADDED = ["topk", "hired-early", "evit", "absorb", "received", "gtp", "tower-uniform"]
 
 
 def settings_of(name: str, patches: int, first: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from edgeprune.tokens.inside.tower.plan.layout import first_rows, raster_of_rows
 from edgeprune.tokens.inside.tower.rows import Rows
 from edgeprune.tokens.readings import Reads
 from edgeprune.tokens.units import merged, pooled
-from edgeprune_export.gate.eager_cuts import cutting
+from edgeprune_export.gate.eager_cuts import CutPass, cutting
 from edgeprune_export.gate.noted_attention import noting
 from edgeprune_export.gate.patch_rows import grid_thw, raster_numbers, rows_of_tile
 from edgeprune_runtime.registry import Registry
@@ -166,7 +166,7 @@ def cut_tile(
 
     The tower must run with the attention function of `noted_attention`.
     """
-    spec, merge, first = model.vision, model.connector.merge, model.vision.class_tokens
+    spec, merge = model.vision, model.connector.merge
     raster = torch.from_numpy(raster_of_rows(spec, merge))
     token = torch.from_numpy(tokens_of_raster(spec, merge))
 
@@ -176,15 +176,55 @@ def cut_tile(
 
     with cutting(tower, cuts, begin, model.feature_layer) as state:
         tower(tile[None])
+    return _left(tower, model, spec, state, cuts, reads, norm)
+
+
+def cut_rows(
+    tower: nn.Module, model: ModelSpec, tile: Tensor, valid: Tensor, cuts: TowerCuts, reads: Reads
+) -> dict[str, Tensor]:
+    """As `read_rows`, of a tower that is cut, with alive [N] and owner [N] int64 as in `cut_tile`."""
+    spec, merge = replace(model.vision, view=(tile.shape[1], tile.shape[2])), model.connector.merge
+    units = torch.from_numpy(model.picture.tile.units_of(spec.view))
+    raster = raster_numbers(spec, merge)
+    token = torch.from_numpy(tokens_of_raster(spec, merge))
+
+    def begin(x: Tensor) -> Rows:
+        return Rows(x, raster, valid[units[token[raster]]], owner=torch.argsort(raster))
+
+    with cutting(tower, cuts, begin, model.feature_layer) as state:
+        tower(rows_of_tile(tile, spec, merge), grid_thw=grid_thw(spec))
+    named = _left(tower, model, spec, state, cuts, reads, None)
+    for number, one in enumerate(model.deepstack):
+        there = state.after[one.block]
+        assert there.place is not None
+        named[f"deepstack_{number}"] = merged(_Spread(there.place, spec)(there.x), merge, spec.grid)
+    tokens = model.picture.tile.units
+    owner = torch.full((tokens,), -1).index_copy(0, units, torch.cat([units, torch.tensor([-1])])[named.pop("owner")])
+    return {name: _as_tile(value, name, reads, units, tokens) for name, value in named.items()} | {"owner": owner}
+
+
+def _left(
+    tower: nn.Module,
+    model: ModelSpec,
+    spec: TowerSpec,
+    state: CutPass,
+    cuts: TowerCuts,
+    reads: Reads,
+    norm: str | None,
+) -> dict[str, Tensor]:
+    """What is left of a view behind the cuts, at the places of all its tokens."""
+    merge, first = model.connector.merge, spec.class_tokens
+    token = torch.from_numpy(tokens_of_raster(spec, merge))
     rows = state.after[model.feature_layer]
     x = rows.x if norm is None else tower.get_submodule(norm)(rows.x)
     assert rows.place is not None and rows.alive is not None and rows.owner is not None
     where = _Spread(rows.place, spec)
-    alive = pooled(where(rows.alive)[first:], merge, 0)
+    grid = None if merge == 1 else spec.grid
+    alive = pooled(where(rows.alive)[first:], merge, 0, grid)
     token_of_row = torch.cat([token[rows.place], torch.tensor([-1])])
     token_of_row[:-1][rows.place < 0] = -1
     named = {
-        "features": merged(where(x)[first:], merge),
+        "features": merged(where(x)[first:], merge, grid),
         "alive": alive,
         "owner": token_of_row[rows.owner[torch.from_numpy(first_rows(spec, merge))]],
     }
@@ -192,7 +232,6 @@ def cut_tile(
         assert read.layer is not None
         there, made = state.seen[read.layer]
         assert there.place is not None
-        grid = None if merge == 1 else spec.grid
         block = BlockOutputs(
             made.attention(), made.q, made.k, first, merge, grid, _Spread(there.place, spec), made.bias
         )

@@ -17,7 +17,7 @@ from edgeprune.models.spec import TowerSpec
 from edgeprune.tokens.inside.tower.method import Step
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
-from edgeprune_export.graphs.tower import attended, attention, fed_forward, queries_keys_values
+from edgeprune_export.graphs.tower import attended, attention, fed_forward, queries_keys_values, rotary_tables
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.trace import trace
 from edgeprune_export.onnx.weights import WeightsWriter
@@ -42,6 +42,7 @@ class CutRows:
     ) -> None:
         self._g, self._writer, self._spec, self._cuts = g, writer, spec, cuts
         self.parts = dict(parts)
+        self._turning: tuple[str, list[str]] = ("", [])
         if cuts.method.start is not None:
             self._run(cuts.method.start, "start", self._cuts.anywhere, None, 1)
 
@@ -93,7 +94,17 @@ class CutRows:
         return self._spec.at(i)
 
     def _qkv(self, i: int) -> QKV:
-        return queries_keys_values(self._g, self._writer, self._at(i), f"tower.{i}", self.x, self.count)
+        return queries_keys_values(self._g, self._writer, self._at(i), f"tower.{i}", self.x, self.count, self._tables())
+
+    def _tables(self) -> list[str] | None:
+        """Rotary tables of the rows that are there; None: the tower turns nothing."""
+        if self._spec.rotary is None:
+            return None
+        place = self.parts["place"].value
+        if self._turning[0] != place:
+            whole = rotary_tables(self._g, self._writer, self._spec)
+            self._turning = place, [self._g.node("Gather", [table, place], axis=1) for table in whole]
+        return self._turning[1]
 
     def _mixed(self, i: int, qkv: QKV) -> str:
         """What the heads of block i read [n, H * d]."""
