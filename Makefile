@@ -11,7 +11,7 @@ WORKERS ?= 2
 # Bytecode is kept even where the environment says otherwise: every worker and every command of a test would compile all files anew.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: demo test test-fast check bench bench-families bench-grids methods-table projection arm64-check real-onnx floors clean
+.PHONY: demo test test-fast check bench bench-families bench-grids bench-second methods-table projection arm64-check real-onnx floors clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -27,9 +27,9 @@ demo: $(VENV)/installed
 	$(BIN)/python $(REFERENCE)/scenes.py --out $(DEMO)/pictures --scenes 24
 	$(BIN)/edgeprune export $(REFERENCE)/checkpoint --budget 0.2 --budget 1.0 --out $(DEMO)/reference.bundle --force
 	$(BIN)/python tools/ask_demo.py $(DEMO)
-	$(BIN)/edgeprune eval $(DEMO)/reference.bundle --data $(DEMO)/pictures/questions.jsonl --out $(DEMO)/accuracy.json
-	$(BIN)/edgeprune profile $(DEMO)/reference.bundle --image $(DEMO)/pictures/0001.png --runs 20 --out $(DEMO)/report.json
-	$(BIN)/edgeprune report $(DEMO)/report.json --eval $(DEMO)/accuracy.json --ttft 1s --accuracy -15 --html $(DEMO)/report.html
+	$(BIN)/edgeprune eval $(DEMO)/reference.bundle --data $(DEMO)/pictures/questions.jsonl --out $(DEMO)/accuracy.json --force
+	$(BIN)/edgeprune profile $(DEMO)/reference.bundle --image $(DEMO)/pictures/0001.png --runs 20 --out $(DEMO)/report.json --force
+	$(BIN)/edgeprune report $(DEMO)/report.json --eval $(DEMO)/accuracy.json --ttft 1s --accuracy -15 --html $(DEMO)/report.html --force
 	@echo "open $(DEMO)/report.html in a browser; $(DEMO)/kept.png shows which tokens the budget kept"
 
 # Everything that lands a change: format, lint, types, and every test, the slow ones first; what times the machine last, alone.
@@ -58,6 +58,10 @@ bench-families: $(VENV)/installed
 # Grids and budgets: the same of Qwen2.5-VL-3B, Qwen3-VL-2B and 4B at a quarter of their depth (6 GB in --work): about ten minutes.
 bench-grids: $(VENV)/installed
 	$(BIN)/python tools/bench.py grids --out docs/measurements
+
+# A second question about a picture against the first, with and without the cache: a 0.5B LLaVA-NeXT of real proportions in fp32 and int8.
+bench-second: $(VENV)/installed
+	$(BIN)/python tools/bench.py second-question --out docs/measurements
 
 # What every method costs and how accurate it is, beside random: about an hour; resumable. With --missing, only methods without a row.
 methods-table: $(VENV)/installed

@@ -132,10 +132,11 @@ def options(
     **more: Any,
 ) -> ExportOptions:
     """Options for a small bundle. `plan`: fields of TokenPlan; `inside`: as on the command line."""
+    planned = msgspec.convert(plan or {}, TokenPlan)
     return ExportOptions(
         tuple(budget_from_text(text) for text in budgets),
         **({"chunk": CHUNK, "text_tokens": 64} | more | {"more_methods": tuple(more.get("more_methods", ()))}),
-        plan=TokenPlan(**(plan or {}), inside=inside_from_texts(inside)),
+        plan=msgspec.structs.replace(planned, inside=planned.inside + inside_from_texts(inside)),
         parity=parity,
         controls=controls,
         precision=precision,

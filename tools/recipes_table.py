@@ -89,7 +89,7 @@ def scores(bundle: Path, budget: str, work: Path) -> tuple[list[float], list[str
     """Exact match per question and the picture of each."""
     out = bundle.with_suffix(".answers.jsonl")
     words = ("--data", str(work / "heldout" / "questions.jsonl"), "--answers", str(out), "--max-tokens", "8")
-    edgeprune("eval", str(bundle), *words, "--threads", "1", "--out", str(bundle.with_suffix(".json")))
+    edgeprune("eval", str(bundle), *words, "--threads", "1", "--out", str(bundle.with_suffix(".json")), "--force")
     asked = load_questions(work / "heldout" / "questions.jsonl")
     own = "1.0" if budget == "1.0" else f"hired@{budget}"
     given = {
@@ -102,7 +102,7 @@ def scores(bundle: Path, budget: str, work: Path) -> tuple[list[float], list[str
 
 def times(bundles: dict[str, Path], picture: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
     """Processor seconds by stage per row and round, the rows taking turns."""
-    models = {name: Model.open(path, threads=1, verify=False) for name, path in bundles.items()}
+    models = {name: Model.open(path, threads=1, verify=False, reuse=False) for name, path in bundles.items()}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in models}
     for turn in range(rounds + 1):
         for name, model in models.items():

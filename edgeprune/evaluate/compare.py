@@ -29,7 +29,8 @@ class Answerer(Protocol):
 class Selection:
     """One way of choosing visual tokens, under the name that tables have. `keep_ratio` 1.0 drops nothing.
 
-    tiles  most tiles of a picture beside its overview; None: as many as the model takes
+    tiles   most tiles of a picture beside its overview; None: as many as the model takes
+    inside  visual rows that stay at the cuts inside the language model; "none": nobody leaves
     """
 
     name: str
@@ -37,6 +38,7 @@ class Selection:
     keep_ratio: float
     keep: int | None = None
     tiles: int | None = None
+    inside: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +95,14 @@ def answer_all(
         raise MeasurementError(f"two selections have the same name, got {', '.join(names)}; name each once")
     total, done = pending(questions, selections, log), 0
     answers: dict[tuple[int, str], Answered] = {}
-    for question in _by_picture(questions):
-        for selection in selections:
-            answered = log.get(question.number, selection.name)
-            if answered is None:
-                progress(done, total, f"question {question.number + 1}, {selection.name}")
-                answered = _ask(answerer, question, selection)
-                log.add(answered)
-                done += 1
-            answers[question.number, selection.name] = answered
+    for question, selection in _in_turn(questions, selections):
+        answered = log.get(question.number, selection.name)
+        if answered is None:
+            progress(done, total, f"question {question.number + 1}, {selection.name}")
+            answered = _ask(answerer, question, selection)
+            log.add(answered)
+            done += 1
+        answers[question.number, selection.name] = answered
     progress(total, total, "done")
     return answers
 
@@ -122,7 +123,7 @@ def compare(
     settings   what else decided the answers, to be kept with them
     Without a selection of keep ratio 1.0 there are no differences. Raises MeasurementError for an unknown metric.
     """
-    full = next((selection for selection in selections if selection.keep_ratio == 1.0), None)
+    full = next((s for s in selections if s.keep_ratio == 1.0 and s.inside == "none"), None)
     first = next((selection.method for selection in selections if selection is not full), None)
     several = any(len(question.answers) > 1 for question in questions)
     headline = headline or ("vqa_accuracy" if several else "exact_match")
@@ -137,8 +138,8 @@ def compare(
             for name in METRICS
             if full is not None and selection is not full
         }
-        alike = (selection.keep_ratio, selection.tiles)
-        others = [s for s in selections if (s.keep_ratio, s.tiles) == alike and s is not selection]
+        alike = (selection.keep_ratio, selection.tiles, selection.inside)
+        others = [s for s in selections if (s.keep_ratio, s.tiles, s.inside) == alike and s is not selection]
         over = {
             s.method: paired_difference(mine[headline], scores[s.name][headline], seed=seed, clusters=pictures)
             for s in others
@@ -161,12 +162,14 @@ def compare(
     return Comparison(data, len(set(pictures)), len(questions), headline, tuple(rows), dict(settings or {}))
 
 
-def _by_picture(questions: Sequence[Question]) -> list[Question]:
-    """All questions about one picture together, so that the answerer can keep what it saw."""
+def _in_turn(questions: Sequence[Question], selections: Sequence[Selection]) -> list[tuple[Question, Selection]]:
+    """All questions about one picture together, those to one selection of it one after the other: what the answerer saw, and what lies in
+    a model's cache, serves the next.
+    """
     groups: dict[Path, list[Question]] = defaultdict(list)
     for question in questions:
         groups[question.image].append(question)
-    return [question for group in groups.values() for question in group]
+    return [(question, selection) for group in groups.values() for selection in selections for question in group]
 
 
 def _ask(answerer: Answerer, question: Question, selection: Selection) -> Answered:

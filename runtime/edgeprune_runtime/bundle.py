@@ -87,6 +87,12 @@ class Bundle:
             f"bundle {self.root} has no graph {name!r}; it has {', '.join(g.name for g in self.manifest.graphs)}"
         )
 
+    def ranks_by(self, name: str) -> bool:
+        """Whether a ranking inside the language model reads this of every prompt."""
+        language = self.manifest.language
+        graphs = [self.graph(str(language.stages[number].rank)) for number in language.cuts]
+        return any(spec.name == name for graph in graphs for spec in graph.inputs)
+
     def path(self, name: str) -> Path:
         return contained(self.root, name)
 

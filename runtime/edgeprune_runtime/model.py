@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any, get_args
 
 import msgspec
-import numpy as np
 
 from edgeprune_runtime import budgets
 from edgeprune_runtime.backends import choose
@@ -28,8 +27,9 @@ from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
-from edgeprune_runtime.prompting.generation import Prefilled, generate
+from edgeprune_runtime.prompting.generation import generate
 from edgeprune_runtime.prompting.packed_prompt import packed_prompt
+from edgeprune_runtime.prompting.prefill_prompt import prefill_prompt
 from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.prompting.requests import Request, Turns, require_question, require_whole
 from edgeprune_runtime.prompting.sampling import Sampling
@@ -37,6 +37,7 @@ from edgeprune_runtime.prompting.turns import Prompt, question_of
 from edgeprune_runtime.registry import unknown
 from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
 from edgeprune_runtime.spec import Positions, SelectionSpec, Separators
+from edgeprune_runtime.stages.counts import InsideChoice, keeps
 from edgeprune_runtime.timing import Span, Stopwatch
 from edgeprune_runtime.vision import Vision
 
@@ -48,10 +49,20 @@ class Model:
 
     A request that comes while another thread's is running is refused at once with a RequestError, or waits for its turn if the model was
     opened with wait=True. To answer several at once, open several models: their weights are one file in memory.
+
+    A prompt that begins like the one before starts behind what both have in common: a second question about a View, a longer dialogue, a
+    retry. The answer is the same; with reuse=False every prompt is computed from its first row, and nothing of it is kept.
     """
 
     def __init__(
-        self, bundle: Bundle, *, backend: str = "auto", threads: int = 0, verify: bool = True, wait: bool = False
+        self,
+        bundle: Bundle,
+        *,
+        backend: str = "auto",
+        threads: int = 0,
+        verify: bool = True,
+        wait: bool = False,
+        reuse: bool = True,
     ) -> None:
         chosen = choose(backend, threads=threads, root=bundle.root, verify=verify)
         engine = chosen.backend
@@ -62,7 +73,7 @@ class Model:
             require_room(bundle.manifest, memory_at_hand())
         self._prompter = Prompter.of(bundle)
         self.vision = Vision(bundle, engine)
-        self.language = LanguageModel(bundle, engine)
+        self.language = LanguageModel(bundle, engine, reuse=reuse)
         self._plan = self._manifest.plan
         self._request = 0
         self._open = True
@@ -70,10 +81,18 @@ class Model:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, backend: str = "auto", threads: int = 0, verify: bool = True, wait: bool = False
+        cls,
+        path: str | Path,
+        *,
+        backend: str = "auto",
+        threads: int = 0,
+        verify: bool = True,
+        wait: bool = False,
+        reuse: bool = True,
     ) -> Model:
-        """Open a bundle folder; see `Bundle.open` for `verify`, and the class for `wait`."""
-        return cls(Bundle.open(path, verify=verify), backend=backend, threads=threads, verify=verify, wait=wait)
+        """Open a bundle folder; see `Bundle.open` for `verify`, and the class for `wait` and `reuse`."""
+        bundle = Bundle.open(path, verify=verify)
+        return cls(bundle, backend=backend, threads=threads, verify=verify, wait=wait, reuse=reuse)
 
     def __enter__(self) -> Model:
         self._require_open()
@@ -90,6 +109,12 @@ class Model:
             if self._open:
                 del self.vision, self.language
                 self._open = False
+
+    def forget(self) -> None:
+        """Let the next prompt be computed from its first row: for first questions that shall be measured as such."""
+        with self._turns.alone():
+            self._require_open()
+            self.language.forget()
 
     def set_policies(self, *, positions: Positions, separators: Separators) -> None:
         """Replace the bundle's policies of positions and separators, to compare them on the same bundle. Raises RequestError for others."""
@@ -169,11 +194,7 @@ class Model:
         return tuple(self._view(s, picture, watch.spans, question) for s in chosen)
 
     def _view(
-        self,
-        selection: SelectionSpec,
-        picture: PackedPicture,
-        earlier: tuple[Span, ...],
-        question: str | None,
+        self, selection: SelectionSpec, picture: PackedPicture, earlier: tuple[Span, ...], question: str | None
     ) -> View:
         """Keep tokens of the picture in the buffers; a question counts only for methods that look at it."""
         watch = Stopwatch()
@@ -190,19 +211,9 @@ class Model:
         said = (*notes_of(selection, picture, len(selected.kept)), *notes)
         spans, about = earlier + watch.spans, question if asks else None
         spec = self._manifest.picture
-        return View(
-            selection,
-            picture,
-            spec.tile,
-            selected.visual,
-            selected.kept,
-            said,
-            spans,
-            encoded,
-            about,
-            spec.coordinates,
-            self.vision.joined(selection, selected.kept),
-        )
+        joined = self.vision.joined(selection, selected.kept)
+        known = encoded, about, spec.coordinates, selected.salience, joined
+        return View(selection, picture, spec.tile, selected.visual, selected.kept, said, spans, *known)
 
     def _view_for(self, view: View, question: str) -> View:
         """The view itself, or what its method keeps of the same encoded picture for this question."""
@@ -227,14 +238,16 @@ class Model:
         sampling: Sampling = _GREEDY,
         template: bool = True,
         stop: bool = True,
+        inside: InsideChoice = None,
     ) -> Answer:
         """Answer one question, about a picture (or a View of one) or about none.
 
         prompt  a question, or a dialogue as a list of Turn; "<image>" in it stands for the next picture, which otherwise come first
         image   one picture or View, or a list of them; budget, method and tiles are those of each
         stop    False goes on past the end token
+        inside  visual rows that stay at the cuts inside the language model: "none" leaves, or as `stages.counts.InsideChoice` says
         """
-        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop)
+        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop, inside)
         with self._turns.alone():
             *_, last = self._stream(request)
         assert last.answer is not None  # the last piece of a stream always carries it
@@ -252,14 +265,16 @@ class Model:
         sampling: Sampling = _GREEDY,
         template: bool = True,
         stop: bool = True,
+        inside: InsideChoice = None,
     ) -> Iterator[Piece]:
         """Like `ask`, yielding each token as it is chosen; the last piece carries the whole answer."""
-        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop)
+        request = Request(prompt, image, budget, method, tiles, max_tokens, sampling, template, stop, inside)
         return self._turns.each(self._stream(request))
 
     def _stream(self, request: Request) -> Iterator[Piece]:
         request.check()
         self._require_open()
+        keeps(self._manifest.language, request.inside)  # before any work
         watch = Stopwatch()
         with watch.span("preprocess"):
             asked = self._prompter.render(request.prompt, images=len(request.images), template=request.template)
@@ -267,15 +282,9 @@ class Model:
         with watch.span("prefill"):
             tokens = self._prompter.tokens(asked, [view.picture for view in views])
             packed = packed_prompt(tokens, views, self._manifest, self._plan)
-            visual = np.concatenate([view.visual for view in views]) if views else None
-            embeds = self.language.compose(packed.ids, visual)
-            logits = self.language.prefill(embeds, packed.positions)
-        language = self._manifest.language
-        ends = frozenset(language.eos_token_ids if request.stop else ())
-        room = min(language.capacity - len(packed.ids), language.positions - packed.next_position)
-        start = Prefilled(packed, logits, views, room + 1, ends)
-        self._request += 1
-        number = self._request
+            self._request += 1  # from here on the cache is this prompt's, also where computing it fails
+            number = self._request
+            start = prefill_prompt(self.language, self.bundle, packed, views, request, self._plan.positions)
         yield from generate(request, start, watch, self.language, self._prompter, lambda: self._request == number)
 
     def _viewed(self, image: Any, request: Request) -> View:

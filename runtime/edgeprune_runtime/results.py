@@ -53,8 +53,8 @@ class ShownPicture:
 class View:
     """An encoded picture under one budget: ask about it as often as you like without encoding it again.
 
-    visual [k, D]; kept [k] flat token indices; `notes` are sentences for the user about what happened.
-    joined: flat indices of tokens that merged with a kept one inside the tower.
+    visual [k, D]; kept [k] flat token indices; `notes` are sentences for the user about what happened. salience [k]: the encoder's score of
+    kept tokens, where the bundle ranks by it. joined: flat indices of tokens that merged with a kept one inside the tower.
     encoded: there for a method that looks at the question, which keeps tokens anew for each one; `question` is the one these are for.
     """
 
@@ -68,7 +68,14 @@ class View:
     encoded: Encoded | None = None
     question: str | None = None
     coordinates: Coordinates | None = None
+    salience: np.ndarray | None = None
     joined: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def places(self) -> np.ndarray:
+        """Row and column of kept tokens on their canvas: [k, 2]."""
+        places: np.ndarray = self.picture.places.reshape(-1, 2)[self.kept]
+        return places
 
     @property
     def triples(self) -> tuple[tuple[int, int, int], ...]:
@@ -88,8 +95,9 @@ class View:
 class Answer:
     """One answer.
 
-    `spans` holds every stage that ran for it, "decode" once per further token; a View that was made before brings none. Budget, method
-    and kept tokens are those of all pictures together; `pictures` has each.
+    `spans` holds every stage that ran for it, "decode" once per further token; a View that was made before brings none. Of the prompt's
+    tokens, the first `cached_tokens` lay in the cache from the prompt before and were not computed again. Budget, method and kept tokens
+    are those of all pictures together; `pictures` has each. `inside`: how many visual rows stayed at each cut of the language model.
     """
 
     text: str
@@ -103,6 +111,8 @@ class Answer:
     spans: tuple[Span, ...]
     notes: tuple[str, ...] = ()
     pictures: tuple[ShownPicture, ...] = ()
+    cached_tokens: int = 0
+    inside: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,9 @@ class StageSpec(Spec, frozen=True):
     """Layers first .. behind - 1 of the language model over one list of rows; names of their graphs, which nobody else knows.
 
     capacity  positions of their KV cache, a multiple of the chunk
+    chunk     positions per run of its prefill graph; None: as in the first stage
+    rank      the graph that says which rows of the stage before go on; None: all of them
+    keep      how many visual rows go on, of those that enter the language model: up to 1 a share, above 1 a count, 0 none
     """
 
     first: Amount
@@ -94,10 +97,19 @@ class StageSpec(Spec, frozen=True):
     capacity: Extent
     prefill: str = "prefill"
     decode: str = "decode"
+    chunk: Extent | None = None
+    rank: str | None = None
+    keep: float = 1.0
+
+    def stay(self, visual: int) -> int:
+        """How many of so many visual rows go on."""
+        if self.keep > 1:
+            return min(int(self.keep), visual)
+        return 0 if self.keep == 0 else min(visual, max(1, round(self.keep * visual)))
 
 
 class LanguageSpec(Spec, frozen=True):
-    """What the host must know to drive the language-model graphs. All stages but the last hand on all their rows."""
+    """What the host must know to drive the language-model graphs. A stage hands on all its rows, or those that the next one's `rank` names."""
 
     hidden: Extent
     layers: Extent
@@ -122,13 +134,27 @@ class LanguageSpec(Spec, frozen=True):
 
     @property
     def capacity(self) -> int:
-        """Positions that a request can have."""
-        return min(stage.capacity for stage in self.stages)
+        """Positions that a prompt can have: of the stages before the first one that rows leave before."""
+        return min(stage.capacity for stage in self.stages[: self.cuts[0] if self.cuts else None])
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Numbers of the stages before which rows can leave."""
+        return tuple(number for number, stage in enumerate(self.stages) if stage.rank is not None)
+
+    def chunk_of(self, stage: StageSpec) -> int:
+        """Positions per run of a stage's prefill graph."""
+        return stage.chunk or self.chunk
+
+    def width_before(self, layer: int) -> int:
+        """Numbers of a row on its way into a layer: D, and D more for each layer from there on behind which visual tokens enter."""
+        return self.hidden * (1 + max(0, self.deepstack - layer))
 
     @property
     def graphs(self) -> tuple[str, ...]:
         """Names of all graphs of the language model."""
-        return (*(name for stage in self.stages for name in (stage.prefill, stage.decode)), self.head)
+        named = ((stage.rank, stage.prefill, stage.decode) for stage in self.stages)
+        return (*(name for names in named for name in names if name is not None), self.head)
 
     @property
     def cache_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
@@ -186,7 +212,7 @@ class InsideSpec(Spec, frozen=True):
 class TokenPlan(Spec, frozen=True):
     """How K visual tokens are chosen and handed to the language model: in a recipe, on the command line and in a manifest.
 
-    method      a name in `edgeprune.tokens.methods.METHODS`
+    method      a name in `edgeprune.tokens.methods.METHODS`; None: the default of the model. A manifest of an export has a name
     settings    numbers of the method by name, as `edgeprune methods NAME` lists them; what is absent has its default
     positions   "keep": a kept token keeps the position it had in the unpruned sequence; "renumber": positions are contiguous
     separators  what stands between groups of visual tokens (newlines of mosaic rows) below budget 1.0. "all": stays where a group lost
@@ -195,7 +221,7 @@ class TokenPlan(Spec, frozen=True):
     inside      where tokens leave inside the tower and inside the language model: at most one for each
     """
 
-    method: str = "hired"
+    method: str | None = None
     settings: dict[str, float] = {}
     positions: Positions = "keep"
     separators: Separators = "all"

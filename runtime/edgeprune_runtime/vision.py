@@ -28,10 +28,11 @@ _HOST = {"slot", "region", "places", "question", "question_weight", "entropy"}
 @dataclass(frozen=True)
 class Selected:
     """visual [k, row width] float32: projected rows of the kept tokens, and behind each what enters behind layers of the language model;
-    kept [k]: their flat indices t * N + n, ascending by slot."""
+    kept [k]: their flat indices t * N + n, ascending by slot; salience [k]: the encoder's score of them, where the graph gives it."""
 
     visual: np.ndarray
     kept: np.ndarray
+    salience: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +156,7 @@ class Vision:
         session = self._bundle.session(self._backend, graph.name)
         outputs = {spec.name: self._backend.zeros(spec.shape, spec.dtype) for spec in graph.outputs}
         session.bind({**{spec.name: buffers[spec.name] for spec in graph.inputs}, **outputs})
-        return _Selection(self._backend, session, outputs["visual"], outputs["kept"])
+        return _Selection(self._backend, session, outputs["visual"], outputs["kept"], outputs.get("salience"))
 
 
 class _Tower:
@@ -198,9 +199,12 @@ class _Selection:
     session: Session
     visual: Buffer
     kept: Buffer
+    salience: Buffer | None
 
     def run(self) -> Selected:
         self.session.run()
         kept = self.backend.read(self.kept)
         count = int(np.count_nonzero(kept >= 0))
-        return Selected(self.backend.read(self.visual)[:count].copy(), kept[:count].copy())
+        kept = kept[:count].copy()
+        salience = None if self.salience is None else self.backend.read(self.salience)[:count].copy()
+        return Selected(self.backend.read(self.visual)[:count].copy(), kept, salience)

@@ -10,7 +10,7 @@ from tests.checkpoints import tiny_checkpoint
 from tests.classifiers import huggingface_folder, made_model
 from tests.commands import answer, complaint, invoke
 
-RECIPE = '[tokens]\nbudgets = [0.2]\n[[tokens.inside]]\nmethod = "topk"\nlayers = [1, 2]\nkeep = [0.5, 0.5]\n'
+RECIPE = '[tokens]\nbudgets = [0.05]\n[[tokens.inside]]\nmethod = "topk"\nlayers = [1, 2]\nkeep = [0.5, 0.5]\n'
 
 
 @pytest.fixture(scope="module")

@@ -54,6 +54,17 @@ def test_ratios_are_to_full_budget_and_have_an_interval(measured):
         assert fifth[name]["n"] == 6
 
 
+def test_first_and_second_question_are_measured_apart(measured):
+    for result in load_report(measured[0]).budgets:
+        for first in result.samples:
+            assert {"tower", "select", "prefill"} <= set(first.wall_s) and first.second is not None
+            assert set(first.second.wall_s) == {"preprocess", "prefill"}
+    fifth, full = (budget["second"] for budget in measured[1]["budgets"])
+    assert full["gain"]["n"] == full["ttft_s"]["n"] == 6
+    assert 0 < fifth["cached_tokens"] < full["cached_tokens"] < full["prompt_tokens"]
+    assert measured[1]["second_question"] == "What else is in it?"
+
+
 def test_memory_is_read_in_a_process_per_budget(measured, tiny_bundle):
     found = measured[1]
     assert found["memory_scope"] == "each budget had a process of its own"
@@ -93,6 +104,7 @@ def test_people_get_tables_and_conditions(tiny_bundle, tmp_path):
     assert result.exit_code == 0, result.output
     for text in (
         "Time to first token (TTFT)",
+        "TTFT of a second question about the same picture",
         "Time per output token (TPOT)",
         "hired@0.5",
         "warm-up rounds",
@@ -294,7 +306,7 @@ def test_a_soak_that_cannot_be_is_refused_before_the_bundle_is_opened(tmp_path, 
 
 def test_the_report_says_what_ran_it_and_how_to_repeat_it(measured):
     report = load_report(measured[0])
-    assert report.schema == 3
+    assert report.schema == 4
     assert (report.backend.name, report.backend.device) == ("onnxruntime", "cpu")
     assert len(report.pictures_sha256) == 1
     assert report.command.split()[0] == "edgeprune"

@@ -41,21 +41,22 @@ TREE = {
 }
 _ASK = (
     "(self, prompt, *, image=None, budget=None, method=None, tiles=None, max_tokens=128, sampling=Sampling(), template=True, "
-    "stop=True)"
+    "stop=True, inside=None)"
 )
 MODEL = {
     "budget_label": "(self, budget)",
-    "open": "(path, *, backend='auto', threads=0, verify=True, wait=False)",
+    "open": "(path, *, backend='auto', threads=0, verify=True, wait=False, reuse=True)",
     "close": "(self)",
     "see": "(self, image, *, budget=None, method=None, tiles=None, question=None)",
     "see_each": "(self, image, choices, *, tiles=None, question=None)",
     "ask": _ASK,
     "stream": _ASK,
+    "forget": "(self)",
     "set_policies": "(self, *, positions, separators)",
     "methods": "(self, budget)",
 }
 ANSWER = ["text", "token_ids", "finish_reason", "prompt_tokens", "visual_tokens", "budget", "method", "kept"]
-ANSWER += ["spans", "notes", "pictures"]
+ANSWER += ["spans", "notes", "pictures", "cached_tokens", "inside"]
 
 
 def written(function: object) -> str:

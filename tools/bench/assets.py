@@ -14,6 +14,7 @@ from tools.bench.process import Watched, python, run_watched
 from tools.bench.settings import Settings, digest, say
 
 BUDGETS = ("1.0", "0.4", "0.2", "0.1")
+CHUNK = 128  # positions per run of the prefill graph, as the command line has it
 QUESTION = "What is the number in the picture?"
 _MAKERS = ("tools/checkpoints",)
 _EXPORTERS = (
@@ -48,15 +49,16 @@ def checkpoint(settings: Settings, size: str) -> Path:
     return folder
 
 
-def bundle(settings: Settings, precision: str, budgets: Sequence[str] = BUDGETS) -> Path:
+def bundle(settings: Settings, precision: str, budgets: Sequence[str] = BUDGETS, chunk: int = CHUNK) -> Path:
     """A bundle of the model of size `settings.size`, exported by the command line without the parity gate."""
     model = checkpoint(settings, settings.size)
     name = f"bundle-{model.name.partition('@')[0].removeprefix('model-')}-{precision}-{'_'.join(budgets)}"
+    name += "" if chunk == CHUNK else f"-chunk{chunk}"
     folder = settings.work / f"{name}@{digest((*_MAKERS, *_EXPORTERS))}"
     if not folder.is_dir():
         say(f"exporting {name}")
         partial = _room(folder)
-        export(model, partial, precision, budgets, settings.work / "export.log", "--no-parity")
+        export(model, partial, precision, budgets, settings.work / "export.log", "--no-parity", "--chunk", str(chunk))
         partial.rename(folder)
     return folder
 

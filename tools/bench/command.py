@@ -15,7 +15,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tools.bench import families, grids, memory, prefill_plan, speed
+from tools.bench import families, grids, memory, prefill_plan, second_question, speed
 from tools.bench.page import Page, write_page
 from tools.bench.settings import ROOT, Settings, say
 
@@ -25,6 +25,7 @@ BENCHMARKS = {
     "memory": memory.measure,
     "families": families.measure,
     "grids": grids.measure,
+    "second-question": second_question.measure,
 }
 
 

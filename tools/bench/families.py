@@ -31,7 +31,7 @@ def measure(settings: Settings) -> Page:
     for size, tiles in MODELS.items():
         folder = family_bundle(settings, size, PRECISION, BUDGETS)
         with ExitStack() as stack:
-            model = stack.enter_context(Model.open(folder, threads=settings.threads, verify=False))
+            model = stack.enter_context(Model.open(folder, threads=settings.threads, verify=False, reuse=False))
             contenders = {f"{count} tiles": _asker(model, image, count) for count in tiles}
             rounds = settings.count(FULL_PREFILLS)
             samples = journal.interleaved(size, contenders, rounds=rounds, warmed=[f"{tiles[0]} tiles"])

@@ -57,7 +57,7 @@ def measure(settings: Settings) -> Page:
         checkpoint, folder, exported = _bundle(settings, journal, quarter)
         spec = open_checkpoint(checkpoint, sizes=[(side, side) for side in GRIDS]).spec
         with ExitStack() as stack:
-            model = stack.enter_context(Model.open(folder, threads=settings.threads, verify=False))
+            model = stack.enter_context(Model.open(folder, threads=settings.threads, verify=False, reuse=False))
             contenders = {f"{side}x{side}": _asker(model, _picture(settings, side)) for side in GRIDS}
             samples = journal.interleaved(quarter.size, contenders, rounds=settings.count(FULL_PREFILLS))
             counts = journal.once(f"{quarter.size} tokens", lambda m=model: _tokens(m, settings))

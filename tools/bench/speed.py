@@ -83,7 +83,7 @@ def _requests(
     with ExitStack() as stack:
         contenders: dict[str, Callable[[], Sample]] = {}
         for precision, folder in folders.items():
-            opened = stack.enter_context(Model.open(folder, threads=settings.threads, verify=False))
+            opened = stack.enter_context(Model.open(folder, threads=settings.threads, verify=False, reuse=False))
             opened.see_each(image, _CHOICES)  # opens every select graph
             for budget in BUDGETS:
                 contenders[f"{precision} {budget}"] = _asker(opened, image, budget)

@@ -40,15 +40,25 @@ def answer_lines(answer: Answer, candidates: int | None) -> tuple[str, str]:
     times = times_of(answer)
     kept = ""
     if candidates is not None:
-        kept = f"{answer.visual_tokens} of {candidates} visual tokens kept (budget {answer.budget}, {answer.method}), "
+        inside = f", {' then '.join(map(str, answer.inside))} inside" if answer.inside else ""
+        kept = f"{answer.visual_tokens} of {candidates} visual tokens kept (budget {answer.budget}, {answer.method}){inside}, "
     before = ", ".join(f"{name} {units.seconds(taken)}" for name, taken in times.stages.items() if name != _DECODE)
-    seen = "" if candidates is None or "tower" in times.stages else "; the picture was encoded before"
+    encoded = candidates is not None and "tower" not in times.stages
+    why = [
+        *(["the picture was encoded before"] if encoded else []),
+        *(
+            [f"{answer.cached_tokens} of {answer.prompt_tokens} prompt tokens were in the cache"]
+            if answer.cached_tokens
+            else []
+        ),
+    ]
+    known = f"; {', '.join(why)}" if why else ""
     further = ""
     if times.tpot_s is not None:
         further = f", TPOT {units.seconds(times.tpot_s)} (decode), {units.rate(times.tokens_per_s)} tokens/s"
     return (
         f"{kept}{answer.prompt_tokens} prompt tokens, {len(answer.token_ids)} output tokens",
-        f"TTFT {units.seconds(times.ttft_s)} ({before}{seen}){further}",
+        f"TTFT {units.seconds(times.ttft_s)} ({before}{known}){further}",
     )
 
 

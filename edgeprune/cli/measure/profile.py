@@ -13,12 +13,14 @@ from edgeprune.cli.open_bundle import BackendOption, Build, look_at, open_model
 from edgeprune.cli.options import (
     AccuracyFile,
     BundleFolder,
+    Force,
     MaxTokens,
     PictureSize,
     Seed,
     Threads,
     budget_option,
     image_option,
+    inside_option,
     method_option,
     out_option,
     prompt_option,
@@ -33,9 +35,13 @@ def profile(
     image: Annotated[list[Path] | None, image_option("a generated picture")] = None,
     size: PictureSize = None,
     prompt: Annotated[str, prompt_option()] = "What is in this picture?",
+    second_prompt: Annotated[
+        str, typer.Option(help="Another question, asked of the same picture after each request and timed apart.")
+    ] = "What else is in it?",
     tiles: Annotated[
         list[int] | None, tiles_option("all that a picture has; others are measured beside", several=True)
     ] = None,
+    inside: Annotated[list[str] | None, inside_option("none, and as exported", several="KEEP")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Rounds that count; each asks every budget once, shuffled.")] = 10,
     warmup: Annotated[int, typer.Option(min=0, help="Rounds before them that are thrown away.")] = 2,
     max_tokens: MaxTokens = 16,
@@ -60,6 +66,7 @@ def profile(
     seed: Seed = 0,
     out: Annotated[Path | None, out_option()] = None,
     accuracy: AccuracyFile = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Measure time, memory and energy of BUNDLE under each budget, interleaved, against budget 1.0.
@@ -73,17 +80,20 @@ def profile(
         from edgeprune_profiles.measure.session import Observer, ProfileOptions, profile_model
         from edgeprune_profiles.record.quantities import size_px
         from edgeprune_profiles.record.sustain import soak_seconds
-        from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.claims import claimed, require_new
         from edgeprune_runtime.installed import command
         from edgeprune_runtime.pictures.load import require_picture
 
+        require_new(out, force=force)
         options = ProfileOptions(
             budgets=tuple(budget or ()),
             methods=tuple(method or ()),
             tiles=tuple(tiles or ()),
+            inside=tuple(inside or ()),
             images=tuple(image or ()),
             size=None if size is None else size_px(size, "--size"),
             question=prompt,
+            second=second_prompt,
             runs=runs,
             warmup=warmup,
             max_tokens=max_tokens,
@@ -95,7 +105,7 @@ def profile(
             out=out,
             command=command_line(),
         )
-        budgets_of(look_at(bundle, backend), options.budgets, options.tiles, options.methods)
+        budgets_of(look_at(bundle, backend), options.budgets, options.tiles, options.methods, options.inside)
         for path in options.images:
             require_picture(path)
         with (

@@ -14,11 +14,13 @@ from edgeprune.cli.console import Json, emit, err, errors_as_one_line, note, rem
 from edgeprune.cli.open_bundle import BackendOption, Build, look_at, open_model
 from edgeprune.cli.options import (
     BundleFolder,
+    Force,
     MaxTokens,
     Seed,
     Threads,
     budget_option,
     image_option,
+    inside_option,
     method_option,
     prompt_option,
     tiles_option,
@@ -36,6 +38,7 @@ def run(
     budget: Annotated[str | None, budget_option("the bundle's first", several=False)] = None,
     method: Annotated[str | None, method_option("the bundle's own")] = None,
     tiles: Annotated[int | None, tiles_option()] = None,
+    inside: Annotated[str | None, inside_option("as exported", several=None)] = None,
     max_tokens: MaxTokens = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 1.0,
@@ -48,6 +51,7 @@ def run(
     check: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Check every hash before the first answer.")
     ] = True,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Ask BUNDLE one or more questions about one or more pictures, or none.
@@ -58,9 +62,10 @@ def run(
     with errors_as_one_line():
         from edgeprune_runtime import RequestError, Sampling
         from edgeprune_runtime.budgets import require_held
-        from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.claims import claimed, require_new
         from edgeprune_runtime.pictures.load import require_picture
         from edgeprune_runtime.prompting.requests import Request
+        from edgeprune_runtime.stages.counts import choice_from_text, keeps
 
         if show_tokens is not None and not image:
             raise RequestError("--show-tokens draws on a picture; give one with --image")
@@ -68,10 +73,14 @@ def run(
             raise RequestError(
                 f"--show-tokens writes a PNG picture, not {show_tokens.suffix or show_tokens.name}; name it .png"
             )
+        if show_tokens is not None and image:
+            require_new(*(_drawn_to(show_tokens, number + 1) for number in range(len(image))), force=force)
         sampling = Sampling(temperature, top_p, seed)
         for question in prompt:
             Request(question, max_tokens=max_tokens, sampling=sampling).check()
         manifest = look_at(bundle, backend)
+        leaving = None if inside is None else choice_from_text(inside)
+        keeps(manifest.language, leaving)
         for path in image or []:
             require_picture(path)
         if image or budget is not None or method is not None:
@@ -91,13 +100,17 @@ def run(
                     views.append(view)
                     number += 1
                     if show_tokens is not None:
-                        stem = show_tokens.stem if number == 1 else f"{show_tokens.stem}-{number}"
-                        _draw(model, picture, view, show_tokens.with_stem(stem))
+                        _draw(model, picture, view, _drawn_to(show_tokens, number))
                 spans = tuple(span for view in views for span in view.spans)
                 candidates = sum(view.picture.candidates for view in views) if views else None
                 for question in prompt:
                     pieces = model.stream(
-                        question, image=views, max_tokens=max_tokens, sampling=sampling, template=template
+                        question,
+                        image=views,
+                        max_tokens=max_tokens,
+                        sampling=sampling,
+                        template=template,
+                        inside=leaving,
                     )
                     for piece in pieces:
                         if not json:
@@ -113,6 +126,11 @@ def run(
             chosen = {"backend": model.backend, "backend_why": model.backend_why}
             found = [_as_json(*each) | chosen for each in answers]
             emit(found[0] if len(found) == 1 else {"answers": found})
+
+
+def _drawn_to(asked: Path, number: int) -> Path:
+    """Where picture `number`, counted from 1, is drawn."""
+    return asked if number == 1 else asked.with_stem(f"{asked.stem}-{number}")
 
 
 def _together(pictures: list[Path], questions: list[str]) -> list[list[Path]]:
@@ -170,8 +188,10 @@ def _as_json(shown: list[Path], question: str, answer: Answer, candidates: int |
         "budget": answer.budget,
         "method": answer.method,
         "visual_tokens": answer.visual_tokens,
+        "inside": answer.inside,
         "candidates": candidates,
         "prompt_tokens": answer.prompt_tokens,
+        "cached_tokens": answer.cached_tokens,
         "output_tokens": len(answer.token_ids),
         "kept": answer.kept,
         "pictures": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -53,7 +53,7 @@ def export(
     ] = None,
     recipe: Annotated[Path | None, recipe_option()] = None,
     to: Annotated[Path | None, out_option("MODEL.bundle")] = None,
-    method: Annotated[list[str] | None, method_option("hired, where the tower has a class token", several=True)] = None,
+    method: Annotated[list[str] | None, method_option("hired where it fits, else divprune", several=True)] = None,
     set_: MethodSettings = None,
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="Method and settings from `edgeprune calibrate`.")
@@ -75,6 +75,20 @@ def export(
     text_tokens: Annotated[
         int, typer.Option(min=1, help="Room for question and answer when --capacity is not given.")
     ] = 512,
+    stage_chunk: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The same as --chunk behind a cut inside the language model.",
+            show_default="--chunk, at most 64",
+        ),
+    ] = None,
+    stage_room: Annotated[
+        Literal["all", "kept"],
+        typer.Option(
+            help="Positions of the KV cache behind a cut: for all rows (so that none need leave) or for those that stay."
+        ),
+    ] = "all",
     tiles: Annotated[int | None, tiles_option()] = None,
     grid: Annotated[list[str] | None, grid_option()] = None,
     tokens: Annotated[int | None, tokens_option()] = None,
@@ -102,7 +116,7 @@ def export(
 
     Repeat --budget and --method for several; the first of each is the default of the bundle.
     """
-    with errors_as_one_line(), activity("loading torch and transformers"):
+    with errors_as_one_line(), activity("reading what was asked"):
         need_export("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate")
         from edgeprune.models.source import is_classifier
         from edgeprune.plan import budget_from_text
@@ -140,15 +154,24 @@ def export(
             method or [],
             settings_from_text(set_ or []),
         )
-        first, *more = (METHODS.choose(name).name for name in names)
+        chosen = [METHODS.choose(name).name for name in names]
         options = ExportOptions(
             budgets=budgets,
-            plan=TokenPlan(first, settings, positions, separators, budget_of, inside_from_texts(inside or [])),
-            more_methods=tuple(more),
+            plan=TokenPlan(
+                chosen[0] if chosen else None,
+                settings,
+                positions,
+                separators,
+                budget_of,
+                inside_from_texts(inside or []),
+            ),
+            more_methods=tuple(chosen[1:]),
             precision=weights,
             chunk=chunk,
             capacity=capacity,
             text_tokens=text_tokens,
+            stage_chunk=stage_chunk,
+            stage_room=stage_room,
             tiles=tiles,
             sizes=sizes,
             tokens=tokens,

@@ -29,3 +29,22 @@ for _name, _target in (
     ("tower-uniform", "drops:UNIFORM"),
 ):
     INSIDE.add_lazy(_name, f"{_TOWER}.{_target}")
+_LANGUAGE = "edgeprune.tokens.inside.language"
+for _name, _target in (
+    ("fastv", "fastv:FASTV"),
+    ("pdrop", "pdrop:PDROP"),
+    ("feather", "feather:FEATHER"),
+    ("sparsevlm", "sparsevlm:SPARSEVLM"),
+    ("mustdrop", "mustdrop:MUSTDROP"),
+    ("flowcut", "flowcut:FLOWCUT_ROWS"),
+    ("vflowopt", "known:VFLOWOPT_ROWS"),
+    ("todre", "known:TODRE_ROWS"),
+    ("yopo", "known:YOPO_ROWS"),
+    ("gsearch", "schedules:GSEARCH"),
+    ("psigmoid", "schedules:PSIGMOID"),
+    ("encoder", "controls:ENCODER_ORDER"),
+    ("random-rows", "controls:RANDOM_ROWS"),
+    ("uniform-rows", "controls:UNIFORM_ROWS"),
+    ("drop-all", "controls:DROP_ALL"),
+):
+    INSIDE.add_lazy(_name, f"{_LANGUAGE}.{_target}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from edgeprune.errors import PlanError
+from edgeprune.models import Checkpoint
 from edgeprune.models.families import Family
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import Budget
@@ -13,10 +15,13 @@ from edgeprune.tokens.inside.text import require_one_per_part, require_sound
 from edgeprune.tokens.inside.tower.plan.of_model import WHOLE, tower_plan
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.methods.controls import FULL
+from edgeprune.tokens.registry.fit import method_plan, require_fit, with_default
 from edgeprune_runtime.checks.language import MOST_POSITIONS
 from edgeprune_runtime.checks.room import memory_at_hand
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.spec import SelectionSpec, TokenPlan, WeightPrecision
+
+StageRoom = Literal["all", "kept"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,11 @@ class ExportOptions:
     """What to put into a bundle.
 
     budgets       the first is the default
+    plan          without a method: the model's default, see `settled`
     more_methods  beside the plan's own, at every budget
     capacity      None: room for the largest prompt plus `text_tokens`, rounded up to a chunk
+    stage_chunk   positions per run of stages behind a cut in the language model; None: as `chunk`, at most 64
+    stage_room    positions of their caches: "all" rows of a prompt, or those that are "kept"
     tiles         most tiles of a picture beside its overview, 0: one view of it; None: as the checkpoint's processor does it
     sizes, tokens  grids of a model that takes pictures of any size: (height, width) in pixels, or visual tokens; None: the family's own
     pictures      room for so many in one prompt, each at its largest
@@ -39,6 +47,8 @@ class ExportOptions:
     chunk: int = 128
     capacity: int | None = None
     text_tokens: int = 512
+    stage_chunk: int | None = None
+    stage_room: StageRoom = "all"
     tiles: int | None = None
     sizes: tuple[tuple[int, int], ...] | None = None
     tokens: int | None = None
@@ -55,6 +65,8 @@ class ExportOptions:
                 f"{len(self.budgets)} budgets, chunk {self.chunk} and text tokens {self.text_tokens} make no bundle; "
                 "give at least one of each"
             )
+        if self.stage_chunk is not None and self.stage_chunk < 1:
+            raise PlanError(f"stage_chunk is {self.stage_chunk}; expected 1 or more")
         if self.pictures < 1:
             raise PlanError(f"pictures is {self.pictures}; expected 1 or more")
         if self.sizes is not None and self.tokens is not None:
@@ -67,8 +79,25 @@ class ExportOptions:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Of every budget below 1.0, the plan's own first."""
+        """Of every budget below 1.0, the plan's own first. Only of options that are settled."""
+        assert self.plan.method is not None
         return tuple(dict.fromkeys((self.plan.method, *self.more_methods, *(CONTROLS if self.controls else ()))))
+
+
+def settled(
+    options: ExportOptions, checkpoint: Checkpoint, tell: Callable[[str], None] = lambda sentence: None
+) -> ExportOptions:
+    """The options with a method that fits the checkpoint, the default where they name none. Raises PlanError for one that does not fit.
+
+    tell  is given a sentence where the default had to be another than usual
+    """
+    model, held = checkpoint.spec, checkpoint.weights.shapes
+    plan, why = with_default(options.plan, model, held, METHODS)
+    options = replace(options, plan=plan)
+    require_fit(options.methods, method_plan(plan, model), model, held, METHODS)
+    if why is not None and not all(budget.is_full for budget in options.budgets):
+        tell(why)
+    return options
 
 
 def selections(options: ExportOptions, picture: PictureSpec) -> tuple[SelectionSpec, ...]:

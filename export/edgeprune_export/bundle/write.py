@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,12 @@ from pathlib import Path
 import msgspec
 import onnx
 
-from edgeprune.models import Checkpoint, DecoderSpec, ModelSpec, inverse_frequencies
+from edgeprune.models import Checkpoint, ModelSpec, inverse_frequencies
 from edgeprune.plan import MethodPlan
+from edgeprune.tokens.inside.encoder import encoder_reads
+from edgeprune.tokens.inside.language_fit import language_cut
+from edgeprune.tokens.inside.plan import planned_inside
+from edgeprune.tokens.inside.rows import LanguageCut
 from edgeprune.tokens.inside.tower.plan.of_model import WHOLE, cuts_for
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.readings import Reads, union
@@ -20,11 +24,13 @@ from edgeprune_export.bundle.options import ExportOptions, packed_max
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.bundle.roofline_counts import count_model
 from edgeprune_export.bundle.seal import hashes, write_manifest
+from edgeprune_export.bundle.stages import stages
 from edgeprune_export.gate.parity import cases, check_parity
 from edgeprune_export.graphs.connector import store_connector
 from edgeprune_export.graphs.cut_tower import cut_tower_graph
-from edgeprune_export.graphs.decoder import block_graph, head_graph, rotary_tables, store_decoder
+from edgeprune_export.graphs.decoder import head_graph, rotary_tables, store_decoder
 from edgeprune_export.graphs.select import select_graph
+from edgeprune_export.graphs.stages import language_graphs
 from edgeprune_export.graphs.tower import store_tower, tower_blocks, tower_graph, towers_by_view
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.weights import WeightsWriter
@@ -38,7 +44,6 @@ from edgeprune_runtime.spec import (
     ParityReport,
     Provenance,
     SelectionSpec,
-    StageSpec,
     TensorRef,
     tower_of,
 )
@@ -80,9 +85,15 @@ def write_bundle(
     name  of the source; room: positions of the KV cache; chosen: what is kept under each budget and method
     """
     model = checkpoint.spec
+    reads = {
+        tower: union(METHODS[s.method].reads(plan) for s in chosen if s.tower == tower)
+        | encoder_reads(_encoder(options), plan)
+        for tower in _towers(chosen)
+    }
     with WeightsWriter(folder / WEIGHTS) as writer:
-        _write_weights(writer, checkpoint, union(METHODS[s.method].reads(plan) for s in chosen), options, room, track)
-    graphs = _write_graphs(folder, writer, model, plan, chosen, options, room, track)
+        _write_weights(writer, checkpoint, union(reads.values()), options, room, track)
+        language = _language(model, writer, chosen, room, options)
+    graphs = _write_graphs(folder, writer, model, plan, chosen, reads, language, options, track)
     _copy_text(checkpoint, folder)
     own = [path.name for path in folder.iterdir()]
     sources = [path.name for path in checkpoint.path.iterdir() if path.suffix in (".json", ".safetensors", ".jinja")]
@@ -95,7 +106,7 @@ def write_bundle(
         family=model.family,
         precision=options.precision,
         picture=model.picture,
-        language=_language(model, writer, room, options),
+        language=language,
         plan=options.plan,
         selections=chosen,
         graphs=graphs,
@@ -143,15 +154,12 @@ def _write_graphs(
     model: ModelSpec,
     plan: MethodPlan,
     chosen: tuple[SelectionSpec, ...],
+    reads: Mapping[str, Reads],
+    language: LanguageSpec,
     options: ExportOptions,
-    room: int,
     track: Track,
 ) -> tuple[GraphSpec, ...]:
-    language = model.language
     views = towers_by_view(model)
-    reads = {
-        tower: union(METHODS[s.method].reads(plan) for s in chosen if s.tower == tower) for tower in _towers(chosen)
-    }
     with track("tracing the tower", 0):
         towers = {tower_of(WHOLE, spec.view): tower_graph(model, spec, reads[WHOLE], writer, WEIGHTS) for spec in views}
         for s in chosen:
@@ -165,12 +173,21 @@ def _write_graphs(
     of_selection = {s.tower: towers[tower_of(s.tower, views[0].view)].spec("") for s in chosen}
     build: dict[str, Callable[[], Graph]] = {
         **{name: partial(towers.__getitem__, name) for name in towers},
-        **_language_graphs(model, stages(language, room), writer, options.chunk),
-        "head": lambda: head_graph(language, writer, WEIGHTS),
+        **language_graphs(language, model.language, planned_inside(options.plan, "language"), writer, WEIGHTS),
+        "head": lambda: head_graph(model.language, writer, WEIGHTS),
     }
     for s in chosen:
         build[s.graph] = partial(
-            select_graph, s.graph, METHODS[s.method], s.keep, plan, model, of_selection[s.tower], writer, WEIGHTS
+            select_graph,
+            s.graph,
+            METHODS[s.method],
+            s.keep,
+            plan,
+            model,
+            of_selection[s.tower],
+            writer,
+            WEIGHTS,
+            encoder=_encoder(options),
         )
     specs = []
     with track("graphs", len(build)) as advance:
@@ -188,37 +205,20 @@ def _towers(chosen: Sequence[SelectionSpec]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((WHOLE, *(s.tower for s in chosen))))
 
 
-def stages(language: DecoderSpec, room: int) -> tuple[StageSpec, ...]:
-    """All layers over one list of rows: one stage."""
-    return (StageSpec(0, language.layers, room),)
-
-
-def _language_graphs(
-    model: ModelSpec, of: Sequence[StageSpec], writer: WeightsWriter, chunk: int
-) -> dict[str, Callable[[], Graph]]:
-    return {
-        name: partial(
-            block_graph,
-            name,
-            model.language,
-            writer,
-            WEIGHTS,
-            rows=rows,
-            capacity=stage.capacity,
-            layers=(stage.first, stage.behind),
-            deepstack=len(model.deepstack),
-        )
-        for stage in of
-        for name, rows in ((stage.prefill, chunk), (stage.decode, 1))
-    }
-
-
 def positions_reached(options: ExportOptions, model: ModelSpec, room: int) -> int:
     """Kept positions reach as far as the unpruned sequence would, plus whatever text follows."""
     return options.pictures * packed_max(model.picture, model.picture.candidates_max) + room
 
 
-def _language(model: ModelSpec, writer: WeightsWriter, room: int, options: ExportOptions) -> LanguageSpec:
+def _encoder(options: ExportOptions) -> LanguageCut | None:
+    """What ranks inside the language model by the encoder's score, which select graphs give then."""
+    cut = language_cut(options.plan)
+    return cut if cut is not None and "salience" in cut.reads else None
+
+
+def _language(
+    model: ModelSpec, writer: WeightsWriter, chosen: tuple[SelectionSpec, ...], room: int, options: ExportOptions
+) -> LanguageSpec:
     language = model.language
     return LanguageSpec(
         hidden=language.hidden,
@@ -226,7 +226,7 @@ def _language(model: ModelSpec, writer: WeightsWriter, room: int, options: Expor
         kv_heads=tuple(language.at(i).kv_heads for i in range(language.layers)),
         head_dim=language.head_dim,
         vocab=language.vocab,
-        stages=stages(language, room),
+        stages=stages(model, options, chosen, room),
         chunk=options.chunk,
         image_token_id=model.image_token_id,
         eos_token_ids=model.eos_token_ids,

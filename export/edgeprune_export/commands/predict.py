@@ -5,7 +5,7 @@ Widths are spread evenly over layers here; what is really removed where follows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgeprune.errors import PlanError
@@ -23,7 +23,7 @@ from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune.tokens.inside.tower.plan.of_model import cuts_of_plan, require_cuts
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.registry.fit import method_plan
-from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections
+from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections, settled
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.commands.export_classifier import cuts_of_classifier
 from edgeprune_export.pruning.choose import steps_to, wanted_of
@@ -66,9 +66,14 @@ def forecast_of_checkpoint(
     *,
     timed: bool,
     track: Track,
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> list[Forecast]:
-    """One entry per budget and part. Raises PlanError for a target that cannot be reached."""
+    """One entry per budget and part. Raises PlanError for a target that cannot be reached, and for a method that does not fit.
+
+    tell  is given sentences about what was chosen where nobody said
+    """
     model = checkpoint.spec
+    options = settled(options, checkpoint, tell)
     chosen = selections(options, model.picture)
     room = capacity(options, chosen, model)
     whole, cuts, most = (

@@ -80,6 +80,7 @@ def selftest(bundle: Path | None, name: str, work: Path, track: Track) -> Iterat
         if not built:
             return
     yield _attempt("answers", lambda: _answers(root, engine.name))
+    yield _attempt("second question", lambda: _second_question(root, engine))
     if isinstance(engine, TensorRtBackend):
         yield _attempt("CUDA graphs", lambda: _graphs(root, name))
     yield _attempt("times", lambda: _times(root, engine))
@@ -175,6 +176,22 @@ def _answers(root: Path, name: str) -> SelftestStep:
     numbers = {"answers_same": same, "answers": total, "kept_least_share": round(min(shared), 4)}
     # Half precision may turn a near tie; the gate is what judges. Most answers in common are expected all the same.
     return SelftestStep("answers", "passed" if 2 * same > total else "failed", detail, numbers)
+
+
+def _second_question(root: Path, engine: Backend) -> SelftestStep:
+    """The same logits behind what two prompts begin with as from the first row on, bit for bit."""
+    bundle = Bundle.open(root, verify=False)
+    language, spec = LanguageModel(bundle, engine, reuse=True), bundle.manifest.language
+    rows = min(3 * spec.chunk, spec.capacity)
+    embeds = np.random.default_rng(0).standard_normal((rows, spec.row_width), np.float32) * 0.1
+    positions = np.broadcast_to(np.arange(rows), (spec.axes, rows))
+    language.prefill(np.concatenate([embeds[: rows - 1], -embeds[rows - 1 :]]), positions)
+    logits = language.prefill(embeds, positions).copy()
+    reused = language.reused
+    language.forget()
+    same = np.array_equal(logits, language.prefill(embeds, positions))
+    detail = f"{reused} of {rows} rows were in the cache; {'the same logits' if same else 'logits differ'} as from the first row on"
+    return SelftestStep("second question", "passed" if same else "failed", detail, {"cached": reused, "rows": rows})
 
 
 def _graphs(root: Path, name: str) -> SelftestStep:

@@ -19,14 +19,18 @@ from edgeprune.tokens.readings import ALIVE, Reads
 from edgeprune_export.gate.eager_model import empty_model, streamed
 from edgeprune_export.gate.eager_tower import cut_rows, cut_tile, read_rows, read_tile
 from edgeprune_export.gate.inputs import accepted
+from edgeprune_export.gate.language.leaving import ForcedCut, LeavingRows
+from edgeprune_export.gate.language.noted import LANGUAGE_ATTENTION, register_language
 from edgeprune_export.gate.noted_attention import NAME, register
 from edgeprune_runtime.pictures.packed import PackedPicture
+from edgeprune_runtime.stages.rows import PromptRows
 
 
 class EagerReference:
     """transformers' model of a checkpoint in float32, with as much of its tower as `reads` asks for."""
 
-    def __init__(self, checkpoint: Checkpoint, reads: Reads) -> None:
+    def __init__(self, checkpoint: Checkpoint, reads: Reads, *, leaving: bool = False) -> None:
+        """leaving: whether rows may leave inside the language model."""
         from accelerate import cpu_offload
 
         self._spec, self._reads, self._paths = checkpoint.spec, reads, checkpoint.family.modules
@@ -34,7 +38,10 @@ class EagerReference:
         self._rows = checkpoint.family.rows
         if self._rows:
             register()
-        model = empty_model(checkpoint, tower_attention=NAME if self._rows else "eager")
+        if leaving:
+            register_language()
+        attention = {"language_attention": LANGUAGE_ATTENTION} if leaving else {}
+        model = empty_model(checkpoint, tower_attention=NAME if self._rows else "eager", **attention)
         weights = streamed(checkpoint, model, max((*reads.layers, self._spec.feature_layer)))
         cpu_offload(model, execution_device=torch.device("cpu"), state_dict=weights)
         self._model = model
@@ -114,6 +121,34 @@ class EagerReference:
         if self._rows:  # it merges by itself
             return np.asarray(module(rows.reshape(-1, self._spec.connector.inputs)).float())
         return np.asarray(module(rows[None])[0].float())
+
+    @torch.inference_mode()
+    def logits_of_cuts(
+        self,
+        embeds: np.ndarray,
+        positions: np.ndarray,
+        last: int,
+        cuts: Sequence[ForcedCut],
+        prompt: PromptRows,
+        following: Sequence[np.ndarray],
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """As `logits`, rows of the prompt leaving as in `cuts`; and behind each the rows that the method itself would let go on.
+
+        following: positions [axes, t] behind each cut of the rows after the prompt
+        """
+        width = self._spec.language.hidden
+        rows, *entering = torch.split(torch.from_numpy(np.ascontiguousarray(embeds)), width, dim=1)
+        decoder = self._model.get_submodule(self._paths.language)
+        leaving = LeavingRows(decoder, cuts, prompt, positions, following, rows, entering)
+        at = torch.from_numpy(np.ascontiguousarray(positions))
+        with leaving.watching():
+            hidden = decoder(
+                inputs_embeds=rows[None],
+                position_ids=at if len(at) == 1 else at[:, None],
+                use_cache=False,
+            ).last_hidden_state
+        head = self._model.get_submodule(self._paths.head)
+        return np.asarray(head(hidden[0, -last:]).float()), leaving.own
 
     @torch.inference_mode()
     def logits(self, embeds: np.ndarray, positions: np.ndarray, last: int) -> np.ndarray:

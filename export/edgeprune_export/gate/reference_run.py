@@ -10,6 +10,7 @@ from edgeprune_runtime.backends import Backend, Session
 from edgeprune_runtime.backends.host import HostMemory
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.spec import GraphSpec
+from edgeprune_runtime.stages.lists import RowsPlan
 
 
 class Mapped(HostMemory):
@@ -30,13 +31,19 @@ class Mapped(HostMemory):
 
 
 def greedy(
-    language: LanguageModel, embeds: np.ndarray, positions: np.ndarray, following: int, image_id: int, tokens: int
+    language: LanguageModel,
+    embeds: np.ndarray,
+    positions: np.ndarray,
+    following: int,
+    image_id: int,
+    tokens: int,
+    plan: RowsPlan | None = None,
 ) -> tuple[list[int], np.ndarray]:
     """Chosen tokens and the logits [n, V] they were chosen from; ends after an image placeholder, which a reference takes for a picture.
 
-    following: position of the first new token.
+    following: position of the first new token; plan: which rows leave inside.
     """
-    rows = [language.prefill(embeds, positions).copy()]
+    rows = [language.prefill(embeds, positions, plan).copy()]
     chosen = [int(np.argmax(rows[0]))]
     while len(chosen) < tokens and chosen[-1] != image_id:
         rows.append(language.step(chosen[-1], following + len(chosen) - 1).copy())

@@ -58,20 +58,31 @@ def block_graph(
     capacity: int,
     layers: tuple[int, int] | None = None,
     deepstack: int = 0,
+    gathered_of: int | None = None,
+    asked: bool = False,
 ) -> Graph:
     """Decoder layers first .. behind - 1 (None: all) over `rows` new positions and a cache of `capacity` positions.
 
-    Inputs: embeds [rows, D], in a model whose visual tokens enter behind layers, too, D more channels for each of these in the stage that
-    begins; position_ids [axes, rows]; row [1], the row whose hidden state is returned; last_index [1], the cache
-    index of the last new position; total [1], that plus one; past_key_i / past_value_i [1, G_i, capacity, d].
-    Outputs: hidden, of the model's last layer [1, D] after the final norm, of any other [rows, D] as it is, without an input row;
-    present_key_i / present_value_i, to be bound to the same buffers as the past.
+    gathered_of  rows leave before this stage: it takes its own from so many of the stage before
+    asked        the next stage's rows are ranked by what rows of this one's last layer ask for
+
+    Inputs: embeds [rows, W], where W is D, and D more channels for each layer from `first` on behind which visual tokens enter, or in its
+    place states [gathered_of, W] and rows [rows], which of them; position_ids [axes, rows]; row [1], the row whose hidden state is
+    returned; last_index [1], the cache index of the last new position; total [1], that plus one; past_key_i / past_value_i
+    [1, G_i, capacity, d].
+    Outputs: hidden, of the model's last layer [1, D] after the final norm, of any other [rows, W of the next] as it is, without an input
+    row; present_key_i / present_value_i, to be bound to the same buffers as the past; query [rows, H d], turned.
     """
     first, behind = layers or (0, spec.layers)
     last = spec.layers - 1
     g = Graph(name, weights_file=weights_file)
-    further = deepstack if first == 0 else 0
-    x = g.input("embeds", "float32", (rows, spec.hidden * (1 + further)))
+    further = max(0, deepstack - first)
+    width = spec.hidden * (1 + further)
+    if gathered_of is None:
+        x = g.input("embeds", "float32", (rows, width))
+    else:
+        states = g.input("states", "float32", (gathered_of, width))
+        x = g.node("Gather", [states, g.input("rows", "int64", (rows,))], axis=0)
     entering: list[str] = []
     if further:
         x = g.node("Split", [x], axis=1, num_outputs=1 + further, outputs=1 + further)
@@ -104,15 +115,20 @@ def block_graph(
         x = g.node("Add", [x, linear(g, writer, f"{p}.o", flat, 1 if i == last else rows)])
         h = _rms(g, writer, x, f"{p}.norm2.weight", spec.eps)
         x = g.node("Add", [x, _swiglu(g, writer, p, h, 1 if i == last else rows, at.mlp)])
-        if i < len(entering):
-            added = g.node("Gather", [entering[i], row], axis=0) if i == last else entering[i]
-            x = g.node("Add", [x, added])
+        if i - first < len(entering):
+            here = entering[i - first]
+            x = g.node("Add", [x, g.node("Gather", [here, row], axis=0) if i == last else here])
     for i in range(first, behind):
         for kind in ("key", "value"):
             cache_shape = (1, spec.at(i).kv_heads, capacity, spec.head_dim)
             g.output(f"present_{kind}_{i}", f"present_{kind}_{i}", "float32", cache_shape)
+    if asked:
+        wide = at.heads * at.head_dim
+        g.output(g.node("Reshape", [query, g.integers(rows, wide)]), "query", "float32", (rows, wide))
     if behind <= last:
-        g.output(x, "hidden", "float32", (rows, spec.hidden))
+        later = entering[behind - first :]
+        handed = g.node("Concat", [x, *later], axis=1) if later else x
+        g.output(handed, "hidden", "float32", (rows, spec.hidden * (1 + len(later))))
     else:
         g.output(_rms(g, writer, x, "norm.weight", spec.eps), "hidden", "float32", (1, spec.hidden))
     return g
@@ -135,16 +151,36 @@ def rotary_tables(inverse: np.ndarray, scaling: float, positions: int) -> tuple[
     )
 
 
-def _turning(g: Graph, writer: WeightsWriter, spec: DecoderSpec, positions: str) -> tuple[str, ...]:
-    """Inputs of RotaryEmbedding behind what it turns: tables and positions, or, for positions of three axes, the angles of these rows
-    [1, rows, d/2], each pair's at the position on its own axis."""
+def angles(g: Graph, writer: WeightsWriter, spec: DecoderSpec, positions: str) -> tuple[str, ...]:
+    """Cosines and sines of rows at `positions` [axes, rows]: [1, rows, d/2] each; on three axes each pair's is that of its own axis."""
     tables = g.weight(writer["rotary.cos"]), g.weight(writer["rotary.sin"])
     if not spec.pair_axes:
-        return *tables, positions
+        return tuple(g.node("Gather", [table, positions], axis=0) for table in tables)
     of_axis = np.arange(3)[:, None, None] == np.asarray(spec.pair_axes)
     chosen = g.constant("pair_axes", of_axis.astype(np.float32))  # [3, 1, d/2]
     taken = [g.node("Mul", [g.node("Gather", [table, positions], axis=0), chosen]) for table in tables]
     return tuple(g.node("ReduceSum", [rows, g.integers(0)], keepdims=1) for rows in taken)
+
+
+def next_layer(
+    g: Graph, writer: WeightsWriter, spec: DecoderSpec, layer: int, states: str, positions: str, rows: int
+) -> tuple[str, str]:
+    """Queries [1, rows, H d] and keys [1, rows, G d] that a layer would make of rows on their way into it.
+
+    states [rows, W], of which the first D channels are the rows; positions [axes, rows].
+    """
+    p, at = f"layers.{layer}", spec.at(layer)
+    x = g.node("Slice", [states, g.integers(0), g.integers(spec.hidden), g.integers(1)])
+    joined = linear(g, writer, f"{p}.qkv", _rms(g, writer, x, f"{p}.norm1.weight", spec.eps), rows)
+    query, key, _ = _rotated(g, writer, at, p, joined, _turning(g, writer, spec, positions), rows)
+    return query, key
+
+
+def _turning(g: Graph, writer: WeightsWriter, spec: DecoderSpec, positions: str) -> tuple[str, ...]:
+    """Inputs of RotaryEmbedding behind what it turns: tables and positions, or, for positions of three axes, the angles of these rows."""
+    if spec.pair_axes:
+        return angles(g, writer, spec, positions)
+    return g.weight(writer["rotary.cos"]), g.weight(writer["rotary.sin"]), positions
 
 
 def _rotated(

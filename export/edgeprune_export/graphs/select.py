@@ -11,6 +11,8 @@ import torch
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
+from edgeprune.tokens.inside.encoder import encoder_reads, encoder_score
+from edgeprune.tokens.inside.rows import LanguageCut
 from edgeprune.tokens.methods import Method
 from edgeprune.tokens.readings import ALIVE, Geometry, Reads, alive_slots, outputs_from
 from edgeprune_export.graphs.connector import project
@@ -34,20 +36,23 @@ def select_graph(
     tower: GraphSpec,
     writer: WeightsWriter,
     weights_file: str,
+    *,
+    encoder: LanguageCut | None = None,
 ) -> Graph:
     """features [T, N, C], readings of the tower, slot, region, places and host readings -> visual [K, D] and kept [K].
 
     Only the inputs that the method uses are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left. Where
     visual tokens enter behind decoder layers, too, visual has D more channels for each: features of other blocks, chosen or merged
-    like the others.
+    like the others. encoder: what ranks inside the language model by the encoder's score, one more output salience [K].
     """
     further = tuple(
         TensorSpec(name, "float32", (model.picture.tiles_max, *shape)) for name, shape in _further(model, tower)
     )
-    inputs = (*select_inputs(method.reads(plan), model, tower), *further)
+    reads = method.reads(plan) | encoder_reads(encoder, plan)
+    inputs = (*select_inputs(reads, model, tower), *further)
     names = tuple(spec.name for spec in inputs)
-    module = _Reduce(method, keep, plan, geometry_of(model), names, tuple(spec.name for spec in further))
-    made = ("rows", "kept", *(f"rows_{i}" for i in range(len(further))))
+    module = _Reduce(method, keep, plan, geometry_of(model), names, tuple(spec.name for spec in further), encoder)
+    made = ("rows", "kept", *(f"rows_{i}" for i in range(len(further))), *(("salience",) if encoder else ()))
     traced = trace(f"method {method.name}", module, inputs, made)
     traced.graph.name = "reduce"
     used = values_read(traced.graph.node)
@@ -62,6 +67,8 @@ def select_graph(
     visual = g.node("Concat", parts, axis=1) if len(parts) > 1 else parts[0]
     g.output(visual, "visual", "float32", (keep, len(parts) * model.connector.outputs))
     g.output("kept", "kept", "int64", (keep,))
+    if encoder:
+        g.output("salience", "salience", "float32", (keep,))
     return g
 
 
@@ -107,10 +114,11 @@ class _Reduce(torch.nn.Module):
         geometry: Geometry,
         names: tuple[str, ...],
         further: tuple[str, ...],
+        encoder: LanguageCut | None,
     ) -> None:
         super().__init__()
         self._method, self._keep, self._plan, self._geometry = method, keep, plan, geometry
-        self._names, self._further = names, further
+        self._names, self._further, self._encoder = names, further, encoder
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         named = dict(zip(self._names, inputs, strict=True))
@@ -120,4 +128,8 @@ class _Reduce(torch.nn.Module):
         outputs = outputs_from(named, self._geometry)
         reduction = self._method.reduce(outputs, self._keep, self._plan)
         rows = combine.apply(outputs, reduction)
-        return rows, reduction.index, *(combine.taken(features, reduction) for features in further)
+        made = rows, reduction.index, *(combine.taken(features, reduction) for features in further)
+        if self._encoder is None:
+            return made
+        scores = encoder_score(self._encoder, outputs, self._plan)
+        return *made, scores.flatten()[torch.clamp(reduction.index, min=0)]

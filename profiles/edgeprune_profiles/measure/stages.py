@@ -2,8 +2,9 @@
 
 In each round every budget answers every case once, in an order shuffled anew (seeded), so that drift of the machine,
 and what the previous request left in the caches, hit all budgets alike. Sample i of one budget and sample i of another
-are the same case in the same round: that is what makes ratios paired. Memory is read in one further request per budget,
-because the sampling thread would disturb the timed ones; energy counters are only read before and after, so they stay.
+are the same case in the same round: that is what makes ratios paired. A second question about the same picture follows each request, so
+that first / second is paired too. Memory is read in one further request per budget, because the sampling thread would disturb the timed
+ones; energy counters are only read before and after, so they stay.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from edgeprune_profiles.record.profile import (
     BundleRef,
     Report,
     RequestSample,
+    SecondQuestion,
 )
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters.base import Meter
@@ -54,11 +56,13 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one request took. Spans as in `STAGES`; `decode` once per token after the first."""
+    """What one request took. Spans as in `STAGES`; `decode` once per token after the first. `cached_tokens` of the prompt's were there."""
 
     spans: tuple[Span, ...]
     visual_tokens: int
     token_ids: tuple[int, ...]
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class NoEnergy:
@@ -113,6 +117,8 @@ def profile(
     notes: Sequence[str] = (),
     backend: BackendUse | None = None,
     use_before: MachineUse | None = None,
+    second_question: str | None = None,
+    second: Callable[[], Run] | None = None,
     look: Callable[[], MachineLook] = look,
     progress: RunProgress = lambda done, total, label: None,
 ) -> Report:
@@ -120,6 +126,7 @@ def profile(
 
     warmup_rounds   rounds of every budget on the first case that are thrown away
     memory_apart    measures one budget in a process of its own; better than the default, where the budgets share one
+    second          asks another question, `second_question`, about the picture that the last request saw; after each, timed apart
     look            sees what else the machine does, before the first round and after each
     Raises MeasurementError when there is nothing to measure, and whatever `runner` raises.
     """
@@ -145,6 +152,8 @@ def profile(
     for _ in range(warmup_rounds):
         for budget in budgets:
             request(budget, cases[0], "warm-up")
+            if second is not None:
+                second()
 
     generator = np.random.default_rng(seed)
     samples: dict[str, list[RequestSample]] = defaultdict(list)
@@ -158,7 +167,8 @@ def profile(
                     run = request(budget, case, f"round {repetition + 1} of {repetitions}")
                 joules = window.reading()
                 energy_source = joules.source
-                samples[budget.name].append(_sample(run, repetition, number, joules.energy_j))
+                again = None if second is None else _second(second())
+                samples[budget.name].append(_sample(run, repetition, number, joules.energy_j, again))
         looks.append(look())
 
     readings: dict[str, MemoryReading | None] = {}
@@ -193,21 +203,35 @@ def profile(
         pictures_sha256=tuple(case.sha256 for case in cases if case.sha256 is not None),
         use_before=use_before,
         use_during=machine_use(looks),
+        second_question=second_question,
     )
 
 
-def _sample(run: Run, repetition: int, case: int, energy_j: float | None) -> RequestSample:
+def _by_stage(run: Run) -> tuple[dict[str, tuple[float, ...]], dict[str, tuple[float, ...]]]:
+    """Seconds on the clock and of the processor."""
     wall: dict[str, list[float]] = defaultdict(list)
     cpu: dict[str, list[float]] = defaultdict(list)
     for span in run.spans:
         wall[span.name].append(span.wall_s)
         cpu[span.name].append(span.cpu_s)
+    return {stage: tuple(times) for stage, times in wall.items()}, {stage: tuple(times) for stage, times in cpu.items()}
+
+
+def _second(run: Run) -> SecondQuestion:
+    return SecondQuestion(run.prompt_tokens, run.cached_tokens, *_by_stage(run))
+
+
+def _sample(
+    run: Run, repetition: int, case: int, energy_j: float | None, second: SecondQuestion | None
+) -> RequestSample:
+    wall, cpu = _by_stage(run)
     return RequestSample(
         repetition=repetition,
         case=case,
         visual_tokens=run.visual_tokens,
         generated_tokens=len(run.token_ids),
-        wall_s={stage: tuple(times) for stage, times in wall.items()},
-        cpu_s={stage: tuple(times) for stage, times in cpu.items()},
+        wall_s=wall,
+        cpu_s=cpu,
         energy_j=energy_j,
+        second=second,
     )

@@ -3,8 +3,8 @@
 Statistics are functions of this (`summary.py`). A saved file has those of the day under `derived`, for readers without
 edgeprune; they are not read back, so a report cannot disagree with its samples. `docs/schema/profile.json` is the schema.
 Names carry units: seconds, bytes, joules. None = unknown. Paths are recorded in the command only; all else is names and hashes.
-Schema 2 added backend, hashes of pictures and engines, power windows and the soak; schema 3 what else the machine did. A file of an
-earlier schema reads as one without.
+Schema 2 added backend, hashes of pictures and engines, power windows and the soak; schema 3 what else the machine did; schema 4 second
+questions. A file of an earlier schema reads as one without.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edgeprune_runtime.meters.environment import Environment
 from edgeprune_runtime.meters.memory import MemoryReading
 from edgeprune_runtime.statistics import PairedDifference
 
-SCHEMA = 3
+SCHEMA = 4
 STAGES = ("preprocess", "tower", "select", "prefill", "decode")
 DECODE = "decode"
 
@@ -50,14 +50,33 @@ class BudgetRecord(Record, frozen=True):
     @property
     def full(self) -> bool:
         """Whether nothing is left out: neither tokens nor tiles."""
-        return self.keep_ratio == 1.0 and asked_for(self.name).tiles is None
+        asked = asked_for(self.name)
+        return self.keep_ratio == 1.0 and asked.tiles is None and asked.inside == "none"
+
+
+class SecondQuestion(Record, frozen=True):
+    """Another question about the picture of a request, asked right after it up to its first token: the picture was encoded, and the first
+    `cached_tokens` of its `prompt_tokens` lay in the cache. Stage -> seconds as in RequestSample.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    wall_s: dict[str, tuple[float, ...]]
+    cpu_s: dict[str, tuple[float, ...]]
+
+    @property
+    def ttft_s(self) -> float:
+        """Time to first token."""
+        return sum(sum(times) for stage, times in self.wall_s.items() if stage != DECODE)
 
 
 class RequestSample(Record, frozen=True):
-    """One request. Stage -> seconds of each time it ran, in order: one per tile for `tower`, one per token in `decode`.
+    """One request, computed from its first row on. Stage -> seconds of each time it ran, in order: one per tile for `tower`, one per token
+    in `decode`.
 
     wall_s   on the clock
     cpu_s    processor seconds of all threads of the process
+    second   what was asked afterwards; None: nothing was
     """
 
     repetition: int
@@ -67,6 +86,7 @@ class RequestSample(Record, frozen=True):
     wall_s: dict[str, tuple[float, ...]]
     cpu_s: dict[str, tuple[float, ...]]
     energy_j: float | None = None
+    second: SecondQuestion | None = None
 
     @property
     def ttft_s(self) -> float:
@@ -147,6 +167,7 @@ class Report(Record, frozen=True):
     """`notes` are sentences about the conditions; `threads` 0 means that the backend chose.
 
     pictures_sha256   of each case, in their order
+    second_question   what was asked of the same picture after each request; None: nothing was
     power_source      what the power windows read, or "unknown: ..." with the reason; None: nobody asked for power
     use_before        what else the machine did just before the warm-up, while this program rested
     use_during        and during the rounds that count
@@ -175,15 +196,28 @@ class Report(Record, frozen=True):
     soak: Soak | None = None
     use_before: MachineUse | None = None
     use_during: MachineUse | None = None
+    second_question: str | None = None
 
 
 class _Version(msgspec.Struct):
     schema: int
 
 
+class _Kind(msgspec.Struct):
+    """What tells an evaluation (`headline`) from a profile (`repetitions`)."""
+
+    headline: str | None = None
+    repetitions: int | None = None
+
+
 def load_report(path: Path) -> Report:
     """Raises MeasurementError for a file that is missing, broken or of a newer edgeprune."""
     content = _read(path)
+    if _kind(content).headline is not None:
+        raise MeasurementError(
+            f"{path} is an evaluation, not a profile; give the file of `edgeprune profile --out`, and this one to "
+            "`edgeprune report` with --eval"
+        )
     try:
         found = msgspec.json.decode(content, type=_Version).schema
         if found > SCHEMA:
@@ -200,12 +234,22 @@ def load_report(path: Path) -> Report:
 
 def load_accuracy(path: Path) -> Accuracy:
     """The result of an evaluation, to be put into a report. Raises MeasurementError as above."""
+    content = _read(path)
+    if _kind(content).repetitions is not None:
+        raise MeasurementError(f"{path} is a profile, not an evaluation; give the file of `edgeprune eval --out`")
     try:
-        found = msgspec.json.decode(_read(path), type=Accuracy)
+        found = msgspec.json.decode(content, type=Accuracy)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise MeasurementError(f"{path} is not a usable evaluation: {error}; run `edgeprune eval` again") from error
     _require_scores(found, path)
     return found
+
+
+def _kind(content: bytes) -> _Kind:
+    try:
+        return msgspec.json.decode(content, type=_Kind)
+    except (msgspec.MsgspecError, RecursionError):  # whoever reads it says what is wrong
+        return _Kind()
 
 
 def _require_scores(accuracy: Accuracy, path: Path) -> None:

@@ -9,10 +9,11 @@ from statistics import mean, median
 from edgeprune_profiles.record.power_profile import REQUEST, UnitEnergy, doubts, unit_energies
 from edgeprune_profiles.record.profile import DECODE, STAGES, Accuracy, AccuracyRow, BudgetRecord, BudgetResult, Report
 from edgeprune_profiles.record.sustain import SoakSummary, soak_summary
-from edgeprune_runtime.budgets import asked_for, by_method, on_tiles
+from edgeprune_runtime.budgets import asked_for, by_method, on_tiles, staying
 from edgeprune_runtime.statistics import Percentiles, Ratio, paired_ratio, percentiles
 
 FIXED = ("preprocess", "tower")
+PREFILL = "prefill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,17 @@ class StageTime:
 
     wall_s: float
     cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SecondSummary:
+    """Second questions about the pictures of requests: medians, and first / second by pairs of one request."""
+
+    ttft_s: Percentiles
+    prefill_s: float
+    prompt_tokens: int
+    cached_tokens: int
+    gain: Ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,7 @@ class BudgetSummary:
     untouched: (
         float | None
     )  # median share of preprocess and tower in TTFT, which pruning after the tower cannot shorten
+    second: SecondSummary | None = None
 
     @property
     def name(self) -> str:
@@ -52,7 +65,7 @@ class BudgetSummary:
         asked = asked_for(self.name)
         if self.result.budget.keep_ratio == 1.0 or asked.method is not None:
             return self.name
-        return on_tiles(by_method(asked.budget, self.result.budget.method), asked.tiles)
+        return on_tiles(staying(by_method(asked.budget, self.result.budget.method), asked.inside), asked.tiles)
 
     @property
     def ttft_cpu_s(self) -> float | None:
@@ -117,8 +130,9 @@ def full_score(accuracy: Accuracy) -> float | None:
 
 
 def is_whole(row: AccuracyRow) -> bool:
-    """Neither tokens nor tiles are left out."""
-    return row.keep_ratio == 1.0 and asked_for(row.name).tiles is None
+    """Neither tokens nor tiles are left out, and nobody leaves inside."""
+    asked = asked_for(row.name)
+    return row.keep_ratio == 1.0 and asked.tiles is None and asked.inside == "none"
 
 
 def controls_of(accuracy: Accuracy, budget: BudgetRecord) -> tuple[AccuracyRow, ...]:
@@ -128,8 +142,9 @@ def controls_of(accuracy: Accuracy, budget: BudgetRecord) -> tuple[AccuracyRow, 
 
 
 def _alike(accuracy: Accuracy, budget: BudgetRecord) -> list[AccuracyRow]:
-    tiles = asked_for(budget.name).tiles
-    return [row for row in accuracy.rows if row.keep_ratio == budget.keep_ratio and asked_for(row.name).tiles == tiles]
+    mine = asked_for(budget.name)
+    alike = [row for row in accuracy.rows if row.keep_ratio == budget.keep_ratio]
+    return [row for row in alike if (named := asked_for(row.name)).tiles == mine.tiles and named.inside == mine.inside]
 
 
 def _budget(result: BudgetResult, full: BudgetResult | None, seed: int) -> BudgetSummary:
@@ -152,6 +167,22 @@ def _budget(result: BudgetResult, full: BudgetResult | None, seed: int) -> Budge
         ttft_cpu_gain=gains[1],
         tpot_gain=gains[2],
         untouched=_untouched(result),
+        second=_second(result, seed),
+    )
+
+
+def _second(result: BudgetResult, seed: int) -> SecondSummary | None:
+    pairs = [(sample, sample.second) for sample in result.samples if sample.second is not None]
+    times = percentiles([second.ttft_s for _, second in pairs])
+    gain = _ratio([(first.ttft_s, second.ttft_s) for first, second in pairs], seed)
+    if times is None or gain is None:
+        return None
+    return SecondSummary(
+        times,
+        median(sum(second.wall_s.get(PREFILL, ())) for _, second in pairs),
+        round(median(second.prompt_tokens for _, second in pairs)),
+        round(median(second.cached_tokens for _, second in pairs)),
+        gain,
     )
 
 

@@ -27,6 +27,7 @@ def render_markdown(report: Report, needs: ReportNeeds = _NONE) -> str:
         *taken,
         " ".join(verdict(summary, choice.about)),
         _time_table(summary),
+        *_second_table(summary),
         *_energy(summary),
         *_soak(summary),
     ]
@@ -44,7 +45,8 @@ def render_markdown(report: Report, needs: ReportNeeds = _NONE) -> str:
         f"Bundle `{report.bundle.name}` ({report.bundle.sha256[:12]}), {report.created}, "
         f"{machine.cpu_model or units.UNKNOWN}, {units.count(machine.cores_logical)} cores, "
         f"{'backend ' + report.backend.name + ', ' if report.backend else ''}"
-        f"{report.warmup_rounds} warm-up rounds, {report.repetitions} rounds of {len(report.cases)} cases, interleaved."
+        f"{units.counted(report.warmup_rounds, 'warm-up round')}, {units.counted(report.repetitions, 'round')} of "
+        f"{units.counted(len(report.cases), 'picture')}, interleaved."
     )
     if unknown := unknown_line(summary):
         blocks.append(unknown)
@@ -55,7 +57,7 @@ def render_csv(report: Report) -> str:
     """One row per request: seconds, joules, tokens. An empty cell = unknown or did not run."""
     stages = summarise(report).stages
     head = ["budget", "method", "keep", "keep_ratio", "repetition", "image", "visual_tokens", "generated_tokens"]
-    head += ["ttft_s", "tpot_s", "energy_j"]
+    head += ["ttft_s", "tpot_s", "energy_j", "second_ttft_s", "second_prompt_tokens", "second_cached_tokens"]
     head += [f"{stage}_{clock}_s" for stage in stages for clock in ("wall", "cpu")]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -65,6 +67,8 @@ def render_csv(report: Report) -> str:
         for s in result.samples:
             row = [b.name, b.method, b.keep, b.keep_ratio, s.repetition, report.cases[s.case]]
             row += [s.visual_tokens, s.generated_tokens, s.ttft_s, s.tpot_s, s.energy_j]
+            again = s.second
+            row += [None] * 3 if again is None else [again.ttft_s, again.prompt_tokens, again.cached_tokens]
             for stage in stages:
                 row += [sum(side[stage]) if stage in side else None for side in (s.wall_s, s.cpu_s)]
             writer.writerow(row)
@@ -92,6 +96,24 @@ def _time_table(summary: Summary) -> str:
             ]
         )
     return _table(head, rows)
+
+
+def _second_table(summary: Summary) -> list[str]:
+    """TTFT of a second question about the same picture."""
+    head = ["second question, same picture", "prompt tokens cached", "TTFT p50", "p90", "prefill", "first / second"]
+    rows = [
+        [
+            b.name,
+            f"{units.count(b.second.cached_tokens)} of {units.count(b.second.prompt_tokens)}",
+            units.seconds(b.second.ttft_s.p50),
+            units.seconds(b.second.ttft_s.p90),
+            units.seconds(b.second.prefill_s),
+            units.times(b.second.gain),
+        ]
+        for b in summary.budgets
+        if b.second is not None
+    ]
+    return [_table(head, rows)] if rows else []
 
 
 def _energy(summary: Summary) -> list[str]:

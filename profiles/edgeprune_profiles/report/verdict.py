@@ -32,7 +32,15 @@ def _found(summary: Summary, lead: BudgetSummary | None) -> tuple[str, ...]:
             if b.ttft_s is not None
         ]
         return tuple(sentence for sentence in (*times, *power) if sentence)
-    sentences = (_first(lead, full), _processor(lead), _rest(lead), _further(lead), *power, *_accuracy(summary, lead))
+    sentences = (
+        _first(lead, full),
+        _processor(lead),
+        _rest(lead),
+        _second(lead),
+        _further(lead),
+        *power,
+        *_accuracy(summary, lead),
+    )
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -75,6 +83,15 @@ def _rest(lead: BudgetSummary) -> str:
         f"Preprocessing and the vision tower, which dropping tokens does not shorten, are "
         f"{units.percent(lead.untouched, 0)} of what is left."
     )
+
+
+def _second(lead: BudgetSummary) -> str:
+    second = lead.second
+    if second is None or not second.gain.distinguishable:
+        return ""
+    how, change = ("earlier", second.gain) if second.gain.point > 1 else ("later", second.gain.inverse)
+    after = units.seconds(second.ttft_s.p50)
+    return f"A second question about the same picture gets its first token {_factor(change)} {how}: after {after}."
 
 
 def _further(lead: BudgetSummary) -> str:

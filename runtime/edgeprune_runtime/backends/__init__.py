@@ -73,6 +73,10 @@ class Backend(Protocol):
         """The buffer of one row, [1, ...], inside `buffer`."""
         ...
 
+    def copy(self, source: Buffer, target: Buffer, row: int = 0) -> None:
+        """Queue a copy of all of `source` into `target` from its row on; both have the same type, and rows lie one after the other."""
+        ...
+
     def write(self, buffer: Buffer, value: np.ndarray) -> None:
         """Put `value` into the first rows of the buffer. The array may be changed afterwards."""
         ...

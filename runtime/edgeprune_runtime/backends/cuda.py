@@ -135,6 +135,12 @@ class CudaDevice:
         """What the host wrote last."""
         return self._staging(buffer)
 
+    def copy(self, source: DeviceBuffer, target: DeviceBuffer, row: int = 0) -> None:
+        """Copy all of `source` into `target` from its row on."""
+        pointer = target.pointer + row * bytes_of(target.shape[1:], target.dtype)
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._call("cudaMemcpyAsync", pointer, source.pointer, source.nbytes, kind, self.stream)
+
     def append(self, cache: DeviceBuffer, rows: DeviceBuffer, start: int) -> None:
         """Copy rows [1, G, R, d] into cache [1, G, C, d] from index `start` on, all heads in one strided copy."""
         groups, count, width = rows.shape[1:]

@@ -65,6 +65,9 @@ class DeviceBackend(ABC):
     def part(self, buffer: DeviceBuffer, row: int) -> DeviceBuffer:
         return self.device.part(buffer, row)
 
+    def copy(self, source: DeviceBuffer, target: DeviceBuffer, row: int = 0) -> None:
+        self.device.copy(source, target, row)
+
     def write(self, buffer: DeviceBuffer, value: np.ndarray) -> None:
         self.device.write(buffer, value)
 

@@ -24,6 +24,10 @@ class HostMemory:
     def part(self, buffer: np.ndarray, row: int) -> np.ndarray:
         return buffer[row : row + 1]
 
+    def copy(self, source: np.ndarray, target: np.ndarray, row: int = 0) -> None:
+        start = row * (target.size // len(target))
+        target.reshape(-1)[start : start + source.size] = source.reshape(-1)
+
     def write(self, buffer: np.ndarray, value: np.ndarray) -> None:
         buffer[: len(value)] = value
 

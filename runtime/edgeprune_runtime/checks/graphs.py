@@ -40,12 +40,18 @@ def interface_faults(graph: GraphSpec, inputs: Iterable[TensorSpec], outputs: It
 
 
 def _language_faults(spec: LanguageSpec, graphs: Mapping[str, GraphSpec]) -> Iterator[str]:
-    for stage in spec.stages:
+    for number, stage in enumerate(spec.stages):
         last = stage is spec.stages[-1]
-        for name, rows in ((stage.prefill, spec.chunk), (stage.decode, 1)):
+        asked = {} if last else _asked(graphs, spec.stages[number + 1])
+        for name, rows in ((stage.prefill, spec.chunk_of(stage)), (stage.decode, 1)):
             graph, caches = graphs[name], _caches(spec, stage)
+            width = spec.width_before(stage.first)
+            taken: dict[str, Sizes] = {"embeds": ("float32", (rows, width))}
+            if stage.rank is not None:
+                source = spec.stages[number - 1].capacity
+                taken = {"states": ("float32", (source, width)), "rows": ("int64", (rows,))}
             inputs = {
-                "embeds": ("float32", (rows, spec.row_width if stage.first == 0 else spec.hidden)),
+                **taken,
                 "position_ids": ("int64", (spec.axes, rows)),
                 **({"row": ("int64", (1,))} if last else {}),
                 "last_index": ("int32", (1,)),
@@ -54,13 +60,55 @@ def _language_faults(spec: LanguageSpec, graphs: Mapping[str, GraphSpec]) -> Ite
             }
             outputs = {
                 **{f"present_{key}": size for key, size in caches.items()},
-                "hidden": ("float32", (1 if last else rows, spec.hidden)),
+                **{name: (dtype, (rows, *shape[1:])) for name, (dtype, shape) in asked.items()},
+                "hidden": ("float32", (1, spec.hidden) if last else (rows, spec.width_before(stage.behind))),
             }
             yield from _differences(f"graph {name}", "input", graph.inputs, inputs)
             yield from _differences(f"graph {name}", "output", graph.outputs, outputs)
+        if stage.rank is not None:
+            yield from _rank_faults(spec, number, graphs[stage.rank])
     head = graphs[spec.head]
     yield from _differences(f"graph {spec.head}", "input", head.inputs, {"hidden": ("float32", (1, spec.hidden))})
     yield from _differences(f"graph {spec.head}", "output", head.outputs, {"logits": ("float32", (1, spec.vocab))})
+
+
+def _asked(graphs: Mapping[str, GraphSpec], stage: StageSpec) -> dict[str, Sizes]:
+    """What the ranking before a stage reads of what rows of the stage before it ask for."""
+    inputs = () if stage.rank is None else graphs[stage.rank].inputs
+    return {name: size for name, size in _sizes(inputs).items() if name == "query"}
+
+
+def _rank_faults(spec: LanguageSpec, number: int, graph: GraphSpec) -> Iterator[str]:
+    stage, before = spec.stages[number], spec.stages[number - 1]
+    prompt, chunk, found = spec.stages[spec.cuts[0] - 1].capacity, spec.chunk_of(stage), _sizes(graph.inputs)
+    asks = found["asking"][1] if "asking" in found else ()
+    known: dict[str, Sizes] = {
+        "visual": ("int64", (prompt,)),
+        "position_ids": ("int64", (spec.axes, prompt)),
+        "salience": ("float32", (prompt,)),
+        "places": ("int64", (prompt, 2)),
+        "embeds": ("float32", (prompt, spec.hidden)),
+        "score": ("float32", (prompt,)),
+        "origin": ("int64", (before.capacity,)),
+        "total": ("int64", (1,)),
+        "count": ("int64", (1,)),
+        "asking": ("int64", asks[:1] or (1,)),
+        "asking_weight": ("float32", asks[:1] or (1,)),
+        "query": ("float32", (before.capacity, *found["query"][1][1:])) if "query" in found else ("float32", ()),
+        "states": ("float32", (before.capacity, spec.width_before(stage.first))),
+        **{f"past_{key}": size for key, size in _caches(spec, before).items()},
+    }
+    always = ("visual", "position_ids", "total", "count")
+    wanted = {name: size for name, size in known.items() if name in found or name in always}
+    yield from _differences(f"graph {graph.name}", "input", graph.inputs, wanted)
+    outputs: dict[str, Sizes] = {
+        "rows": ("int64", (stage.capacity // chunk, chunk)),
+        "position_ids_of_rows": ("int64", (stage.capacity // chunk, spec.axes, chunk)),
+        "origin_of_rows": ("int64", (stage.capacity,)),
+    }
+    if any(output.name == "score_of_rows" for output in graph.outputs):  # where later cuts follow this order
+        outputs["score_of_rows"] = ("float32", (prompt,))
+    yield from _differences(f"graph {graph.name}", "output", graph.outputs, outputs)
 
 
 def _caches(spec: LanguageSpec, stage: StageSpec) -> dict[str, Sizes]:
@@ -107,6 +155,8 @@ def _select_faults(manifest: Manifest, graph: GraphSpec, tower: GraphSpec, keep:
         wanted |= {name: known[name] for name in ("question", "question_weight")}
     yield from _differences(f"graph {graph.name}", "input", graph.inputs, wanted)
     outputs = {"visual": ("float32", (keep, manifest.language.row_width)), "kept": ("int64", (keep,))}
+    if any(spec.name == "salience" for spec in graph.outputs):  # read where the language model ranks by it
+        outputs["salience"] = ("float32", (keep,))
     yield from _differences(f"graph {graph.name}", "output", graph.outputs, outputs)
 
 

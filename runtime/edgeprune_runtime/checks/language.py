@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from edgeprune_runtime.budgets import label_of
-from edgeprune_runtime.spec import ITEM_BYTES, LanguageSpec, Manifest, TensorRef, bytes_of
+from edgeprune_runtime.spec import ITEM_BYTES, LanguageSpec, Manifest, StageSpec, TensorRef, bytes_of
 
 MOST_LAYERS = 4096
 MOST_POSITIONS = 1 << 24
@@ -21,13 +22,28 @@ def language_faults(spec: LanguageSpec, weights: int) -> Iterator[str]:
     if any(stage.first >= stage.behind for stage in spec.stages):
         yield "a stage without a layer"
     for stage in spec.stages:
-        if stage.capacity % spec.chunk or stage.capacity > MOST_POSITIONS:
-            yield f"a cache of {stage.capacity} positions for chunks of {spec.chunk}, expected a multiple, at most {MOST_POSITIONS}"
+        chunk = spec.chunk_of(stage)
+        if stage.capacity % chunk or stage.capacity > MOST_POSITIONS:
+            yield f"a cache of {stage.capacity} positions for chunks of {chunk}, expected a multiple, at most {MOST_POSITIONS}"
+    for number, stage in enumerate(spec.stages):
+        yield from _cut_faults(spec, spec.stages[number - 1] if number else None, stage)
     if len(set(spec.graphs)) != len(spec.graphs):
         yield "one graph for several parts of the language model"
     yield from _tensor_faults("embedding table", spec.embedding, (spec.vocab, spec.hidden), weights)
     if spec.learned is not None:
         yield from _tensor_faults("learned row", spec.learned, (spec.hidden,), weights)
+
+
+def _cut_faults(spec: LanguageSpec, before: StageSpec | None, stage: StageSpec) -> Iterator[str]:
+    """Between two stages; before: None for the first."""
+    where = f"layer {stage.first} of the language model"
+    if stage.rank is None:
+        if before is not None and spec.chunk_of(stage) != spec.chunk_of(before):
+            yield f"another chunk from {where} on, where no row leaves"
+    elif before is None:
+        yield "rows that leave before the language model's first layer"
+    elif not 0 <= stage.keep < math.inf or (stage.keep > 1 and stage.keep % 1):
+        yield f"{stage.keep} visual rows that stay before {where}, expected a share or a whole number"
 
 
 def _tensor_faults(what: str, ref: TensorRef, shape: tuple[int, ...], weights: int) -> Iterator[str]:
@@ -45,8 +61,8 @@ def choice_faults(manifest: Manifest) -> Iterator[str]:
     counts = set(picture.token_counts)
     if language.axes != picture.sequence.axes:
         yield f"positions of {language.axes} axes for pictures whose rows have {picture.sequence.axes}"
-    if language.deepstack > language.stages[0].behind:
-        yield f"rows that enter behind {language.deepstack} layers, and a first stage of {language.stages[0].behind}"
+    if language.deepstack > language.layers:
+        yield f"rows that enter behind {language.deepstack} layers of {language.layers}"
     if not language.capacity <= language.positions <= MOST_POSITIONS:
         yield f"angles of {language.positions} positions for a cache of {language.capacity}"
     if not any(s.own for s in manifest.selections):

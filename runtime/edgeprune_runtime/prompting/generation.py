@@ -20,13 +20,17 @@ from edgeprune_runtime.timing import Stopwatch
 
 @dataclass(frozen=True, eq=False)
 class Prefilled:
-    """A prompt in the cache. logits [V] of its last row; room: tokens that there is place for; ends: tokens that end an answer."""
+    """A prompt in the cache. logits [V] of its last row; reused: rows that lay there already; room: tokens that there is place for;
+    ends: tokens that end an answer; inside: visual rows that stayed at each cut of the language model; notes: sentences about them."""
 
     packed: Packed
     logits: np.ndarray
     views: tuple[View, ...]
+    reused: int
     room: int
     ends: frozenset[int]
+    inside: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def generate(
@@ -65,12 +69,14 @@ def generate(
         token_ids=tuple(chosen),
         finish_reason=reason,
         prompt_tokens=len(start.packed.ids),
+        cached_tokens=start.reused,
         visual_tokens=sum(len(view.kept) for view in views),
         budget=", ".join(dict.fromkeys(view.selection.budget for view in views)) or None,
         method=", ".join(dict.fromkeys(view.selection.method for view in views)) or None,
         kept=tuple(triple for view in views for triple in view.triples),
         spans=tuple(span for view in views for span in view.spans) + watch.spans,
-        notes=tuple(dict.fromkeys(note for view in views for note in view.notes)),
+        notes=(*dict.fromkeys(note for view in views for note in view.notes), *start.notes),
         pictures=tuple(view.shown for view in views),
+        inside=start.inside,
     )
     yield Piece(None, text[len(shown) :], answer)

@@ -11,7 +11,7 @@ from edgeprune_runtime.spec import Manifest, TokenPlan
 
 
 def packed_prompt(tokens: PromptTokens, views: Sequence[View], manifest: Manifest, plan: TokenPlan) -> Packed:
-    """Raises PromptError for a prompt that is too long, RequestError for a View of another model."""
+    """Raises PromptError for a prompt that is longer than the tables, RequestError for a View of another model."""
     language = manifest.language
     for view in views:
         if view.visual.shape[1] != language.row_width:
@@ -21,11 +21,6 @@ def packed_prompt(tokens: PromptTokens, views: Sequence[View], manifest: Manifes
     pictures = [KeptPicture(view.picture, view.kept, plan.separators_for(view.selection)) for view in views]
     positions = plan.positions_for(*(view.selection for view in views))
     packed = pack(tokens, pictures, positions, manifest.picture.sequence)
-    if len(packed.ids) > language.capacity:
-        raise PromptError(
-            f"the prompt has {len(packed.ids)} positions, the bundle's capacity is {language.capacity}; shorten the question, choose a "
-            "smaller budget, or export with a larger --capacity (--max-images N for several)"
-        )
     if packed.next_position > language.positions:
         raise PromptError(
             f"the unpruned prompt would reach position {packed.next_position}, the bundle's tables reach {language.positions}; show fewer "

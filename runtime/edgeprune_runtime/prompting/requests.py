@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from edgeprune_runtime.errors import PromptError, RequestError
 from edgeprune_runtime.prompting.sampling import Sampling
 from edgeprune_runtime.prompting.turns import Prompt, turns_of
+from edgeprune_runtime.stages.counts import InsideChoice
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ class Request:
     sampling: Sampling = Sampling()
     template: bool = True
     stop: bool = True
+    inside: InsideChoice = None
 
     @property
     def images(self) -> tuple[Any, ...]:

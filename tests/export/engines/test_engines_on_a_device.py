@@ -258,6 +258,31 @@ def test_a_stream_that_cannot_be_captured_is_queued_as_before(gpu: SimulatedGpu,
     assert gpu.launches == 0
 
 
+def test_a_second_question_equals_a_first_one_bit_for_bit_and_runs_fewer_chunks(
+    gpu: SimulatedGpu, bundle: Path
+) -> None:
+    build(bundle, TENSORRT, BuildOptions())
+    opened = Bundle.open(bundle)
+    chunk = opened.manifest.language.chunk
+    embeds = np.random.default_rng(0).standard_normal((2 * chunk + 9, 64), np.float32)
+    where = np.arange(len(embeds))[None]
+    other = np.concatenate([embeds[: 2 * chunk], -embeds[2 * chunk :]])
+
+    def logits(language: LanguageModel, rows: np.ndarray) -> list[bytes]:
+        found = [language.prefill(rows, where).tobytes()]
+        return found + [language.step(9, len(rows) + step).tobytes() for step in range(3)]
+
+    fresh, ours = (LanguageModel(opened, TensorRtBackend("tensorrt"), reuse=reuse) for reuse in (False, True))
+    expected = logits(fresh, embeds)
+    logits(ours, other)
+    gpu.runs = 0
+    assert logits(ours, embeds) == expected and ours.reused == 2 * chunk
+    behind = gpu.runs
+    gpu.runs = 0
+    assert logits(fresh, embeds) == expected
+    assert gpu.runs == behind + 2
+
+
 def test_numbers_that_are_not_finite_end_one_request_only(gpu: SimulatedGpu, bundle: Path) -> None:
     build(bundle, TENSORRT, BuildOptions())
     language = LanguageModel(Bundle.open(bundle), TensorRtBackend("tensorrt"))
@@ -444,7 +469,7 @@ def test_the_selftest_tries_the_whole_way(gpu: SimulatedGpu, tmp_path: Path) -> 
     record = tmp_path / "selftest.json"
     told = answer("selftest", "--backend", "tensorrt", "--out", record)
     outcomes = {step["name"]: step["outcome"] for step in told["steps"]}
-    passed = {"device", "engines", "gate", "answers", "CUDA graphs", "times"}
+    passed = {"device", "engines", "gate", "answers", "second question", "CUDA graphs", "times"}
     assert outcomes == dict.fromkeys(passed, "passed") | {"energy": outcomes["energy"]}
     assert json.loads(record.read_text())["steps"][0]["numbers"]["gpu"] == "Simulated Orin"
 

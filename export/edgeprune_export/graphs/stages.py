@@ -1,0 +1,62 @@
+"""All graphs of the language model's layers: prefill and decode of every stage, and the ranking before each that rows leave before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from edgeprune.models.spec import DecoderSpec
+from edgeprune.tokens.inside.plan import PlannedInside
+from edgeprune.tokens.inside.rows import LanguageCut
+from edgeprune_export.graphs.decoder import block_graph
+from edgeprune_export.graphs.rank import CutPlace, rank_graph
+from edgeprune_export.onnx.graph import Graph
+from edgeprune_export.onnx.weights import WeightsWriter
+from edgeprune_runtime.spec import LanguageSpec
+
+
+def cut_places(language: LanguageSpec, decoder: DecoderSpec, inside: PlannedInside | None) -> tuple[CutPlace, ...]:
+    """Where rows leave, and by which method."""
+    if inside is None:
+        return ()
+    assert isinstance(inside.method, LanguageCut)
+    return tuple(CutPlace(language, number, inside.method, inside.spec.settings, decoder) for number in language.cuts)
+
+
+def asks(place: CutPlace) -> bool:
+    """Whether the ranking reads what rows of the layer before ask with."""
+    return bool(place.cut.reads & {"attention", "plain"}) and (place.first or not place.cut.once)
+
+
+def language_graphs(
+    language: LanguageSpec,
+    decoder: DecoderSpec,
+    inside: PlannedInside | None,
+    writer: WeightsWriter,
+    weights_file: str,
+) -> dict[str, Callable[[], Graph]]:
+    """By name, in the order in which they run."""
+    build: dict[str, Callable[[], Graph]] = {}
+    places = {place.number: place for place in cut_places(language, decoder, inside)}
+    for number, stage in enumerate(language.stages):
+        more: dict[str, Any] = {}
+        if number in places:
+            build[str(stage.rank)] = partial(rank_graph, places[number], writer, weights_file)
+            more["gathered_of"] = places[number].rows
+        following = places.get(number + 1)
+        for name, rows in ((stage.prefill, language.chunk_of(stage)), (stage.decode, 1)):
+            build[name] = partial(
+                block_graph,
+                name,
+                decoder,
+                writer,
+                weights_file,
+                rows=rows,
+                capacity=stage.capacity,
+                layers=(stage.first, stage.behind),
+                deepstack=language.deepstack,
+                asked=following is not None and asks(following),
+                **more,
+            )
+    return build
