@@ -82,7 +82,7 @@ def test_every_output_method_runs_behind_a_cut() -> None:
 
 @pytest.mark.parametrize(("variant", "inside", "method"), FAMILIES)
 def test_towers_of_every_family_that_can_be_cut_are(variant: dict[str, Any], inside: str, method: str) -> None:
-    bundle = exported(variant, budgets=["0.2"], plan={"method": method}, inside=[inside])
+    bundle = exported(variant, budgets=["0.1"], plan={"method": method}, inside=[inside])
     parity = Bundle.open(bundle, verify=False).manifest.parity
     assert parity.checks and all(check.passed for check in parity.checks)
     seen(bundle)

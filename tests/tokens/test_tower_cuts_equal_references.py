@@ -39,13 +39,14 @@ def settings_of(name: str, patches: int, first: int) -> dict[str, Any]:
         "pool": {"grid": GRID},
         "expedit": {"grid": GRID, "tau": 0.5},
         "gtp": {"alpha": 0.3},
+        "token-transforming": {"tau": 0.1},
         "zero-tprune": {"rounds": 8},
     }.get(name, {})
 
 
 def told(name: str) -> dict[str, float]:
     """The same for ours."""
-    return {"expedit": {"tau": 0.5}, "gtp": {"alpha": 0.3}}.get(name, {})
+    return {"expedit": {"tau": 0.5}, "gtp": {"alpha": 0.3}, "token-transforming": {"tau": 0.1}}.get(name, {})
 
 
 @pytest.mark.parametrize("case", range(6))
@@ -146,7 +147,7 @@ def test_two_cuts_of_a_whole_tower(name: str, tmp_path: Any) -> None:
             found = tower(pixels).last_hidden_state[0]
     step, site = STEPS[CALLED.get(name, name)]
     assert site == method.site
-    settings = {"gtp": {"alpha": 0.3}}.get(name, {})
+    settings = {"gtp": {"alpha": 0.3}, "token-transforming": {"tau": 0.1}}.get(name, {})
     rounds = {i: {"rounds": zero_tprune.rounds_at(i, 4)} for i in range(4)} if name == "zero-tprune" else {}
     run = forward(
         embedded,

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ROUNDS, _WINDOW, _TOP, _FAR = 5, 5, 20, 1e4
-_TAU = Setting(
-    "tau", 5e-3, "factor of squared distances; 0.005 in the source for SAM, 1 for dense prediction", least=1e-6
-)
+_TAU = Setting("tau", 1, "factor of squared distances; 1 in the source for dense prediction, 0.005 for SAM", least=1e-6)
 
 
 def centres_of(grid: tuple[int, int], tokens: int) -> tuple[int, int]:

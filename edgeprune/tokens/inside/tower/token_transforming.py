@@ -8,7 +8,9 @@ from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, impor
 from edgeprune.tokens.registry.method import Setting
 from edgeprune.tokens.similar import cosine
 
-_TAU = Setting("tau", 0.1, "temperature of the shares; the smaller, the more of a token goes to one anchor", least=1e-4)
+_TAU = Setting(
+    "tau", 0.01, "temperature of the shares; the smaller, the more of a token goes to one anchor", least=1e-4
+)
 
 
 def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
