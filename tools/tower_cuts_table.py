@@ -16,9 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tools.tower_cuts.large import made_classifier
 from tools.tower_cuts.measure import Asked, macs_of, measure
-from tools.tower_cuts.page import page_of, rows_of, table, use_of
-from tools.tower_cuts.plans import PLANS, WHOLE, control_of
+from tools.tower_cuts.page import cost_table, page_of, rows_of, table, use_of
+from tools.tower_cuts.plans import LARGE, PLANS, WHOLE, control_of
 
 
 def main() -> None:
@@ -35,6 +36,9 @@ def main() -> None:
     parser.add_argument("--precision", action="append", choices=("fp32", "int8"), help="[default: both]")
     parser.add_argument("--limit", type=int, help="only the first N photographs")
     parser.add_argument("--timed", type=int, default=120, help="times are taken on the first N photographs")
+    parser.add_argument(
+        "--large", type=int, default=10, help="photographs of the times of a tower of real proportions; 0: none of that"
+    )
     parser.add_argument("--page", type=Path, help="write the tables as a page, and beside it the numbers as JSON")
     options = parser.parse_args()
     asked = Asked(options.model, options.photographs, options.labels, options.work, options.limit, options.timed)
@@ -47,6 +51,16 @@ def main() -> None:
         rows = rows_of(record, {plan: macs_of(asked, plan, precision) for plan in plans}, controls)
         found[precision] = {"photographs": len(record), "machine": use_of(record), "rows": rows}
         print(f"{precision}\n{table(rows)}", flush=True)
+    if options.large:
+        large = Asked(
+            made_classifier(asked.work / "large"),
+            *(options.photographs, options.labels, asked.work / "of-large", options.large, options.large),
+        )
+        large.work.mkdir(exist_ok=True)
+        record = measure(large, LARGE, "fp32")
+        rows = rows_of(record, {plan: macs_of(large, plan, "fp32") for plan in LARGE}, {})
+        found["large"] = {"photographs": len(record), "machine": use_of(record), "rows": rows}
+        print(f"real proportions\n{cost_table(rows)}", flush=True)
     if options.page is not None:
         options.page.write_text(page_of(found), encoding="utf-8")
         options.page.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

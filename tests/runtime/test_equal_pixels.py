@@ -15,6 +15,7 @@ from edgeprune_runtime.pictures.equal import twin_of, without_equal
 from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.vision import Vision
+from tests.commands import answer, invoke
 from tests.exports import DEEP, exported
 
 NOISE = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
@@ -158,3 +159,12 @@ def test_without_asking_nothing_is_compared_but_whole_tiles(opened: Model) -> No
     assert isinstance(opened.vision, Vision)
     view = opened.see(NOISE, budget="1.0")
     assert view.notes == () and view.picture.left_out == 0
+
+
+def test_run_says_how_many_were_left_out(tiny_bundle: Any, opened: Model, tmp_path: Any) -> None:
+    Image.fromarray(half_white(opened)).save(tmp_path / "p.png")
+    asked = ("run", tiny_bundle, "--image", tmp_path / "p.png", "--prompt", "what is it?", "--budget", "1.0")
+    whole, less = (answer(*asked, "--max-tokens", 2, *more) for more in ((), ("--skip-equal", 0)))
+    assert less["visual_tokens"] < whole["visual_tokens"] == less["candidates"]
+    assert any("show the same pixels as one before them and were left out" in note for note in less["notes"])
+    assert "--skip-equal" in invoke(*asked, "--skip-equal", 300).output

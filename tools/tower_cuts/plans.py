@@ -29,16 +29,25 @@ PLANS = (
     WHOLE,
     *(f"{name}@3,6,9:{keep}" for keep in ("0.8", "0.7", "0.65") for name in EVERY),
     *(f"{name}@{MIDDLE}:{FINE}" for name in EVERY),
-    *(f"absorb@{MIDDLE}:{keep}" for keep in ("0.9", "0.87", "0.85", *HARDER)),
-    *(f"{RANDOM}@{MIDDLE}:{keep}" for keep in ("0.9", "0.87", "0.85", *HARDER)),
-    "absorb@3,4,5,6,7:160,130,106,86,70",
-    f"{RANDOM}@3,4,5,6,7:160,130,106,86,70",
+    *(
+        f"{name}@{MIDDLE}:{keep}"
+        for name in ("absorb", "token-transforming", RANDOM)
+        for keep in ("0.9", "0.87", "0.85", *HARDER)
+    ),
+    *(f"{name}@3,4,5,6,7:160,130,106,86,70" for name in ("absorb", "token-transforming", RANDOM)),
     *(
         f"{name}@{ALL}:{','.join(str(196 - r * (i + 1)) for i in range(11))}"
         for r in (8, 13)
         for name in ("tome", RANDOM)
     ),
     *(f"{name}@{block}:0.5" for block in (3, 6) for name in ("expedit", "pool", "topk", "absorb", RANDOM)),
+)
+
+#: Shares of the middle blocks in a tower of real proportions, where only times are taken.
+SHARES = ("@3,6,9:0.65", f"@{MIDDLE}:0.83")
+LARGE = (
+    WHOLE,
+    *(f"{name}{at}" for at in SHARES for name in EVERY if name not in ("received", "hired-early", "tower-uniform")),
 )
 
 

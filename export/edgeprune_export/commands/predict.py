@@ -20,6 +20,7 @@ from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.steps import alignment, removal_order
 from edgeprune.structure.targets import Measure
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.harm import warnings
 from edgeprune.tokens.inside.tower.plan.of_model import cuts_of_plan, require_cuts
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.registry.fit import method_plan
@@ -70,7 +71,7 @@ def forecast_of_checkpoint(
 ) -> list[Forecast]:
     """One entry per budget and part. Raises PlanError for a target that cannot be reached, and for a method that does not fit.
 
-    tell  is given sentences about what was chosen where nobody said
+    tell  is given sentences about what was chosen where nobody said, and about what the plan is known to harm
     """
     model = checkpoint.spec
     options = settled(options, checkpoint, tell)
@@ -81,7 +82,10 @@ def forecast_of_checkpoint(
         cuts_of_plan(options.plan.inside, model),
         model.picture.candidates_max,
     )
-    require_cuts(chosen, method_plan(options.plan, model), options.plan.inside, model, METHODS)
+    plan = method_plan(options.plan, model)
+    require_cuts(chosen, plan, options.plan.inside, model, METHODS)
+    for sentence in warnings(options.plan.inside, [METHODS[name] for name in options.methods], plan):
+        tell(sentence)
     found = []
     for part, (spec, blocks) in specs_of(model).items():
         full = widths(spec, blocks)

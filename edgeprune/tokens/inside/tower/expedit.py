@@ -87,8 +87,10 @@ def _unreachable(grid: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
 
 
 def _reachable(tokens: int, grid: tuple[int, int]) -> int:
-    rows, columns = centres_of(grid, tokens)
-    return rows * columns
+    """The first number, going down, that is a grid of centres by itself."""
+    while (fewer := math.prod(centres_of(grid, tokens))) < tokens:
+        tokens = fewer
+    return tokens
 
 
 EXPEDIT = TowerMethod(

@@ -35,7 +35,10 @@ def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
     value, partner = pairs.max(dim=1)
     order = select.descending(value)
     going, left = order[:first], select.ascending_values(order[first:])
-    back, onto = pairs[left].max(dim=0)  # of every odd row over the even ones that are left
+    offered = pairs[left]
+    if rows.alive is not None:  # nobody joins padding that is left
+        offered = torch.where((rows.alive[2 * left] > 0)[:, None], offered, float("-inf"))
+    back, onto = offered.max(dim=0)  # of every odd row over the even ones that are left
     if rows.alive is not None:
         back = torch.where(rows.alive[1::2] > 0, back, float("inf"))
     ranked = select.descending(back)

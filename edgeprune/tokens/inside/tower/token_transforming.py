@@ -18,9 +18,10 @@ def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
     first = cut.first
     index, _ = best(rows, importance(rows, block, cut), cut)
     tokens = torch.arange(first, rows.x.shape[0])
-    shares = torch.softmax(
-        cosine(rows.x[index[first:]], rows.x[first:]) / cut.settings.get(_TAU.name, _TAU.default), dim=0
-    )  # [K, tokens]
+    like = cosine(rows.x[index[first:]], rows.x[first:]) / cut.settings.get(_TAU.name, _TAU.default)
+    if rows.alive is not None:  # padding that is left takes nothing
+        like = torch.where((rows.alive[index[first:]] > 0)[:, None], like, -1e9)
+    shares = torch.softmax(like, dim=0)  # [K, tokens]
     mass = sizes(rows) if rows.alive is None else sizes(rows) * rows.alive
     weights = shares * mass[first:]
     whole = torch.clamp(weights.sum(dim=1), min=1e-6)
