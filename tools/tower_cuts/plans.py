@@ -43,11 +43,11 @@ PLANS = (
     *(f"{name}@{block}:0.5" for block in (3, 6) for name in ("expedit", "pool", "topk", "absorb", RANDOM)),
 )
 
-#: Shares of the middle blocks in a tower of real proportions, where only times are taken.
-SHARES = ("@3,6,9:0.65", f"@{MIDDLE}:0.83")
+#: In a tower of real proportions, where only times are taken.
 LARGE = (
     WHOLE,
-    *(f"{name}{at}" for at in SHARES for name in EVERY if name not in ("received", "hired-early", "tower-uniform")),
+    *(f"{name}@3,6,9:0.65" for name in ("topk", "evit", "absorb", "tome", "zero-tprune", "token-transforming", RANDOM)),
+    *(f"{name}@{MIDDLE}:0.83" for name in ("topk", "absorb", RANDOM)),
 )
 
 
