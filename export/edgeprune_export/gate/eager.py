@@ -16,8 +16,9 @@ import torch
 from edgeprune.models.checkpoint import Checkpoint
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune.tokens.readings import ALIVE, Reads
+from edgeprune_export.gate.eager_cut_tower import cut_rows, cut_tile
 from edgeprune_export.gate.eager_model import empty_model, streamed
-from edgeprune_export.gate.eager_tower import cut_rows, cut_tile, read_rows, read_tile
+from edgeprune_export.gate.eager_tower import read_rows, read_tile
 from edgeprune_export.gate.inputs import accepted
 from edgeprune_export.gate.language.leaving import ForcedCut, LeavingRows
 from edgeprune_export.gate.language.noted import LANGUAGE_ATTENTION, register_language

@@ -26,11 +26,11 @@ def tower_plan(inside: Sequence[InsideSpec]) -> InsideSpec | None:
     return next((one for one in inside if INSIDE[one.method].part == "tower"), None)
 
 
-View = tuple[int, int] | None
+ViewSize = tuple[int, int] | None
 """(height, width) in pixels of the part of a tile that is looked at; None: all of it."""
 
 
-def cuts_of_plan(inside: Sequence[InsideSpec], model: ModelSpec, view: View = None) -> TowerCuts | None:
+def cuts_of_plan(inside: Sequence[InsideSpec], model: ModelSpec, view: ViewSize = None) -> TowerCuts | None:
     """What `inside` means for the tower of this model. Raises PlanError for what it cannot do."""
     spec = tower_plan(inside)
     if spec is None:
@@ -48,7 +48,7 @@ def cuts_for(
     inside: Sequence[InsideSpec],
     model: ModelSpec,
     methods: Registry[Method],
-    view: View = None,
+    view: ViewSize = None,
 ) -> TowerCuts | None:
     """The cuts of the tower that this selection reads, for tiles of this view; None for the whole one."""
     if selection.tower == WHOLE:
