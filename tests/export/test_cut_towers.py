@@ -165,6 +165,21 @@ def test_int8_is_held_too() -> None:
             {"inside": ["received@1:10"], "plan": {"method": "divprune"}, "sizes": ((64, 64), (16, 32))},
             "would leave 10 of the 2 tokens of a picture of 16x32 pixels that arrive at block 1",
         ),
+        (  # of a grid of four tiles a budget keeps more than of that is left, of the largest grid it does not
+            {"family": "smolvlm", "merge": 2, "tied": True, "vision_layers": 5},
+            {"inside": ["received@1,2:0.7"], "plan": {"method": "divprune"}},
+            "leaves 5 of the 9 tokens of a tile, 20 of a picture of 4 tiles, and budget 0.2 keeps 31 of it",
+        ),
+        (
+            {"family": "qwen2_vl", "sections": (1, 2, 5), "kv_heads": 1, "vocab": 512, "vision_layers": 4},
+            {
+                "inside": ["received@1:0.5"],
+                "plan": {"method": "divprune"},
+                "sizes": ((64, 64), (32, 64)),
+                "budgets": ("6",),
+            },
+            "leaves 4 of the 8 tokens of a tile, 4 of a picture of one tile, and budget 6 keeps 6 of it",
+        ),
         (
             {"family": "qwen2_vl", "sections": (1, 2, 5), "kv_heads": 1, "vocab": 512, "vision_layers": 4},
             {"inside": ["absorb@1:0.5"], "plan": {"method": "divprune"}},

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgeprune.tokens.inside import INSIDE
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut
 
 GRID, HEADS, WIDTH = (4, 6), 2, 8
 TOWER = [name for name in INSIDE if isinstance(INSIDE[name], TowerMethod)]
@@ -21,7 +21,9 @@ CENTRES = ("expedit",)
 BLIND = ("pool", "expedit", "tower-random")
 
 
-def cut_of(method: Any, seed: int, keep: int, padded: int, alike: bool, class_token: bool) -> tuple[Rows, Rows, Cut]:
+def cut_of(
+    method: Any, seed: int, keep: int, padded: int, alike: bool, class_token: bool
+) -> tuple[Rows, Rows, TowerCut]:
     """(rows before, rows behind one cut, the cut)."""
     generator = torch.Generator().manual_seed(seed)
     patches, first = GRID[0] * GRID[1], int(class_token)
@@ -34,7 +36,7 @@ def cut_of(method: Any, seed: int, keep: int, padded: int, alike: bool, class_to
     alive[n - padded :] = 0
     size = torch.randint(1, 4, (n,), generator=generator).float() if method.sizes else None
     rows = Rows(x, torch.arange(n), alive, size, owner=torch.arange(n))
-    cut = Cut(keep, 0, first, GRID, 1, {}, block=5, blocks=12)
+    cut = TowerCut(keep, 0, first, GRID, 1, {}, block=5, blocks=12)
     block = BlockRows(q, k, v, HEADS, None if size is None else torch.log(size))
     if method.start is not None:
         rows = method.start(rows, block, cut)

@@ -13,7 +13,7 @@ from edgeprune.tokens.inside import INSIDE
 from edgeprune.tokens.inside.tower.flow import FLOW
 from edgeprune.tokens.inside.tower.method import TowerMethod
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut
 from edgeprune_export.gate.eager_classifier import classifier_module
 from edgeprune_export.gate.eager_cuts import cutting
 from edgeprune_export.gate.noted_attention import NAME
@@ -73,7 +73,7 @@ def test_one_cut_of_random_rows(name: str, case: int) -> None:
         mass,
         owner=torch.arange(len(x)),
     )
-    cut = Cut(keep, 0, first, GRID, 1, told(name), block=5, blocks=12)
+    cut = TowerCut(keep, 0, first, GRID, 1, told(name), block=5, blocks=12)
     nobody = BlockRows(*tensors[1:], HEADS)
     if method.start is not None:
         rows = method.start(rows, nobody, cut)

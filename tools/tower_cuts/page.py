@@ -10,7 +10,7 @@ import onnxruntime
 
 from edgeprune_runtime.statistics import Interval, paired_difference, paired_ratio
 from tools.tower_cuts.measure import Record
-from tools.tower_cuts.plans import WHOLE
+from tools.tower_cuts.plans import CONTROLS, WHOLE
 
 GOAL_TIMES, GOAL_POINTS = 1.5, 1.0
 Row = dict[str, Any]
@@ -98,8 +98,9 @@ def page_of(found: Mapping[str, Mapping[str, Any]]) -> str:
 def _verdict(rows: Sequence[Row]) -> str:
     """Who came nearest to the goal from either side, and which methods beat dropping at random."""
     cut = [row for row in rows if row["plan"] != WHOLE]
-    near = [row for row in cut if row["difference"][1] >= -GOAL_POINTS]
-    fast = [row for row in cut if row["cpu_ratio"][1] >= GOAL_TIMES]
+    methods = [row for row in cut if _method(row) not in CONTROLS]
+    near = [row for row in methods if row["difference"][1] >= -GOAL_POINTS]
+    fast = [row for row in methods if row["cpu_ratio"][1] >= GOAL_TIMES]
     both = [row for row in near if row in fast]
     lines = [
         f"**Aim: {GOAL_TIMES:g}x measured at a loss of at most {GOAL_POINTS:.1f} point: "

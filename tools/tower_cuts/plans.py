@@ -4,6 +4,7 @@ from __future__ import annotations
 
 WHOLE = "none"
 RANDOM = "tower-random"
+CONTROLS = (RANDOM, "tower-uniform", "pool")
 EVERY = (
     "topk",
     "evit",

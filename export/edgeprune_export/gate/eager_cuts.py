@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgeprune.tokens.inside.tower.method import Step
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut
 from edgeprune_export.gate.noted_attention import Listener, joined_heads, listening
 
 _ATTENTION = ("attention", "self_attn", "attn")
@@ -123,7 +123,7 @@ class CutPass:
         self.rows = self.rows._replace(x=x if self._turning else x[0])
 
     @staticmethod
-    def _step(step: Step | None, rows: Rows, block: BlockRows | None, cut: Cut) -> Rows:
+    def _step(step: Step | None, rows: Rows, block: BlockRows | None, cut: TowerCut) -> Rows:
         if step is None:
             return rows
         return step(rows, BlockRows(rows.x, rows.x, rows.x, 1) if block is None else block, cut)

@@ -16,7 +16,7 @@ from torch import Tensor
 from edgeprune.models.spec import TowerSpec
 from edgeprune.tokens.inside.tower.method import Step
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut
 from edgeprune_export.graphs.tower import attended, attention, fed_forward, queries_keys_values, rotary_tables
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.trace import trace
@@ -122,7 +122,7 @@ class CutRows:
         if cut is not None and site == self._cuts.method.site:
             self._run(self._cuts.method.step, f"cut_{i}", cut, qkv, self._at(i).heads)
 
-    def _run(self, step: Step, name: str, cut: Cut, qkv: QKV | None, heads: int) -> None:
+    def _run(self, step: Step, name: str, cut: TowerCut, qkv: QKV | None, heads: int) -> None:
         given = self.parts
         if qkv is not None:
             shape = (self.count, heads * self._spec.head_dim)
@@ -150,7 +150,7 @@ class _Traced(NamedTuple):
 class _StepModule(torch.nn.Module):
     """A step as a module over plain tensors, the form that torch.onnx traces."""
 
-    def __init__(self, step: Step, cut: Cut, heads: int, names: tuple[str, ...]) -> None:
+    def __init__(self, step: Step, cut: TowerCut, heads: int, names: tuple[str, ...]) -> None:
         super().__init__()
         self._step, self._cut, self._heads, self._names = step, cut, heads, names
 
@@ -173,7 +173,7 @@ _KNOWN: dict[tuple[object, ...], _Traced] = {}
 
 
 def _traced(
-    step: Step, cut: Cut, settings: tuple[tuple[str, float], ...], heads: int, inputs: tuple[TensorSpec, ...]
+    step: Step, cut: TowerCut, settings: tuple[tuple[str, float], ...], heads: int, inputs: tuple[TensorSpec, ...]
 ) -> _Traced:
     """Tracing takes seconds: each shape is traced once in a process."""
     shapes = tuple((spec.name, spec.dtype, spec.shape) for spec in inputs)

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeprune.later import torch
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut
 from edgeprune.tokens.registry.method import Setting
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def centres_of(grid: tuple[int, int], tokens: int) -> tuple[int, int]:
     return rows, min(columns, max(tokens // rows, 1))
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """links [p, K]: how every patch is made of centres again."""
     shape, first = centres_of(cut.grid, cut.keep), cut.first
     x, tau = rows.x[first:], cut.settings.get(_TAU.name, _TAU.default)
@@ -51,7 +51,7 @@ def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
     )
 
 
-def _finish(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _finish(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """All patches, each a mixture of its nearest centres."""
     assert rows.links is not None
     x = torch.cat([rows.x[: cut.first], rows.links @ rows.x[cut.first :]])

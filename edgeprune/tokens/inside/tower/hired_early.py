@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from edgeprune.tokens import select
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, only
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, best, only
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """Those that stay keep their order."""
     score = block.class_attention().sum(dim=0)[cut.first :]
     return only(rows, select.ascending_values(best(rows, score, cut)[0]))

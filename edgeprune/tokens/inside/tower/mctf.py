@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edgeprune.later import torch
 from edgeprune.tokens import select
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, only, owners, sizes
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, only, owners, sizes
 from edgeprune.tokens.inside.tower.tome import sides
 from edgeprune.tokens.registry.method import Setting
 from edgeprune.tokens.similar import cosine
@@ -21,7 +21,7 @@ _ATTENDED = Setting("tau_attention", 20, "temperature of the attention that two 
 _SMALL = Setting("tau_size", 40, "temperature of the sizes of two rows", least=1e-3)
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """Half of what leaves goes from even rows to odd ones, the rest from odd ones to even ones that are left."""
     taus = [cut.settings.get(one.name, one.default) for one in (_SIMILAR, _ATTENDED, _SMALL)]
     maps, size = block.attention(), sizes(rows)

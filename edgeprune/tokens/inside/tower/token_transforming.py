@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeprune.later import torch
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, importance, only, owners, sizes
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, best, importance, only, owners, sizes
 from edgeprune.tokens.registry.method import Setting
 from edgeprune.tokens.similar import cosine
 
@@ -13,7 +13,7 @@ _TAU = Setting(
 )
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """Anchors are shared out like the others; the prefix passes through."""
     first = cut.first
     index, _ = best(rows, importance(rows, block, cut), cut)

@@ -10,7 +10,7 @@ from fractions import Fraction
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import TowerSpec
 from edgeprune.tokens.inside.tower.method import TowerMethod, TowerSite
-from edgeprune.tokens.inside.tower.rows import Cut
+from edgeprune.tokens.inside.tower.rows import TowerCut
 from edgeprune_runtime.spec import InsideSpec
 
 
@@ -20,7 +20,7 @@ class TowerCuts:
 
     keep    by block, ascending: tokens that stay there; groups of them where the connector merges patches
     tokens  that a tile has at first, in the same units
-    first, grid, merge  as in `Cut`
+    first, grid, merge  as in `TowerCut`
     """
 
     method: TowerMethod
@@ -32,18 +32,18 @@ class TowerCuts:
     settings: Mapping[str, float] = field(default_factory=dict)
     blocks: int = 1
 
-    def at(self, block: int) -> Cut | None:
+    def at(self, block: int) -> TowerCut | None:
         """What happens at this block, or None."""
         if block not in self.keep:
             return None
         number = list(self.keep).index(block)
         where = self.first, self.grid, self.merge, self.settings
-        return Cut(self.keep[block], number, *where, block, self.blocks)
+        return TowerCut(self.keep[block], number, *where, block, self.blocks)
 
     @property
-    def anywhere(self) -> Cut:
+    def anywhere(self) -> TowerCut:
         """What steps beside the cuts are told."""
-        return Cut(self.left, 0, self.first, self.grid, self.merge, self.settings)
+        return TowerCut(self.left, 0, self.first, self.grid, self.merge, self.settings)
 
     @property
     def left(self) -> int:

@@ -90,10 +90,10 @@ def require_cuts(
             wanted, there = selection.keep, tiles * tokens_left
             # of a smaller picture the budget keeps all that is there
             if selection.tokens in (None, tokens) and there < wanted < tokens:
+                picture = "a picture of one tile" if tiles == 1 else f"a picture of {tiles} tiles"
                 raise PlanError(
-                    f"--inside {text} leaves {tokens_left} of the {here.tokens} tokens of a tile, {there} of a picture of {tiles} tiles, and "
-                    f"budget {selection.budget} keeps {wanted} of it; cut less, down to {math.ceil(wanted / tiles)} a tile, or give a "
-                    "smaller budget"
+                    f"--inside {text} leaves {tokens_left} of the {here.tokens} tokens of a tile, {there} of {picture}, and budget "
+                    f"{selection.budget} keeps {wanted} of it; cut less, down to {math.ceil(wanted / tiles)} a tile, or give a smaller budget"
                 )
 
 
