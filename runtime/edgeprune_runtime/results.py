@@ -146,7 +146,7 @@ def notes_of(selection: SelectionSpec, picture: PackedPicture, kept: int) -> tup
     candidates = picture.candidates - picture.left_out
     if picture.left_out:
         notes.append(
-            f"{picture.left_out} of {picture.candidates} visual tokens show the same pixels as one before them and were left out"
+            f"{picture.left_out} of {picture.candidates} visual tokens show what one before them shows and were left out"
         )
     if kept < selection.keep and not selection.whole:
         if kept == candidates:

@@ -93,7 +93,8 @@ def test_tokens_that_show_the_same_leave_on_request_only(opened: Model, tower_ru
     assert tower_runs == [0, 1, 2], "two tiles are white, as the lower half of the overview"
     assert len(whole.kept) == 5 * units and len(view.kept) < len(whole.kept) - 2 * units
     assert (
-        f"{len(whole.kept) - len(view.kept)} of {len(whole.kept)} visual tokens show the same pixels" in view.notes[0]
+        f"{len(whole.kept) - len(view.kept)} of {len(whole.kept)} visual tokens show what one before them shows"
+        in view.notes[0]
     )
     assert "2 of 5 tiles show nothing that others do not: the tower ran 3 times" in view.notes
     np.testing.assert_array_equal(whole.visual[np.isin(whole.kept, view.kept)], view.visual)
@@ -166,5 +167,5 @@ def test_run_says_how_many_were_left_out(tiny_bundle: Any, opened: Model, tmp_pa
     asked = ("run", tiny_bundle, "--image", tmp_path / "p.png", "--prompt", "what is it?", "--budget", "1.0")
     whole, less = (answer(*asked, "--max-tokens", 2, *more) for more in ((), ("--skip-equal", 0)))
     assert less["visual_tokens"] < whole["visual_tokens"] == less["candidates"]
-    assert any("show the same pixels as one before them and were left out" in note for note in less["notes"])
+    assert any("show what one before them shows and were left out" in note for note in less["notes"])
     assert "--skip-equal" in invoke(*asked, "--skip-equal", 300).output
