@@ -11,7 +11,7 @@ WORKERS ?= 2
 # Bytecode is kept even where the environment says otherwise: every worker and every command of a test would compile all files anew.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: demo test test-fast check bench bench-families bench-grids bench-second methods-table projection arm64-check real-onnx floors clean
+.PHONY: demo test test-fast check bench bench-families bench-grids bench-second methods-table tower-cuts-table projection arm64-check real-onnx floors clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -68,6 +68,11 @@ methods-table: $(VENV)/installed
 	$(BIN)/python tools/selector_costs.py --work build/costs
 	$(BIN)/python tools/methods_table.py --work build/methods
 	$(BIN)/python tools/methods_table.py --reference merged --work build/methods-merged
+
+# What cuts in the tower of a real classifier lose and save: about half an hour; resumable. Weights and photographs are yours:
+# make tower-cuts-table CLASSIFIER=vit_tiny_patch16_224.safetensors PHOTOGRAPHS=val.zip LABELS=labels.csv
+tower-cuts-table: $(VENV)/installed
+	$(BIN)/python tools/tower_cuts_table.py --model $(CLASSIFIER) --photographs $(PHOTOGRAPHS) --labels $(LABELS) --work build/tower-cuts --page docs/measurements/tower-cuts.md
 
 # Projections of this processor against measurements: about five minutes.
 projection: $(VENV)/installed

@@ -73,6 +73,8 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         )
         for one in plan.inside:
             say(f"inside: {inside_text(one)}")
+        for line in _cut_towers(manifest):
+            say(line)
         for part, done in pruned.items():
             groups, channels = sum(len(b.heads) for b in done.blocks), sum(len(b.mlp) for b in done.blocks)
             say(
@@ -135,6 +137,24 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             f"versions: {', '.join(f'{name} {number}' for name, number in made.versions.items())}",
         )
         say(f"source {made.source}: {len(made.source_sha256)} files hashed")
+
+
+def _cut_towers(manifest: Manifest) -> list[str]:
+    """What every tower that is cut computes of a tile, beside the whole one of the same grid."""
+    from edgeprune_runtime.spec import tower_of
+    from edgeprune_runtime.vision import TOWER
+
+    lines = []
+    for tower in dict.fromkeys(s.tower for s in manifest.selections if s.tower != TOWER):
+        for view in manifest.picture.views or (None,):
+            whole, cut = (manifest.work.get(tower_of(name, view)) for name in (TOWER, tower))
+            if whole is not None and cut is not None:
+                macs = [sum(one.macs.values()) for one in (whole, cut)]
+                lines.append(
+                    f"{tower_of(tower, view)}: {macs[1] / 1e9:.3g} of the whole tower's {macs[0] / 1e9:.3g} GMACs per tile "
+                    f"({macs[0] / macs[1]:.2f} times fewer)"
+                )
+    return lines
 
 
 class _PrunedBlock(msgspec.Struct):

@@ -43,6 +43,17 @@ AccuracyOption = Annotated[
         "--accuracy", help="With --eval: points below the full budget at most (-3), or per cent right at least (85)."
     ),
 ]
+SkipEqual = Annotated[
+    float | None,
+    typer.Option(
+        "--skip-equal",
+        metavar="LEVELS",
+        min=0,
+        max=254,
+        help="Leave out visual tokens whose pixels are those of one before them, every channel within so many of 255 levels; 0: equal.",
+        show_default="none is left out",
+    ),
+]
 MaxEnergy = Annotated[str | None, typer.Option("--max-energy", help="Joules of an answer, at most: 5J.")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="Tables for a pull request.")]
 PictureSize = Annotated[

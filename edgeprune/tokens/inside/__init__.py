@@ -22,6 +22,7 @@ for _name, _target in (
     ("zero-tprune", "zero_tprune:ZERO_TPRUNE"),
     ("token-transforming", "token_transforming:TOKEN_TRANSFORMING"),
     ("expedit", "expedit:EXPEDIT"),
+    ("hired-early", "hired_early:HIRED_EARLY"),
     ("received", "drops:RECEIVED"),
     ("pool", "pool:POOL"),
     ("tower-random", "drops:RANDOM"),

@@ -163,9 +163,13 @@ def _write_graphs(
     with track("tracing the tower", 0):
         towers = {tower_of(WHOLE, spec.view): tower_graph(model, spec, reads[WHOLE], writer, WEIGHTS) for spec in views}
         for s in chosen:
-            cuts = cuts_for(s, plan, options.plan.inside, model, METHODS)
-            if cuts is not None and s.tower not in towers:
-                towers[s.tower] = cut_tower_graph(s.tower, model, cuts, reads[s.tower], writer, WEIGHTS)
+            for spec in views:
+                cuts, name = (
+                    cuts_for(s, plan, options.plan.inside, model, METHODS, spec.view),
+                    tower_of(s.tower, spec.view),
+                )
+                if cuts is not None and name not in towers:
+                    towers[name] = cut_tower_graph(s.tower, model, spec, cuts, reads[s.tower], writer, WEIGHTS)
     of_selection = {s.tower: towers[tower_of(s.tower, views[0].view)].spec("") for s in chosen}
     build: dict[str, Callable[[], Graph]] = {
         **{name: partial(towers.__getitem__, name) for name in towers},

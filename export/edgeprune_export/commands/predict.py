@@ -22,6 +22,7 @@ from edgeprune.structure.targets import Measure
 from edgeprune.tokens.inside.language_fit import require_language_fit
 from edgeprune.tokens.inside.plan import planned_inside
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.harm import warnings
 from edgeprune.tokens.inside.tower.plan.of_model import cuts_of_plan, require_cuts
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.registry.fit import method_plan
@@ -75,7 +76,7 @@ def forecast_of_checkpoint(
 ) -> list[Forecast]:
     """One entry per budget and part. Raises PlanError for a target that cannot be reached, and for a method that does not fit.
 
-    tell  is given sentences about what was chosen where nobody said
+    tell  is given sentences about what was chosen where nobody said, and about what the plan is known to harm
     """
     model = checkpoint.spec
     options = settled(options, checkpoint, tell)
@@ -87,7 +88,10 @@ def forecast_of_checkpoint(
         model.picture.candidates_max,
     )
     require_language_fit(options.plan, model, chosen, options.pictures)
-    require_cuts(chosen, method_plan(options.plan, model), options.plan.inside, model, METHODS)
+    plan = method_plan(options.plan, model)
+    require_cuts(chosen, plan, options.plan.inside, model, METHODS)
+    for sentence in warnings(options.plan.inside, [METHODS[name] for name in options.methods], plan):
+        tell(sentence)
     found = []
     for part, (spec, blocks) in specs_of(model).items():
         full = widths(spec, blocks)
