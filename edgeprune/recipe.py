@@ -29,6 +29,7 @@ import msgspec
 
 from edgeprune.errors import PlanError
 from edgeprune.plan import Budget, budget_from_text
+from edgeprune.schedules.evidence import ScheduleEvidence
 from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.targets import target_from_text
 from edgeprune_runtime.spec import TokenPlan, WeightPrecision
@@ -104,11 +105,12 @@ class Export(_Part, frozen=True):
 
 
 class Recipe(_Part, frozen=True):
-    """A whole recipe. Relative paths in it start at the folder of its file."""
+    """A whole recipe. Relative paths in it start at the folder of its file. `evidence` decides nothing: a search says what it found."""
 
     tokens: Tokens = Tokens()
     structure: Structure | None = None
     export: Export = Export()
+    evidence: ScheduleEvidence | None = None
 
     def token_plan(self) -> TokenPlan:
         return TokenPlan(**{name: getattr(self.tokens, name) for name in TokenPlan.__struct_fields__})

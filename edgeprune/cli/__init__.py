@@ -27,6 +27,7 @@ from edgeprune.cli.prepare.calibrate import calibrate
 from edgeprune.cli.prepare.export import export
 from edgeprune.cli.prepare.forecast import forecast
 from edgeprune.cli.prepare.prune import prune
+from edgeprune.cli.prepare.search import search
 from edgeprune.cli.prepare.selftest import selftest
 
 app = typer.Typer(
@@ -59,6 +60,15 @@ for _name, _command, _does, _examples in (
         forecast,
         "What a recipe will come to, before anything runs.",
         ("edgeprune forecast CHECKPOINT --recipe small.toml",),
+    ),
+    (
+        "search",
+        search,
+        "How many tokens stay where, for a price.",
+        (
+            "edgeprune search CHECKPOINT --target macs=0.5 --images photographs --out recipe.toml",
+            "edgeprune search vit.safetensors --target accuracy=-1 --images labels.csv --inside absorb",
+        ),
     ),
     ("build", build, "TensorRT engines inside a bundle.", ("edgeprune build my.bundle --target rtx:sm89",)),
     (

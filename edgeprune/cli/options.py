@@ -101,7 +101,8 @@ def inside_option(default: str = "none", *, several: str | None = "PLAN") -> Any
     text = (
         "Tokens that leave inside the model. To make a bundle METHOD@LAYERS:KEEP, as in fastv@2:0.5 (before layer 2 of the language model, "
         "half of the picture's rows that enter it) or evit@3,6,9:0.7 (at these blocks of the tower, a share of those that arrive at each), "
-        "once for each part; of a bundle what stays at the cuts of its language model: 0.5, 64,16 or none (nobody leaves)."
+        "once for each part; to search METHOD, or METHOD@LAYERS for these layers only; of a bundle what stays at the cuts of its language "
+        "model: 0.5, 64,16 or none (nobody leaves)."
     )
     return _option("--inside", help=text, default=default, several=several, complete=inside_names_like)
 
@@ -125,8 +126,19 @@ def image_option(default: str | None = None) -> Any:
 
 
 def images_option() -> Any:
-    text = "Folder of pictures like those the model will see; for prune also questions (.jsonl), labels (.csv) or inputs of a graph (.npy)."
+    text = "Folder of pictures like those the model will see; for prune also questions (.jsonl), labels (.csv) or inputs of a graph (.npy), "
+    "for search also labels."
     return _option("--images", help=text, default=None)
+
+
+def target_option(*, several: bool = False) -> Any:
+    text = (
+        "What to aim at. To build: rtx:sm86,sm89,sm120 builds ahead of time, without a GPU (sm86: RTX 30, sm89: RTX 40 and L4, sm120: RTX 50); "
+        "rtx and tensorrt (Jetson, servers) build on the device that will run them; onnxruntime makes half-precision graphs for its CUDA and "
+        "TensorRT providers; repeat for several. To search: a share of the whole model (macs=0.6, cache=0.4, ttft=0.5; of a classifier "
+        "latency=0.7), an amount (cache=20MiB, ttft=300ms), or the fewest MACs with points that may be lost (accuracy=-1)."
+    )
+    return _option("--target", "-t", help=text, default=None, several="TARGET" if several else None)
 
 
 def recipe_option() -> Any:

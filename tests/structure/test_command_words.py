@@ -54,20 +54,20 @@ def test_every_option_has_a_text() -> None:
 
 
 #: Commands that write a file: what is there is replaced with --force only.
-WRITING = {"profile", "eval", "report", "compare", "run", "calibrate", "selftest", "devices"}
+WRITING = {"profile", "eval", "report", "compare", "run", "calibrate", "search", "selftest", "devices"}
 
 
 def test_what_many_commands_share_is_there_under_one_word() -> None:
     found = options()
     for long, short, commands in (
-        ("--out", "-o", {"export", "prune", "profile", "eval", "calibrate", "devices", "selftest"}),
-        ("--method", "-m", {"export", "run", "eval", "profile", "calibrate"}),
+        ("--out", "-o", {"export", "prune", "profile", "eval", "calibrate", "search", "devices", "selftest"}),
+        ("--method", "-m", {"export", "run", "eval", "profile", "calibrate", "search"}),
         ("--budget", "-b", {"export", "run", "profile", "eval", "project", "recommend"}),
         ("--force", "-f", {"export", "prune", "build", *WRITING}),
     ):
         assert set(found[long]) == set(found[short]) == commands
-    assert set(found["--weights"]) == {"export", "prune"} and set(found["--compute"]) == {"build", "project"}
-    assert set(found["--images"]) == set(found["--limit-images"]) == {"prune", "calibrate"}
+    assert set(found["--weights"]) == {"export", "prune", "search"} and set(found["--compute"]) == {"build", "project"}
+    assert set(found["--images"]) == set(found["--limit-images"]) == {"prune", "calibrate", "search"}
     gone = {"--plan", "--precision", "--limit", "--pictures", "--memory", "--alpha", "--early-layer", "--newline"}
     assert not gone & set(found) and "plan" not in COMMANDS
 

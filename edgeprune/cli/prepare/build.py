@@ -9,7 +9,7 @@ import typer
 
 from edgeprune.cli.console import Json, activity, command_line, emit, errors_as_one_line, note, out, remark, track
 from edgeprune.cli.extras import need_engines
-from edgeprune.cli.options import BundleFolder, Force, compute_option
+from edgeprune.cli.options import BundleFolder, Force, compute_option, target_option
 from edgeprune_runtime.engines.spec import EnginePrecision
 
 if TYPE_CHECKING:
@@ -20,16 +20,7 @@ if TYPE_CHECKING:
 
 def build(
     bundle: BundleFolder,
-    target: Annotated[
-        list[str],
-        typer.Option(
-            "--target",
-            "-t",
-            help="rtx:sm86,sm89,sm120 builds ahead of time, without a GPU (sm86: RTX 30, sm89: RTX 40 and L4, sm120: RTX 50); rtx and "
-            "tensorrt (Jetson, servers) build on the device that will run them; onnxruntime makes half-precision graphs for its CUDA and "
-            "TensorRT providers. Repeat for several.",
-        ),
-    ],
+    target: Annotated[list[str], target_option(several=True)],
     compute: Annotated[EnginePrecision, compute_option()] = "fp16",
     dialect: Annotated[
         Literal["auto", "portable", "modern"],

@@ -118,12 +118,22 @@ def export(
     """
     with errors_as_one_line(), activity("reading what was asked"):
         need_export("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate")
+        from edgeprune.cli.prepare.export_classifier import classifier_recipe, show_classifier
         from edgeprune.models.source import is_classifier
         from edgeprune.plan import budget_from_text
 
         if is_classifier(model):
-            alone(context, "classifier", besides=("model", "to", "inside", "weights", "parity", "force", "json"))
-            _classifier(model, to or Path(f"{Path(model).name}-onnx"), inside or [], weights, parity, force, json)
+            alone(
+                context, "classifier", besides=("model", "to", "recipe", "inside", "weights", "parity", "force", "json")
+            )
+            folder = to or Path(f"{Path(model).name}-onnx")
+            if recipe is not None:
+                alone(context, "recipe", besides=("model", "to", "parity", "force", "json"))
+                show_classifier(model, folder, *classifier_recipe(recipe), parity, force, json)
+                return
+            from edgeprune.tokens.inside.text import inside_from_texts
+
+            show_classifier(model, folder, inside_from_texts(inside or []), weights, parity, force, json)
             return
         target = to or Path(f"{Path(model).name}.bundle")
         budgets = tuple(budget_from_text(text) for text in budget or [])
@@ -222,32 +232,6 @@ def _fitted(
         f"{units.seconds(time.point)} [{units.seconds(time.low)}, {units.seconds(time.high)}]"
     )
     return budget_from_text(found.budget)
-
-
-def _classifier(
-    model: str, target: Path, inside: list[str], weights: WeightPrecision, parity: bool, force: bool, json: bool
-) -> None:
-    from edgeprune.tokens.inside.text import inside_from_texts
-    from edgeprune.tokens.inside.tower.plan.words import rows_in_words
-    from edgeprune_export.commands.export_classifier import export_classifier
-
-    plan = inside_from_texts(inside)
-    made = export_classifier(model, target, precision=weights, inside=plan, parity=parity, force=force, track=track)
-    spec, checks = made.graph, made.parity
-    if json:
-        emit({"folder": str(target), "graph": spec, "parity": checks, "macs": made.macs, "tokens": made.tokens})
-        return
-    if plan:
-        for line in rows_in_words(made.tokens):
-            out.print(line, highlight=False)
-        whole, cut = made.macs
-        out.print(
-            f"{whole / 1e9:.3g} -> {cut / 1e9:.3g} GMACs per picture: {whole / cut:.2f} times fewer", highlight=False
-        )
-    out.print(f"parity: {len(checks)} checks against transformers passed" if checks else "parity: switched off")
-    out.print(
-        f"wrote {target / spec.file}: pixels {spec.inputs[0].shape} -> logits {spec.outputs[0].shape}", highlight=False
-    )
 
 
 def _note_videos(model: str) -> None:

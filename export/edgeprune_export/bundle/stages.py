@@ -8,8 +8,8 @@ from itertools import pairwise
 from edgeprune.models.spec import ModelSpec
 from edgeprune.tokens.inside.plan import planned_inside
 from edgeprune.tokens.inside.rows import LanguageCut
-from edgeprune_export.bundle.options import ExportOptions
-from edgeprune_runtime.spec import SelectionSpec, StageSpec
+from edgeprune_export.bundle.options import ExportOptions, packed_max
+from edgeprune_runtime.spec import LanguageSpec, SelectionSpec, StageSpec, TensorRef
 from edgeprune_runtime.stages.recycled import recycled
 
 #: Positions per run of a stage that few rows reach: its last, partly filled run is what a short stage costs.
@@ -45,3 +45,36 @@ def stages(
             StageSpec(first, behind, -(-wanted // chunk) * chunk, *names, chunk, rank, float(keep), recycles=recycles)
         )
     return tuple(made)
+
+
+def positions_reached(options: ExportOptions, model: ModelSpec, room: int) -> int:
+    """Kept positions reach as far as the unpruned sequence would, plus whatever text follows."""
+    return options.pictures * packed_max(model.picture, model.picture.candidates_max) + room
+
+
+def language_spec(
+    model: ModelSpec,
+    options: ExportOptions,
+    chosen: Sequence[SelectionSpec],
+    room: int,
+    embedding: TensorRef,
+    learned: TensorRef | None = None,
+) -> LanguageSpec:
+    """What a bundle says of its language model. embedding, learned: where the weights file holds them."""
+    language = model.language
+    return LanguageSpec(
+        hidden=language.hidden,
+        layers=language.layers,
+        kv_heads=tuple(language.at(i).kv_heads for i in range(language.layers)),
+        head_dim=language.head_dim,
+        vocab=language.vocab,
+        stages=stages(model, options, chosen, room),
+        chunk=options.chunk,
+        image_token_id=model.image_token_id,
+        eos_token_ids=model.eos_token_ids,
+        embedding=embedding,
+        positions=positions_reached(options, model, room),
+        learned=learned,
+        axes=model.picture.sequence.axes,
+        deepstack=len(model.deepstack),
+    )

@@ -20,11 +20,11 @@ from edgeprune.tokens.inside.rows import LanguageCut
 from edgeprune.tokens.inside.tower.plan.of_model import WHOLE, cuts_for
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.readings import Reads, union
-from edgeprune_export.bundle.options import ExportOptions, packed_max
+from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.bundle.roofline_counts import count_model
 from edgeprune_export.bundle.seal import hashes, write_manifest
-from edgeprune_export.bundle.stages import stages
+from edgeprune_export.bundle.stages import language_spec, positions_reached
 from edgeprune_export.gate.parity import cases, check_parity
 from edgeprune_export.graphs.connector import store_connector
 from edgeprune_export.graphs.cut_tower import cut_tower_graph
@@ -205,11 +205,6 @@ def _towers(chosen: Sequence[SelectionSpec]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((WHOLE, *(s.tower for s in chosen))))
 
 
-def positions_reached(options: ExportOptions, model: ModelSpec, room: int) -> int:
-    """Kept positions reach as far as the unpruned sequence would, plus whatever text follows."""
-    return options.pictures * packed_max(model.picture, model.picture.candidates_max) + room
-
-
 def _encoder(options: ExportOptions) -> LanguageCut | None:
     """What ranks inside the language model by the encoder's score, which select graphs give then."""
     cut = language_cut(options.plan)
@@ -219,23 +214,8 @@ def _encoder(options: ExportOptions) -> LanguageCut | None:
 def _language(
     model: ModelSpec, writer: WeightsWriter, chosen: tuple[SelectionSpec, ...], room: int, options: ExportOptions
 ) -> LanguageSpec:
-    language = model.language
-    return LanguageSpec(
-        hidden=language.hidden,
-        layers=language.layers,
-        kv_heads=tuple(language.at(i).kv_heads for i in range(language.layers)),
-        head_dim=language.head_dim,
-        vocab=language.vocab,
-        stages=stages(model, options, chosen, room),
-        chunk=options.chunk,
-        image_token_id=model.image_token_id,
-        eos_token_ids=model.eos_token_ids,
-        embedding=_reference(writer, "embed.weight"),
-        positions=positions_reached(options, model, room),
-        learned=_reference(writer, model.learned) if model.learned is not None else None,
-        axes=model.picture.sequence.axes,
-        deepstack=len(model.deepstack),
-    )
+    learned = _reference(writer, model.learned) if model.learned is not None else None
+    return language_spec(model, options, chosen, room, _reference(writer, "embed.weight"), learned)
 
 
 def _reference(writer: WeightsWriter, name: str) -> TensorRef:

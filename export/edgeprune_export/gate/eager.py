@@ -30,8 +30,8 @@ from edgeprune_runtime.stages.rows import PromptRows
 class EagerReference:
     """transformers' model of a checkpoint in float32, with as much of its tower as `reads` asks for."""
 
-    def __init__(self, checkpoint: Checkpoint, reads: Reads, *, leaving: bool = False) -> None:
-        """leaving: whether rows may leave inside the language model."""
+    def __init__(self, checkpoint: Checkpoint, reads: Reads, *, leaving: bool = False, resident: bool = False) -> None:
+        """leaving: whether rows may leave inside the language model; resident: weights are read once and stay, for who runs it often."""
         from accelerate import cpu_offload
 
         self._spec, self._reads, self._paths = checkpoint.spec, reads, checkpoint.family.modules
@@ -44,7 +44,13 @@ class EagerReference:
         attention = {"language_attention": LANGUAGE_ATTENTION} if leaving else {}
         model = empty_model(checkpoint, tower_attention=NAME if self._rows else "eager", **attention)
         weights = streamed(checkpoint, model, max((*reads.layers, self._spec.feature_layer)))
-        cpu_offload(model, execution_device=torch.device("cpu"), state_dict=weights)
+        if resident:
+            model.load_state_dict({name: weights[name] for name in weights}, assign=True, strict=False)
+            if checkpoint.spec.language.tied:
+                model.tie_weights()
+            model.requires_grad_(False)
+        else:
+            cpu_offload(model, execution_device=torch.device("cpu"), state_dict=weights)
         self._model = model
 
     @torch.inference_mode()

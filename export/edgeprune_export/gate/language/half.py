@@ -108,6 +108,7 @@ class LanguageGate:
             behind.append(self._behind(packed, last - 1, len(rows) if renumbered else packed.next_position))
         eager, own = self.reference.logits_of_cuts(whole, positions, last, forced, plan.known, behind)
         for cut, theirs in zip((one for one in forced if one.place.name), own, strict=True):
+            assert cut.rows is not None
             visual = cut.rows[plan.known.visual[cut.rows]]
             shared = 1 - np.setdiff1d(visual, theirs).size / max(1, len(visual))
             self.checks.at_least(f"{cut.place.name}: rows of the library's layers go on", budget, shared, limits.kept)

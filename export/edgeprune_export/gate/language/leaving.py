@@ -22,12 +22,15 @@ from edgeprune_runtime.stages.rows import PromptRows
 
 class ForcedCut(NamedTuple):
     """What a graph let go on at a cut. rows [n]: of the prompt; stay: how many visual ones a ranking names; positions [axes, n] they have from
-    there on; means: rows of the prompt at which means of others stand -> their weights [S]."""
+    there on; means: rows of the prompt at which means of others stand -> their weights [S].
+
+    Without rows those go on that the method itself ranks first, at the positions that they have.
+    """
 
     place: CutPlace
-    rows: np.ndarray
+    rows: np.ndarray | None
     stay: int
-    positions: np.ndarray
+    positions: np.ndarray | None = None
     means: Mapping[int, np.ndarray] = {}
 
 
@@ -107,13 +110,17 @@ class LeavingRows:
             self._count_changes(cut.place.changed)
         if cut.place.name:
             self.own.append(self._rows[self._going_on(cut, layer, hidden, turned, there)].numpy())
-        go_on = torch.cat([torch.from_numpy(np.array(cut.rows)), self._rows[there:]])
+        forced = self.own[-1] if cut.rows is None else np.array(cut.rows)
+        go_on = torch.cat([torch.from_numpy(forced), self._rows[there:]])
         canvas = self._embeds.clone()  # who comes back is as it was before the first layer
         canvas[self._rows] = hidden[0]
         self._mean(cut, number, canvas)
         hidden = canvas[go_on][None]
+        if cut.positions is None:
+            self._positions = self._positions[:, torch.searchsorted(self._rows, go_on)]
+        else:
+            self._positions = torch.from_numpy(np.concatenate([cut.positions, following], axis=1))
         self._rows = go_on
-        self._positions = torch.from_numpy(np.concatenate([cut.positions, following], axis=1))
         ids = self._positions if len(self._positions) == 1 else self._positions[:, None]
         self._turned = self._decoder.rotary_emb(hidden, ids)
         return hidden

@@ -26,7 +26,7 @@ from edgeprune_export.pruning.prices.terms import PricedRequest
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.spec import WeightPrecision
 
-_FILE = "weights.bin"
+FILE = "weights.bin"
 _LEAST = 1e-9  # a unit that seems to cost nothing still costs something
 
 
@@ -42,12 +42,12 @@ def price_of_tower(spec: TowerSpec, precision: WeightPrecision, cost: Cost, trac
 
     def make(widths: tuple[Width, ...], writer: WeightsWriter, kind: int) -> list[tuple[Graph, float]]:
         tower = replace(spec, widths=widths, layers=len(widths), table=0)
-        g = Graph("tower", weights_file=_FILE)
+        g = Graph("tower", weights_file=FILE)
         x = g.input("x", "float32", (spec.positions, spec.hidden))
-        store_positions(writer, _made({}), tower)
+        store_positions(writer, random_weights({}), tower)
         for i in range(len(widths)):
             p, at = f"tower.{i}", tower.at(i)
-            store_block(writer, _made(tower_block(p, at)), at, i, precision)
+            store_block(writer, random_weights(tower_block(p, at)), at, i, precision)
             qkv = queries_keys_values(g, writer, at, p, x, spec.positions)
             x = block(g, writer, at, p, x, qkv, spec.positions, windows[kind])
         g.output(x, "y", "float32", (spec.positions, spec.hidden))
@@ -66,14 +66,14 @@ def price_of_language(
         decoder = replace(spec, widths=widths, layers=len(widths))
         for i in range(len(widths)):
             p, at = f"layers.{i}", decoder.at(i)
-            store_layer(writer, _made(language_layer(p, at)), at, p, precision)
+            store_layer(writer, random_weights(language_layer(p, at)), at, p, precision)
         writer.add("norm.weight", [np.ones(spec.hidden, np.float32)])
         cos, sin = rotary_tables(np.ones(spec.head_dim // 2, np.float32), 1.0, request.capacity)
         writer.add("rotary.cos", [cos])
         writer.add("rotary.sin", [sin])
         sizes = (("prefill", request.chunk), ("decode", 1))
         graphs = (
-            block_graph(name, decoder, writer, _FILE, rows=rows, capacity=request.capacity) for name, rows in sizes
+            block_graph(name, decoder, writer, FILE, rows=rows, capacity=request.capacity) for name, rows in sizes
         )
         times = (-(-request.positions // request.chunk), request.tokens)
         return list(zip(graphs, map(float, times), strict=True))
@@ -104,9 +104,9 @@ def _fitted(
         for number, (kind, stack) in enumerate(each):
             root = Path(folder) / str(number)
             root.mkdir()
-            with WeightsWriter(root / _FILE) as writer:
+            with WeightsWriter(root / FILE) as writer:
                 graphs = make(stack, writer, kind)
-            ready.append([(_session(root, graph, precision), times) for graph, times in graphs])
+            ready.append([(block_session(root, graph, precision), times) for graph, times in graphs])
         costs = cost(ready, track, what)
     rows = []
     for kind, stack in each:
@@ -129,7 +129,8 @@ def price_from(rows: np.ndarray, costs: np.ndarray, apart: Sequence[int] = ()) -
     return Price(max(fixed, 0.0), max(each, 0.0), max(group, _LEAST), max(channel, _LEAST), apart=more)
 
 
-def _session(root: Path, graph: Graph, precision: WeightPrecision) -> Callable[[], None]:
+def block_session(root: Path, graph: Graph, precision: WeightPrecision) -> Callable[[], None]:
+    """What runs a graph, saved in `root` beside its weights, over random inputs."""
     onnx.save(graph.model(), root / f"{graph.name}.onnx")
     spec = graph.spec(f"{graph.name}.onnx")
     session = backend().open(root, spec, resident=precision == "int8")
@@ -148,7 +149,7 @@ def _session(root: Path, graph: Graph, precision: WeightPrecision) -> Callable[[
     return session.run
 
 
-def _made(shapes: Mapping[str, TensorShape]) -> Callable[[str], Iterable[np.ndarray]]:
+def random_weights(shapes: Mapping[str, TensorShape]) -> Callable[[str], Iterable[np.ndarray]]:
     """A reader of random weights of these shapes."""
 
     def read(name: str) -> Iterator[np.ndarray]:

@@ -1,0 +1,1 @@
+"""Searched schedules, drawn: what each costs against its price."""
