@@ -1,0 +1,160 @@
+"""The page about rows that leave inside the language model, from what was measured: a function of its state alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeprune_profiles.report import units
+from edgeprune_runtime.statistics import PairedDifference, paired_difference, paired_ratio
+from tools.bench.page import table
+from tools.bench.rounds import CPU, WALL
+from tools.inside_language.bundles import REFERENCES, ReferenceModel
+from tools.inside_language.plans import RowPlan, claims
+
+SEED = 0
+#: Kinds of question with a column of their own; the mean hides what happens to them.
+SHOWN = ("number", "word", "count")
+_WHERE = {
+    "whole": "Whole",
+    "output": "At the output of the tower only",
+    "inside": "Inside the language model only",
+    "both": "Both",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model's answers and requests. right: plan -> 0 or 1 for each question."""
+
+    model: ReferenceModel
+    kinds: Sequence[str]
+    pictures: Sequence[int]
+    plans: Mapping[str, Mapping[str, Any]]
+
+    def right(self, plan: str, kind: str | None = None) -> list[float]:
+        return [float(r) for r, k in zip(self.plans[plan]["right"], self.kinds, strict=True) if kind in (None, k)]
+
+    def points(self, plan: str, kind: str | None = None) -> str:
+        return f"{100 * np.mean(self.right(plan, kind)):.1f}"
+
+    def against(self, plan: str, other: str, kind: str | None = None) -> PairedDifference:
+        clusters = [p for p, k in zip(self.pictures, self.kinds, strict=True) if kind in (None, k)]
+        return paired_difference(self.right(plan, kind), self.right(other, kind), seed=SEED, clusters=clusters)
+
+    def times(self, plan: str, what: str, clock: int) -> list[float]:
+        return [pair[clock] for pair in self.plans[plan][what]]
+
+
+def page(state: Mapping[str, Any]) -> str:
+    """Markdown."""
+    models = [Measured(m, state["kinds"], state["pictures"], state["models"][m.name]) for m in REFERENCES]
+    asked = {kind: list(state["kinds"]).count(kind) for kind in sorted(set(state["kinds"]))}
+    rounds = len(models[0].plans["whole"]["ttft"])
+    return f"""# Rows that leave inside the language model
+
+Printed by `python -m tools.inside_language --work build/inside --scenes {state["scenes"]}` (`make inside-language`); measured
+{state["created"][:10]} on {state["processor"]}, one thread. State: `inside-language.json`.
+
+Both reference models ([tiles](../../tools/reference_vlm/README.md): LLaVA-NeXT, 320 visual tokens of five tiles;
+[merged](../../tools/reference_smolvlm/README.md): SmolVLM, 80), exported and run as users do, fp32, positions kept, every bundle through
+the parity gate. {state["scenes"]} held-out pictures, {len(state["kinds"])} questions
+({", ".join(f"{kind} {n}" for kind, n in asked.items())}), exact match in points.
+
+How to read a plan: `hired 0.4 + pdrop@1:0.1` keeps 40 % of the tokens at the output of the tower, and a tenth of the picture's tokens from
+layer 1 (of 0 to 3) on. **All shares on this page are of a whole picture's tokens** (of 320 and 80), so that plans can be compared;
+`--inside` on the command line counts shares of the rows that enter the language model. Cuts *inside* come behind a layer that has
+seen all rows that enter: with four layers, one layer is a quarter of the model, and of a real model a small part.
+
+Differences are to the whole picture on the same questions, with 95 % paired bootstrap intervals over pictures; `*`: the interval leaves out
+zero. MACs: of the language model for a prompt with a picture that fills all tiles, by the rows that are there, first token
+and rankings included. Times: whole requests on such pictures, {rounds} interleaved rounds, the whole picture's time over the plan's.
+These models are so small that fixed costs are most of a request: what a plan saves in time at real proportions is on
+[another page](inside-speed.md).
+
+Two small models, trained on pictures of the kind they are asked about, one seed each: what differs between them is shown below, and what
+they agree on is no promise for a third.
+
+## What holds on both models
+
+{_agreement(models)}
+{"".join(_model(one) for one in models)}"""
+
+
+def _agreement(models: Sequence[Measured]) -> str:
+    """A row for each claim: differences on each model, and whether they say the same."""
+    rows = []
+    for asked in zip(*(claims(one.model.own) for one in models), strict=True):
+        found = [one.against(claim.plan, claim.other) for one, claim in zip(models, asked, strict=True)]
+        numbers = [one.against(claim.plan, claim.other, "number") for one, claim in zip(models, asked, strict=True)]
+        plan, other = (
+            " / ".join(dict.fromkeys(getattr(claim, side) for claim in asked)) for side in ("plan", "other")
+        )
+        cells = [cell for pair in zip(found, numbers, strict=True) for cell in map(difference, pair)]
+        rows.append([asked[0].says.strip(), f"`{plan}` - `{other}`", *cells, verdict(found)])
+    head = ["question", "plan - other"]
+    head += [f"{one.model.name}{kind}" for one in models for kind in ("", ", numbers")]
+    text = (
+        "Points of the first plan minus those of the other. *better* or *worse*: both intervals leave out zero on the same side; "
+        "*no loss seen*: neither interval does, and both differences are above -1.5 points; *models differ*: their intervals leave out zero "
+        "on one model only, or on different sides; *open*: the rest."
+    )
+    return f"{text}\n\n{table([*head, 'together'], rows)}\n"
+
+
+def verdict(found: Sequence[PairedDifference]) -> str:
+    """What two models say together."""
+    sides = [int(np.sign(one.point)) if one.distinguishable else 0 for one in found]
+    if all(side > 0 for side in sides):
+        return "better"
+    if all(side < 0 for side in sides):
+        return "worse"
+    if any(sides):
+        return "models differ"
+    return "no loss seen" if all(one.point > -0.015 for one in found) else "open"
+
+
+def difference(found: PairedDifference) -> str:
+    bounds = f"{100 * found.point:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    return f"{bounds}{' *' if found.distinguishable else ''}"
+
+
+def _model(one: Measured) -> str:
+    parts = []
+    for where, title in _WHERE.items():
+        wanted = [plan for plan in one.model.plans if plan.where == where]
+        wanted.sort(key=lambda plan: -sum(one.right(plan.name)))
+        rows = [_row(one, plan) for plan in wanted]
+        head = ["plan", "rows by stage", "MACs", "accuracy", "to whole"]
+        head += [f"{kind}s" for kind in SHOWN] + ["prefill, CPU", "TTFT, CPU", "TTFT, wall"]
+        parts.append(f"### {one.model.name}: {title[0].lower()}{title[1:]}\n\n{table(head, rows)}\n")
+    return f"\n## Model {one.model.name}\n\nSorted by accuracy; winners and losers as they came out.\n\n" + "\n".join(parts)
+
+
+def _row(one: Measured, plan: RowPlan) -> list[str]:
+    found = one.plans[plan.name]
+    stages = [found["rows"], *(found["rows"] - found["visual"] + stay for stay in found["inside"])]
+    whole = plan.where == "whole"
+    compared = "" if whole else difference(one.against(plan.name, "whole"))
+    times = [_time(one, plan.name, what, clock) for what, clock in (("prefill", CPU), ("ttft", CPU), ("ttft", WALL))]
+    cells = [one.points(plan.name, kind) for kind in SHOWN]
+    return [
+        f"`{plan.name}`",
+        ", ".join(map(str, stages)),
+        f"{found['macs'] / 1e6:.0f} M",
+        one.points(plan.name),
+        compared,
+        *cells,
+        *times,
+    ]
+
+
+def _time(one: Measured, plan: str, what: str, clock: int) -> str:
+    mine, whole = one.times(plan, what, clock), one.times("whole", what, clock)
+    if plan == "whole":
+        return units.seconds(float(np.median(whole)))
+    ratio = paired_ratio(whole, mine, seed=SEED)
+    return f"{ratio.point:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
