@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -94,6 +94,8 @@ class Export(_Part, frozen=True):
     chunk: int = 128
     capacity: int | None = None
     text_tokens: int = 512
+    stage_chunk: int | None = None
+    stage_room: Literal["all", "kept"] = "all"
     tiles: int | None = None
     grids: tuple[tuple[int, int], ...] | None = None  # (height, width) in pixels
     tokens: int | None = None

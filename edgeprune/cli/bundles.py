@@ -13,7 +13,7 @@ from edgeprune.cli.tables import show_table
 
 if TYPE_CHECKING:
     from edgeprune_runtime.bundle import Bundle
-    from edgeprune_runtime.spec import TensorSpec
+    from edgeprune_runtime.spec import Manifest, TensorSpec
 
 
 def verify(bundle: BundleFolder, json: Json = False) -> None:
@@ -37,13 +37,15 @@ def verify(bundle: BundleFolder, json: Json = False) -> None:
 def inspect(bundle: BundleFolder, json: Json = False) -> None:
     """Show graphs, shapes, bytes by part, plan, parity and provenance of BUNDLE."""
     with errors_as_one_line():
+        from edgeprune.tokens.inside.text import inside_text
         from edgeprune_runtime.bundle import Bundle
+        from edgeprune_runtime.checks.room import cache_bytes as all_cache_bytes
         from edgeprune_runtime.engines.sets import engine_folders, read_engine_set
 
         opened = Bundle.open(bundle, verify=False)
         manifest = opened.manifest
         language = manifest.language
-        cache_bytes = 2 * sum(language.kv_heads) * language.capacity * language.head_dim * 4
+        cache_bytes = all_cache_bytes(manifest)
         engines = {folder: read_engine_set(folder, verify=False) for folder in engine_folders(bundle)}
         pruned = _pruned_parts(opened)
         if json:
@@ -69,6 +71,8 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             f"plan: {plan.method}{''.join(f', {name} {value:g}' for name, value in plan.settings.items())}, "
             f"positions {plan.positions}, separators {plan.separators}, budget of the {plan.budget_of}"
         )
+        for one in plan.inside:
+            say(f"inside: {inside_text(one)}")
         for part, done in pruned.items():
             groups, channels = sum(len(b.heads) for b in done.blocks), sum(len(b.mlp) for b in done.blocks)
             say(
@@ -80,6 +84,8 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             for s in manifest.selections
         ]
         show_table("budgets", ["budget", "method", "K", "of tokens", "graph"], kept, ["budget", "method", "graph"])
+        if language.cuts:
+            _show_stages(manifest)
         graphs = [
             [
                 g.name,
@@ -164,3 +170,28 @@ def _shapes(specs: tuple[TensorSpec, ...]) -> str:
     shown = [f"{s.name} {list(s.shape)}" for s in specs if not s.name.startswith(("past_", "present_"))]
     caches = [s for s in specs if s.name.startswith(("past_", "present_"))]
     return "\n".join(shown + ([f"{len(caches)} x cache {list(caches[0].shape)}"] if caches else []))
+
+
+def _show_stages(manifest: Manifest) -> None:
+    """Layers of the language model over one list of rows each, what goes on into them, and what that leaves of a picture."""
+    from edgeprune_runtime.stages.counts import mean_kept
+
+    language = manifest.language
+    rows = []
+    for stage in language.stages:
+        heads = sum(language.kv_heads[layer] for layer in range(stage.first, stage.behind))
+        keep = "all rows" if stage.rank is None else f"{stage.keep:g} of the visual rows"
+        size = 8 * heads * stage.capacity * language.head_dim
+        layers = f"{stage.first} to {stage.behind - 1}"
+        rows.append([layers, keep, str(stage.capacity), str(language.chunk_of(stage)), f"{size / 1e6:.1f}"])
+    head = ["layers", "go on", "positions", "per run", "cache MB"]
+    show_table("stages of the language model", head, rows, head[:2])
+    largest = manifest.picture.candidates_max
+    kept = []
+    for budget in dict.fromkeys(s.budget for s in manifest.selections if s.own):
+        entering = max(s.keep for s in manifest.selections if s.own and s.budget == budget)
+        stages = ", ".join(str(stage.stay(entering)) for stage in language.stages)
+        shares = [f"{100 * part / largest:.1f} %" for part in (entering, mean_kept(language, entering))]
+        kept.append([budget, str(entering), stages, *shares])
+    head = ["budget", "visual rows", "in each stage", "kept at the output", "kept over layers"]
+    show_table("visual rows of the largest picture", head, kept, head[:1])

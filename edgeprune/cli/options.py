@@ -86,13 +86,13 @@ def method_option(default: str | None = None, *, several: bool = False) -> Any:
     return _option("--method", "-m", help=text, default=default, several=several_of, complete=method_names_like)
 
 
-def inside_option() -> Any:
+def inside_option(default: str = "none", *, several: str | None = "PLAN") -> Any:
     text = (
-        "Tokens that leave inside the model: METHOD@LAYERS:KEEP, as in fastv@2:0.5 (before layer 2 of the language model, half of the "
-        "picture's rows that enter it) or evit@3,6,9:0.7 (at these blocks of the tower, a share of those that arrive at each); once for "
-        "each part."
+        "Tokens that leave inside the model. To make a bundle METHOD@LAYERS:KEEP, as in fastv@2:0.5 (before layer 2 of the language model, "
+        "half of the picture's rows that enter it) or evit@3,6,9:0.7 (at these blocks of the tower, a share of those that arrive at each), "
+        "once for each part; of a bundle what stays at the cuts of its language model: 0.5, 64,16 or none (nobody leaves)."
     )
-    return _option("--inside", help=text, default="none", several="PLAN", complete=inside_names_like)
+    return _option("--inside", help=text, default=default, several=several, complete=inside_names_like)
 
 
 def positions_option(default: str | None = None) -> Any:

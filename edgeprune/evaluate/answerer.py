@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.evaluate.compare import Selection
-from edgeprune_runtime.budgets import asked_for, budget_label, by_method, on_tiles
+from edgeprune_runtime.budgets import asked_for, budget_label, by_method, on_tiles, staying
 from edgeprune_runtime.budgets import budgets as held_budgets
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.model import Model
 from edgeprune_runtime.results import View
 from edgeprune_runtime.spec import Manifest
+from edgeprune_runtime.stages.counts import InsideChoice, choice_from_text, inside_choices
 
 
 class ModelAnswerer:
@@ -21,9 +22,11 @@ class ModelAnswerer:
     def __init__(self, model: Model, selections: Sequence[Selection], max_tokens: int) -> None:
         self._model, self._max_tokens = model, max_tokens
         self._choices: dict[int | None, dict[str, tuple[str, str]]] = {}
+        self._inside: dict[str, InsideChoice] = {}
         for selection in selections:
-            budget = asked_for(selection.name).budget
-            self._choices.setdefault(selection.tiles, {})[selection.name] = budget, selection.method
+            asked = asked_for(selection.name)
+            self._choices.setdefault(selection.tiles, {})[selection.name] = asked.budget, selection.method
+            self._inside[selection.name] = choice_from_text(asked.inside)
         self._image: Path | None = None
         self._views: dict[str, View] = {}
 
@@ -34,16 +37,21 @@ class ModelAnswerer:
                 kept = self._model.see_each(image, list(choices.values()), tiles=tiles, question=question)
                 views.update(zip(choices, kept, strict=True))
             self._image, self._views = image, views
-        return self._model.ask(question, image=self._views[selection], max_tokens=self._max_tokens).text
+        view, inside = self._views[selection], self._inside[selection]
+        return self._model.ask(question, image=view, max_tokens=self._max_tokens, inside=inside).text
 
 
 def selections_of(
-    manifest: Manifest, budgets: Sequence[str] = (), methods: Sequence[str] = (), tiles: Sequence[int] = ()
+    manifest: Manifest,
+    budgets: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    tiles: Sequence[int] = (),
+    inside: Sequence[str] = (),
 ) -> tuple[Selection, ...]:
     """Everything the bundle holds, or the named budgets and methods of it; full budget, where held, always and first. With all tiles, then
-    with each limit of `tiles`.
+    with each limit of `tiles`; with nobody leaving inside the language model, then as each of `inside` says, or as exported.
 
-    Raises BudgetError for a budget or method that the bundle does not hold.
+    Raises BudgetError for a budget or method that the bundle does not hold, PlanError or RequestError for what no cut of it can keep.
     """
     wanted = [budget_label(manifest, text) for text in budgets] or list(held_budgets(manifest))
     held = manifest.selections
@@ -58,9 +66,14 @@ def selections_of(
             name = by_method(one.budget, one.method)
             by_picture = name in found and found[name].keep != one.keep
             found[name] = Selection(name, one.method, one.keep_ratio, None if by_picture else one.keep)
+    every = [
+        replace(one, name=staying(one.name, leaving), inside=leaving)
+        for leaving in inside_choices(manifest, inside)
+        for one in found.values()
+    ]
     limited = [
         replace(one, name=on_tiles(one.name, most), keep=None, tiles=most)
         for most in dict.fromkeys(tiles)
-        for one in found.values()
+        for one in every
     ]
-    return (*found.values(), *limited)
+    return (*every, *limited)

@@ -29,7 +29,8 @@ class Answerer(Protocol):
 class Selection:
     """One way of choosing visual tokens, under the name that tables have. `keep_ratio` 1.0 drops nothing.
 
-    tiles  most tiles of a picture beside its overview; None: as many as the model takes
+    tiles   most tiles of a picture beside its overview; None: as many as the model takes
+    inside  visual rows that stay at the cuts inside the language model; "none": nobody leaves
     """
 
     name: str
@@ -37,6 +38,7 @@ class Selection:
     keep_ratio: float
     keep: int | None = None
     tiles: int | None = None
+    inside: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def compare(
     settings   what else decided the answers, to be kept with them
     Without a selection of keep ratio 1.0 there are no differences. Raises MeasurementError for an unknown metric.
     """
-    full = next((selection for selection in selections if selection.keep_ratio == 1.0), None)
+    full = next((s for s in selections if s.keep_ratio == 1.0 and s.inside == "none"), None)
     first = next((selection.method for selection in selections if selection is not full), None)
     several = any(len(question.answers) > 1 for question in questions)
     headline = headline or ("vqa_accuracy" if several else "exact_match")
@@ -136,8 +138,8 @@ def compare(
             for name in METRICS
             if full is not None and selection is not full
         }
-        alike = (selection.keep_ratio, selection.tiles)
-        others = [s for s in selections if (s.keep_ratio, s.tiles) == alike and s is not selection]
+        alike = (selection.keep_ratio, selection.tiles, selection.inside)
+        others = [s for s in selections if (s.keep_ratio, s.tiles, s.inside) == alike and s is not selection]
         over = {
             s.method: paired_difference(mine[headline], scores[s.name][headline], seed=seed, clusters=pictures)
             for s in others

@@ -54,12 +54,18 @@ def require_held(manifest: Manifest, budget: str | float | int | None, method: s
 
 class Asked(NamedTuple):
     """A budget; at most how many tiles beside the overview a picture is shown on, None: as many as the model takes; a method, None: the
-    bundle's own.
+    bundle's own; what stays at each cut inside the language model, "none": nobody leaves.
     """
 
     budget: str
     tiles: int | None
     method: str | None = None
+    inside: str = "none"
+
+    @property
+    def of_picture(self) -> dict[str, str | int | None]:
+        """What `Model.see` takes of it."""
+        return {"budget": self.budget, "tiles": self.tiles, "method": self.method}
 
 
 def on_tiles(budget: str, tiles: int | None) -> str:
@@ -74,13 +80,18 @@ def by_method(budget: str, method: str) -> str:
     return f"{method}@{budget}"
 
 
+def staying(budget: str, inside: str) -> str:
+    """One name for a budget and what stays at the cuts inside the language model: "0.2, inside 64,16"; where nobody leaves, the budget's."""
+    return budget if inside == "none" else f"{budget}, inside {inside}"
+
+
 def asked_for(name: str) -> Asked:
-    """What such a name stands for: "0.2", "0.2 on 4 tiles", "divprune@0.2 on one view"."""
-    match = re.fullmatch(r"(?:([^@]+)@)?(.+?)(?: on (?:(one view)|(\d+) tiles))?", name)
+    """What such a name stands for: "0.2", "0.2 on 4 tiles", "divprune@0.2 on one view", "0.2, inside 64,16 on one view"."""
+    match = re.fullmatch(r"(?:([^@]+)@)?(.+?)(?:, inside (\S+))?(?: on (?:(one view)|(\d+) tiles))?", name)
     if match is None:
         return Asked(name, None)
-    tiles = 0 if match[3] else int(match[4]) if match[4] else None
-    return Asked(match[2], tiles, match[1])
+    tiles = 0 if match[4] else int(match[5]) if match[5] else None
+    return Asked(match[2], tiles, match[1], match[3] or "none")
 
 
 def label_of(budget: str | float | int) -> str:

@@ -56,6 +56,11 @@ DECODERS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         },
         {"method": "received"} | plan_of(method="pdrop", layers=[1, 2]),
     ),
+    (
+        {"family": "qwen3_vl", "head_dim": 24, "sections": (3, 4, 5), "layers": 4, "vision_layers": 4}
+        | {"deepstack": (0, 2, 3)},
+        {"method": "received"} | plan_of(method="feather", layers=[1, 3]),
+    ),
 )
 
 
@@ -68,6 +73,25 @@ def test_every_decoder_passes_the_gate_with_rows_leaving(variant: dict[str, Any]
         name = f"rank-{number}-{plan['inside'][0]['method']}"
         assert {f"{name}: rows equal the method's", f"{name}: rows of the library's layers go on"} <= made
     assert {"prefill and head: logits, rows leaving", "prefill and head: logits"} <= made
+
+
+METHODS = ("feather", "flowcut", "gsearch", "mustdrop", "random-rows", "sparsevlm", "uniform-rows", "vflowopt")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_passes_the_gate(method: str) -> None:
+    bundle = Bundle.open(exported(LLAVA, budgets=("1.0",), plan=plan_of(method=method, keep=[0.5, 16])), verify=False)
+    made = {check.name for check in bundle.manifest.parity.checks if check.passed}
+    assert f"rank-2-{method}: rows of the library's layers go on" in made
+
+
+@pytest.mark.parametrize("method", ["drop-all", "todre", "yopo"])
+def test_nobody_stays_where_all_rows_leave(method: str) -> None:
+    plan = plan_of(method=method, layers=[2], keep=[0])
+    bundle = Bundle.open(exported(LLAVA, budgets=("1.0",), plan=plan), verify=False)
+    assert all(check.passed for check in bundle.manifest.parity.checks)
+    with Model.open(bundle.root, threads=1) as model:
+        assert asked(model, budget="1.0").inside == (0,)
 
 
 def test_a_ranking_that_is_another_one_does_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +217,28 @@ def test_what_no_model_can_do_is_refused_before_any_work(tmp_path: Path, inside:
     with pytest.raises(PlanError, match=words):
         export(tiny_checkpoint(**LLAVA), tmp_path / "bundle", options(("0.5",), plan=plan_of(**inside)))
     assert not (tmp_path / "bundle").exists()
+
+
+def test_who_lets_nobody_stay_cannot_be_asked_to_keep_some(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="yopo lets all visual rows leave; write yopo@2:0"):
+        plan = plan_of(method="yopo", layers=[2], keep=[0.5])
+        export(tiny_checkpoint(**LLAVA), tmp_path / "bundle", options(("0.5",), plan=plan))
+
+
+def test_a_key_set_larger_than_the_count_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="mustdrop always keeps up to .* more than the 3 before layer 3"):
+        plan = plan_of(method="mustdrop", keep=[0.5, 3])
+        export(tiny_checkpoint(**LLAVA), tmp_path / "bundle", options(("1.0",), plan=plan))
+
+
+def test_a_second_question_finds_the_stage_before_the_first_cut_in_the_cache(cut: Model) -> None:
+    view = cut.see(picture(), budget="1.0")
+    cut.forget()
+    fresh = [cut.ask(f"{QUESTION} {more}", image=view, max_tokens=6, stop=False) for more in ("Why?", "Where?")]
+    cut.forget()
+    again = cut.ask(f"{QUESTION} Where?", image=view, max_tokens=6, stop=False)
+    assert fresh[1].cached_tokens > 0 and again.cached_tokens == 0
+    assert fresh[1].token_ids == again.token_ids and fresh[1].inside == again.inside
 
 
 def test_the_encoders_order_needs_a_tower_that_gives_it(tmp_path: Path) -> None:

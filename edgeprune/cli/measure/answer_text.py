@@ -40,7 +40,8 @@ def answer_lines(answer: Answer, candidates: int | None) -> tuple[str, str]:
     times = times_of(answer)
     kept = ""
     if candidates is not None:
-        kept = f"{answer.visual_tokens} of {candidates} visual tokens kept (budget {answer.budget}, {answer.method}), "
+        inside = f", {' then '.join(map(str, answer.inside))} inside" if answer.inside else ""
+        kept = f"{answer.visual_tokens} of {candidates} visual tokens kept (budget {answer.budget}, {answer.method}){inside}, "
     before = ", ".join(f"{name} {units.seconds(taken)}" for name, taken in times.stages.items() if name != _DECODE)
     encoded = candidates is not None and "tower" not in times.stages
     why = [

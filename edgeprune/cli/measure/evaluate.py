@@ -17,6 +17,7 @@ from edgeprune.cli.options import (
     Seed,
     Threads,
     budget_option,
+    inside_option,
     method_option,
     out_option,
     positions_option,
@@ -46,6 +47,7 @@ def evaluate(
     tiles: Annotated[
         list[int] | None, tiles_option("all that a picture has; others are scored beside", several=True)
     ] = None,
+    inside: Annotated[list[str] | None, inside_option("none, and as exported", several="KEEP")] = None,
     limit: Annotated[int | None, typer.Option("--limit-questions", min=1, help="Only the first N questions.")] = None,
     metric: Annotated[
         MetricName | None,
@@ -78,7 +80,7 @@ def evaluate(
         from edgeprune_runtime.installed import command
 
         questions = load_questions(data)[:limit]
-        selections = selections_of(look_at(bundle, backend), budget or [], method or [], tiles or [])
+        selections = selections_of(look_at(bundle, backend), budget or [], method or [], tiles or [], inside or [])
         with (
             claimed(out),
             claimed(answers),

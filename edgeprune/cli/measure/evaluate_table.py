@@ -76,7 +76,9 @@ def _keep(row: MethodRow) -> str:
 def _against(row: MethodRow, metric: str) -> str:
     difference = row.differences.get(metric)
     if difference is None:  # "1.0 on 4 tiles" drops no token of what it sees, and is no reference all the same
-        return "reference" if row.keep_ratio == 1.0 and asked_for(row.name).tiles is None else "no baseline"
+        return (
+            "reference" if row.keep_ratio == 1.0 and asked_for(row.name)[1:] == (None, None, "none") else "no baseline"
+        )
     return _points(difference)
 
 

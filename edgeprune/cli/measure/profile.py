@@ -19,6 +19,7 @@ from edgeprune.cli.options import (
     Threads,
     budget_option,
     image_option,
+    inside_option,
     method_option,
     out_option,
     prompt_option,
@@ -39,6 +40,7 @@ def profile(
     tiles: Annotated[
         list[int] | None, tiles_option("all that a picture has; others are measured beside", several=True)
     ] = None,
+    inside: Annotated[list[str] | None, inside_option("none, and as exported", several="KEEP")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Rounds that count; each asks every budget once, shuffled.")] = 10,
     warmup: Annotated[int, typer.Option(min=0, help="Rounds before them that are thrown away.")] = 2,
     max_tokens: MaxTokens = 16,
@@ -84,6 +86,7 @@ def profile(
             budgets=tuple(budget or ()),
             methods=tuple(method or ()),
             tiles=tuple(tiles or ()),
+            inside=tuple(inside or ()),
             images=tuple(image or ()),
             size=None if size is None else size_px(size, "--size"),
             question=prompt,
@@ -99,7 +102,7 @@ def profile(
             out=out,
             command=command_line(),
         )
-        budgets_of(look_at(bundle, backend), options.budgets, options.tiles, options.methods)
+        budgets_of(look_at(bundle, backend), options.budgets, options.tiles, options.methods, options.inside)
         for path in options.images:
             require_picture(path)
         with (

@@ -19,6 +19,7 @@ from edgeprune.cli.options import (
     Threads,
     budget_option,
     image_option,
+    inside_option,
     method_option,
     prompt_option,
     tiles_option,
@@ -36,6 +37,7 @@ def run(
     budget: Annotated[str | None, budget_option("the bundle's first", several=False)] = None,
     method: Annotated[str | None, method_option("the bundle's own")] = None,
     tiles: Annotated[int | None, tiles_option()] = None,
+    inside: Annotated[str | None, inside_option("as exported", several=None)] = None,
     max_tokens: MaxTokens = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 1.0,
@@ -61,6 +63,7 @@ def run(
         from edgeprune_runtime.claims import claimed
         from edgeprune_runtime.pictures.load import require_picture
         from edgeprune_runtime.prompting.requests import Request
+        from edgeprune_runtime.stages.counts import choice_from_text, keeps
 
         if show_tokens is not None and not image:
             raise RequestError("--show-tokens draws on a picture; give one with --image")
@@ -72,6 +75,8 @@ def run(
         for question in prompt:
             Request(question, max_tokens=max_tokens, sampling=sampling).check()
         manifest = look_at(bundle, backend)
+        leaving = None if inside is None else choice_from_text(inside)
+        keeps(manifest.language, leaving)
         for path in image or []:
             require_picture(path)
         if image or budget is not None or method is not None:
@@ -97,7 +102,12 @@ def run(
                 candidates = sum(view.picture.candidates for view in views) if views else None
                 for question in prompt:
                     pieces = model.stream(
-                        question, image=views, max_tokens=max_tokens, sampling=sampling, template=template
+                        question,
+                        image=views,
+                        max_tokens=max_tokens,
+                        sampling=sampling,
+                        template=template,
+                        inside=leaving,
                     )
                     for piece in pieces:
                         if not json:
@@ -168,6 +178,7 @@ def _as_json(shown: list[Path], question: str, answer: Answer, candidates: int |
         "budget": answer.budget,
         "method": answer.method,
         "visual_tokens": answer.visual_tokens,
+        "inside": answer.inside,
         "candidates": candidates,
         "prompt_tokens": answer.prompt_tokens,
         "cached_tokens": answer.cached_tokens,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -75,6 +75,20 @@ def export(
     text_tokens: Annotated[
         int, typer.Option(min=1, help="Room for question and answer when --capacity is not given.")
     ] = 512,
+    stage_chunk: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The same as --chunk behind a cut inside the language model.",
+            show_default="--chunk, at most 64",
+        ),
+    ] = None,
+    stage_room: Annotated[
+        Literal["all", "kept"],
+        typer.Option(
+            help="Positions of the KV cache behind a cut: for all rows (so that none need leave) or for those that stay."
+        ),
+    ] = "all",
     tiles: Annotated[int | None, tiles_option()] = None,
     grid: Annotated[list[str] | None, grid_option()] = None,
     tokens: Annotated[int | None, tokens_option()] = None,
@@ -149,6 +163,8 @@ def export(
             chunk=chunk,
             capacity=capacity,
             text_tokens=text_tokens,
+            stage_chunk=stage_chunk,
+            stage_room=stage_room,
             tiles=tiles,
             sizes=sizes,
             tokens=tokens,

@@ -11,7 +11,16 @@ from edgeprune_runtime.registry import Registry
 __all__ = ["INSIDE", "InsideMethod"]
 
 INSIDE: Registry[InsideMethod] = Registry("inside method", group="edgeprune.inside", kind=InsideMethod)
-_BUILT_IN = {
+_LANGUAGE = {
+    "feather": "feather:FEATHER",
+    "flowcut": "flowcut:FLOWCUT_ROWS",
+    "gsearch": "schedules:GSEARCH",
+    "mustdrop": "mustdrop:MUSTDROP",
+    "psigmoid": "schedules:PSIGMOID",
+    "sparsevlm": "sparsevlm:SPARSEVLM",
+    "todre": "known:TODRE_ROWS",
+    "vflowopt": "known:VFLOWOPT_ROWS",
+    "yopo": "known:YOPO_ROWS",
     "fastv": "fastv:FASTV",
     "pdrop": "pdrop:PDROP",
     "drop-all": "controls:DROP_ALL",
@@ -19,5 +28,5 @@ _BUILT_IN = {
     "random-rows": "controls:RANDOM_ROWS",
     "uniform-rows": "controls:UNIFORM_ROWS",
 }
-for _name, _target in _BUILT_IN.items():
+for _name, _target in _LANGUAGE.items():
     INSIDE.add_lazy(_name, f"edgeprune.tokens.inside.language.{_target}")

@@ -52,6 +52,10 @@ def require_language_fit(plan: TokenPlan, model: ModelSpec, chosen: Sequence[Sel
             raise PlanError(
                 f"{spec.method} keeps {count} rows before layer {layer}, and only {there} arrive there; keep fewer at later layers"
             )
+        if cut.nobody and count:
+            raise PlanError(
+                f"{spec.method} lets all visual rows leave; write {spec.method}@{layer}:0, or choose another method to keep some"
+            )
         if cut.forced is not None and count < (least := cut.forced(largest, spec.settings)):
             raise PlanError(
                 f"{spec.method} always keeps up to {least} of {largest} visual rows, more than the {count} before layer {layer}; keep more"

@@ -16,10 +16,14 @@ from edgeprune.tokens.inside.method import InsideMethod, InsidePart
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from edgeprune.plan import MethodPlan
+    from edgeprune.tokens.readings import Reads, TowerOutputs
+
 #: What a ranking can look at besides which rows are visual. "attention": queries of the asking rows and keys of the last layer that has run,
 #: as they are turned by their positions; "plain": the same turned back; "values": values of that layer; "next": queries and keys of the layer
-#: to come; "salience": the encoder's score of each visual row; "places": row and column of each on the canvas.
-RowReading = Literal["attention", "plain", "values", "next", "salience", "places"]
+#: to come; "salience": the encoder's score of each visual row; "places": row and column of each on the canvas; "embeds": rows of the prompt
+#: on their way into the first layer.
+RowReading = Literal["attention", "plain", "values", "next", "salience", "places", "embeds"]
 #: Rows that ask: the prompt's last one, or all that stand behind its last picture (as many as there is room for).
 Asking = Literal["last", "question"]
 QUESTION_ROWS = 64
@@ -35,6 +39,9 @@ class LanguageRows:
     asking    [R] int64 numbers of rows; weight [R], 1/m for the m of them in use, 0 for the rest
     query     [R, H, d], key and value [L, G, d], where they are read
     salience  [L], places [L, 2] int64, where they are read; what stands at rows that are not visual means nothing
+    embeds    [P, D] of all rows of the prompt, in its numbers; origin [L]: which of them each row is
+    entered   [P] bool, its visual rows
+    first     whether no row has left before
     """
 
     visual: Tensor
@@ -43,6 +50,9 @@ class LanguageRows:
     asking: Tensor
     weight: Tensor
     readings: Mapping[str, Tensor] = field(default_factory=dict)
+    origin: Tensor | None = None
+    entered: Tensor | None = None
+    first: bool = True
 
     def __getitem__(self, name: str) -> Tensor:
         return self.readings[name]
@@ -64,6 +74,9 @@ class LanguageCut(InsideMethod):
     reads    what it looks at
     asking   which rows ask, where it looks at attention
     forced   how many visual rows of so many it makes stay whatever the others are worth, at most; None: none
+    encoder  "salience" of a picture's tokens [T, N], from what `of_tower` reads of the tower; None: `edgeprune.tokens.score.salience`
+    once     ranks at the first cut only; later lists are prefixes of that order
+    nobody   lets no visual row go on, so that the only count is 0
     """
 
     part: ClassVar[InsidePart] = "language"
@@ -72,11 +85,15 @@ class LanguageCut(InsideMethod):
     reads: frozenset[RowReading] = frozenset()
     asking: Asking = "last"
     forced: Callable[[int, Mapping[str, float]], int] | None = None
+    encoder: Callable[[TowerOutputs, MethodPlan], Tensor] | None = None
+    of_tower: Callable[[MethodPlan], Reads] | None = None
+    once: bool = False
+    nobody: bool = False
 
     @property
     def asks(self) -> int:
         """R; 0 where nobody asks."""
-        if not self.reads & {"attention", "plain", "values", "next"}:
+        if not self.reads & {"attention", "plain", "values", "next", "embeds"}:
             return 0
         return 1 if self.asking == "last" else QUESTION_ROWS
 
@@ -120,6 +137,12 @@ def attention(rows: LanguageRows, query: Tensor, key: Tensor, among: Tensor | No
 def asked_for(rows: LanguageRows, weights: Tensor) -> Tensor:
     """Mean over heads, and over the asking rows by their weight: [H, R, L] -> [L]."""
     return (weights.mean(dim=0) * rows.weight[:, None]).sum(dim=0)
+
+
+def on_top(score: Tensor, forced: Tensor) -> Tensor:
+    """Scores of 0 and more, those of `forced` [L] bool above all others; among themselves both keep their order."""
+    size = torch.clamp(score.max(), min=1e-30)
+    return score / size + 2.0 * forced.to(score.dtype)
 
 
 def turned_back(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

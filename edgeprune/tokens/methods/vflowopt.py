@@ -34,7 +34,7 @@ def _received(outputs: TowerOutputs, plan: MethodPlan) -> Tensor:
     return score.mean(score.between(outputs, plan.feature_layer), score.candidates(outputs)[:, :, None], 1)[:, 0]
 
 
-def _importance(outputs: TowerOutputs, plan: MethodPlan) -> Tensor:
+def importance(outputs: TowerOutputs, plan: MethodPlan) -> Tensor:
     """Attention that every token receives from the sinks, and its entropy: [T, N]."""
     real = score.candidates(outputs)
     sink = real & (select.ranks(_received(outputs, plan), outputs.slot) < int(_SINKS(plan)))
@@ -54,10 +54,10 @@ def _heads(ranked: Tensor, cell: Tensor) -> Tensor:
 
 def _vflowopt(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     size, slot = Fraction(str(_CELL(plan))), outputs.slot.view(1, -1)  # one list of all tiles' tokens
-    importance, cell = _importance(outputs, plan).view(1, -1), places.cells(outputs, size).view(1, -1)
+    worth, cell = importance(outputs, plan).view(1, -1), places.cells(outputs, size).view(1, -1)
     real = slot >= 0
     recycled = select.looked_up(real.sum(), slot.numel(), lambda a: min(math.floor(a / size**2), keep))
-    ranked = select.order(importance, slot)
+    ranked = select.order(worth, slot)
     best = select.inverse(ranked) < keep - recycled
     cell = torch.where(real & ~best, cell, _NOWHERE)
     head = _heads(ranked, cell)
@@ -68,7 +68,7 @@ def _vflowopt(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
     row = torch.clamp(index, min=0)
     row_cell = torch.where(head[0, row], cell[0, row], -1)
     member = combine.joined(row_cell, torch.where(as_it_is | (cell == _NOWHERE), -2, cell)[0])
-    return combine.merge(index, combine.mean_or_itself(member * importance, index), slot)
+    return combine.merge(index, combine.mean_or_itself(member * worth, index), slot)
 
 
 def _measure(outputs: TowerOutputs, plan: MethodPlan) -> dict[str, float]:

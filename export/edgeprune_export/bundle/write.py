@@ -13,11 +13,12 @@ import onnx
 
 from edgeprune.models import Checkpoint, ModelSpec, inverse_frequencies
 from edgeprune.plan import MethodPlan
+from edgeprune.tokens.inside.encoder import encoder_reads
 from edgeprune.tokens.inside.language_fit import language_cut
 from edgeprune.tokens.inside.plan import planned_inside
+from edgeprune.tokens.inside.rows import LanguageCut
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.readings import Reads, union
-from edgeprune.tokens.score import salience_reads
 from edgeprune_export.bundle.options import ExportOptions, packed_max
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.bundle.roofline_counts import count_model
@@ -84,8 +85,7 @@ def write_bundle(
     """
     model = checkpoint.spec
     reads = union(METHODS[s.method].reads(plan) for s in chosen if s.tower == "tower")
-    if _salience(options):
-        reads |= salience_reads(plan)
+    reads |= encoder_reads(_encoder(options), plan)
     with WeightsWriter(folder / WEIGHTS) as writer:
         _write_weights(writer, checkpoint, reads, options, room, track)
         language = _language(model, writer, chosen, room, options)
@@ -180,7 +180,7 @@ def _write_graphs(
             of_selection[s.tower],
             writer,
             WEIGHTS,
-            salience=_salience(options),
+            encoder=_encoder(options),
         )
     specs = []
     with track("graphs", len(build)) as advance:
@@ -198,10 +198,10 @@ def positions_reached(options: ExportOptions, model: ModelSpec, room: int) -> in
     return options.pictures * packed_max(model.picture, model.picture.candidates_max) + room
 
 
-def _salience(options: ExportOptions) -> bool:
-    """Whether select graphs give the encoder's score of what they keep."""
+def _encoder(options: ExportOptions) -> LanguageCut | None:
+    """What ranks inside the language model by the encoder's score, which select graphs give then."""
     cut = language_cut(options.plan)
-    return cut is not None and "salience" in cut.reads
+    return cut if cut is not None and "salience" in cut.reads else None
 
 
 def _language(

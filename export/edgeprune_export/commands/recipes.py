@@ -35,6 +35,8 @@ def export_options(
         chunk=settings.chunk,
         capacity=settings.capacity,
         text_tokens=settings.text_tokens,
+        stage_chunk=settings.stage_chunk,
+        stage_room=settings.stage_room,
         tiles=settings.tiles,
         sizes=settings.grids,
         tokens=settings.tokens,

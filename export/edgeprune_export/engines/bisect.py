@@ -61,7 +61,7 @@ def _search(
     limit: float,
     folder: Path,
 ) -> str | None:
-    rows = len(inputs["embeds"]) if engine == LANGUAGE else 0
+    rows = len(inputs["embeds"]) if engine.startswith(LANGUAGE) else 0
     mine = _fixed(_lowered(bundle, engines, engine, KINDS[engines.key.precision], folder), rows)
     exact = _fixed(_lowered(bundle, engines, engine, "float32", folder), rows)
     feed = _inputs(mine, inputs, rows)

@@ -15,7 +15,7 @@ import numpy as np
 from edgeprune.errors import ParityError
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.engines.bisect import first_astray
-from edgeprune_export.engines.prepare import LANGUAGE
+from edgeprune_export.engines.prepare import LANGUAGE, sources
 from edgeprune_export.gate.checks import relative, typical
 from edgeprune_export.gate.pictures import pictures_for
 from edgeprune_export.gate.reference_run import Mapped, greedy
@@ -27,9 +27,12 @@ from edgeprune_runtime.engines.spec import EngineSet, GateReport
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
-from edgeprune_runtime.prompting.pack import KeptPicture, pack
+from edgeprune_runtime.prompting.pack import VISUAL, KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
-from edgeprune_runtime.spec import ParityCheck, SelectionSpec, tower_of
+from edgeprune_runtime.spec import Manifest, ParityCheck, SelectionSpec, tower_of
+from edgeprune_runtime.stages.counts import stage_rows
+from edgeprune_runtime.stages.lists import RowsPlan
+from edgeprune_runtime.stages.rows import prompt_rows
 from edgeprune_runtime.vision import Vision
 
 _PROMPT = "What is in the picture?"
@@ -91,16 +94,20 @@ def check_engines(bundle: Bundle, device: DeviceBackend, found: EngineSet, track
 
 
 def _where(bundle: Bundle, device: DeviceBackend, found: EngineSet, engine: str, inputs: Inputs, limit: float) -> str:
-    """Which tensor is at fault, in a sentence. Logits come from two engines, of which the second takes any row."""
+    """Which tensor is at fault, in a sentence. Logits come from several engines: the head takes any row, a first stage those of a prompt."""
     if not isinstance(device, TensorRtBackend):
         return "Build for TensorRT to have the tensor at fault named"
     if not inputs:
         return "It follows from differences of the tower within its limit; no single tensor is at fault"
     row = np.random.default_rng(0).standard_normal((1, bundle.manifest.language.hidden), np.float32)
-    for name, given in ((engine, inputs), *((("head", {"hidden": row}),) if engine == LANGUAGE else ())):
+    begins = next(name for name in sources(bundle) if name.startswith(LANGUAGE))
+    of_language = ((begins, inputs), ("head", {"hidden": row}))
+    for name, given in of_language if engine == LANGUAGE else ((engine, inputs),):
         said = first_astray(bundle, device, found, name, given, limit)
         if said is not None:
             return said
+    if engine == LANGUAGE and begins != LANGUAGE:
+        return f"{begins} and head agree by themselves, so a later stage of the language model is at fault"
     return "With the same inputs alone the engine agrees, so what an earlier run left may be at fault"
 
 
@@ -133,18 +140,20 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
             )
             embeds = languages[1].compose(packed.ids, visual)
             prompt = embeds, packed.positions, packed.next_position
-            _language(bundle, languages, prompt, selection.budget, checks, limits)
+            plan = _plan(manifest, packed.ids, picture.places.reshape(-1, 2)[kept], theirs.select(selection).salience)
+            _language(bundle, languages, prompt, plan, selection.budget, checks, limits)
         yield
-    room = manifest.language.capacity - _TOKENS
-    full = np.resize(embeds, (room, embeds.shape[1]))  # every place of the cache is read
-    _language(
-        bundle,
-        languages,
-        (full, np.broadcast_to(np.arange(room), (manifest.language.axes, room)), room),
-        "a full cache",
-        checks,
-        limits,
-    )
+    room = min(stage.capacity for stage in manifest.language.stages) - _TOKENS
+    full = np.resize(
+        embeds, (room, embeds.shape[1])
+    )  # every place of the cache is read, of the shortest where stages have their own
+    prompt = full, np.broadcast_to(np.arange(room), (manifest.language.axes, room)), room
+    _language(bundle, languages, prompt, None, "a full cache", checks, limits)
+
+
+def _plan(manifest: Manifest, ids: np.ndarray, places: np.ndarray, salience: np.ndarray | None) -> RowsPlan:
+    stages = stage_rows(manifest.language, len(ids), int(np.count_nonzero(ids == VISUAL)))
+    return RowsPlan(stages, prompt_rows(ids, salience, places), manifest.plan.positions == "renumber")
 
 
 def _towers(
@@ -191,15 +200,26 @@ def _language(
     bundle: Bundle,
     languages: tuple[LanguageModel, LanguageModel],
     prompt: tuple[np.ndarray, np.ndarray, int],
+    plan: RowsPlan | None,
     at: str,
     checks: _Checks,
     limits: EngineLimits,
 ) -> None:
-    """prompt: rows [S, D], positions [S], position of the first new token."""
+    """prompt: rows [S, D], positions [S], position of the first new token; plan: which rows leave inside, None: none.
+
+    Lists of rows are compared by themselves; logits then behind the same ones.
+    """
     ours, theirs = languages
     (embeds, positions, following), chunk = prompt, bundle.manifest.language.chunk
-    chosen, rows = greedy(ours, embeds, positions, following, bundle.manifest.language.image_token_id, _TOKENS)
-    reference = [theirs.prefill(embeds, positions).copy()]
+    reference = [theirs.prefill(embeds, positions, plan).copy()]
+    if plan is not None and (expected := theirs.rows_behind_cuts()):
+        ours.prefill(embeds, positions, plan)
+        for number, other, mine in zip(bundle.manifest.language.cuts, expected, ours.rows_behind_cuts(), strict=True):
+            name = str(bundle.manifest.language.stages[number].rank)
+            checks.add(name, "rows that go on", at, _share(other, mine), limits.kept, {}, least=True)
+        plan = plan._replace(forced=expected)
+    image_id = bundle.manifest.language.image_token_id
+    chosen, rows = greedy(ours, embeds, positions, following, image_id, _TOKENS, plan)
     reference += [theirs.step(token, following + step).copy() for step, token in enumerate(chosen[:-1])]
     inputs = {"embeds": embeds[:chunk], "position_ids": positions[:, :chunk]}
     worst = max(relative(mine, other, typical) for mine, other in zip(rows, reference, strict=True))

@@ -56,13 +56,14 @@ def prepare(
 ) -> Iterator[Prepared]:
     """Write every lowered graph into `folder`, calling `advance` after each."""
     language = bundle.manifest.language
+    chunks = {stage.prefill: language.chunk_of(stage) for stage in language.stages}
     with WeightsWriter(folder / WEIGHTS) as writer:
         weights = LoweredWeights(bundle.path(bundle.manifest.weights_file), writer, WEIGHTS)
         for name, graphs in sources(bundle).items():
             model = lower(source_model(bundle, name), dialect, KINDS[precision], weights)
             path = folder / f"{name}.onnx"
             onnx.save(model, path)
-            yield Prepared(name, path, graphs, (language.chunk, 1) if len(graphs) == 2 else ())
+            yield Prepared(name, path, graphs, (chunks[graphs[0]], 1) if len(graphs) == 2 else ())
             advance()
 
 

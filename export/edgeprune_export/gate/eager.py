@@ -120,7 +120,7 @@ class EagerReference:
         width = self._spec.language.hidden
         rows, *entering = torch.split(torch.from_numpy(np.ascontiguousarray(embeds)), width, dim=1)
         decoder = self._model.get_submodule(self._paths.language)
-        leaving = LeavingRows(decoder, cuts, prompt, positions, following, entering)
+        leaving = LeavingRows(decoder, cuts, prompt, positions, following, rows, entering)
         at = torch.from_numpy(np.ascontiguousarray(positions))
         with leaving.watching():
             hidden = decoder(

@@ -13,10 +13,11 @@ import numpy as np
 
 from edgeprune.models.checkpoint import Checkpoint
 from edgeprune.plan import MethodPlan
+from edgeprune.tokens.inside.encoder import encoder_reads
+from edgeprune.tokens.inside.language_fit import language_cut
 from edgeprune.tokens.inside.plan import planned_inside
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.readings import union
-from edgeprune.tokens.score import salience_reads
 from edgeprune_export.gate.checks import LIMITS, Checks
 from edgeprune_export.gate.eager import EagerReference
 from edgeprune_export.gate.inputs import LibraryInputs
@@ -43,8 +44,7 @@ def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: MethodPlan, advan
     reads = union(METHODS[s.method].reads(plan) for s in manifest.selections if s.tower == TOWER)
     inside = planned_inside(manifest.plan, "language")
     cuts = cut_places(manifest.language, checkpoint.spec.language, inside)
-    if bundle.ranks_by("salience"):
-        reads |= salience_reads(plan)
+    reads |= encoder_reads(language_cut(manifest.plan), plan)
     reference = EagerReference(checkpoint, reads, leaving=bool(cuts))
     checks = Checks(LIMITS[bundle.manifest.precision])
     pictures, engine, prompter = pictures_for(bundle.manifest.picture), Mapped(backend()), Prompter.of(bundle)

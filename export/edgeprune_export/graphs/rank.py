@@ -61,13 +61,14 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
     Of L rows of the stage before, P of the prompt, M in a chunk of the stage and C chunks there. Inputs, of which only those that the
     ranking uses are declared: visual [P] int64 0/1; position_ids [axes, P]; origin [L], which row of the prompt each is, absent before the
     first cut, where it is itself; total [1], rows that are there; count [1], visual rows that stay; asking [R] and asking_weight [R];
-    query [L, H d]; past_key_i and past_value_i; states [L, W]; salience [P]; places [P, 2].
-    Outputs: rows [C, M] of the stage before; position_ids_of_rows [C, axes, M]; origin_of_rows [C M].
+    query [L, H d]; past_key_i and past_value_i; states [L, W]; salience [P]; places [P, 2]; embeds [P, D].
+    Outputs: rows [C, M] of the stage before; position_ids_of_rows [C, axes, M]; origin_of_rows [C M]; score_of_rows [P] where later cuts
+    follow this order, their input score.
     """
     stage, axes = place.language.stages[place.number], place.language.axes
     g = Graph(str(stage.rank), weights_file=weights_file)
     values = ranking_inputs(place)
-    made = ("chosen", "chosen_origin", "chosen_positions")
+    made = ("chosen", "chosen_origin", "chosen_positions", *(("ranked",) if hands_on_score(place) else ()))
     traced = trace(
         f"ranking {place.cut.name}",
         Ranking(place),
@@ -83,7 +84,14 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
     g.output("chosen", "rows", "int64", (chunks, chunk))
     g.output("chosen_positions", "position_ids_of_rows", "int64", (chunks, axes, chunk))
     g.output("chosen_origin", "origin_of_rows", "int64", (stage.capacity,))
+    if hands_on_score(place):
+        g.output("ranked", "score_of_rows", "float32", (place.prompt,))
     return g
+
+
+def hands_on_score(place: CutPlace) -> bool:
+    """Whether later cuts follow the order of this one."""
+    return place.cut.once and place.first and len(place.language.cuts) > 1
 
 
 def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
@@ -97,6 +105,8 @@ def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
         "total": ("int64", (1,)),
         "count": ("int64", (1,)),
     }
+    if place.cut.once and not place.first:
+        return found | {"origin": ("int64", (rows,)), "score": ("float32", (prompt,))}
     if not place.first:
         found["origin"] = ("int64", (rows,))
     if asks:
@@ -115,6 +125,8 @@ def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
         found["salience"] = ("float32", (prompt,))
     if "places" in reads:
         found["places"] = ("int64", (prompt, 2))
+    if "embeds" in reads:
+        found["embeds"] = ("float32", (prompt, place.decoder.hidden))
     return found
 
 
@@ -167,7 +179,7 @@ class Ranking(torch.nn.Module):
         super().__init__()
         self._place, self._names = place, tuple(ranking_inputs(place))
 
-    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         named = dict(zip(self._names, inputs, strict=True))
         language = self._place.language
         stage = language.stages[self._place.number]
@@ -176,21 +188,28 @@ class Ranking(torch.nn.Module):
         chosen = going_on(score, rows, stage.capacity).rows
         chunk = language.chunk_of(stage)
         positions = named["position_ids"][:, origin[chosen]].reshape(language.axes, -1, chunk)
-        return chosen.reshape(-1, chunk), origin[chosen], positions.permute(1, 0, 2)
+        made = chosen.reshape(-1, chunk), origin[chosen], positions.permute(1, 0, 2)
+        return (*made, score.clone()) if hands_on_score(self._place) else made
 
     def score(self, named: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, LanguageRows]:
         """What the method makes of the rows of the stage before [L], and what it looked at."""
         origin = self._origin(named)
         present = torch.arange(self._place.rows) < named["total"]
+        entered = named["visual"] > 0
         nobody = torch.zeros(0)
         rows = LanguageRows(
-            visual=(named["visual"][origin] > 0) & present,
+            visual=entered[origin] & present,
             present=present,
             count=named["count"][0],
             asking=named.get("asking", nobody.to(torch.int64)),
             weight=named.get("asking_weight", nobody),
             readings=self._readings(named, origin),
+            origin=origin,
+            entered=entered,
+            first=self._place.first,
         )
+        if "score" in named:
+            return named["score"][origin], rows
         return self._place.cut.rank(rows, self._place.settings), rows
 
     def _origin(self, named: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -217,4 +236,6 @@ class Ranking(torch.nn.Module):
             found["salience"] = named["salience"][origin]
         if "places" in named:
             found["places"] = named["places"][origin]
+        if "embeds" in named:
+            found["embeds"] = named["embeds"]
         return found

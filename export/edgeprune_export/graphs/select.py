@@ -10,10 +10,11 @@ import torch
 
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import MethodPlan
-from edgeprune.tokens import combine, score
+from edgeprune.tokens import combine
+from edgeprune.tokens.inside.encoder import encoder_reads, encoder_score
+from edgeprune.tokens.inside.rows import LanguageCut
 from edgeprune.tokens.methods import Method
 from edgeprune.tokens.readings import Geometry, Reads, outputs_from
-from edgeprune.tokens.score import salience_reads
 from edgeprune_export.graphs.connector import project
 from edgeprune_export.graphs.tower import deepstack_output
 from edgeprune_export.onnx.graph import Graph
@@ -36,22 +37,22 @@ def select_graph(
     writer: WeightsWriter,
     weights_file: str,
     *,
-    salience: bool = False,
+    encoder: LanguageCut | None = None,
 ) -> Graph:
     """features [T, N, C], readings of the tower, slot, region, places and host readings -> visual [K, D] and kept [K].
 
     Only the inputs that the method uses are declared. kept: flat token t * N + n, ascending by slot, -1 where nothing is left. Where
     visual tokens enter behind decoder layers, too, visual has D more channels for each: features of other blocks, chosen or merged
-    like the others. salience: one more output [K], the encoder's score of each kept token.
+    like the others. encoder: what ranks inside the language model by the encoder's score, one more output salience [K].
     """
     further = tuple(
         TensorSpec(name, "float32", (model.picture.tiles_max, *shape)) for name, shape in _further(model, tower)
     )
-    reads = method.reads(plan) | salience_reads(plan) if salience else method.reads(plan)
+    reads = method.reads(plan) | encoder_reads(encoder, plan)
     inputs = (*select_inputs(reads, model, tower), *further)
     names = tuple(spec.name for spec in inputs)
-    module = _Reduce(method, keep, plan, geometry_of(model), names, tuple(spec.name for spec in further), salience)
-    made = ("rows", "kept", *(f"rows_{i}" for i in range(len(further))), *(("salience",) if salience else ()))
+    module = _Reduce(method, keep, plan, geometry_of(model), names, tuple(spec.name for spec in further), encoder)
+    made = ("rows", "kept", *(f"rows_{i}" for i in range(len(further))), *(("salience",) if encoder else ()))
     traced = trace(f"method {method.name}", module, inputs, made)
     traced.graph.name = "reduce"
     used = values_read(traced.graph.node)
@@ -66,7 +67,7 @@ def select_graph(
     visual = g.node("Concat", parts, axis=1) if len(parts) > 1 else parts[0]
     g.output(visual, "visual", "float32", (keep, len(parts) * model.connector.outputs))
     g.output("kept", "kept", "int64", (keep,))
-    if salience:
+    if encoder:
         g.output("salience", "salience", "float32", (keep,))
     return g
 
@@ -112,11 +113,11 @@ class _Reduce(torch.nn.Module):
         geometry: Geometry,
         names: tuple[str, ...],
         further: tuple[str, ...],
-        salience: bool,
+        encoder: LanguageCut | None,
     ) -> None:
         super().__init__()
         self._method, self._keep, self._plan, self._geometry = method, keep, plan, geometry
-        self._names, self._further, self._salience = names, further, salience
+        self._names, self._further, self._encoder = names, further, encoder
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         named = dict(zip(self._names, inputs, strict=True))
@@ -125,6 +126,7 @@ class _Reduce(torch.nn.Module):
         reduction = self._method.reduce(outputs, self._keep, self._plan)
         rows = combine.apply(outputs, reduction)
         made = rows, reduction.index, *(combine.taken(features, reduction) for features in further)
-        if not self._salience:
+        if self._encoder is None:
             return made
-        return *made, score.salience(outputs, self._plan).flatten()[torch.clamp(reduction.index, min=0)]
+        scores = encoder_score(self._encoder, outputs, self._plan)
+        return *made, scores.flatten()[torch.clamp(reduction.index, min=0)]

@@ -24,6 +24,11 @@ def cut_places(language: LanguageSpec, decoder: DecoderSpec, inside: PlannedInsi
     return tuple(CutPlace(language, number, inside.method, inside.spec.settings, decoder) for number in language.cuts)
 
 
+def asks(place: CutPlace) -> bool:
+    """Whether the ranking reads what rows of the layer before ask with."""
+    return bool(place.cut.reads & {"attention", "plain"}) and (place.first or not place.cut.once)
+
+
 def language_graphs(
     language: LanguageSpec,
     decoder: DecoderSpec,
@@ -51,7 +56,7 @@ def language_graphs(
                 capacity=stage.capacity,
                 layers=(stage.first, stage.behind),
                 deepstack=language.deepstack,
-                asked=following is not None and bool(following.cut.reads & {"attention", "plain"}),
+                asked=following is not None and asks(following),
                 **more,
             )
     return build

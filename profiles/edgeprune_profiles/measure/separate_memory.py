@@ -16,6 +16,7 @@ from edgeprune_runtime.budgets import asked_for
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters.memory import MemoryMeter, MemoryReading
 from edgeprune_runtime.model import Model
+from edgeprune_runtime.stages.counts import choice_from_text
 
 
 class MemoryRequest(msgspec.Struct, frozen=True):
@@ -34,13 +35,15 @@ def measure_here(request: MemoryRequest) -> MemoryReading:
     """Open, answer once, and read the memory of this process."""
     import onnxruntime  # noqa: F401  part of the baseline
 
+    asked = asked_for(request.budget)
     with MemoryMeter().window() as window:
         options = {"backend": request.backend, "threads": request.threads}
         with Model.open(request.bundle, verify=False, **options) as model:  # type: ignore[arg-type]
             model.ask(
                 request.question,
                 image=Path(request.image),
-                **asked_for(request.budget)._asdict(),
+                **asked.of_picture,
+                inside=choice_from_text(asked.inside),
                 max_tokens=request.max_tokens,
                 stop=False,
             )

@@ -31,6 +31,7 @@ class ProfileOptions:
     budgets  of the bundle; none: all it has
     methods  that keep tokens at each of them; none: the bundle's own
     tiles    limits of tiles beside the overview that every budget is measured under too
+    inside   what stays at the cuts inside the language model, beside nobody leaving; none: as exported
     images   none: a generated picture
     second   another question about the same picture, asked after each request
     size     (height, width) in pixels of the generated picture; None: one that fills the largest grid
@@ -42,6 +43,7 @@ class ProfileOptions:
     budgets: tuple[str, ...]
     methods: tuple[str, ...]
     tiles: tuple[int, ...]
+    inside: tuple[str, ...]
     images: tuple[Path, ...]
     size: tuple[int, int] | None
     question: str
@@ -86,7 +88,7 @@ def profile_model(model: Model, options: ProfileOptions, scratch: Path, observer
 def _times(
     model: Model, options: ProfileOptions, runner: ModelRunner, cases: list[Case], notes: list[str], observer: Observer
 ) -> Report:
-    budgets = budgets_of(model.bundle.manifest, options.budgets, options.tiles, options.methods)
+    budgets = budgets_of(model.bundle.manifest, options.budgets, options.tiles, options.methods, options.inside)
     used = backend_use(model)
     on_gpu = used.device == "gpu"
     equal = f"Every answer has {options.max_tokens} tokens for every budget: end tokens were ignored, so that work is equal."

@@ -6,7 +6,7 @@ be run in another precision than they are stored in: engines on a GPU compute fl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeprune_runtime import budgets
@@ -14,7 +14,8 @@ from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.pictures.packed import pack_picture
 from edgeprune_runtime.prompting.pack import KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
-from edgeprune_runtime.spec import GraphWork, tower_of
+from edgeprune_runtime.spec import GraphWork, LanguageSpec, tower_of
+from edgeprune_runtime.stages.counts import StageRows, choice_from_text, stage_rows
 
 FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 
@@ -41,8 +42,20 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class StageShape:
+    """Layers over `rows` rows of a prompt: names of their graphs, `rank` of the one that lets rows go on into them, positions per run."""
+
+    rows: int
+    chunk: int
+    prefill: str = "prefill"
+    decode: str = "decode"
+    rank: str | None = None
+
+
+@dataclass(frozen=True)
 class RequestShape:
-    """What a request looks like to the graphs. `positions` of the prompt, newlines and text included."""
+    """What a request looks like to the graphs. `positions` of the prompt, newlines and text included; stages: of the language model, none:
+    all its layers over all positions."""
 
     budget: str
     method: str
@@ -53,6 +66,7 @@ class RequestShape:
     visual: int
     positions: int
     answer: int
+    stages: tuple[StageShape, ...] = ()
 
 
 def request_shape(
@@ -64,10 +78,10 @@ def request_shape(
 ) -> RequestShape:
     """The request for one picture of `size` = (height, width), by default one that fills the largest tile grid.
 
-    budget may say by which method and on how many tiles, as in a report
+    budget may say by which method, on how many tiles and what stays inside the language model, as in a report
     """
     manifest = bundle.manifest
-    budget, tiles, method = budgets.asked_for(budget)
+    budget, tiles, method, inside = budgets.asked_for(budget)
     limited = manifest.picture.limited(tiles)
     picture = pack_picture(limited.place(*(size or limited.largest)), manifest.picture)
     chosen = budgets.selection(manifest, budget, method, manifest.picture.tokens_of(picture.place))
@@ -92,7 +106,21 @@ def request_shape(
         visual=len(kept),
         positions=len(packed.ids),
         answer=answer,
+        stages=stage_shapes(
+            manifest.language, stage_rows(manifest.language, len(packed.ids), len(kept), choice_from_text(inside))
+        ),
     )
+
+
+def stage_shapes(spec: LanguageSpec, rows: Sequence[StageRows]) -> tuple[StageShape, ...]:
+    """The stages of a language model for a prompt that has so many rows in each; a ranking runs where rows leave."""
+    found, before = [], rows[0].visual
+    left = False
+    for stage, here in zip(spec.stages, rows, strict=True):
+        left = left or here.visual < before
+        rank = stage.rank if left else None
+        found.append(StageShape(here.rows, spec.chunk_of(stage), stage.prefill, stage.decode, rank))
+    return tuple(found)
 
 
 def request_stages(
@@ -103,21 +131,28 @@ def request_stages(
     chunk      positions per run of the prefill graph
     precision  what a device computes float values in; None: as they are stored
     """
-    chunks = -(-shape.positions // chunk)
+    stages = shape.stages or (StageShape(shape.positions, chunk),)
+    head = (1.0, _load(graphs["head"], precision))
+    prefill = [run for stage in stages for run in _prefill(stage, graphs, precision)]
+    depths = [(stage, stage.rows + (shape.answer + 1) / 2) for stage in stages]
+    decode = [(1.0, _load(graphs[stage.decode], precision, depth, depth)) for stage, depth in depths]
+    return (
+        Stage("tower", ((float(shape.tiles), _load(graphs[shape.tower], precision)),)),
+        Stage("select", ((1.0, _load(graphs[shape.select], precision)),)),
+        Stage("prefill", (*prefill, head)),
+        Stage("decode", (*decode, head)),
+    )
+
+
+def _prefill(stage: StageShape, graphs: Mapping[str, GraphWork], precision: str | None) -> list[tuple[float, Load]]:
+    """Runs of a stage's graphs for the rows of a prompt."""
+    chunk, chunks = stage.chunk, -(-stage.rows // stage.chunk)
     pairs = (
         chunks * chunk * (chunks * chunk + 1) / 2
     )  # of a row and a position it sees; rows beyond the prompt are computed too
     seen = chunks * chunk * (chunks + 1) / 2  # positions of the cache that all chunks read
-    depth = shape.positions + (shape.answer + 1) / 2
-    head = (1.0, _load(graphs["head"], precision))
-    prefill = _load(graphs["prefill"], precision, pairs / chunks, seen / chunks)
-    decode = _load(graphs["decode"], precision, depth, depth)
-    return (
-        Stage("tower", ((float(shape.tiles), _load(graphs[shape.tower], precision)),)),
-        Stage("select", ((1.0, _load(graphs[shape.select], precision)),)),
-        Stage("prefill", ((float(chunks), prefill), head)),
-        Stage("decode", ((1.0, decode), head)),
-    )
+    runs = [(float(chunks), _load(graphs[stage.prefill], precision, pairs / chunks, seen / chunks))]
+    return runs if stage.rank is None else [(1.0, _load(graphs[stage.rank], precision)), *runs]
 
 
 def _load(graph: GraphWork, precision: str | None, pairs: float = 0, seen: float = 0) -> Load:

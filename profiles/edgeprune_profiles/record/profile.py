@@ -50,7 +50,8 @@ class BudgetRecord(Record, frozen=True):
     @property
     def full(self) -> bool:
         """Whether nothing is left out: neither tokens nor tiles."""
-        return self.keep_ratio == 1.0 and asked_for(self.name).tiles is None
+        asked = asked_for(self.name)
+        return self.keep_ratio == 1.0 and asked.tiles is None and asked.inside == "none"
 
 
 class SecondQuestion(Record, frozen=True):

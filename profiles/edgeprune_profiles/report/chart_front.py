@@ -15,7 +15,7 @@ from edgeprune_profiles.report.chart_bars import WIDTH, LegendKey
 from edgeprune_profiles.report.chart_lines import round_ticks, style
 from edgeprune_profiles.report.choice import BudgetChoice, WeighedBudget
 from edgeprune_profiles.report.summary import full_score
-from edgeprune_runtime.budgets import asked_for, on_tiles
+from edgeprune_runtime.budgets import asked_for, on_tiles, staying
 from edgeprune_runtime.statistics import Interval
 
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 300.0, 48.0, WIDTH - 8, 14.0, 256.0
@@ -219,8 +219,8 @@ def _labels(
     taken_up = [*marks, *(_box(label) for label in others)]
     found: dict[str, PlotLabel] = {}
     for one, x, y in sorted(placed, key=lambda each: (each[0] is not taken, not each[0].front)):
-        budget, tiles, _ = asked_for(one.name)
-        for label in _around(x, y, on_tiles(budget, tiles)):
+        asked = asked_for(one.name)
+        for label in _around(x, y, on_tiles(staying(asked.budget, asked.inside), asked.tiles)):
             box = _box(label)
             inside = box.left >= LEFT and box.right <= RIGHT + 4 and box.top >= 0 and box.bottom <= BOTTOM
             if inside and not any(box.meets(other) for other in taken_up):

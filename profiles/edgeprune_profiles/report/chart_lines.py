@@ -14,7 +14,7 @@ from edgeprune_profiles.record.sustain import Slice, SoakSummary
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.chart_bars import WIDTH, LegendKey
 from edgeprune_profiles.report.summary import full_score, is_whole
-from edgeprune_runtime.budgets import asked_for, on_tiles
+from edgeprune_runtime.budgets import asked_for, on_tiles, staying
 
 COLOURS = ("c1", "c3", "c2", "c4", "c5", "c0")
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
@@ -97,7 +97,8 @@ def accuracy(section: Accuracy) -> LineChart:
 
 
 def _series(row: AccuracyRow) -> str:
-    return on_tiles(row.method, asked_for(row.name).tiles)
+    asked = asked_for(row.name)
+    return on_tiles(staying(row.method, asked.inside), asked.tiles)
 
 
 def style(number: int) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from statistics import mean, median
 from edgeprune_profiles.record.power_profile import REQUEST, UnitEnergy, doubts, unit_energies
 from edgeprune_profiles.record.profile import DECODE, STAGES, Accuracy, AccuracyRow, BudgetRecord, BudgetResult, Report
 from edgeprune_profiles.record.sustain import SoakSummary, soak_summary
-from edgeprune_runtime.budgets import asked_for, by_method, on_tiles
+from edgeprune_runtime.budgets import asked_for, by_method, on_tiles, staying
 from edgeprune_runtime.statistics import Percentiles, Ratio, paired_ratio, percentiles
 
 FIXED = ("preprocess", "tower")
@@ -65,7 +65,7 @@ class BudgetSummary:
         asked = asked_for(self.name)
         if self.result.budget.keep_ratio == 1.0 or asked.method is not None:
             return self.name
-        return on_tiles(by_method(asked.budget, self.result.budget.method), asked.tiles)
+        return on_tiles(staying(by_method(asked.budget, self.result.budget.method), asked.inside), asked.tiles)
 
     @property
     def ttft_cpu_s(self) -> float | None:
@@ -130,8 +130,9 @@ def full_score(accuracy: Accuracy) -> float | None:
 
 
 def is_whole(row: AccuracyRow) -> bool:
-    """Neither tokens nor tiles are left out."""
-    return row.keep_ratio == 1.0 and asked_for(row.name).tiles is None
+    """Neither tokens nor tiles are left out, and nobody leaves inside."""
+    asked = asked_for(row.name)
+    return row.keep_ratio == 1.0 and asked.tiles is None and asked.inside == "none"
 
 
 def controls_of(accuracy: Accuracy, budget: BudgetRecord) -> tuple[AccuracyRow, ...]:
@@ -141,8 +142,9 @@ def controls_of(accuracy: Accuracy, budget: BudgetRecord) -> tuple[AccuracyRow, 
 
 
 def _alike(accuracy: Accuracy, budget: BudgetRecord) -> list[AccuracyRow]:
-    tiles = asked_for(budget.name).tiles
-    return [row for row in accuracy.rows if row.keep_ratio == budget.keep_ratio and asked_for(row.name).tiles == tiles]
+    mine = asked_for(budget.name)
+    alike = [row for row in accuracy.rows if row.keep_ratio == budget.keep_ratio]
+    return [row for row in alike if (named := asked_for(row.name)).tiles == mine.tiles and named.inside == mine.inside]
 
 
 def _budget(result: BudgetResult, full: BudgetResult | None, seed: int) -> BudgetSummary:

@@ -77,7 +77,7 @@ class TensorRtSession:
                 self._must(self._context.set_tensor_address(name, buffer.pointer), f"address of {name}")
             elif _new(name) in self._dtypes:
                 _, groups, _, width = buffer.shape
-                rows = self._device.zeros((1, groups, self._shapes["embeds"][0], width), buffer.dtype)
+                rows = self._device.zeros((1, groups, self._shapes["position_ids"][1], width), buffer.dtype)
                 self._must(self._context.set_tensor_address(_new(name), rows.pointer), f"address of {_new(name)}")
                 self._appended[name] = buffer, rows
         self._runs, self._launch = 0, None

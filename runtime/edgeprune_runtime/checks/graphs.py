@@ -87,6 +87,8 @@ def _rank_faults(spec: LanguageSpec, number: int, graph: GraphSpec) -> Iterator[
         "position_ids": ("int64", (spec.axes, prompt)),
         "salience": ("float32", (prompt,)),
         "places": ("int64", (prompt, 2)),
+        "embeds": ("float32", (prompt, spec.hidden)),
+        "score": ("float32", (prompt,)),
         "origin": ("int64", (before.capacity,)),
         "total": ("int64", (1,)),
         "count": ("int64", (1,)),
@@ -104,6 +106,8 @@ def _rank_faults(spec: LanguageSpec, number: int, graph: GraphSpec) -> Iterator[
         "position_ids_of_rows": ("int64", (stage.capacity // chunk, spec.axes, chunk)),
         "origin_of_rows": ("int64", (stage.capacity,)),
     }
+    if any(output.name == "score_of_rows" for output in graph.outputs):  # where later cuts follow this order
+        outputs["score_of_rows"] = ("float32", (prompt,))
     yield from _differences(f"graph {graph.name}", "output", graph.outputs, outputs)
 
 

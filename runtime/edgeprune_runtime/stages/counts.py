@@ -9,13 +9,37 @@ from typing import TypeAlias
 
 import msgspec
 
-from edgeprune_runtime.errors import PromptError, RequestError
-from edgeprune_runtime.spec import LanguageSpec, StageSpec
+from edgeprune_runtime.errors import PlanError, PromptError, RequestError
+from edgeprune_runtime.spec import LanguageSpec, Manifest, StageSpec
 
 #: What stays at each cut, as a request says it: None as exported, "none": nobody leaves, or numbers, up to 1 a share of the visual rows that
 #: enter the language model, above 1 a count, 0 none of them; one number holds for all cuts (a share of those that arrive).
 InsideChoice: TypeAlias = "str | float | Sequence[float] | None"
 NOBODY_LEAVES = "none"
+
+
+def choice_from_text(text: str) -> InsideChoice:
+    """ "none", or numbers with commas between them. Raises PlanError for anything else."""
+    if text == NOBODY_LEAVES:
+        return text
+    try:
+        return tuple(float(one) for one in text.split(","))
+    except ValueError as error:
+        raise PlanError(
+            f"--inside {text!r} is neither none nor numbers; write 0.5, 64 or 64,16, one for each cut of the bundle"
+        ) from error
+
+
+def as_exported(spec: LanguageSpec) -> str:
+    """The same text for what a bundle lets stay when nobody says otherwise."""
+    return ",".join(f"{spec.stages[number].keep:g}" for number in spec.cuts) or NOBODY_LEAVES
+
+
+def inside_choices(manifest: Manifest, asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """What is measured side by side: nobody leaves, then what is `asked` for, or as exported. Raises PlanError or RequestError."""
+    for text in asked:
+        keeps(manifest.language, choice_from_text(text))
+    return tuple(dict.fromkeys((NOBODY_LEAVES, *(asked or (as_exported(manifest.language),)))))
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,17 @@ def stage_rows(spec: LanguageSpec, rows: int, visual: int, choice: InsideChoice 
         if fixed + left > stage.capacity:
             raise PromptError(_too_long(spec, found[-1], stage))
     return tuple(found)
+
+
+def mean_kept(spec: LanguageSpec, visual: int, choice: InsideChoice = None) -> float:
+    """Mean over layers of the visual rows that a layer sees, where so many enter the language model; whether there is room is not asked."""
+    keep = dict(zip(spec.cuts, keeps(spec, choice), strict=True))
+    left, total = visual, 0
+    for number, stage in enumerate(spec.stages):
+        if number in keep:
+            left = min(left, msgspec.structs.replace(stage, keep=keep[number]).stay(visual))
+        total += left * (stage.behind - stage.first)
+    return total / spec.layers
 
 
 def room(spec: LanguageSpec, rows: Sequence[StageRows]) -> int:

@@ -14,7 +14,7 @@ from edgeprune_runtime.spec import GraphSpec, LanguageSpec
 from edgeprune_runtime.stages.rows import PromptRows
 
 #: Inputs of rank graphs that hold what is known of the prompt: one buffer each for all cuts of a model.
-OF_PROMPT = ("visual", "position_ids", "salience", "places")
+OF_PROMPT = ("visual", "position_ids", "salience", "places", "embeds", "score")
 
 
 class PromptBuffers:
@@ -24,11 +24,13 @@ class PromptBuffers:
         self._backend = backend
         shapes = {spec.name: spec for graph in graphs for spec in graph.inputs if spec.name in OF_PROMPT}
         self.buffers = {name: backend.zeros(spec.shape, spec.dtype) for name, spec in shapes.items()}
-        self._host = {name: np.zeros(spec.shape, spec.dtype) for name, spec in shapes.items()}
+        self._host = {name: np.zeros(spec.shape, spec.dtype) for name, spec in shapes.items() if name != "score"}
 
-    def write(self, rows: PromptRows, positions: np.ndarray) -> None:
-        """positions [axes, S]."""
+    def write(self, rows: PromptRows, embeds: np.ndarray, positions: np.ndarray) -> None:
+        """embeds [S, row width], positions [axes, S]."""
         given = {"visual": rows.visual, "salience": rows.salience, "places": rows.places, "position_ids": positions}
+        if "embeds" in self._host:
+            given["embeds"] = embeds[:, : self._host["embeds"].shape[1]]
         for name, host in self._host.items():
             value = given[name]
             host[...] = 0
@@ -45,6 +47,7 @@ class Cut:
     states       [L, W]: rows of the stage before, the last of them the place of a row that is decoded
     rows_before  L
     given        what the ranking reads, by name
+    hands_on     whether later cuts follow the order of this one
     rows         [C, M]: those that go on, chunk by chunk; positions [C, axes, M] and origin [C M], which of the prompt each is
     """
 
@@ -80,9 +83,9 @@ class Cut:
         if before is not None:
             known["origin"] = before.origin
         self.given = {item.name: known[item.name] for item in graph.inputs}
-        session.bind(
-            self.given | {"rows": self.rows, "position_ids_of_rows": self.positions, "origin_of_rows": self.origin}
-        )
+        self.hands_on = any(item.name == "score_of_rows" for item in graph.outputs)
+        made = {"rows": self.rows, "position_ids_of_rows": self.positions, "origin_of_rows": self.origin}
+        session.bind({**self.given, **made, **({"score_of_rows": shared["score"]} if self.hands_on else {})})
         self._session = session
 
     @property
@@ -108,12 +111,12 @@ class Cut:
                 write(self._own["asking_weight"], weight)
         self._session.run()
 
-    def pass_all(self, rows: int, positions: np.ndarray) -> None:
-        """All so many rows go on; positions [axes, rows]."""
-        numbers = np.minimum(np.arange(self._stage.capacity), rows - 1)
-        self._backend.write(self.rows, numbers.reshape(-1, self._chunk))
-        self._backend.write(self.origin, numbers)
-        self.number(positions[:, numbers])
+    def put(self, rows: np.ndarray, origin: np.ndarray, positions: np.ndarray) -> None:
+        """These rows of the stage before go on, [n] ascending; origin [n]: which of the prompt each is; positions [axes, n]."""
+        last = np.minimum(np.arange(self._stage.capacity), len(rows) - 1)
+        self._backend.write(self.rows, rows[last].astype(np.int64).reshape(-1, self._chunk))
+        self._backend.write(self.origin, origin[last].astype(np.int64))
+        self.number(positions[:, last])
 
     def number(self, positions: np.ndarray) -> None:
         """Positions [axes, capacity] of the rows that go on, where they are not those that they had."""

@@ -21,12 +21,18 @@ from edgeprune_runtime.stages.rows import PromptRows
 
 
 class RowsPlan(NamedTuple):
-    """What a prompt's rows do on their way: how many are in each stage, what is known of them, and whether positions of what goes on
-    behind a cut are counted anew."""
+    """What a prompt's rows do on their way.
+
+    stages    how many are in each stage
+    known     what rankings read of them
+    renumber  whether positions of what goes on are counted anew behind each cut where rows left
+    forced    rows of the prompt that go on behind each cut, ascending, whatever a ranking says; None: the rankings decide
+    """
 
     stages: Sequence[StageRows]
     known: PromptRows
     renumber: bool = False
+    forced: tuple[np.ndarray, ...] | None = None
 
 
 class _RowList(NamedTuple):
@@ -83,7 +89,7 @@ class StageLists:
         left = False
         for number, rows in enumerate(self._lists[1:], start=1):
             count = len(embeds) if plan is None else plan.stages[rows.first].rows
-            left = self._enter(rows, count, positions, plan, left)
+            left = self._enter(number, count, embeds, positions, plan, left)
             self._renumbered[number] = left and plan is not None and plan.renumber
             for at in range(0, count, rows.chunk):
                 rows.prefill.run_chosen(at // rows.chunk, min(rows.chunk, count - at))
@@ -135,18 +141,37 @@ class StageLists:
         for buffer in buffers:
             self._backend.clear(buffer)
 
-    def _enter(self, rows: _RowList, count: int, positions: np.ndarray, plan: RowsPlan | None, left: bool) -> bool:
+    def _enter(
+        self,
+        number: int,
+        count: int,
+        embeds: np.ndarray,
+        positions: np.ndarray,
+        plan: RowsPlan | None,
+        left: bool,
+    ) -> bool:
         """Say which rows go on into a list, and whether any has left by then. left: whether one had before."""
-        assert rows.cut is not None
-        if plan is None or (not left and count == positions.shape[1]):
-            rows.cut.pass_all(count, positions)
+        rows = self._lists[number]
+        cut, stage = rows.cut, self._spec.stages[rows.first]
+        assert cut is not None
+        everybody = np.arange(positions.shape[1])
+        if plan is None or (not left and count == len(everybody)):
+            if plan is not None and cut.hands_on and plan.stages[0].visual and plan.forced is None:
+                self._prompt.write(plan.known, embeds, positions)
+                cut.choose(count, plan.stages[0].visual, plan.known.question)  # for the order that later cuts follow
+            cut.put(everybody, everybody, positions)
             return False
-        if not left:
-            self._prompt.write(plan.known, positions)
-        rows.cut.choose(plan.stages[rows.first - 1].rows, plan.stages[rows.first].visual, plan.known.question)
+        anew = np.broadcast_to(np.arange(stage.capacity), (self._spec.axes, stage.capacity))
+        if plan.forced is not None:
+            before = everybody if number == 1 else plan.forced[number - 2]
+            chosen = plan.forced[number - 1]
+            cut.put(np.searchsorted(before, chosen), chosen, positions[:, chosen])
+        else:
+            if not left:
+                self._prompt.write(plan.known, embeds, positions)
+            cut.choose(plan.stages[rows.first - 1].rows, plan.stages[rows.first].visual, plan.known.question)
         if plan.renumber:
-            capacity = self._spec.stages[rows.first].capacity
-            rows.cut.number(np.broadcast_to(np.arange(capacity), (self._spec.axes, capacity)))
+            cut.number(anew)
         return True
 
     def _hand_on(self, rows: _RowList, at: int) -> None:

@@ -36,7 +36,12 @@ from tests.exports import FAMILY_GATED, GATED, QWEN_GRIDS, every_method, exporte
 
 pytest.importorskip("tensorrt_rtx", reason="`pip install tensorrt-rtx` to try real builds")
 ROOT = Path(__file__).parents[3]
-EVERY = (*((variant, {"plan": plan}) for variant, plan in (*GATED, *FAMILY_GATED)), *QWEN_GRIDS)
+CUTS = [{"method": "fastv", "layers": [1], "keep": [0.5]}], [{"method": "pdrop", "layers": [1, 2], "keep": [0.5, 6]}]
+#: Rows that leave inside the language model: stages and their rankings.
+LEAVING = tuple(
+    ({"tower": "clip", "decoder": "qwen2", "layers": 3}, {"plan": {"inside": cut}, "parity": False}) for cut in CUTS
+)
+EVERY = (*((variant, {"plan": plan}) for variant, plan in (*GATED, *FAMILY_GATED)), *QWEN_GRIDS, *LEAVING)
 #: The oldest TensorRT that each dialect is for.
 OLDEST = {"portable": (10, 3, 0), "modern": (10, 16, 0)}
 
@@ -116,6 +121,16 @@ def test_every_method_builds(rtx: tensorrt_api.TensorRt, tmp_path: Path) -> None
     assert len(names) > 20
     for name in names:
         made(rtx, ready[name], tmp_path / "x.engine")
+
+
+@pytest.mark.parametrize("dialect", ["portable", "modern"])
+def test_stages_and_rankings_build(rtx: tensorrt_api.TensorRt, tmp_path: Path, dialect: str) -> None:
+    variant, asked = LEAVING[1]
+    ready = prepared(Bundle.open(exported(variant, **asked), verify=False), tmp_path / "lowered", dialect)
+    names = [name for name in ready if name.startswith(("language-", "rank-"))]
+    assert len(names) == 5
+    for name in names:
+        assert made(rtx, ready[name], tmp_path / "x.engine") > 0
 
 
 @pytest.mark.parametrize("number", [0, 3], ids=[variant_name(FAMILY_GATED[n][0]) for n in (0, 3)])

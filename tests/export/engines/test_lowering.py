@@ -14,7 +14,7 @@ import pytest
 from edgeprune.errors import ExportError
 from edgeprune_export.engines.dynamic_rows import ROWS, joined, static, symbolic_inputs
 from edgeprune_export.engines.lower import Dialect, LoweredWeights, lower
-from edgeprune_export.engines.prepare import LANGUAGE, prepare, source_model, sources
+from edgeprune_export.engines.prepare import prepare, source_model, sources
 from edgeprune_export.engines.rules.dialect import CONTRIBUTED, DIALECTS, MODERN, PORTABLE
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.bundle import Bundle
@@ -31,6 +31,9 @@ def variants() -> Iterator[Any]:
         yield pytest.param(variant, {"plan": plan}, id=f"{number}-{variant['tower']}-{variant['decoder']}")
     for variant, asked in QWEN_GRIDS:
         yield pytest.param(variant, asked, id=variant["family"])
+    for method in ("fastv", "pdrop"):
+        asked = {"plan": {"inside": [{"method": method, "layers": [1, 2], "keep": [0.5, 6]}]}, "stage_chunk": 16}
+        yield pytest.param({"tower": "clip", "decoder": "qwen2", "layers": 3}, asked | {"parity": False}, id=method)
 
 
 def folder_of(bundle: Bundle, dialect: Dialect, precision: str, path: Path) -> Path:
@@ -50,11 +53,21 @@ def feeds(graph: GraphSpec, seed: int = 0) -> dict[str, np.ndarray]:
             found["slot"] = np.arange(np.prod(spec.shape)).reshape(spec.shape)
         else:
             found[spec.name] = np.ones(spec.shape, spec.dtype)
-    if "embeds" in found:
-        rows = len(found["embeds"])
-        axes = len(found["position_ids"])
+    if "count" in found:  # a ranking: half of the rows are there, most of them visual
+        found["total"][:] = len(found["visual"]) // 2
+        found["count"][:] = 5
+        found["visual"][: START // 2] = 0
+        found["position_ids"] = np.arange(len(found["visual"]))[None]
+        found["asking"] = found["total"] - 1
+        if "origin" in found:
+            found["origin"] = np.arange(len(found["origin"]))
+    elif "position_ids" in found:
+        axes, rows = found["position_ids"].shape
         found["position_ids"] = START + np.arange(rows) // np.arange(1, axes + 1)[:, None]  # other numbers on each axis
-        found["row"][:] = rows - 1
+        if "rows" in found:
+            found["rows"] = np.arange(rows) % len(found["states"])
+        if "row" in found:
+            found["row"][:] = rows - 1
         found["total"][:] = START + rows
         found["last_index"][:] = START + rows - 1
     return found
@@ -79,7 +92,7 @@ def outputs(path: Path, fed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def same(graph: GraphSpec, mine: dict[str, np.ndarray], reference: dict[str, np.ndarray], limit: float) -> None:
     """Every output of the bundle's graph stands in the lowered one; of a cache, what is valid after the run."""
-    rows = next((spec.shape[0] for spec in graph.inputs if spec.name == "embeds"), 0)
+    rows = next((spec.shape[1] for spec in graph.inputs if spec.name == "position_ids"), 0)
     for name, value in reference.items():
         expected = np.asarray(value, np.float64)
         if name.startswith("present_"):
@@ -105,10 +118,10 @@ def test_every_graph_says_the_same_in_every_dialect(
                 for name in graphs:
                     graph = bundle.graph(name)
                     path = folder / f"{engine}.onnx"
-                    if engine == LANGUAGE:
-                        rows = graph.inputs[0].shape[0]
+                    if len(graphs) == 2:
+                        rows = next(spec.shape[1] for spec in graph.inputs if spec.name == "position_ids")
                         path = folder / f"{name}.onnx"
-                        onnx.save(static(onnx.load(folder / "language.onnx", load_external_data=False), rows), path)
+                        onnx.save(static(onnx.load(folder / f"{engine}.onnx", load_external_data=False), rows), path)
                     fed = feeds(graph)
                     same(graph, outputs(path, fed), outputs(bundle.path(graph.file), fed), LIMITS[precision])
 
@@ -227,7 +240,7 @@ def test_half_precision_holds_where_it_is_really_computed_in(
         graph = bundle.graph(name)
         model = onnx.load(folder / f"{engine}.onnx")
         fed = feeds(graph)
-        if engine == LANGUAGE:
+        if "embeds" in fed:
             model = static(model, len(fed["embeds"]))
         given = {}
         for value in model.graph.input:

@@ -14,6 +14,7 @@ _SHARED = {
     (CONTRIB, "DynamicQuantizeMatMul"): layers.int8_linear,
     (CONTRIB, "QuickGelu"): layers.quick_gelu,
     ("", "CumSum"): layers.running_sum,
+    ("", "Cast"): layers.cache_cast,
 }
 PORTABLE = Dialect(
     "portable",

@@ -139,3 +139,10 @@ def running_sum(at: Lowering, node: onnx.NodeProto) -> None:
     wide = at.node("Cast", [x], name=f"{name}.wide", to=TensorProto.FLOAT)
     added = at.node("CumSum", [wide, axis], name=f"{name}.sum", **attributes(node))
     at.node("Cast", [added], name=name, to=TensorProto.INT64)
+
+
+def cache_cast(at: Lowering, node: onnx.NodeProto) -> None:
+    """A ranking reads the cache as it is stored; any other cast stays."""
+    if node.input[0].startswith(("past_key_", "past_value_")):
+        at.cast_io(node.input[0])
+    at.keep(node)

@@ -41,13 +41,16 @@ class LeavingRows:
         prompt: PromptRows,
         positions: np.ndarray,
         following: Sequence[np.ndarray],
+        embeds: Tensor,
         entering: Sequence[Tensor],
     ) -> None:
-        """positions [axes, S + t] of prompt and forced tokens; following: those of the forced tokens behind each cut [axes, t]; entering:
-        [S + t, D] that comes in behind each of the first layers."""
+        """embeds [S + t, D] and positions [axes, S + t] of prompt and forced tokens; following: positions [axes, t] of the forced tokens
+        behind each cut; entering: [S + t, D] that comes in behind each of the first layers."""
         self._decoder, self._prompt, self._entering = decoder, prompt, entering
         self._cuts = {cut.place.layer + 1: (cut, after) for cut, after in zip(cuts, following, strict=True)}
         self._length = len(prompt.visual)
+        self._embeds = embeds[: self._length]
+        self._score: Tensor | None = None  # of all rows of the prompt, where later cuts follow the first one's order
         self._rows = torch.arange(positions.shape[1])
         self._positions = torch.from_numpy(np.array(positions))
         self._turned: tuple[Tensor, Tensor] | None = None
@@ -110,15 +113,22 @@ class LeavingRows:
             asking=asking,
             weight=torch.full((used,), 1 / used),
             readings=self._readings(cut.place, layer, hidden, turned, there, asking),
+            origin=self._rows[:there],
+            entered=torch.from_numpy(self._prompt.visual),
+            first=cut.place.first,
         )
-        score = method.rank(rows, cut.place.settings)
+        if self._score is not None:
+            score = self._score[self._rows[:there]]
+        else:
+            score = method.rank(rows, cut.place.settings)
+            self._score = score if method.once else None
         chosen = going_on(score, rows, there)
         return chosen.rows[: int(chosen.n)]
 
     def _readings(
         self, place: CutPlace, layer: Any, hidden: Tensor, turned: tuple[Tensor, Tensor], there: int, asking: Tensor
     ) -> dict[str, Tensor]:
-        reads = place.cut.reads
+        reads = place.cut.reads if self._score is None else frozenset()
         found: dict[str, Tensor] = {}
         last = self._noted.get(place.layer)
         if reads & {"attention", "plain", "values"}:
@@ -134,6 +144,8 @@ class LeavingRows:
             )
             coming = self._noted[place.layer + 1]
             found |= {"query": coming.query[asking], "key": coming.key[:there]}
+        if "embeds" in reads:
+            found["embeds"] = self._embeds
         for name, values in (("salience", self._prompt.salience), ("places", self._prompt.places)):
             if name in reads and values is not None:
                 found[name] = torch.from_numpy(values)[self._rows[:there]]
