@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import Progress
+
 from edgeprune.evaluate import METRICS, AnswerLog, Question, Selection, answer_all, pending
 from edgeprune_runtime import Model, View
 from tools.bench.settings import say
@@ -14,7 +17,6 @@ from tools.inside_language.plans import Cuts, RowPlan
 
 MOST_TOKENS = 8
 METRIC = "exact_match"
-_EVERY = 1000  # answers from one line of progress to the next
 
 
 class PlanAnswerer:
@@ -48,7 +50,7 @@ def scores(work: Path, reference: ReferenceModel, data: Path, questions: Sequenc
 def _of_bundle(
     work: Path, reference: ReferenceModel, cuts: Cuts, data: Path, questions: Sequence[Question]
 ) -> dict[str, str]:
-    plans = [plan for plan in reference.plans if plan.cuts == cuts]
+    plans = reference.served(cuts)
     selections = [Selection(plan.name, plan.method or "full", float(plan.budget)) for plan in plans]
     folder = bundle(work, reference, cuts)
     with Model.open(folder, threads=1) as model:
@@ -60,15 +62,19 @@ def _of_bundle(
         with AnswerLog(folder.with_suffix(f".{data.parent.name}.jsonl"), about) as log:
             say(f"{reference.name} {cuts.name}: {pending(questions, selections, log)} answers to come")
 
-            def told(done: int, total: int, label: str) -> None:
-                if done and done % _EVERY == 0:
-                    say(f"{reference.name} {cuts.name}: {done} of {total} answers")
-
-            answers = answer_all(questions, selections, PlanAnswerer(model, reference, plans), log, told)
+            with Progress(console=Console(stderr=True)) as shown:
+                bar = shown.add_task(f"{reference.name} {cuts.name}")
+                answers = answer_all(
+                    questions,
+                    selections,
+                    PlanAnswerer(model, reference, plans),
+                    log,
+                    lambda done, total, label: shown.update(bar, completed=done, total=max(total, 1)),
+                )
+    if failed := [one for one in answers.values() if one.error]:
+        raise AssertionError(f"{len(failed)} requests failed, the first with: {failed[0].error}")
     metric = METRICS[METRIC]
     return {
-        plan.name: "".join(
-            str(int(metric(answers[q.number, plan.name].answer, q.answers) == 1)) for q in questions
-        )
+        plan.name: "".join(str(int(metric(answers[q.number, plan.name].answer, q.answers) == 1)) for q in questions)
         for plan in plans
     }

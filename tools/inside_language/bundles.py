@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +13,20 @@ from tools.inside_language.plans import BUDGETS, Cuts, RowPlan, plans
 
 @dataclass(frozen=True)
 class ReferenceModel:
-    """own: the output method that follows the tower's attention; tokens: visual tokens of a picture that fills all tiles."""
+    """A checkpoint of this repository.
+
+    own      the output method that follows the tower's attention
+    tokens   visual tokens of a picture that fills all tiles
+    towers   cuts of its tower that are compared, the one that follows the tower's attention first
+    without  rankings that the model cannot give
+    """
 
     name: str
     folder: str
     own: str
     tokens: int
+    towers: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     @property
     def checkpoint(self) -> Path:
@@ -27,11 +34,16 @@ class ReferenceModel:
 
     @property
     def plans(self) -> tuple[RowPlan, ...]:
-        return plans(self.own)
+        return plans(self.own, self.towers, self.without)
 
     @property
     def cuts(self) -> tuple[Cuts, ...]:
-        return tuple(dict.fromkeys(plan.cuts for plan in self.plans))
+        """Of its bundles."""
+        return tuple(dict.fromkeys(plan.cuts.held for plan in self.plans))
+
+    def served(self, cuts: Cuts) -> tuple[RowPlan, ...]:
+        """Plans of one bundle."""
+        return tuple(plan for plan in self.plans if plan.cuts.held == cuts)
 
 
 REFERENCES = (
@@ -46,24 +58,27 @@ def bundle(work: Path, model: ReferenceModel, cuts: Cuts) -> Path:
     if folder.is_dir():
         return folder
     say(f"{model.name}: exporting {cuts.name}")
-    wanted = [plan for plan in model.plans if plan.cuts == cuts]
+    wanted = model.served(cuts)
     methods = dict.fromkeys(plan.method or model.own for plan in wanted)
     budgets = [b for b in BUDGETS if any(plan.budget == b for plan in wanted)]
     _edgeprune(
         ["export", str(model.checkpoint), "--no-controls", "--out", str(folder)]
         + [part for budget in budgets for part in ("--budget", budget)]
         + [part for method in methods for part in ("--method", method)]
-        + inside_words(cuts, wanted, model.tokens)
+        + inside_words(cuts)
     )
     return folder
 
 
-def inside_words(cuts: Cuts, wanted: Sequence[RowPlan], tokens: int) -> list[str]:
-    """Of the command line; the first plan's counts are the bundle's own."""
-    if not cuts.method:
-        return []
-    counts = ",".join(map(str, wanted[0].counts(tokens)))
-    return ["--inside", f"{cuts.method}@{','.join(map(str, cuts.layers))}:{counts}"]
+def inside_words(cuts: Cuts) -> list[str]:
+    """Of the command line. What stays when nobody says otherwise is of no account: every plan says it."""
+    words = ["--inside", cuts.tower] if cuts.tower else []
+    if cuts.method:
+        words += [
+            "--inside",
+            f"{cuts.method}@{','.join(map(str, cuts.layers))}:{0 if cuts.method == 'drop-all' else 0.5}",
+        ]
+    return words
 
 
 def held_out(work: Path, scenes: int) -> Path:

@@ -90,9 +90,7 @@ def _agreement(models: Sequence[Measured]) -> str:
     for asked in zip(*(claims(one.model.own) for one in models), strict=True):
         found = [one.against(claim.plan, claim.other) for one, claim in zip(models, asked, strict=True)]
         numbers = [one.against(claim.plan, claim.other, "number") for one, claim in zip(models, asked, strict=True)]
-        plan, other = (
-            " / ".join(dict.fromkeys(getattr(claim, side) for claim in asked)) for side in ("plan", "other")
-        )
+        plan, other = (" / ".join(dict.fromkeys(getattr(claim, side) for claim in asked)) for side in ("plan", "other"))
         cells = [cell for pair in zip(found, numbers, strict=True) for cell in map(difference, pair)]
         rows.append([asked[0].says.strip(), f"`{plan}` - `{other}`", *cells, verdict(found)])
     head = ["question", "plan - other"]
@@ -131,7 +129,9 @@ def _model(one: Measured) -> str:
         head = ["plan", "rows by stage", "MACs", "accuracy", "to whole"]
         head += [f"{kind}s" for kind in SHOWN] + ["prefill, CPU", "TTFT, CPU", "TTFT, wall"]
         parts.append(f"### {one.model.name}: {title[0].lower()}{title[1:]}\n\n{table(head, rows)}\n")
-    return f"\n## Model {one.model.name}\n\nSorted by accuracy; winners and losers as they came out.\n\n" + "\n".join(parts)
+    return f"\n## Model {one.model.name}\n\nSorted by accuracy; winners and losers as they came out.\n\n" + "\n".join(
+        parts
+    )
 
 
 def _row(one: Measured, plan: RowPlan) -> list[str]:

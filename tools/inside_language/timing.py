@@ -36,7 +36,7 @@ def requests(
         for cuts in reference.cuts:
             folder = bundle(work, reference, cuts)
             model = stack.enter_context(Model.open(folder, threads=1, verify=False, reuse=False))
-            for plan in (plan for plan in reference.plans if plan.cuts == cuts):
+            for plan in reference.served(cuts):
                 contenders[plan.name] = _asker(model, plan, plan.counts(reference.tokens), pictures, counts)
         samples = journal.interleaved("requests", contenders, rounds=rounds)
         found = journal.once("counts", lambda: counts)
@@ -57,7 +57,7 @@ def _fills(path: Path) -> bool:
 
 
 def _asker(
-    model: Model, plan: RowPlan, keep: tuple[int, ...], pictures: Sequence[Path], counts: dict[str, dict[str, Any]]
+    model: Model, plan: RowPlan, keep: tuple[float, ...], pictures: Sequence[Path], counts: dict[str, dict[str, Any]]
 ) -> Callable[[], Sample]:
     turn = iter(range(1_000_000))
 
