@@ -47,8 +47,8 @@ class ReferenceModel:
 
 
 REFERENCES = (
-    ReferenceModel("tiles", "reference_vlm", "hired", 320),
-    ReferenceModel("merged", "reference_smolvlm", "received", 80),
+    ReferenceModel("tiles", "reference_vlm", "hired", 320, ("topk@1:0.5", "absorb@1:0.5", "tower-random@1:0.5")),
+    ReferenceModel("merged", "reference_smolvlm", "received", 80, ("received@1:0.5", "tower-random@1:0.5")),
 )
 
 

@@ -13,16 +13,15 @@ from edgeprune_runtime.statistics import PairedDifference, paired_difference, pa
 from tools.bench.page import table
 from tools.bench.rounds import CPU, WALL
 from tools.inside_language.bundles import REFERENCES, ReferenceModel
-from tools.inside_language.plans import RowPlan, claims
+from tools.inside_language.plans import Claim, RowPlan, claims
 
 SEED = 0
-#: Kinds of question with a column of their own; the mean hides what happens to them.
-SHOWN = ("number", "word", "count")
 _WHERE = {
     "whole": "Whole",
     "output": "At the output of the tower only",
     "inside": "Inside the language model only",
-    "both": "Both",
+    "both": "At the output and inside",
+    "tower": "In the tower, and behind it",
 }
 
 
@@ -87,7 +86,7 @@ they agree on is no promise for a third.
 def _agreement(models: Sequence[Measured]) -> str:
     """A row for each claim: differences on each model, and whether they say the same."""
     rows = []
-    for asked in zip(*(claims(one.model.own) for one in models), strict=True):
+    for asked in zip(*(_claims(one) for one in models), strict=True):
         found = [one.against(claim.plan, claim.other) for one, claim in zip(models, asked, strict=True)]
         numbers = [one.against(claim.plan, claim.other, "number") for one, claim in zip(models, asked, strict=True)]
         plan, other = (" / ".join(dict.fromkeys(getattr(claim, side) for claim in asked)) for side in ("plan", "other"))
@@ -101,6 +100,10 @@ def _agreement(models: Sequence[Measured]) -> str:
         "on one model only, or on different sides; *open*: the rest."
     )
     return f"{text}\n\n{table([*head, 'together'], rows)}\n"
+
+
+def _claims(one: Measured) -> tuple[Claim, ...]:
+    return claims(one.model.own, one.model.towers[0])
 
 
 def verdict(found: Sequence[PairedDifference]) -> str:
@@ -121,17 +124,51 @@ def difference(found: PairedDifference) -> str:
 
 
 def _model(one: Measured) -> str:
-    parts = []
+    parts = [f"### {one.model.name}: the front\n\n{_front(one)}\n"]
     for where, title in _WHERE.items():
-        wanted = [plan for plan in one.model.plans if plan.where == where]
-        wanted.sort(key=lambda plan: -sum(one.right(plan.name)))
-        rows = [_row(one, plan) for plan in wanted]
-        head = ["plan", "rows by stage", "MACs", "accuracy", "to whole"]
-        head += [f"{kind}s" for kind in SHOWN] + ["prefill, CPU", "TTFT, CPU", "TTFT, wall"]
-        parts.append(f"### {one.model.name}: {title[0].lower()}{title[1:]}\n\n{table(head, rows)}\n")
+        wanted = _sorted(one, [plan for plan in one.model.plans if plan.where == where])
+        if wanted:
+            head = ["plan", "rows by stage", "LM MACs", "tower MACs", "accuracy", "to whole"]
+            head += ["prefill, CPU", "TTFT, CPU", "TTFT, wall"]
+            rows = [_row(one, plan) for plan in wanted]
+            parts.append(f"### {one.model.name}: {title[0].lower()}{title[1:]}\n\n{table(head, rows)}\n")
+    parts.append(f"### {one.model.name}: by kind of question\n\n{_kinds(one)}\n")
     return f"\n## Model {one.model.name}\n\nSorted by accuracy; winners and losers as they came out.\n\n" + "\n".join(
         parts
     )
+
+
+def _sorted(one: Measured, wanted: Sequence[RowPlan]) -> list[RowPlan]:
+    return sorted(wanted, key=lambda plan: -sum(one.right(plan.name)))
+
+
+def _front(one: Measured) -> str:
+    """Plans that no other one beats in both, whole towers only: a tower's work is another currency."""
+    plans = [plan for plan in one.model.plans if plan.where != "tower"]
+    work = {plan.name: one.plans[plan.name]["macs"] for plan in plans}
+    best: list[list[str]] = []
+    most = -1.0
+    for plan in sorted(plans, key=lambda plan: (work[plan.name], -sum(one.right(plan.name)))):
+        if (right := sum(one.right(plan.name))) > most:
+            most = right
+            best.append([f"`{plan.name}`", f"{work[plan.name] / 1e6:.0f} M", one.points(plan.name)])
+    text = "No other plan with the whole tower has fewer MACs in the language model and as many right answers; neighbours are often inside noise."
+    return f"{text}\n\n{table(['plan', 'LM MACs', 'accuracy'], best)}"
+
+
+def _kinds(one: Measured) -> str:
+    kinds = sorted(set(one.kinds))
+    rows = [["`whole`", *(one.points("whole", kind) for kind in kinds)]]
+    for plan in _sorted(one, [plan for plan in one.model.plans if plan.where != "whole"]):
+        rows.append([f"`{plan.name}`", *(_by_kind(one, plan.name, kind) for kind in kinds)])
+    text = "Points of the whole picture, and differences to it."
+    return f"{text}\n\n{table(['plan', *kinds], rows)}"
+
+
+def _by_kind(one: Measured, plan: str, kind: str) -> str:
+    found = one.against(plan, "whole", kind)
+    bounds = f"{100 * found.point:+.0f} [{100 * found.low:+.0f}, {100 * found.high:+.0f}]"
+    return f"{bounds}{' *' if found.distinguishable else ''}"
 
 
 def _row(one: Measured, plan: RowPlan) -> list[str]:
@@ -140,14 +177,13 @@ def _row(one: Measured, plan: RowPlan) -> list[str]:
     whole = plan.where == "whole"
     compared = "" if whole else difference(one.against(plan.name, "whole"))
     times = [_time(one, plan.name, what, clock) for what, clock in (("prefill", CPU), ("ttft", CPU), ("ttft", WALL))]
-    cells = [one.points(plan.name, kind) for kind in SHOWN]
     return [
         f"`{plan.name}`",
         ", ".join(map(str, stages)),
         f"{found['macs'] / 1e6:.0f} M",
+        f"{found['tower_macs'] / 1e6:.0f} M",
         one.points(plan.name),
         compared,
-        *cells,
         *times,
     ]
 

@@ -16,7 +16,7 @@ from tools.bench.rounds import CPU, WALL, Journal, Sample, column
 from tools.bench.settings import Settings
 from tools.inside_language.bundles import ReferenceModel, bundle
 from tools.inside_language.plans import RowPlan
-from tools.inside_language.work import language_macs
+from tools.inside_language.work import language_macs, tower_macs
 
 ROUNDS = 20
 _LARGEST = (224, 224)  # pixels of a scene that fills all tiles
@@ -25,7 +25,7 @@ _LARGEST = (224, 224)  # pixels of a scene that fills all tiles
 def requests(
     work: Path, reference: ReferenceModel, questions: Sequence[Question], rounds: int = ROUNDS
 ) -> dict[str, dict[str, Any]]:
-    """Plan -> "ttft" and "prefill": [wall, cpu] seconds of each round; "macs", "rows" of the prompt, "visual" rows of it and "inside",
+    """Plan -> "ttft" and "prefill": [wall, cpu] seconds of each round; "macs" and "tower_macs", "rows" of the prompt, "visual" rows of it and "inside",
     those behind each cut. Every round asks about another picture that fills all tiles; nothing is re-used from the request before.
     """
     journal = Journal(f"inside-language-{reference.name}", Settings(work=work, threads=1, resume=True))
@@ -67,8 +67,13 @@ def _asker(
             QUESTION, image=image, budget=plan.budget, method=plan.method, max_tokens=1, stop=False, inside=keep or None
         )
         rows, visual, inside = answer.prompt_tokens, answer.visual_tokens, answer.inside
-        macs = language_macs(model.bundle.manifest, rows, visual, inside)
-        counts[plan.name] = {"macs": macs, "rows": rows, "visual": visual, "inside": list(inside)}
+        counts[plan.name] = {
+            "macs": language_macs(model.bundle.manifest, rows, visual, inside),
+            "tower_macs": tower_macs(model.bundle.manifest),
+            "rows": rows,
+            "visual": visual,
+            "inside": list(inside),
+        }
         sample: Sample = {}
         for span in answer.spans:
             wall, cpu = sample.get(span.name, [0.0, 0.0])

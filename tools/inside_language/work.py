@@ -28,5 +28,11 @@ def language_macs(manifest: Manifest, rows: int, visual: int, inside: Sequence[i
     return total
 
 
+def tower_macs(manifest: Manifest) -> int:
+    """Of all tiles of a picture that fills them."""
+    tower = next(graph for graph in manifest.graphs if graph.name.startswith("tower"))
+    return manifest.picture.tiles_max * _all(manifest.work[tower.name])
+
+
 def _all(graph: GraphWork) -> int:
     return sum(graph.macs.values())
