@@ -27,9 +27,9 @@ demo: $(VENV)/installed
 	$(BIN)/python $(REFERENCE)/scenes.py --out $(DEMO)/pictures --scenes 24
 	$(BIN)/edgeprune export $(REFERENCE)/checkpoint --budget 0.2 --budget 1.0 --out $(DEMO)/reference.bundle --force
 	$(BIN)/python tools/ask_demo.py $(DEMO)
-	$(BIN)/edgeprune eval $(DEMO)/reference.bundle --data $(DEMO)/pictures/questions.jsonl --out $(DEMO)/accuracy.json
-	$(BIN)/edgeprune profile $(DEMO)/reference.bundle --image $(DEMO)/pictures/0001.png --runs 20 --out $(DEMO)/report.json
-	$(BIN)/edgeprune report $(DEMO)/report.json --eval $(DEMO)/accuracy.json --ttft 1s --accuracy -15 --html $(DEMO)/report.html
+	$(BIN)/edgeprune eval $(DEMO)/reference.bundle --data $(DEMO)/pictures/questions.jsonl --out $(DEMO)/accuracy.json --force
+	$(BIN)/edgeprune profile $(DEMO)/reference.bundle --image $(DEMO)/pictures/0001.png --runs 20 --out $(DEMO)/report.json --force
+	$(BIN)/edgeprune report $(DEMO)/report.json --eval $(DEMO)/accuracy.json --ttft 1s --accuracy -15 --html $(DEMO)/report.html --force
 	@echo "open $(DEMO)/report.html in a browser; $(DEMO)/kept.png shows which tokens the budget kept"
 
 # Everything that lands a change: format, lint, types, and every test, the slow ones first; what times the machine last, alone.

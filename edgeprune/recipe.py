@@ -2,7 +2,7 @@
 
 [tokens]
 budgets = [0.2, 1.0]
-method = "hired"
+method = "hired"                # without one: hired where it fits, else divprune
 
 [structure]
 images = "photographs"          # relative to the recipe

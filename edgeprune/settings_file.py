@@ -9,7 +9,6 @@ import msgspec
 
 from edgeprune.errors import PlanError
 from edgeprune_runtime.files import write_json
-from edgeprune_runtime.spec import TokenPlan
 
 SCHEMA = 1
 
@@ -43,8 +42,8 @@ def read_settings(path: Path) -> CalibratedSettings:
 def with_calibrated(
     stored: CalibratedSettings | None, methods: Sequence[str], settings: Mapping[str, float]
 ) -> tuple[tuple[str, ...], dict[str, float]]:
-    """Methods and settings: what is given wins over what was calibrated; hired where neither names a method."""
-    names = tuple(methods) or ((stored.method,) if stored else (TokenPlan().method,))
+    """Methods, none where neither names one, and settings: what is given wins over what was calibrated."""
+    names = tuple(methods) or ((stored.method,) if stored else ())
     return names, {**(stored.settings if stored else {}), **settings}
 
 

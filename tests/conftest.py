@@ -25,6 +25,9 @@ from typing import Any
 # Two workers fill two cores: one thread each for what reads these when it is imported.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+# readline, which pytest imports, tells child processes of a terminal that workers do not have; every width would follow it.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 
 import pytest  # noqa: E402
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edgeprune.plan import budget_from_text
+from edgeprune.tokens.inside import INSIDE
+from edgeprune.tokens.inside.text import inside_from_texts
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.bundle.seal import write_manifest
@@ -126,13 +128,15 @@ def options(
     controls: bool = False,
     precision: Any = "fp32",
     plan: dict[str, Any] | None = None,
+    inside: Sequence[str] = (),
     **more: Any,
 ) -> ExportOptions:
-    """Options for a small bundle. `plan`: fields of TokenPlan."""
+    """Options for a small bundle. `plan`: fields of TokenPlan; `inside`: as on the command line."""
+    planned = msgspec.convert(plan or {}, TokenPlan)
     return ExportOptions(
         tuple(budget_from_text(text) for text in budgets),
         **({"chunk": CHUNK, "text_tokens": 64} | more | {"more_methods": tuple(more.get("more_methods", ()))}),
-        plan=msgspec.convert(plan or {}, TokenPlan),
+        plan=msgspec.structs.replace(planned, inside=planned.inside + inside_from_texts(inside)),
         parity=parity,
         controls=controls,
         precision=precision,
@@ -174,6 +178,20 @@ def every_method() -> Path:
     """Every method and control at one budget, gated, beside the full budget."""
     first, *rest = (name for name in SHIPPED if name not in ("full", *CONTROLS))
     return exported(GATED[0][0], plan={"method": first}, more_methods=rest, controls=True)
+
+
+#: Output methods whose readings have one axis of tokens, two, none; and one that looks at keys.
+READERS = ("hired", "visionzip", "received", "divprune", "prumerge", "hiprune")
+#: The tower that is cut: deep enough for two cuts before its feature layer.
+DEEP = {"tower": "clip", "decoder": "llama", "vision_layers": 5}
+
+
+def cut(name: str) -> Path:
+    """A tower that a method cuts twice, or once where it can no more, before output methods of every kind; gated."""
+    method: Any = INSIDE[name]
+    plan = f"{name}@1:0.5" if method.once else f"{name}@1,2:0.7"
+    readers = [one for one in READERS if method.finish is None or one == "divprune"]
+    return exported(DEEP, budgets=["0.2"], plan={"method": readers[0]}, more_methods=readers[1:], inside=[plan])
 
 
 def own_bundle(bundle: Path, tmp_path: Path) -> Path:

@@ -17,6 +17,14 @@ PLACES: dict[str, set[str]] = {
     "export/onnx_pruning/": {"prune"},
     "pruning/": {"prune"},
     "pruning/test_latency.py": {"alone"},
+    # What is not about the product alone: independent references, made checkpoints, other libraries' ways beside ours.
+    "references/": {"slow"},
+    "models/test_made_": {"slow"},
+    "models/test_qwen_traps.py": {"slow"},
+    "runtime/test_tiling_library.py": {"slow"},
+    "pruning/test_pruned_checkpoints.py": {"slow"},
+    "pruning/test_compensation.py": {"slow"},
+    "export/onnx_pruning/test_onnx_pruning_equal.py": {"slow"},
 }
 #: What a test becomes by calling one of these: itself, or in a helper or a fixture.
 CALLS: dict[tuple[str, str], set[str]] = {

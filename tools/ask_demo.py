@@ -30,7 +30,9 @@ def main() -> None:
         view = views[model.budgets[0]]
         kept = view.kept.tolist()
         title = kept_title(view.selection, view.picture, len(kept))
-        sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, kept, title)
+        sheet = draw_kept(
+            load_image(picture), view.picture, model.bundle.manifest.picture, kept, title, view.joined.tolist()
+        )
         sheet.save(folder / "kept.png")
 
 

@@ -55,7 +55,7 @@ def photographs(archive: Path, size: int, limit: int | None) -> Iterator[torch.T
 
 def usable(method: Method, plan: MethodPlan) -> bool:
     reads = method.reads(plan)
-    return "question" not in reads and method.inside is None and method is not FULL
+    return "question" not in reads and method.own_cuts is None and method is not FULL
 
 
 @torch.inference_mode()

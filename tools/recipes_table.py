@@ -89,7 +89,7 @@ def scores(bundle: Path, budget: str, work: Path) -> tuple[list[float], list[str
     """Exact match per question and the picture of each."""
     out = bundle.with_suffix(".answers.jsonl")
     words = ("--data", str(work / "heldout" / "questions.jsonl"), "--answers", str(out), "--max-tokens", "8")
-    edgeprune("eval", str(bundle), *words, "--threads", "1", "--out", str(bundle.with_suffix(".json")))
+    edgeprune("eval", str(bundle), *words, "--threads", "1", "--out", str(bundle.with_suffix(".json")), "--force")
     asked = load_questions(work / "heldout" / "questions.jsonl")
     own = "1.0" if budget == "1.0" else f"hired@{budget}"
     given = {

@@ -9,7 +9,7 @@ import msgspec
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, say, track
 from edgeprune.cli.options import BundleFolder
 from edgeprune.cli.plain import labelled
-from edgeprune.cli.tables import show_table
+from edgeprune.cli.tables import columns, show_table
 
 if TYPE_CHECKING:
     from edgeprune_runtime.bundle import Bundle
@@ -83,7 +83,9 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             [s.budget, s.method, str(s.keep), "any" if s.tokens is None else str(s.tokens), s.graph]
             for s in manifest.selections
         ]
-        show_table("budgets", ["budget", "method", "K", "of tokens", "graph"], kept, ["budget", "method", "graph"])
+        show_table(
+            "budgets", columns(["budget", "method", "K", "of tokens", "graph"], ["budget", "method", "graph"]), kept
+        )
         if language.cuts:
             _show_stages(manifest)
         graphs = [
@@ -97,7 +99,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             for g in manifest.graphs
         ]
         head = ["graph", "inputs", "outputs", "graph KB", "weights MB"]
-        show_table("graphs (all shapes are static)", head, graphs, head[:3])
+        show_table("graphs (all shapes are static)", columns(head, head[:3]), graphs)
         weights = manifest.files[manifest.weights_file].bytes
         graph_bytes = sum(manifest.files[g.file].bytes for g in manifest.graphs)
         total = sum(entry.bytes for entry in manifest.files.values())
@@ -107,7 +109,7 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
             ["tokenizer, template, configuration", f"{(total - weights - graph_bytes) / 1e6:.2f}"],
             [f"KV cache, allocated at run time ({language.capacity} positions)", f"{cache_bytes / 1e6:.1f}"],
         ]
-        show_table("bytes", ["part", "MB"], parts, ["part"])
+        show_table("bytes", columns(["part", "MB"], ["part"]), parts)
         parity = manifest.parity
         if parity.skipped:
             say(f"parity: not checked ({parity.skipped})")
@@ -185,7 +187,7 @@ def _show_stages(manifest: Manifest) -> None:
         layers = f"{stage.first} to {stage.behind - 1}"
         rows.append([layers, keep, str(stage.capacity), str(language.chunk_of(stage)), f"{size / 1e6:.1f}"])
     head = ["layers", "go on", "positions", "per run", "cache MB"]
-    show_table("stages of the language model", head, rows, head[:2])
+    show_table("stages of the language model", columns(head, head[:2]), rows)
     largest = manifest.picture.candidates_max
     kept = []
     for budget in dict.fromkeys(s.budget for s in manifest.selections if s.own):
@@ -194,4 +196,4 @@ def _show_stages(manifest: Manifest) -> None:
         shares = [f"{100 * part / largest:.1f} %" for part in (entering, mean_kept(language, entering))]
         kept.append([budget, str(entering), stages, *shares])
     head = ["budget", "visual rows", "in each stage", "kept at the output", "kept over layers"]
-    show_table("visual rows of the largest picture", head, kept, head[:1])
+    show_table("visual rows of the largest picture", columns(head, head[:1]), kept)

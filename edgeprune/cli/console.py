@@ -23,7 +23,7 @@ from edgeprune_runtime.errors import EdgepruneError
 _NBSP = "\N{NO-BREAK SPACE}"
 _GLUE = "\ue000"  # a space of a command while its text is wrapped; for private use, so no text has it
 _QUOTED = re.compile(r"`[^`]*`")
-_COMMAND = re.compile(r"edgeprune [a-z-]")  # with its version it is no command
+_COMMAND = re.compile(r"edgeprune (?!does |is )[a-z-]")  # with its version, or in a sentence about it, it is no command
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
@@ -47,10 +47,10 @@ def stated_width() -> int | None:
     return int(text) if text.isdecimal() and int(text) > 0 else None
 
 
-def say(text: str, style: str | None = None) -> None:
-    """A sentence on stdout, wrapped at words for a terminal."""
+def say(text: str, style: str | None = None, *, indent: str = "") -> None:
+    """A sentence on stdout, wrapped at words for a terminal; `indent` stands before all lines but the first."""
     width = out.width if out.is_terminal else stated_width()
-    out.print(wrapped(text, width), style=style, markup=False, highlight=False)
+    out.print(wrapped(text, width, indent), style=style, markup=False, highlight=False)
 
 
 def warn(text: str) -> None:
@@ -69,7 +69,7 @@ def note(text: str) -> None:
     err.print(wrapped(text, _err_width()), style="dim", markup=False, highlight=False)
 
 
-def wrapped(text: str, width: int | None) -> str:
+def wrapped(text: str, width: int | None, indent: str = "") -> str:
     """Lines of at most `width`, broken between words: never in a number and its unit, nor in an interval. None: one line.
 
     What stands in backticks keeps to one line, and a text with a command outside of them stays whole, so that it can be copied.
@@ -78,7 +78,8 @@ def wrapped(text: str, width: int | None) -> str:
         return text
     kept = re.sub(r"(\[[^\[\] ]*), (?=[^\[\] ]*\])", rf"\1,{_NBSP}", text)
     kept = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", _GLUE), kept)
-    return textwrap.fill(kept, width, break_long_words=False, break_on_hyphens=False).replace(_GLUE, " ")
+    lines = textwrap.fill(kept, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return lines.replace(_GLUE, " ")
 
 
 def _err_width() -> int | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out
-from edgeprune.cli.fitted import Column, show_fitted
+from edgeprune.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
     from edgeprune.doctor import Checkup, Package
@@ -34,7 +34,7 @@ def _show(found: Checkup) -> None:
     from edgeprune_profiles.report import units
 
     can = [[ability.name, _mark(ability.can), ability.why or ""] for ability in found.abilities]
-    show_fitted("What this machine can do", _columns("task", "here", "why not, and what to do"), can)
+    show_table("What this machine can do", _columns("task", "here", "why not, and what to do"), can)
     facts, memory = found.environment, found.memory
     out.print(
         f"{facts.python}, {facts.system}, {facts.kernel}, {facts.machine}\n"
@@ -49,9 +49,9 @@ def _show(found: Checkup) -> None:
     )
     out.print()
     parts = [[part.name, _mark(part.usable), part.why or ""] for part in (*found.backends, *found.meters)]
-    show_fitted("Backends and instruments", _columns("name", "usable", "why, and what to do"), parts)
+    show_table("Backends and instruments", _columns("name", "usable", "why, and what to do"), parts)
     head = _columns("package", "for", "needed", "installed", "ok", "what to do")
-    show_fitted("Packages", head, [_package(p) for p in found.packages])
+    show_table("Packages", head, [_package(p) for p in found.packages])
     for sentence in found.advice:
         out.print(f"note: {sentence}", highlight=False, markup=False)
     if not found.healthy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeprune.cli.console import Json, emit, errors_as_one_line
-from edgeprune.cli.tables import show_table
+from edgeprune.cli.tables import columns, show_table
 
 
 def importances(json: Json = False) -> None:
@@ -23,7 +23,7 @@ def importances(json: Json = False) -> None:
         head = ("name", "stays what has more of", "needs", "source", "evidence")
         show_table(
             "heads and channels (--importance)",
-            head,
+            columns(head, head),
             [
                 (
                     i.name,
@@ -34,23 +34,19 @@ def importances(json: Json = False) -> None:
                 )
                 for i in units
             ],
-            left=head,
         )
         show_table(
             "whole blocks (--block-importance)",
-            head,
+            columns(head, head),
             [(b.name, b.what, "pictures", b.source, b.evidence) for b in blocks],
-            left=head,
         )
         show_table(
             "how much each layer gives up (--allocation)",
-            ("name", "rule", "source"),
+            columns(("name", "rule", "source"), ("name", "rule", "source")),
             [(a.name, a.what, a.source) for a in map(ALLOCATIONS.get, ALLOCATIONS)],
-            left=("name", "rule", "source"),
         )
         show_table(
             "scores of layers made to compare (--normalise)",
-            ("name", "rule"),
+            columns(("name", "rule"), ("name", "rule")),
             [(name, (NORMALISATIONS.get(name).__doc__ or "").partition(":")[0]) for name in NORMALISATIONS],
-            left=("name", "rule"),
         )

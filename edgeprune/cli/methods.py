@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.complete import method_names_like
-from edgeprune.cli.console import Json, emit, errors_as_one_line, out
-from edgeprune.cli.fitted import Column, say, show_fitted
+from edgeprune.cli.console import Json, emit, errors_as_one_line, out, say
+from edgeprune.cli.tables import Column, show_table
 
 
 def methods(
@@ -74,7 +74,7 @@ def _table() -> None:
         Column("reads", rank=3, left=True),
         Column("what it keeps", left=True, wraps=True),
     ]
-    show_fitted("Methods", columns, rows)
+    show_table("Methods", columns, rows)
     if conditions := costs().get("conditions"):
         say(f"times: {conditions}")
     say("reads: vision layers of a tower with 24; `edgeprune methods NAME` says more")
@@ -113,7 +113,7 @@ def _inside_table(names: list[str]) -> None:
         Column("part", rank=1, left=True),
         Column("who leaves", left=True, wraps=True),
     ]
-    show_fitted("Methods inside the model", columns, rows)
+    show_table("Methods inside the model", columns, rows)
 
 
 def _one_inside(name: str) -> None:

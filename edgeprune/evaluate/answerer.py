@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.evaluate.compare import Selection
-from edgeprune_runtime.budgets import asked_for, budget_label, by_method, on_tiles, staying
+from edgeprune_runtime.budgets import asked_for, budget_label, by_method, no_method, on_tiles, staying
 from edgeprune_runtime.budgets import budgets as held_budgets
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.model import Model
@@ -57,7 +57,7 @@ def selections_of(
     held = manifest.selections
     names = sorted({one.method for one in held})
     if unknown := sorted(set(methods) - set(names)):
-        raise BudgetError(f"this bundle has no method {unknown[0]!r}; it has {', '.join(names)}")
+        raise BudgetError(no_method(unknown[0], names))
     found: dict[str, Selection] = {}
     for one in sorted(held, key=lambda one: -one.keep_ratio):
         if one.whole:

@@ -11,6 +11,7 @@ from edgeprune_runtime.errors import CheckpointError, MissingExtra
 from edgeprune_runtime.installed import how_to_install
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+_FILES = (".safetensors", ".onnx", ".json")  # what ends so is meant as a file, although it may look like a hub id
 #: Everything an export reads, and nothing that could hold a pickle.
 HUB_FILES = ("*.json", "*.jinja", "model.safetensors", "model-*.safetensors")
 
@@ -27,6 +28,8 @@ def resolve_source(source: str | Path) -> Path:
         return folder
     if folder.exists():
         raise CheckpointError(_no_folder(folder))
+    if folder.suffix in _FILES:
+        raise CheckpointError(f"the file {source} does not exist; check its name and its folder")
     if not isinstance(source, str) or not _HUB_ID.match(source):
         raise CheckpointError(f"{source} does not exist; expected a checkpoint folder, or a hub id such as owner/name")
     try:

@@ -90,6 +90,27 @@ def macs_of_classifier(spec: TowerSpec, classes: int) -> Price:
     return replace(tower, fixed=tower.fixed + width * classes, last=(group, tower.channel / rows))
 
 
+def macs_of_cut_tower(spec: TowerSpec, rows: Sequence[tuple[int, int]]) -> float:
+    """Of a tile whose blocks have so many rows (that attend, that the MLP sees), without what the cuts compute themselves."""
+    tower, patches = macs_of_tower(spec), spec.positions
+    total = tower.fixed
+    for i, (attending, fed) in enumerate(rows):
+        width = spec.at(i)
+        projected = (tower.group - 2 * patches**2 * spec.head_dim) / patches
+        total += width.heads * attending * (projected + 2 * attending * spec.head_dim)
+        total += width.mlp * fed * tower.channel / patches
+    return total
+
+
+def macs_of_cut_classifier(spec: TowerSpec, classes: int, rows: Sequence[tuple[int, int]]) -> float:
+    """Likewise; the last block asks with the class token's row only."""
+    last, at = rows[-1][0], spec.at(spec.layers - 1)
+    lane, hidden = spec.head_dim, spec.hidden
+    asked = at.heads * (last * 3 * hidden * lane + 2 * last * lane + hidden * lane)
+    fed = at.mlp * macs_of_tower(spec).channel / spec.positions
+    return macs_of_cut_tower(spec, rows[:-1]) + hidden * classes + asked + fed
+
+
 def macs_of_language(spec: DecoderSpec, positions: int) -> Price:
     """Multiply-accumulates of a prompt of `positions` positions with causal attention, and of the head once."""
     _, group, channel = _counts(spec)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from edgeprune.later import torch
 from edgeprune_runtime.registry import Registry
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ for _reading in (
     Reading("class_feature", "class feature", "feature layer", "[T, C]", _CLASS),
     # features behind the connector
     Reading("projected", "projected", "feature layer", "[T, N, D]"),
-    # what a method inside the tower carried from block to block, -1 for tokens that left there
+    # what a method inside the tower carried from block to block; 0 for tokens that left there
     Reading(
         "carried",
         "queries, keys and values of all layers",
@@ -179,6 +180,15 @@ def outputs_from(named: Mapping[str, Tensor], geometry: Geometry) -> TowerOutput
     """Put tensors by name ("features", "slot", "attention_22" ...) in their places."""
     always = {name: named[name] for name in ("features", "slot", "region", "places")}
     return TowerOutputs(**always, geometry=geometry, readings={k: v for k, v in named.items() if k not in always})
+
+
+#: What a tower that is cut says of its tokens [T, N]: 1 where one is.
+ALIVE = "alive"
+
+
+def alive_slots(slot: Tensor, alive: Tensor) -> Tensor:
+    """slot [T, N] without the tokens that left inside the tower: no method can keep them."""
+    return torch.where(alive > 0, slot, -1)
 
 
 @dataclass(frozen=True)

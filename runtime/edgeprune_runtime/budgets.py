@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
 
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.spec import Manifest, SelectionSpec
@@ -47,9 +48,23 @@ def require_held(manifest: Manifest, budget: str | float | int | None, method: s
     named = [one for one in manifest.selections if (one.method == method if method else one.own)]
     if found := tuple(one for one in named if one.budget == label):
         return found
-    raise BudgetError(
-        f"this bundle has no method {method!r} at budget {label}; it has {', '.join(methods(manifest, label))}"
-    )
+    raise BudgetError(no_method(method or "", methods(manifest, label), f" at budget {label}"))
+
+
+def no_method(name: str, held: Sequence[str], where: str = "") -> str:
+    """A sentence about a method that the bundle does not hold: which it holds, and how it gets another."""
+    if tuple(held) == ("full",):
+        return f"this bundle has no method {name!r}{where}, which drops nothing; it has full: leave the method out"
+    again = f"export again with --method {name} for another" if name != "full" else "full is that of budget 1.0"
+    return f"this bundle has no method {name!r}{where}; it has {', '.join(held)}; {again}"
+
+
+class OfPicture(TypedDict):
+    """What `Model.see` takes of an `Asked`."""
+
+    budget: str
+    tiles: int | None
+    method: str | None
 
 
 class Asked(NamedTuple):
@@ -63,8 +78,8 @@ class Asked(NamedTuple):
     inside: str = "none"
 
     @property
-    def of_picture(self) -> dict[str, str | int | None]:
-        """What `Model.see` takes of it."""
+    def of_picture(self) -> OfPicture:
+        """Of these, what `Model.see` takes."""
         return {"budget": self.budget, "tiles": self.tiles, "method": self.method}
 
 

@@ -92,6 +92,13 @@ def claimed(target: Path | None) -> Iterator[None]:
                 parent.rmdir()
 
 
+def require_new(*targets: Path | None, force: bool) -> None:
+    """Raise OutputError for a file that is there already, unless `force`; to a device or a pipe can be written, and None is no place."""
+    for target in targets:
+        if target is not None and not force and target.is_file():
+            raise OutputError(f"{target} exists; choose another name or replace it with --force")
+
+
 def _clear(target: Path) -> list[Path]:
     """Remove what killed runs left for `target`; returns the work places of living ones."""
     rivals = []

@@ -211,7 +211,8 @@ class Model:
         said = (*notes_of(selection, picture, len(selected.kept)), *notes)
         spans, about = earlier + watch.spans, question if asks else None
         spec = self._manifest.picture
-        known = encoded, about, spec.coordinates, selected.salience
+        joined = self.vision.joined(selection, selected.kept)
+        known = encoded, about, spec.coordinates, selected.salience, joined
         return View(selection, picture, spec.tile, selected.visual, selected.kept, said, spans, *known)
 
     def _view_for(self, view: View, question: str) -> View:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -54,7 +54,7 @@ class View:
     """An encoded picture under one budget: ask about it as often as you like without encoding it again.
 
     visual [k, D]; kept [k] flat token indices; `notes` are sentences for the user about what happened. salience [k]: the encoder's score of
-    kept tokens, where the bundle ranks by it.
+    kept tokens, where the bundle ranks by it. joined: flat indices of tokens that merged with a kept one inside the tower.
     encoded: there for a method that looks at the question, which keeps tokens anew for each one; `question` is the one these are for.
     """
 
@@ -69,6 +69,7 @@ class View:
     question: str | None = None
     coordinates: Coordinates | None = None
     salience: np.ndarray | None = None
+    joined: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def places(self) -> np.ndarray:
@@ -144,7 +145,7 @@ def notes_of(selection: SelectionSpec, picture: PackedPicture, kept: int) -> tup
         else:
             notes.append(
                 f"{selection.method} left {kept} of the picture's {candidates} visual tokens, fewer than the budget of {selection.keep}: "
-                "it drops tokens inside the tower, and a picture this thin has few in each tile"
+                "tokens leave inside the tower, and a picture this thin has few in each tile"
             )
     return tuple(notes)
 

@@ -212,7 +212,7 @@ class InsideSpec(Spec, frozen=True):
 class TokenPlan(Spec, frozen=True):
     """How K visual tokens are chosen and handed to the language model: in a recipe, on the command line and in a manifest.
 
-    method      a name in `edgeprune.tokens.methods.METHODS`
+    method      a name in `edgeprune.tokens.methods.METHODS`; None: the default of the model. A manifest of an export has a name
     settings    numbers of the method by name, as `edgeprune methods NAME` lists them; what is absent has its default
     positions   "keep": a kept token keeps the position it had in the unpruned sequence; "renumber": positions are contiguous
     separators  what stands between groups of visual tokens (newlines of mosaic rows) below budget 1.0. "all": stays where a group lost
@@ -221,7 +221,7 @@ class TokenPlan(Spec, frozen=True):
     inside      where tokens leave inside the tower and inside the language model: at most one for each
     """
 
-    method: str = "hired"
+    method: str | None = None
     settings: dict[str, float] = {}
     positions: Positions = "keep"
     separators: Separators = "all"

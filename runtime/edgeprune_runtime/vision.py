@@ -20,6 +20,7 @@ from edgeprune_runtime.pictures.packed import PackedPicture
 from edgeprune_runtime.spec import SelectionSpec, tower_of
 
 TOWER = "tower"
+_OWNER = "owner"  # of a tower that is cut: the token of its tile that each token is in
 #: Inputs of select graphs that come from the packed picture, the question and the pixels instead of the tower.
 _HOST = {"slot", "region", "places", "question", "question_weight", "entropy"}
 
@@ -48,7 +49,7 @@ class Vision:
         self._bundle, self._backend, self._tile = bundle, backend, bundle.manifest.picture.tile
         views = bundle.manifest.picture.views
         self._towers: dict[str, _Tower] = {}
-        self._tower(TOWER).opened(views[0] if views else None)
+        self._tower(bundle.manifest.selections[0].tower).opened(views[0] if views else None)
         host = {
             spec.name: spec
             for s in bundle.manifest.selections
@@ -108,6 +109,7 @@ class Vision:
         """A copy of what this selection reads of the encoded picture, to select from again."""
         buffers = self._buffers(selection.tower)
         names = [spec.name for spec in self._bundle.graph(selection.graph).inputs]
+        names += [_OWNER] if _OWNER in buffers else []
         return Encoded({n: self._backend.read(buffers[n]).copy() for n in names if not n.startswith("question")})
 
     def restore(self, selection: SelectionSpec, encoded: Encoded) -> None:
@@ -125,6 +127,15 @@ class Vision:
         if selection.graph not in self._selections:
             self._selections[selection.graph] = self._opened(selection)
         return self._selections[selection.graph].run()
+
+    def joined(self, selection: SelectionSpec, kept: np.ndarray) -> np.ndarray:
+        """Flat indices of the tokens that merged inside the tower with one of these, itself not counted; none where nothing merges."""
+        buffers = self._buffers(selection.tower)
+        if _OWNER not in buffers:
+            return np.zeros(0, np.int64)
+        owner = self._backend.read(buffers[_OWNER])
+        flat = np.where(owner >= 0, owner + np.arange(len(owner))[:, None] * owner.shape[1], -1).reshape(-1)
+        return np.flatnonzero(np.isin(flat, kept) & (flat != np.arange(len(flat))))
 
     def _tower(self, name: str) -> _Tower:
         if name not in self._towers:

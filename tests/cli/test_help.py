@@ -109,5 +109,5 @@ def test_the_example_of_calibrate_names_the_kind_of_file_that_it_writes() -> Non
     assert "--out settings.json" in text and ".toml" not in text
 
 
-def test_export_says_where_its_default_method_does_not_fit() -> None:
-    assert "where the tower has a class token" in " ".join(invoke("export", "--help").stdout.split())
+def test_export_says_what_its_default_method_is() -> None:
+    assert "hired where it fits, else divprune" in " ".join(invoke("export", "--help").stdout.split())

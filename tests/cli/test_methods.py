@@ -171,6 +171,7 @@ def test_an_interrupted_calibration_goes_on_where_it_stopped(
 
     words = (tiny_checkpoint(), "--method", "fopru", "--images", questions.parent, "--out", tmp_path / "settings.json")
     whole = answer("calibrate", *words)
+    words += ("--force",)
     seen: list[str] = []
     measured = module._measured
 
@@ -219,4 +220,7 @@ def test_the_tokens_that_are_drawn_are_those_of_the_question(tmp_path: Path, mon
     words += ("--max-tokens", 1, "--show-tokens", tmp_path / "kept.png")
     told = answer("run", every_method(), *words)
     (kept,) = drawn
+    before = (tmp_path / "kept.png").stat().st_mtime_ns
+    assert "kept.png exists; choose another name or replace it with --force" in complaint("run", every_method(), *words)
+    assert (tmp_path / "kept.png").stat().st_mtime_ns == before
     assert [[i // 36, i % 36 // 6, i % 6] for i in kept] == told["kept"]

@@ -75,10 +75,11 @@ def test_a_bundle_that_is_given_for_a_report_is_said_to_be_a_folder(tiny_bundle:
     ids=lambda command: " ".join(command[:3]),
 )
 def test_a_damaged_file_is_one_sentence_that_names_it(
-    tiny_bundle: Path, tmp_path: Path, command: tuple[str, ...], content: bytes
+    tiny_bundle: Path, tmp_path: Path, command: tuple[str, ...], content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.checkpoints import tiny_checkpoint
 
+    monkeypatch.chdir(tmp_path)  # an empty recipe makes a bundle there
     file = tmp_path / "given.toml"
     file.write_bytes(content)
     known = {"{}": file, "bundle": tiny_bundle, "checkpoint": tiny_checkpoint()}

@@ -40,9 +40,9 @@ def test_every_string_on_the_console_is_text() -> None:
 
 
 def test_a_table_shows_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    from edgeprune.cli.tables import show_table
+    from edgeprune.cli.tables import columns, show_table
 
-    show_table("title [x]", ["name"], [[HOSTILE]], ["name"])
+    show_table("title [x]", columns(["name"], ["name"]), [[HOSTILE]])
     assert SHOWN in capsys.readouterr().out
 
 

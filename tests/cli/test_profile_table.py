@@ -8,6 +8,7 @@ import pytest
 from edgeprune.cli.measure.profile_table import show
 from edgeprune_profiles.record.power_profile import PowerWindow
 from edgeprune_profiles.report import units
+from edgeprune_runtime.statistics import paired_ratio
 from tests.profiles.powered import powered_report
 
 
@@ -41,3 +42,10 @@ def test_a_doubtful_energy_is_marked_where_it_stands(
     lines = shown(capsys, monkeypatch)
     assert any(line.startswith("hired@0.2") and "request" in line and "22.90 ± 0.02 J *" in line for line in lines)
     assert "* 0.2 request: the sampler died" in lines
+
+
+def test_one_pair_has_no_interval_and_is_said_to_have_none() -> None:
+    one = paired_ratio([2.0], [1.0], seed=0)
+    assert units.short_times(one) == "~2.00x (1 pair)"
+    assert units.short_times(paired_ratio([2.0, 2.0], [1.0, 1.0], seed=0)) == "~2.00x [2.00, 2.00]"
+    assert units.times(one) == "not distinguishable (1 of 6 pairs needed)"

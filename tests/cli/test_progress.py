@@ -74,8 +74,8 @@ def test_an_export_names_its_phases(tmp_path: Path, terminal: io.StringIO) -> No
     done = invoke("export", tiny_checkpoint(), "--budget", "0.2", "--no-controls", "--out", tmp_path / "b")
     assert done.exit_code == 0, done.output
     wanted = [
-        "loading torch and transformers",
         "reading the checkpoint",
+        "loading torch and transformers",
         "loading the exporter",
         "weights",
         "tracing the tower",
@@ -85,6 +85,16 @@ def test_an_export_names_its_phases(tmp_path: Path, terminal: io.StringIO) -> No
     ]
     seen = phases(terminal)
     assert [name for name in seen if name in wanted] == wanted
+
+
+@pytest.mark.parametrize("name", ["export", "prune", "calibrate"])
+def test_a_refusal_that_loads_nothing_does_not_speak_of_loading(
+    name: str, tmp_path: Path, terminal: io.StringIO
+) -> None:
+    rest = {"export": ["--budget", "0.2"], "prune": ["-s", "params=0.9"]}
+    words = rest.get(name, ["--method", "flowcut", "--images", tmp_path])
+    assert invoke(name, tmp_path / "nowhere", *words).exit_code == 1
+    assert "loading" not in terminal.getvalue()
 
 
 def test_a_profile_names_its_rounds(tiny_bundle: Path, terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:

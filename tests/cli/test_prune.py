@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,21 @@ def test_a_plan_says_what_a_recipe_will_come_to_and_writes_nothing(recipe: Path)
     assert all(one["seconds"] is None and one["budget"] == "0.4" for one in found)
     assert "->" in invoke("forecast", model, "--recipe", recipe).stdout
     assert sorted(recipe.parent.rglob("*")) == before
+
+
+def test_a_forecast_on_a_busy_machine_says_so(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeprune_runtime import meters
+
+    quiet = meters.MachineUse(1.0, 2, 0.0, 0.0, 0.0, 0.1, None)
+    monkeypatch.setattr(meters, "use_while_resting", lambda: quiet)
+    for found, said in ((replace(quiet, other_cores=1.5, stolen_share=0.2), True), (quiet, False)):
+        monkeypatch.setattr(meters, "machine_use", lambda looks, found=found: found)
+        text = invoke("forecast", tiny_checkpoint(), "--recipe", recipe).stdout
+        assert ("not quiet: during the timing, other programs kept 1.5 of 2 cores busy" in text) is said
+        assert ("Do not rely on the seconds" in text) is said
+    assert "not quiet" not in invoke("forecast", tiny_checkpoint(), "--recipe", recipe, "--no-time").stdout
+    told = answer("forecast", tiny_checkpoint(), "--recipe", recipe)
+    assert told["use_during"]["other_cores"] == 0.0 and told["use_before"] is not None
 
 
 def test_a_plan_counts_the_largest_grid_and_keeps_the_blocks_that_see_it_whole(recipe: Path) -> None:

@@ -106,7 +106,35 @@ def test_an_accuracy_needs_an_evaluation(report_json, evaluated):
 
 @pytest.mark.parametrize("form", ["--html", "--markdown", "--csv"])
 def test_a_form_that_another_run_is_writing_is_refused(form, report_json, tmp_path):
-    target = tmp_path / "form"
+    target = tmp_path / "form.html"
     with another_run(target, "claimed(Path(sys.argv[1]))"):
         assert "another run is writing" in complaint("report", report_json, form, target)
     assert invoke("report", report_json, form, target).exit_code == 0 and target.is_file()
+
+
+@pytest.mark.parametrize("form", ["--html", "--markdown", "--csv"])
+def test_a_form_that_is_there_is_replaced_with_force_only(form, report_json, tmp_path):
+    target = tmp_path / "form.html"
+    target.write_text("mine")
+    line = complaint("report", report_json, form, target)
+    assert line == f"error: {target} exists; choose another name or replace it with --force"
+    assert target.read_text() == "mine"
+    assert invoke("report", report_json, form, target, "--force").exit_code == 0 and target.read_text() != "mine"
+
+
+def test_the_page_beside_the_report_is_kept_too(report_json):
+    assert invoke("report", report_json).exit_code == 0
+    assert "run.html exists" in complaint("report", report_json)
+
+
+def test_a_page_is_called_html(report_json, tmp_path):
+    line = complaint("report", report_json, "--html", tmp_path / "x.txt")
+    assert line == "error: --html writes a page, not .txt; name it .html" and not (tmp_path / "x.txt").exists()
+    assert "not page; name it .html" in complaint("report", report_json, "--html", tmp_path / "page")
+
+
+def test_profile_and_evaluation_are_told_apart(report_json, evaluated):
+    said = complaint("compare", report_json, evaluated[0])
+    assert f"{evaluated[0]} is an evaluation, not a profile" in said and "with --eval" in said
+    said = complaint("report", report_json, "--eval", report_json)
+    assert f"{report_json} is a profile, not an evaluation; give the file of `edgeprune eval --out`" in said

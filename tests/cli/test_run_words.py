@@ -40,10 +40,10 @@ def test_a_further_question_says_why_its_first_token_comes_so_soon() -> None:
     assert times == "TTFT 100 ms (prefill 100 ms; the picture was encoded before)"
     _, times = lines(replace(given((Span("prefill", 0.1, 0),)), cached_tokens=64), 320)
     assert times == (
-        "TTFT 100 ms (prefill 100 ms; the picture was encoded before, 64 of the prompt's tokens were in the cache)"
+        "TTFT 100 ms (prefill 100 ms; the picture was encoded before, 64 of 83 prompt tokens were in the cache)"
     )
     _, times = lines(replace(given((Span("prefill", 0.1, 0),)), cached_tokens=32), None)
-    assert times == "TTFT 100 ms (prefill 100 ms; 32 of the prompt's tokens were in the cache)"
+    assert times == "TTFT 100 ms (prefill 100 ms; 32 of 83 prompt tokens were in the cache)"
 
 
 def test_without_a_picture_no_visual_tokens_are_spoken_of() -> None:

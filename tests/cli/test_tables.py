@@ -1,8 +1,9 @@
-"""Tables fit 80 columns without a broken number or name, whatever they hold."""
+"""Tables fit 80 columns without a broken number or name, whatever they hold; columns leave by rank."""
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 import typer
@@ -10,7 +11,7 @@ import typer
 from edgeprune.cli import console
 from edgeprune.cli.console import say, wrapped
 from edgeprune.cli.plain import PlainConsole
-from edgeprune.cli.tables import blocks, show_table
+from edgeprune.cli.tables import Column, blocks, columns, show_table
 from edgeprune_runtime.errors import EdgepruneError
 from tests.commands import invoke
 
@@ -24,7 +25,7 @@ def test_every_cell_stands_whole_on_one_line(
     width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    show_table("Times", HEAD, [ROW, ROW], ("budget", "full / this"))
+    show_table("Times", columns(HEAD, ("budget", "full / this")), [ROW, ROW])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
@@ -35,10 +36,70 @@ def test_every_cell_stands_whole_on_one_line(
 
 
 def test_a_narrow_table_becomes_blocks_that_begin_with_the_first_column() -> None:
-    found = blocks(HEAD, [ROW], 80)
+    found = blocks(columns(HEAD), [ROW], 80)
     assert len(found) > 1 and all(block[0] == 0 for block in found)
     assert sorted(i for block in found for i in block[1:]) == list(range(1, len(HEAD)))
-    assert blocks(HEAD, [ROW], 200) == [list(range(len(HEAD)))]
+    assert blocks(columns(HEAD), [ROW], 200) == [list(range(len(HEAD)))]
+
+
+RANKED = [Column("name", left=True), Column("rate", rank=1), Column("long number", rank=2)]
+
+
+@pytest.mark.parametrize(
+    ("width", "head"),
+    [(60, ["name", "rate", "long number"]), (30, ["name", "rate"]), (20, ["name"])],
+)
+def test_columns_leave_by_rank(
+    width: int, head: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [["orin-nano-8gb-super", "12.5", "12345678901"], ["t4", "3", "1"]]
+    monkeypatch.setenv("COLUMNS", str(width))
+    show_table("Title", RANKED, rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Title" and lines[1].split() == " ".join(head).split()
+    assert lines[2].split() == rows[0][: len(head)] and max(map(len, lines)) <= width
+
+
+def test_a_column_of_sentences_wraps_between_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    show_table(
+        "T",
+        [Column("name", left=True), Column("why", wraps=True)],
+        [["a", "too slow on orin-nano-8gb and too dear by far"]],
+    )
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[2:4] == ["a     too slow on orin-nano-8gb and too", "      dear by far"]
+
+
+def test_a_sentence_is_broken_in_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    text = "a sentence about orin-nano-8gb-super-kit " * 5
+    say(text, indent="  ")
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    monkeypatch.setenv("COLUMNS", "50")
+    say(text, indent="  ")
+    first, *later = capsys.readouterr().out.rstrip().splitlines()
+    assert len(later) > 2 and not first.startswith(" ") and all(line.startswith("  ") for line in later)
+    assert all(
+        line.rstrip().endswith(("about", "a", "sentence", "orin-nano-8gb-super-kit")) for line in (first, *later)
+    )
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_forecast_fits(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.setenv("COLUMNS", str(width))
+    recipe = root / "docs/examples/small.toml"
+    lines = invoke(
+        "forecast", root / "tools/reference_vlm/checkpoint", "--recipe", recipe, "--no-time"
+    ).stdout.splitlines()
+    tables = lines[1:]  # the first line is the model's name
+    assert max(map(len, tables)) <= width
+    assert any("4.12 -> 3.31 (0.80)" in line for line in tables)
 
 
 def test_sentences_wrap_at_words_and_commands_stay_whole(

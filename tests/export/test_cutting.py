@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from edgeprune.models import open_checkpoint
+from edgeprune.models.spec import TowerSpec
 from edgeprune.plan import MethodPlan
-from edgeprune.tokens.methods import METHODS
-from edgeprune.tokens.methods.flowcut import counts
-from edgeprune.tokens.sites import Site, Step
-from edgeprune_export.gate.eager_tower import projections, stepped_tile
+from edgeprune.tokens.methods.flowcut import counts, own_cuts
+from edgeprune.tokens.readings import reads
+from edgeprune_export.gate.eager_tower import cut_tile, projections
+from edgeprune_export.gate.noted_attention import NAME, register
 from edgeprune_runtime import Bundle, Model
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import exported
@@ -32,26 +33,28 @@ def test_counts_follow_the_source(keep: int) -> None:
     assert list(found.values()) == reference.default_counts(576, keep, 22)
 
 
+def made_tower(patches: int) -> TowerSpec:
+    return TowerSpec("clip", 24, 64, 4, 16, 128, 14 * patches, 14, "quick_gelu", 1e-5, 1)
+
+
 def test_a_budget_above_the_tile_cuts_nothing() -> None:
     assert counts(dict.fromkeys(range(22), 0.75), 22, 576, 576) == {}
-    inside = METHODS["flowcut"].inside
-    assert inside is not None
-    assert inside.steps(MethodPlan(22, 23), 576, 1, 576) == inside.steps(MethodPlan(22, 23), 1151, 2, 576) == ()
-    assert inside.steps(MethodPlan(22, 23), 575, 1, 576)[-1] == Step(Site("tower", 21), 575)
+    large = made_tower(24)
+    assert own_cuts(MethodPlan(22, 23), 576, 1, large).keep == own_cuts(MethodPlan(22, 23), 1151, 2, large).keep == {}
+    assert own_cuts(MethodPlan(22, 23), 575, 1, large).keep[21] == 575
 
 
 def test_ratios_that_were_calibrated_hold_for_their_own_block() -> None:
-    inside = METHODS["flowcut"].inside
-    assert inside is not None
     plan = MethodPlan(5, 6, {"entropy_ratio": 0.5, "entropy_ratio_2": 0.25})
-    left = [step.keep for step in inside.steps(plan, 9, 1, 36)]
+    left = list(own_cuts(plan, 9, 1, made_tower(6)).keep.values())
     assert left == reference.schedule(36, 9, 5, [0.5, 0.25, 0.5])
 
 
 def tower_of(folder: Path) -> Any:
     from transformers import AutoModelForImageTextToText
 
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    register()
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation=NAME)
     return model.eval().model.vision_tower
 
 
@@ -91,22 +94,21 @@ def tiles() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 def test_the_tokens_that_are_left_are_those_of_the_reference() -> None:
     folder = tiny_checkpoint(**DEEP)
     model, tower = open_checkpoint(folder).spec, tower_of(folder)
-    inside = METHODS["flowcut"].inside
-    assert inside is not None
-    steps = inside.steps(MethodPlan(model.feature_layer, model.vision.layers - 1), 18, 5, 36)
-    assert model.feature_layer == 5 and [step.site for step in steps] == [Site("tower", i) for i in (0, 2, 4)]
-    left = [step.keep for step in steps]
+    cuts = own_cuts(MethodPlan(model.feature_layer, model.vision.layers - 1), 18, 5, model.vision)
+    assert model.feature_layer == 5 and list(cuts.keep) == [0, 2, 4]
+    left = list(cuts.keep.values())
     assert left == reference.default_counts(36, 9, 5), "half of K for each of several tiles"
     for tile, valid in tiles():
         blocks = Blocks(tower, tile, model.vision.heads)
         padding = frozenset(np.flatnonzero(valid.numpy() == 0).tolist())
         last = reference.fixed(blocks.read, 36, left, model.feature_layer, padding)[-1]
-        found = stepped_tile(tower, model, tile, valid, inside, steps)
+        found = cut_tile(tower, model, tile, valid, cuts, reads("carried"))
         places = last.tokens
         assert np.flatnonzero(found["features"].abs().sum(dim=1).numpy()).tolist() == places
         np.testing.assert_allclose(found["carried"][places].numpy(), last.state, rtol=1e-4, atol=1e-6)
         gone = np.setdiff1d(np.arange(36), places)
-        assert (found["carried"][gone] == -1).all()
+        assert (found["carried"][gone] == 0).all() and (found["alive"][gone] == 0).all()
+        assert np.flatnonzero(found["owner"].numpy() >= 0).tolist() == places, "who leaves is in nobody"
 
 
 def test_the_graph_of_a_deep_tower_passes_the_gate_and_keeps_k() -> None:

@@ -24,7 +24,7 @@ def model() -> ModelSpec:
 
 
 def chosen(model: ModelSpec, *budgets: str, **asked: Any) -> list[tuple[str, str, int, int | None]]:
-    made = options(budgets, **asked)
+    made = options(budgets, **asked | {"plan": {"method": "hired"} | asked.get("plan", {})})
     return [(s.budget, s.method, s.keep, s.tokens) for s in selections(made, model.picture)]
 
 
@@ -85,12 +85,12 @@ def test_a_count_that_never_binds_is_refused(model: ModelSpec, count: str) -> No
 def test_capacity_holds_the_longest_prompt_and_is_a_multiple_of_the_chunk(model: ModelSpec) -> None:
     assert packed_max(model.picture, 180) == 192
     for budget, text, size in (("1.0", 64, 256), ("1.0", 65, 288), ("0.2", 16, 64), ("0.2", 17, 96)):
-        made = options((budget,), text_tokens=text)
+        made = options((budget,), text_tokens=text, plan={"method": "hired"})
         assert capacity(made, selections(made, model.picture), model) == size
 
 
 def test_a_capacity_without_room_for_text_is_refused_with_one_that_works(model: ModelSpec) -> None:
-    made = options(("0.5",), capacity=100)
+    made = options(("0.5",), capacity=100, plan={"method": "hired"})
     picked = selections(made, model.picture)
     with pytest.raises(PlanError, match="at least 134"):
         capacity(made, picked, model)
@@ -109,7 +109,7 @@ def test_a_sliding_window_shorter_than_the_cache_is_refused(tmp_path: Path) -> N
     with pytest.raises(PlanError, match="attends to 128 positions only, the bundle needs 256"):
         export(folder, tmp_path / "bundle", options(("1.0",), parity=False))
     assert list(tmp_path.iterdir()) == []
-    fits = options(("0.2",), capacity=128)
+    fits = options(("0.2",), capacity=128, plan={"method": "hired"})
     spec = open_checkpoint(folder).spec
     assert capacity(fits, selections(fits, spec.picture), spec) == 128
 
@@ -161,7 +161,7 @@ def test_the_plan_of_the_bundle_is_the_plan_that_was_asked_for(tiny_bundle: Path
     from edgeprune_runtime import Bundle
 
     manifest = Bundle.open(tiny_bundle, verify=False).manifest
-    assert manifest.plan == TokenPlan("hired", {}, "keep", "all", "largest") == TokenPlan()
+    assert manifest.plan == TokenPlan("hired", {}, "keep", "all", "largest") == TokenPlan("hired")
     tower = next(graph for graph in manifest.graphs if graph.name == "tower")
     assert [spec.name for spec in tower.outputs] == ["attention_0", "attention_1", "features"]
     assert manifest.provenance.versions["onnxruntime"] and manifest.provenance.command
@@ -177,8 +177,8 @@ def test_a_cache_that_cannot_be_held_is_refused_before_any_work(
     from edgeprune_export.bundle import options as module
 
     monkeypatch.setattr(module, "memory_at_hand", lambda: 1 << 30)
-    asked = options(("0.2",), capacity=positions, parity=parity)
+    asked = options(("0.2",), capacity=positions, parity=parity, plan={"method": "hired"})
     with pytest.raises(PlanError, match=f"a cache of {positions} positions takes .* smaller --capacity"):
         capacity(asked, selections(asked, model.picture), model)
-    larger = options(("0.2",), capacity=1 << 23, parity=False)
+    larger = options(("0.2",), capacity=1 << 23, parity=False, plan={"method": "hired"})
     assert capacity(larger, selections(larger, model.picture), model) == 1 << 23

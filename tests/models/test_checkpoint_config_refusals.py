@@ -14,8 +14,8 @@ from tests.damage import Case, config, expect_refusal, image, text, vision
 
 CONFIG: dict[str, Case] = {
     "family": (
-        config(model_type="qwen2_vl"),
-        "model_type is 'qwen2_vl'; supported are llava_next (LLaVA-NeXT), llava (LLaVA-1.5), ",
+        config(model_type="gemma3"),
+        "model_type is 'gemma3'; supported are llava_next (LLaVA-NeXT), llava (LLaVA-1.5), ",
     ),
     "no family": (lambda f: edit_json(f / "config.json", lambda v: v.pop("model_type")), "model_type is missing"),
     "no text_config": (lambda f: edit_json(f / "config.json", lambda v: v.pop("text_config")), "has no text_config"),

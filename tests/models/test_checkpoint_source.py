@@ -105,10 +105,10 @@ def test_without_network_the_message_says_what_to_do(tmp_path: Path, monkeypatch
     assert "\n" not in str(caught.value)
 
 
-def test_without_huggingface_hub_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_huggingface_hub_its_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MissingExtra, match=r"edgeprune\[export\]"):
+    with pytest.raises(MissingExtra, match=r"pip install 'huggingface-hub>="):
         resolve_source("owner/name")
 
 

@@ -17,6 +17,7 @@ from edgeprune_profiles.measure.runner import ModelRunner
 from edgeprune_profiles.measure.stages import Case, Run, profile
 from edgeprune_profiles.record.profile import BudgetRecord, BundleRef, Report, SecondQuestion
 from edgeprune_profiles.report import units
+from edgeprune_profiles.report.compare import compare
 from edgeprune_profiles.report.digest import digest
 from edgeprune_profiles.report.summary import summarise
 from edgeprune_profiles.report.verdict import verdict
@@ -148,6 +149,13 @@ def test_every_form_of_a_report_shows_the_second_question(
     assert second is not None
     assert float(row["second_ttft_s"]) == pytest.approx(second.ttft_s)
     assert (row["second_prompt_tokens"], row["second_cached_tokens"]) == ("640", "512")
+
+
+def test_second_questions_are_compared_where_they_are_the_same() -> None:
+    report, quantity = with_seconds(), "first token, second question"
+    other = msgspec.structs.replace(report, second_question="and now ?")
+    for against, held in ((report, True), (other, False), (full_report(), False)):
+        assert (quantity in {line.quantity for line in compare(report, against).lines}) == held
 
 
 def test_a_budget_without_second_questions_leaves_the_others_theirs() -> None:

@@ -57,6 +57,16 @@ def test_nothing_is_clear_when_nothing_is_kept(size: tuple[int, int], spec: Pict
     assert share(pixels, COLOUR) == 0 and share(pixels, DIM) > 0.3
 
 
+def test_a_patch_that_merged_with_a_kept_one_is_faint() -> None:
+    image = Image.new("RGB", (84, 28), COLOUR)
+    picture = pack_picture(ANYRES.place(28, 84), ANYRES)
+    kept, merged = np.flatnonzero(picture.slot.ravel() >= 0)[:2].tolist()
+    pixels = np.asarray(draw_kept(image, picture, ANYRES, [kept], joined=[merged]))
+    faint = (120, 36, 24)
+    assert share(pixels, faint) > 0.001 and share(pixels, COLOUR) > 0.001 and share(pixels, DIM) > 0.1
+    assert share(np.asarray(draw_kept(image, picture, ANYRES, [kept])), faint) == 0
+
+
 def test_a_kept_patch_is_clear_where_it_lies_and_the_rest_is_dim() -> None:
     pixels = sheet((56, 56), ANYRES, [16 + 5])  # tile 1, row 1, column 1 of a 2x2 grid of 4x4 patches
     panel = pixels[48 : 48 + 600, 16 : 16 + 600]

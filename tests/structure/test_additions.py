@@ -37,6 +37,9 @@ from edgeprune.plan import MethodPlan
 from edgeprune.structure.importance import IMPORTANCES
 from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
+from edgeprune.tokens.inside import INSIDE
+from edgeprune.tokens.inside.tower.method import TowerMethod
+from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.readings import READINGS, Geometry, outputs_from
 from edgeprune_export.commands.export import export
@@ -66,6 +69,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     EAGER_READINGS,
     FAMILIES,
     GRAPH_READINGS,
+    INSIDE,
     IMPORTANCES,
     METERS,
     METHODS,
@@ -90,6 +94,7 @@ ADDITIONS = {
     "board",
     "engine dialect",
     "importance",
+    "cut in the tower",
 }
 
 
@@ -186,6 +191,15 @@ def test_adding_method_keeps_k_tokens(registries: None) -> None:
     named = {"features": features, "slot": slot, "region": torch.zeros(2, 4), "places": torch.zeros(2, 4, 2)}
     reduction = METHODS["unusual"].reduce(outputs_from(named, Geometry(2)), 2, MethodPlan(0, 0))
     assert reduction.index.tolist() == [3, 6]
+
+
+def test_adding_cut_in_the_tower_leaves_k_tokens(registries: None) -> None:
+    cut = INSIDE.choose(f"{EXAMPLES / 'cut.py'}:UNUSUAL")
+    assert isinstance(cut, TowerMethod)
+    x = torch.zeros(5, 3)
+    x[0], x[2], x[4] = 9.0, 4.0, 2.0
+    left = cut.step(Rows(x, torch.arange(5)), BlockRows(x, x, x, 1), Cut(2, 0, 1, (2, 2), 1, {}))
+    assert left.place is not None and left.place.tolist() == [0, 2, 1], "row 0 is the class token's"
 
 
 def test_adding_family_opens_checkpoints_of_its_name(registries: None, tmp_path: Path) -> None:

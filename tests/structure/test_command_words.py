@@ -53,13 +53,17 @@ def test_every_option_has_a_text() -> None:
     assert all(facts[-1] for said in options().values() for facts in said.values())
 
 
+#: Commands that write a file: what is there is replaced with --force only.
+WRITING = {"profile", "eval", "report", "compare", "run", "calibrate", "selftest", "devices"}
+
+
 def test_what_many_commands_share_is_there_under_one_word() -> None:
     found = options()
     for long, short, commands in (
         ("--out", "-o", {"export", "prune", "profile", "eval", "calibrate", "devices", "selftest"}),
         ("--method", "-m", {"export", "run", "eval", "profile", "calibrate"}),
         ("--budget", "-b", {"export", "run", "profile", "eval", "project", "recommend"}),
-        ("--force", "-f", {"export", "prune", "build"}),
+        ("--force", "-f", {"export", "prune", "build", *WRITING}),
     ):
         assert set(found[long]) == set(found[short]) == commands
     assert set(found["--weights"]) == {"export", "prune"} and set(found["--compute"]) == {"build", "project"}

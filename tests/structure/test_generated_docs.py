@@ -36,7 +36,8 @@ def test_a_generated_part_is_what_its_command_prints(
     printed = invoke(*shlex.split(words))
     assert printed.exit_code == 0
     shown, now = (
-        part.replace("\N{NO-BREAK SPACE}", " ").strip() for part in (fenced[1] if fenced else text, printed.stdout)
+        [line.rstrip() for line in part.replace("\N{NO-BREAK SPACE}", " ").strip().splitlines()]
+        for part in (fenced[1] if fenced else text, printed.stdout)
     )
     assert shown == now, f"paste `edgeprune {words}` into {page.name}, between its markers"
 

@@ -11,7 +11,7 @@ import pytest
 from edgeprune.errors import PlanError
 from edgeprune.models import Checkpoint, open_checkpoint
 from edgeprune.tokens.methods import METHODS
-from edgeprune.tokens.registry.fit import method_plan, require_fit, why_unfit
+from edgeprune.tokens.registry.fit import method_plan, require_fit, why_unfit, with_default
 from edgeprune_runtime.pictures.tiling import NearestRatio
 from edgeprune_runtime.spec import TokenPlan
 from tests.checkpoints import tiny_checkpoint
@@ -87,3 +87,15 @@ def test_the_refusal_names_the_method_what_is_missing_and_all_that_fit(
 def test_what_a_method_is_told_of_a_model_says_whether_it_has_a_class_token() -> None:
     told = [method_plan(TokenPlan(), opened(variant, True).spec).class_token for variant, _, _ in MODELS]
     assert told == [True, True, False, True, True, False, False, False]
+
+
+@every_model
+def test_where_nobody_names_a_method_the_first_default_that_fits_is_taken(
+    variant: dict[str, Any], overview: bool, unfit: set[str]
+) -> None:
+    checkpoint = opened(variant, overview)
+    spec, shapes = checkpoint.spec, checkpoint.weights.shapes
+    plan, why = with_default(TokenPlan(settings={"early_layer": 99}), spec, shapes, METHODS)
+    assert plan == TokenPlan("divprune" if "hired" in unfit else "hired", {"early_layer": 99})
+    assert (why is None) == (plan.method == "hired")
+    assert with_default(TokenPlan("hired"), spec, shapes, METHODS) == (TokenPlan("hired"), None)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeprune.cli.complete import device_names_like
-from edgeprune.cli.console import Json, emit, errors_as_one_line, note, out
-from edgeprune.cli.fitted import Column, say, show_fitted
-from edgeprune.cli.options import given, out_option
+from edgeprune.cli.console import Json, emit, errors_as_one_line, note, out, say
+from edgeprune.cli.options import Force, given, out_option
+from edgeprune.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
     from edgeprune_profiles.boards.device import Device, Fact, Figure
@@ -39,6 +39,7 @@ def devices(
         int, typer.Option("--cpu-threads", min=1, max=256, help="Threads that --measure-cpu uses.")
     ] = 1,
     to: Annotated[Path | None, out_option("NAME.toml or this-cpu.toml")] = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Show device profiles: peak rates, memory, power modes, software, price. What no source was found for is unknown."""
@@ -53,7 +54,7 @@ def devices(
             raise typer.BadParameter("--check and --measure-cpu are two things; give one of them")
         chosen = [load_device(each) for each in ([name] if name is not None else device_names()) if not measure_cpu]
         if measure_cpu:
-            _measure(name, cpu_threads, to, json)
+            _measure(name, cpu_threads, to, force, json)
         elif check:
             _check(chosen, older_than, json)
         elif name is not None:
@@ -64,16 +65,19 @@ def devices(
             _table(chosen)
 
 
-def _measure(name: str | None, threads: int, to: Path | None, json: bool) -> None:
+def _measure(name: str | None, threads: int, to: Path | None, force: bool, json: bool) -> None:
     from edgeprune_profiles.boards.device_file import device_names, write_device
+    from edgeprune_runtime.claims import require_new
+
+    if name in device_names():
+        raise typer.BadParameter(f"{name} is a board of the list; give this processor a name of its own")
+    path = to or Path(f"{name or 'this-cpu'}.toml")
+    require_new(path, force=force)
     from edgeprune_profiles.boards.measure_cpu import measure_cpu
     from edgeprune_runtime.installed import command
     from edgeprune_runtime.meters.environment import environment
 
-    if name in device_names():
-        raise typer.BadParameter(f"{name} is a board of the list; give this processor a name of its own")
     device = measure_cpu(name or "this-cpu", environment(), threads)
-    path = to or Path(f"{device.name}.toml")
     write_device(device, path)
     note(f"{path} written; `{command('edgeprune', 'project', 'BUNDLE', '--device', path)}` uses it")
     emit(device) if json else _one(device)
@@ -139,7 +143,7 @@ def _table(devices: list[Device]) -> None:
         Column("USD"),
         Column("what for", rank=1, left=True),
     ]
-    show_fitted("Devices (dense operations per second, in trillions)", columns, rows)
+    show_table("Devices (dense operations per second, in trillions)", columns, rows)
     say(
         "* repeated by others, not read where it was first said; ? unknown. USD: a module at 1000 units, a developer kit, a card without its "
         "computer, a bare processor or a whole computer, and since when. `edgeprune devices NAME` names every source.",
@@ -166,7 +170,7 @@ def _one(device: Device) -> None:
         Column("source", left=True),
         Column("how", left=True, wraps=True),
     ]
-    show_fitted("Figures", columns, rows)
+    show_table("Figures", columns, rows)
     for key, source in device.sources.items():
         say(f"{key}{'*' if source.quoted else ''}: {source.title}, {source.date}. {source.url}".rstrip(), indent="    ")
     if any(source.quoted for source in device.sources.values()):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeprune.cli.boards.subject import model_argument, subject_of
-from edgeprune.cli.console import Json, emit, errors_as_one_line
-from edgeprune.cli.fitted import Column, say, show_fitted
+from edgeprune.cli.console import Json, emit, errors_as_one_line, say
 from edgeprune.cli.options import (
     MaxTokens,
     MeasuredRuns,
@@ -19,6 +18,7 @@ from edgeprune.cli.options import (
     device_option,
     prompt_option,
 )
+from edgeprune.cli.tables import Column, show_table
 from edgeprune_runtime.engines.spec import EnginePrecision
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _show(found: list[Projection]) -> None:
         Column("memory", left=True),
         Column("learned from", rank=5, left=True),
     ]
-    show_fitted("Projected, not measured (95 % intervals)", columns, rows)
+    show_table("Projected, not measured (95 % intervals)", columns, rows)
     rows = [
         [
             each.device.name,
@@ -175,7 +175,7 @@ def _show(found: list[Projection]) -> None:
         Column("from-to", rank=5),
         Column("learned from", rank=4, left=True),
     ]
-    show_fitted("Stages", columns, rows)
+    show_table("Stages", columns, rows)
     bases = {each.device.name: each.basis for each in found}
     say("learned from runs of: " + "; ".join(f"{name}: {basis}" for name, basis in bases.items()), style="dim")
     for each in found:
@@ -231,7 +231,7 @@ def _backtest(json: bool) -> None:
         Column("inside", left=True),
         Column("model", rank=2, left=True, wraps=True),
     ]
-    show_fitted("Leave one board out, published times", columns, rows)
+    show_table("Leave one board out, published times", columns, rows)
     for name, one in found.items():
         say(
             f"{name}: {one.inside} of {one.n} inside the 95 % interval ({one.share:.0%}); the middle is off by a factor of "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeprune.cli.boards.subject import Subject
-from edgeprune.cli.console import out
-from edgeprune.cli.fitted import Column, say, show_fitted
+from edgeprune.cli.console import out, say
+from edgeprune.cli.tables import Column, show_table
 
 if TYPE_CHECKING:
     from edgeprune_profiles.boards.decision.decide import Decision
@@ -79,6 +80,9 @@ def _table(title: str, choices: Sequence[BoardChoice], needs: Needs, every: bool
                 ", ".join(reasons(choice)),
             ]
         )
+    wanted = {
+        name for name, value in (("GiB", needs.memory_bytes), ("W", needs.power_w), ("points", needs.accuracy)) if value
+    }
     shown = [
         Column("board", left=True),
         Column("budget"),
@@ -99,9 +103,10 @@ def _table(title: str, choices: Sequence[BoardChoice], needs: Needs, every: bool
     hidden |= set() if len(bases) > 1 else {"basis"}
     hidden |= set() if any(row[-1] for row in rows) else {"why not sure"}
     hidden |= set() if any(choice.candidate.accuracy for choice in choices) else {"points"}
+    shown = [replace(column, rank=0) if column.head in wanted else column for column in shown]
     kept = [i for i, column in enumerate(shown) if column.head not in hidden]
     title = f"{title} ({'measured or projected' if len(bases) > 1 else bases.pop()})"
-    show_fitted(title, [shown[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    show_table(title, [shown[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def _points(choice: BoardChoice) -> str:
@@ -157,10 +162,7 @@ def _next(subject: Subject, following: BoardChoice | None, max_tokens: int) -> N
     steps = []
     if subject.bundle is None:
         bundle = "my.bundle"
-        method = ("--method", subject.method) if subject.method else ()
-        steps.append(
-            command("edgeprune", "export", subject.model.name, "--budget", one.budget, *method, "--out", bundle)
-        )
+        steps.append(command("edgeprune", "export", subject.model.name, "--budget", one.budget, "--out", bundle))
     wanted = ("--budget", one.budget, "--max-tokens", max_tokens)
     steps.append(command("edgeprune", "profile", bundle, *wanted, "--out", "report.json"))
     run = f"{one.device.name},report.json"

@@ -35,14 +35,12 @@ class Subject:
     """A model to be projected and its budgets.
 
     bundle  None where there is none yet
-    method  what its export has to be told; None: the default fits
     """
 
     source: str
     model: ProjectedModel
     budgets: tuple[str, ...]
     bundle: Bundle | None
-    method: str | None = None
 
 
 def subject_of(source: str, budgets: Sequence[str], request: ProjectedRequest) -> Subject:
@@ -64,12 +62,7 @@ def subject_of(source: str, budgets: Sequence[str], request: ProjectedRequest) -
         return count_spec(spec, "fp32", CHUNK, keep)
 
     model = planned_model(spec.source, spec.picture, "fp32", CHUNK, work, request)
-    return Subject(source, model, labels, None, _method(spec))
-
-
-def _method(spec: ModelSpec) -> str | None:
-    """The default ranks by the class token: where a tower has none, a method that fits every tower."""
-    return None if spec.vision.class_tokens else "divprune"
+    return Subject(source, model, labels, None)
 
 
 def is_bundle(source: str) -> bool:

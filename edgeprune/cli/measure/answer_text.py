@@ -46,7 +46,11 @@ def answer_lines(answer: Answer, candidates: int | None) -> tuple[str, str]:
     encoded = candidates is not None and "tower" not in times.stages
     why = [
         *(["the picture was encoded before"] if encoded else []),
-        *([f"{answer.cached_tokens} of the prompt's tokens were in the cache"] if answer.cached_tokens else []),
+        *(
+            [f"{answer.cached_tokens} of {answer.prompt_tokens} prompt tokens were in the cache"]
+            if answer.cached_tokens
+            else []
+        ),
     ]
     known = f"; {', '.join(why)}" if why else ""
     further = ""

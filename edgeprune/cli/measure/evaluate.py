@@ -13,6 +13,7 @@ from edgeprune.cli.console import Json, activity, emit, errors_as_one_line, note
 from edgeprune.cli.open_bundle import BackendOption, Build, look_at, open_model
 from edgeprune.cli.options import (
     BundleFolder,
+    Force,
     MaxTokens,
     Seed,
     Threads,
@@ -66,6 +67,7 @@ def evaluate(
     answers: Annotated[
         Path | None, typer.Option(help="Log of every answer; give it again to go on after an interruption.")
     ] = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Score answers of BUNDLE under each budget and method against budget 1.0, question by question.
@@ -75,10 +77,11 @@ def evaluate(
     with errors_as_one_line(), activity("opening the bundle"):
         from edgeprune.evaluate import load_questions
         from edgeprune.evaluate.answerer import selections_of
-        from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.claims import claimed, require_new
         from edgeprune_runtime.files import write_json
         from edgeprune_runtime.installed import command
 
+        require_new(out, force=force)
         questions = load_questions(data)[:limit]
         selections = selections_of(look_at(bundle, backend), budget or [], method or [], tiles or [], inside or [])
         with (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeprune.cli.console import out, say
-from edgeprune.cli.tables import show_table
+from edgeprune.cli.tables import columns, show_table
 from edgeprune.evaluate import Comparison, MethodRow, PairedDifference
 from edgeprune_profiles.report import units
 from edgeprune_runtime.budgets import asked_for
@@ -47,7 +47,9 @@ def _scores(comparison: Comparison) -> None:
         for row in comparison.rows
     ]
     show_table(
-        f"Accuracy by selection ({units.metric(comparison.headline)} leads)", head, rows, ("selection", _AGAINST)
+        f"Accuracy by selection ({units.metric(comparison.headline)} leads)",
+        columns(head, ("selection", _AGAINST)),
+        rows,
     )
 
 
@@ -56,7 +58,9 @@ def _leads(comparison: Comparison) -> None:
     rows = [[row.name, other, _points(lead)] for row in comparison.rows for other, lead in row.over.items()]
     if rows:
         show_table(
-            "Lead over the other methods, points", ["selection", "over", "lead"], rows, ("selection", "over", "lead")
+            "Lead over the other methods, points",
+            columns(("selection", "over", "lead"), ("selection", "over", "lead")),
+            rows,
         )
 
 
@@ -64,7 +68,7 @@ def _kinds(comparison: Comparison) -> None:
     kinds = list(dict.fromkeys(kind for row in comparison.rows for kind in row.kinds))
     rows = [[row.name, *(units.percent(row.kinds.get(kind)) for kind in kinds)] for row in comparison.rows]
     title = f"{units.metric(comparison.headline)} by kind of question"
-    show_table(title, ["selection", *kinds], rows, ("selection",))
+    show_table(title, columns(["selection", *kinds], ("selection",)), rows)
 
 
 def _keep(row: MethodRow) -> str:

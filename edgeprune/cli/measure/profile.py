@@ -13,6 +13,7 @@ from edgeprune.cli.open_bundle import BackendOption, Build, look_at, open_model
 from edgeprune.cli.options import (
     AccuracyFile,
     BundleFolder,
+    Force,
     MaxTokens,
     PictureSize,
     Seed,
@@ -65,6 +66,7 @@ def profile(
     seed: Seed = 0,
     out: Annotated[Path | None, out_option()] = None,
     accuracy: AccuracyFile = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Measure time, memory and energy of BUNDLE under each budget, interleaved, against budget 1.0.
@@ -78,10 +80,11 @@ def profile(
         from edgeprune_profiles.measure.session import Observer, ProfileOptions, profile_model
         from edgeprune_profiles.record.quantities import size_px
         from edgeprune_profiles.record.sustain import soak_seconds
-        from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.claims import claimed, require_new
         from edgeprune_runtime.installed import command
         from edgeprune_runtime.pictures.load import require_picture
 
+        require_new(out, force=force)
         options = ProfileOptions(
             budgets=tuple(budget or ()),
             methods=tuple(method or ()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeprune.cli.console import out, say
-from edgeprune.cli.tables import show_table
+from edgeprune.cli.tables import columns, show_table
 from edgeprune_profiles import Report
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.busy import use_text
@@ -11,7 +11,7 @@ from edgeprune_profiles.report.summary import BudgetSummary, Summary, summarise
 from edgeprune_profiles.report.unknown import unknown_line
 from edgeprune_profiles.report.verdict import verdict
 from edgeprune_runtime.meters import StateSummary
-from edgeprune_runtime.statistics import Percentiles, Ratio
+from edgeprune_runtime.statistics import LEAST, Percentiles, Ratio
 
 _GAIN = "full / this"
 _LEFT = ("budget", _GAIN)
@@ -27,7 +27,7 @@ def show(report: Report) -> None:
         table(summary)
     _power(summary)
     _soak(summary)
-    say(f"{_GAIN}: the median over pairs, with its 95 % interval; ~ is not distinguishable from 1.", style="dim")
+    say(f"{_GAIN}: the median over pairs, {_interval(summary)}; ~ is not distinguishable from 1.", style="dim")
     for line in _conditions(report):
         say(line, style="dim")
     if unknown := unknown_line(summary):
@@ -39,7 +39,7 @@ def _first_token(summary: Summary) -> None:
         [b.with_method, units.count(b.visual_tokens), *_both(b.ttft_s), _gain(b, b.ttft_gain, summary)]
         for b in summary.budgets
     ]
-    show_table("Time to first token (TTFT)", ["budget", "tokens kept", "p50", "p95", _GAIN], rows, _LEFT)
+    show_table("Time to first token (TTFT)", columns(["budget", "tokens kept", "p50", "p95", _GAIN], _LEFT), rows)
 
 
 def _second_question(summary: Summary) -> None:
@@ -56,7 +56,7 @@ def _second_question(summary: Summary) -> None:
     ]
     if rows:
         head = ["budget", "prompt tokens cached", "p50", "p95", "prefill", "first / second"]
-        show_table("TTFT of a second question about the same picture", head, rows, (*_LEFT, "first / second"))
+        show_table("TTFT of a second question about the same picture", columns(head, (*_LEFT, "first / second")), rows)
 
 
 def _stages(summary: Summary) -> None:
@@ -69,7 +69,7 @@ def _stages(summary: Summary) -> None:
         for b in summary.budgets
     ]
     title = "Stages (medians; decode per token; fixed: preprocess and tower in TTFT)"
-    show_table(title, ["budget", *summary.stages, "fixed"], rows, _LEFT)
+    show_table(title, columns(["budget", *summary.stages, "fixed"], _LEFT), rows)
 
 
 def _further_tokens(summary: Summary) -> None:
@@ -77,7 +77,7 @@ def _further_tokens(summary: Summary) -> None:
         [b.with_method, *_both(b.tpot_s), units.rate(b.tokens_per_s), _gain(b, b.tpot_gain, summary)]
         for b in summary.budgets
     ]
-    show_table("Time per output token (TPOT)", ["budget", "p50", "p95", "tokens/s", _GAIN], rows, _LEFT)
+    show_table("Time per output token (TPOT)", columns(["budget", "p50", "p95", "tokens/s", _GAIN], _LEFT), rows)
 
 
 def _processor(summary: Summary) -> None:
@@ -91,7 +91,7 @@ def _processor(summary: Summary) -> None:
         for b in summary.budgets
     ]
     head = ["budget", "to first token", _GAIN, "per output token"]
-    show_table("Processor time of all threads", head, rows, _LEFT)
+    show_table("Processor time of all threads", columns(head, _LEFT), rows)
 
 
 def _memory(summary: Summary) -> None:
@@ -107,7 +107,7 @@ def _memory(summary: Summary) -> None:
         ]
         rows.append([*row, *([units.marked(units.energy(b.answer_j), b.answer_doubtful)] if with_energy else [])])
     head = ["budget", "peak memory", "anonymous", "cache used", *(["energy per answer"] if with_energy else [])]
-    show_table("Memory and energy" if with_energy else "Memory", head, rows, _LEFT)
+    show_table("Memory and energy" if with_energy else "Memory", columns(head, _LEFT), rows)
 
 
 def _power(summary: Summary) -> None:
@@ -126,7 +126,9 @@ def _power(summary: Summary) -> None:
     ]
     if rows:
         head = ["budget", "piece", "per", "energy", "above idle", "power p50", "idle"]
-        show_table("Energy by piece, each repeated alone; * is doubtful", head, rows, ("budget", "piece", "per"))
+        show_table(
+            "Energy by piece, each repeated alone; * is doubtful", columns(head, ("budget", "piece", "per")), rows
+        )
     for sentence, where in summary.doubts.items():
         say(f"* {', '.join(where)}: {sentence}", style="yellow")
 
@@ -145,7 +147,7 @@ def _soak(summary: Summary) -> None:
         for name, part in (("first minute", soak.first), ("last minute", soak.last))
     ]
     title = f"Soak of {units.duration(soak.duration_s)} at budget {soak.budget}"
-    show_table(title, ["", "requests", "power", "hottest", "clocks", "throttled"], rows, ("", "clocks"))
+    show_table(title, columns(("", "requests", "power", "hottest", "clocks", "throttled"), ("", "clocks")), rows)
     for sentence in soak.flags:
         say(sentence, style="yellow")
 
@@ -168,15 +170,16 @@ def _gain(b: BudgetSummary, gain: Ratio | None, summary: Summary) -> str:
     return units.short_times(gain) if any(other.full for other in summary.budgets) else "no baseline"
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def _interval(summary: Summary) -> str:
+    pairs = [b.ttft_gain.n for b in summary.budgets if b.ttft_gain is not None]
+    return f"of which 1 has no interval: give --runs {LEAST}" if 1 in pairs else "with its 95 % interval"
 
 
 def _conditions(report: Report) -> list[str]:
     machine = report.environment
-    pictures = _counted(len(report.cases), "picture")
+    pictures = units.counted(len(report.cases), "picture")
     return [
-        f"{_counted(report.warmup_rounds, 'warm-up round')} thrown away, then {_counted(report.repetitions, 'round')} of "
+        f"{units.counted(report.warmup_rounds, 'warm-up round')} thrown away, then {units.counted(report.repetitions, 'round')} of "
         f"{pictures}, budgets interleaved.",
         f"Memory: {report.memory_scope}.",
         *([] if report.power_source is None else [f"Energy: {report.power_source}."]),

@@ -12,6 +12,7 @@ from edgeprune.cli.console import Json, emit, errors_as_one_line, out
 from edgeprune.cli.options import (
     AccuracyFile,
     AccuracyOption,
+    Force,
     Markdown,
     MaxEnergy,
     TokensPerS,
@@ -37,6 +38,7 @@ def report(
     wanted: AccuracyOption = None,
     max_memory: Annotated[str | None, max_memory_option("what the measured machine has")] = None,
     max_energy: MaxEnergy = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Write REPORT.JSON in readable forms and print what it says; with needs, which budget to take.
@@ -62,7 +64,8 @@ def report(
         from edgeprune_profiles.report.digest import digest
         from edgeprune_profiles.report.summary import summarise
         from edgeprune_profiles.report.verdict import verdict
-        from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.claims import claimed, require_new
+        from edgeprune_runtime.errors import OutputError
         from edgeprune_runtime.files import write_whole
 
         points, score = (None, None) if wanted is None else q.accuracy_shares(wanted, "--accuracy")
@@ -74,6 +77,8 @@ def report(
             memory_bytes=None if max_memory is None else round(q.quantity(max_memory, q.BYTES, "--max-memory")),
             energy_j=None if max_energy is None else q.quantity(max_energy, q.JOULES, "--max-energy"),
         )
+        if html is not None and html.suffix.lower() not in (".html", ".htm") and not _special(html):
+            raise OutputError(f"--html writes a page, not {html.suffix or html.name}; name it .html")
         found = load_report(report_json)
         if accuracy is not None:
             found = with_accuracy(found, load_accuracy(accuracy))
@@ -85,6 +90,7 @@ def report(
             (csv, render_csv),
         )
         asked = [(path, render) for path, render in forms if path is not None]
+        require_new(*(path for path, _ in asked), force=force)
         with ExitStack() as claims:
             for path, _ in asked:
                 claims.enter_context(claimed(path))
@@ -103,3 +109,8 @@ def report(
         show(summary, choice)
         for path, _ in written:
             out.print(f"written: {path}", highlight=False, markup=False)
+
+
+def _special(path: Path) -> bool:
+    """A device or a pipe, whatever its name."""
+    return path.exists() and not path.is_file() and not path.is_dir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeprune.cli.console import say
-from edgeprune.cli.tables import show_table
+from edgeprune.cli.tables import columns, show_table
 from edgeprune_profiles.report.advice import advice, table
 from edgeprune_profiles.report.choice import BudgetChoice
 from edgeprune_profiles.report.summary import Summary
@@ -22,7 +22,9 @@ def show(summary: Summary, choice: BudgetChoice) -> None:
     say("")
     head, rows = table(choice)
     if summary.budgets:
-        show_table("Medians; front: no other is both sooner and more accurate", head, rows, ("budget", "meets", ""))
+        show_table(
+            "Medians; front: no other is both sooner and more accurate", columns(head, ("budget", "meets", "")), rows
+        )
     if not choice.needs:
         say(advice(choice)[0], style="dim")
     if unknown := unknown_line(summary):

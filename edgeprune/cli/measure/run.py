@@ -14,6 +14,7 @@ from edgeprune.cli.console import Json, emit, err, errors_as_one_line, note, rem
 from edgeprune.cli.open_bundle import BackendOption, Build, look_at, open_model
 from edgeprune.cli.options import (
     BundleFolder,
+    Force,
     MaxTokens,
     Seed,
     Threads,
@@ -50,6 +51,7 @@ def run(
     check: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Check every hash before the first answer.")
     ] = True,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Ask BUNDLE one or more questions about one or more pictures, or none.
@@ -60,7 +62,7 @@ def run(
     with errors_as_one_line():
         from edgeprune_runtime import RequestError, Sampling
         from edgeprune_runtime.budgets import require_held
-        from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.claims import claimed, require_new
         from edgeprune_runtime.pictures.load import require_picture
         from edgeprune_runtime.prompting.requests import Request
         from edgeprune_runtime.stages.counts import choice_from_text, keeps
@@ -71,6 +73,8 @@ def run(
             raise RequestError(
                 f"--show-tokens writes a PNG picture, not {show_tokens.suffix or show_tokens.name}; name it .png"
             )
+        if show_tokens is not None and image:
+            require_new(*(_drawn_to(show_tokens, number + 1) for number in range(len(image))), force=force)
         sampling = Sampling(temperature, top_p, seed)
         for question in prompt:
             Request(question, max_tokens=max_tokens, sampling=sampling).check()
@@ -96,8 +100,7 @@ def run(
                     views.append(view)
                     number += 1
                     if show_tokens is not None:
-                        stem = show_tokens.stem if number == 1 else f"{show_tokens.stem}-{number}"
-                        _draw(model, picture, view, show_tokens.with_stem(stem))
+                        _draw(model, picture, view, _drawn_to(show_tokens, number))
                 spans = tuple(span for view in views for span in view.spans)
                 candidates = sum(view.picture.candidates for view in views) if views else None
                 for question in prompt:
@@ -125,6 +128,11 @@ def run(
             emit(found[0] if len(found) == 1 else {"answers": found})
 
 
+def _drawn_to(asked: Path, number: int) -> Path:
+    """Where picture `number`, counted from 1, is drawn."""
+    return asked if number == 1 else asked.with_stem(f"{asked.stem}-{number}")
+
+
 def _together(pictures: list[Path], questions: list[str]) -> list[list[Path]]:
     """Pictures of one prompt side by side: all of them where every question has a mark for each, otherwise one by one."""
     if len(pictures) > 1 and all(question.count("<image>") == len(pictures) for question in questions):
@@ -149,7 +157,9 @@ def _draw(model: Model, picture: Path, view: View, path: Path) -> None:
 
     kept = view.kept.tolist()
     title = kept_title(view.selection, view.picture, len(kept))
-    sheet = draw_kept(load_image(picture), view.picture, model.bundle.manifest.picture, kept, title)
+    sheet = draw_kept(
+        load_image(picture), view.picture, model.bundle.manifest.picture, kept, title, view.joined.tolist()
+    )
     drawn = io.BytesIO()
     sheet.save(drawn, format="PNG")
     write_whole(path, drawn.getvalue())

@@ -10,6 +10,7 @@ import typer
 from edgeprune.cli.console import Json, activity, command_line, emit, errors_as_one_line, out, track
 from edgeprune.cli.extras import need_export
 from edgeprune.cli.options import (
+    Force,
     LimitImages,
     MethodSettings,
     Seed,
@@ -32,21 +33,24 @@ def calibrate(
     seed: Seed = 0,
     set_: MethodSettings = None,
     to: Annotated[Path, out_option()] = Path("settings.json"),
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Measure what METHOD's source decides per picture, and freeze it; an interrupted run goes on where it stopped.
 
     What is written is for `edgeprune export --settings`.
     """
-    with errors_as_one_line(), activity("loading torch and transformers"):
+    with errors_as_one_line(), activity("reading what was asked"):
         need_export("torch", "transformers", "accelerate")
         from edgeprune.plan import settings_from_text
         from edgeprune.tokens.methods import METHODS
         from edgeprune_export.commands.calibrate import Calibrating
         from edgeprune_export.commands.calibrate import calibrate as measure
+        from edgeprune_runtime.claims import require_new
         from edgeprune_runtime.installed import command
         from edgeprune_runtime.spec import TokenPlan
 
+        require_new(to, force=force)
         plan = TokenPlan(method=METHODS.choose(method).name, settings=settings_from_text(set_ or []))
         how = Calibrating(images, limit_images, seed, sizes_from_texts(grid), tokens, command_line())
         stored = measure(model, plan, how, to, track=track)

@@ -53,7 +53,7 @@ def export(
     ] = None,
     recipe: Annotated[Path | None, recipe_option()] = None,
     to: Annotated[Path | None, out_option("MODEL.bundle")] = None,
-    method: Annotated[list[str] | None, method_option("hired, where the tower has a class token", several=True)] = None,
+    method: Annotated[list[str] | None, method_option("hired where it fits, else divprune", several=True)] = None,
     set_: MethodSettings = None,
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="Method and settings from `edgeprune calibrate`.")
@@ -116,14 +116,14 @@ def export(
 
     Repeat --budget and --method for several; the first of each is the default of the bundle.
     """
-    with errors_as_one_line(), activity("loading torch and transformers"):
+    with errors_as_one_line(), activity("reading what was asked"):
         need_export("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "accelerate")
         from edgeprune.models.source import is_classifier
         from edgeprune.plan import budget_from_text
 
         if is_classifier(model):
-            alone(context, "classifier", besides=("model", "to", "weights", "parity", "force", "json"))
-            _classifier(model, to or Path(f"{Path(model).name}-onnx"), weights, parity, force, json)
+            alone(context, "classifier", besides=("model", "to", "inside", "weights", "parity", "force", "json"))
+            _classifier(model, to or Path(f"{Path(model).name}-onnx"), inside or [], weights, parity, force, json)
             return
         target = to or Path(f"{Path(model).name}.bundle")
         budgets = tuple(budget_from_text(text) for text in budget or [])
@@ -154,11 +154,18 @@ def export(
             method or [],
             settings_from_text(set_ or []),
         )
-        first, *more = (METHODS.choose(name).name for name in names)
+        chosen = [METHODS.choose(name).name for name in names]
         options = ExportOptions(
             budgets=budgets,
-            plan=TokenPlan(first, settings, positions, separators, budget_of, inside_from_texts(inside or [])),
-            more_methods=tuple(more),
+            plan=TokenPlan(
+                chosen[0] if chosen else None,
+                settings,
+                positions,
+                separators,
+                budget_of,
+                inside_from_texts(inside or []),
+            ),
+            more_methods=tuple(chosen[1:]),
             precision=weights,
             chunk=chunk,
             capacity=capacity,
@@ -217,13 +224,26 @@ def _fitted(
     return budget_from_text(found.budget)
 
 
-def _classifier(model: str, target: Path, weights: WeightPrecision, parity: bool, force: bool, json: bool) -> None:
+def _classifier(
+    model: str, target: Path, inside: list[str], weights: WeightPrecision, parity: bool, force: bool, json: bool
+) -> None:
+    from edgeprune.tokens.inside.text import inside_from_texts
+    from edgeprune.tokens.inside.tower.plan.words import rows_in_words
     from edgeprune_export.commands.export_classifier import export_classifier
 
-    spec, checks = export_classifier(model, target, precision=weights, parity=parity, force=force, track=track)
+    plan = inside_from_texts(inside)
+    made = export_classifier(model, target, precision=weights, inside=plan, parity=parity, force=force, track=track)
+    spec, checks = made.graph, made.parity
     if json:
-        emit({"folder": str(target), "graph": spec, "parity": checks})
+        emit({"folder": str(target), "graph": spec, "parity": checks, "macs": made.macs, "tokens": made.tokens})
         return
+    if plan:
+        for line in rows_in_words(made.tokens):
+            out.print(line, highlight=False)
+        whole, cut = made.macs
+        out.print(
+            f"{whole / 1e9:.3g} -> {cut / 1e9:.3g} GMACs per picture: {whole / cut:.2f} times fewer", highlight=False
+        )
     out.print(f"parity: {len(checks)} checks against transformers passed" if checks else "parity: switched off")
     out.print(
         f"wrote {target / spec.file}: pixels {spec.inputs[0].shape} -> logits {spec.outputs[0].shape}", highlight=False

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.console import Json, emit, errors_as_one_line, track
+from edgeprune.cli.console import Json, emit, errors_as_one_line, remark, say, track
 from edgeprune.cli.extras import need_export
-from edgeprune.cli.fitted import Column, say, show_fitted
 from edgeprune.cli.options import recipe_option
+from edgeprune.cli.tables import Column, show_table
 
 
 def forecast(
@@ -29,14 +29,21 @@ def forecast(
         from edgeprune.models import open_checkpoint, open_classifier
         from edgeprune.models.source import is_classifier
         from edgeprune.recipe import read_recipe
+        from edgeprune.tokens.inside.tower.plan.words import rows_in_words
         from edgeprune_export.commands.predict import forecast_of_checkpoint, forecast_of_classifier
         from edgeprune_export.commands.recipes import export_options, requests_of
+        from edgeprune_profiles.report.busy import disturbed
+        from edgeprune_runtime.meters import look, machine_use, use_while_resting
 
         read = read_recipe(recipe)
         requests = requests_of(read.structure) if read.structure else {}
+        before = use_while_resting() if time else None
+        first = look()
         if is_classifier(model):
             precision = read.export.weights
-            found = forecast_of_classifier(open_classifier(model), precision, requests, timed=time, track=track)
+            found = forecast_of_classifier(
+                open_classifier(model), precision, requests, read.tokens.inside, timed=time, track=track
+            )
         else:
             found = forecast_of_checkpoint(
                 open_checkpoint(model, tiles=read.export.tiles, sizes=read.export.grids, tokens=read.export.tokens),
@@ -44,12 +51,14 @@ def forecast(
                 requests,
                 timed=time,
                 track=track,
+                tell=remark,
             )
+        during = machine_use([first, look()]) if time else None
         if json:
-            emit({"forecast": found, "recipe": read})
+            emit({"forecast": found, "recipe": read, "use_before": before, "use_during": during})
             return
         sizes = {one.part: one for one in found}
-        show_fitted(
+        show_table(
             f"{model}: now -> as planned",
             [
                 Column("part", left=True),
@@ -62,7 +71,7 @@ def forecast(
                 for part, one in sizes.items()
             ],
         )
-        show_fitted(
+        show_table(
             "per picture of the largest grid",
             [
                 Column("budget", left=True),
@@ -84,8 +93,13 @@ def forecast(
                 for one in found
             ],
         )
+        cut = next((one.rows for one in found if one.rows), ())
+        for line in rows_in_words(cut) if cut else []:
+            say(line)
         if any(one.part == "language" for one in found):
             say("language model: prompt and 32 tokens of answer")
+        if sentence := disturbed(before, during, "the timing"):
+            say(f"{sentence} Do not rely on the seconds; forecast again when it is quiet.", style="yellow")
         say("widths are spread evenly over layers here, where calibration will decide")
 
 

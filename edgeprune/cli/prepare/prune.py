@@ -24,7 +24,7 @@ from edgeprune.cli.options import (
     tokens_option,
     weights_option,
 )
-from edgeprune.cli.tables import show_table
+from edgeprune.cli.tables import columns, show_table
 from edgeprune.errors import PlanError
 from edgeprune_runtime.spec import WeightPrecision
 
@@ -104,7 +104,7 @@ def prune(
 
     --weights says what latency, energy and memory targets are predicted for; an .onnx file becomes a smaller .onnx file.
     """
-    with errors_as_one_line(), activity("loading torch and transformers"):
+    with errors_as_one_line(), activity("reading what was asked"):
         if model.endswith(".onnx"):
             need_export("onnx", "onnx_ir")
             from edgeprune.cli.prepare.prune_onnx import prune_file
@@ -189,7 +189,7 @@ def _show(record: PruneRecord, target: Path) -> None:
 
     for part, done in record.parts.items():
         rows = [(str(b.block), str(len(b.heads)), str(len(b.mlp))) for b in done.blocks]
-        show_table(f"{part}: what stays", ("block", "head groups", "MLP channels"), rows)
+        show_table(f"{part}: what stays", columns(("block", "head groups", "MLP channels")), rows)
         if done.target is not None and done.before and done.after:
             measure = done.target.partition("=")[0]
             out.print(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeprune.cli.console import emit, out, track
-from edgeprune.cli.tables import show_table
+from edgeprune.cli.tables import columns, show_table
 from edgeprune.errors import PlanError
 
 ALIGN = 8
@@ -69,10 +69,10 @@ def prune_file(
         emit(done)
         return
     rows = [(group.name, str(group.kept), str(group.total)) for group in done.groups]
-    show_table("coupled groups: units that stay", ("group", "kept", "of"), rows, left=("group",))
+    show_table("coupled groups: units that stay", columns(("group", "kept", "of"), ("group",)), rows)
     if done.frozen:
         frozen = [(g.name, str(g.size), ", ".join(g.operators)) for g in done.frozen]
-        show_table("frozen groups", ("group", "size", "because of"), frozen, left=("group", "because of"))
+        show_table("frozen groups", columns(("group", "size", "because of"), ("group", "because of")), frozen)
     reached = "reached" if done.met else "reached (no step comes nearer)"
     out.print(
         f"{wanted.label} asked, {done.reached:.3f} {reached}: {done.before.params:,} -> {done.after.params:,} parameters, "

@@ -11,7 +11,7 @@ import typer
 from edgeprune.cli.console import Json, emit, errors_as_one_line, out, track, wrapped
 from edgeprune.cli.extras import need_engines
 from edgeprune.cli.open_bundle import BackendOption, look_at, require_backend
-from edgeprune.cli.options import out_option
+from edgeprune.cli.options import Force, out_option
 from edgeprune.cli.plain import labelled
 
 _MARKS = {"passed": "green", "failed": "red", "skipped": "yellow"}
@@ -23,6 +23,7 @@ def selftest(
     ] = None,
     backend: BackendOption = "auto",
     record: Annotated[Path | None, out_option()] = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Try a backend on this device: build engines, hold them against the CPU's answers, capture graphs, take times and energy.
@@ -34,10 +35,11 @@ def selftest(
         if bundle is not None:
             look_at(bundle, backend)
         need_engines()
-        from edgeprune_runtime.claims import claimed
+        from edgeprune_runtime.claims import claimed, require_new
         from edgeprune_runtime.files import write_json
         from edgeprune_runtime.meters.environment import environment
 
+        require_new(record, force=force)
         with claimed(record):
             from edgeprune_export.engines.selftest import selftest as steps
 

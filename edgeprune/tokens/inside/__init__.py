@@ -11,22 +11,39 @@ from edgeprune_runtime.registry import Registry
 __all__ = ["INSIDE", "InsideMethod"]
 
 INSIDE: Registry[InsideMethod] = Registry("inside method", group="edgeprune.inside", kind=InsideMethod)
-_LANGUAGE = {
-    "feather": "feather:FEATHER",
-    "flowcut": "flowcut:FLOWCUT_ROWS",
-    "gsearch": "schedules:GSEARCH",
-    "mustdrop": "mustdrop:MUSTDROP",
-    "psigmoid": "schedules:PSIGMOID",
-    "sparsevlm": "sparsevlm:SPARSEVLM",
-    "todre": "known:TODRE_ROWS",
-    "vflowopt": "known:VFLOWOPT_ROWS",
-    "yopo": "known:YOPO_ROWS",
-    "fastv": "fastv:FASTV",
-    "pdrop": "pdrop:PDROP",
-    "drop-all": "controls:DROP_ALL",
-    "encoder": "controls:ENCODER_ORDER",
-    "random-rows": "controls:RANDOM_ROWS",
-    "uniform-rows": "controls:UNIFORM_ROWS",
-}
-for _name, _target in _LANGUAGE.items():
-    INSIDE.add_lazy(_name, f"edgeprune.tokens.inside.language.{_target}")
+_TOWER = "edgeprune.tokens.inside.tower"
+for _name, _target in (
+    ("topk", "drops:TOPK"),
+    ("evit", "evit:EVIT"),
+    ("absorb", "absorb:ABSORB"),
+    ("tome", "tome:TOME"),
+    ("mctf", "mctf:MCTF"),
+    ("gtp", "gtp:GTP"),
+    ("zero-tprune", "zero_tprune:ZERO_TPRUNE"),
+    ("token-transforming", "token_transforming:TOKEN_TRANSFORMING"),
+    ("expedit", "expedit:EXPEDIT"),
+    ("received", "drops:RECEIVED"),
+    ("pool", "pool:POOL"),
+    ("tower-random", "drops:RANDOM"),
+    ("tower-uniform", "drops:UNIFORM"),
+):
+    INSIDE.add_lazy(_name, f"{_TOWER}.{_target}")
+_LANGUAGE = "edgeprune.tokens.inside.language"
+for _name, _target in (
+    ("fastv", "fastv:FASTV"),
+    ("pdrop", "pdrop:PDROP"),
+    ("feather", "feather:FEATHER"),
+    ("sparsevlm", "sparsevlm:SPARSEVLM"),
+    ("mustdrop", "mustdrop:MUSTDROP"),
+    ("flowcut", "flowcut:FLOWCUT_ROWS"),
+    ("vflowopt", "known:VFLOWOPT_ROWS"),
+    ("todre", "known:TODRE_ROWS"),
+    ("yopo", "known:YOPO_ROWS"),
+    ("gsearch", "schedules:GSEARCH"),
+    ("psigmoid", "schedules:PSIGMOID"),
+    ("encoder", "controls:ENCODER_ORDER"),
+    ("random-rows", "controls:RANDOM_ROWS"),
+    ("uniform-rows", "controls:UNIFORM_ROWS"),
+    ("drop-all", "controls:DROP_ALL"),
+):
+    INSIDE.add_lazy(_name, f"{_LANGUAGE}.{_target}")

@@ -60,7 +60,7 @@ def require_language_fit(plan: TokenPlan, model: ModelSpec, chosen: Sequence[Sel
             raise PlanError(
                 f"{spec.method} always keeps up to {least} of {largest} visual rows, more than the {count} before layer {layer}; keep more"
             )
-    if "salience" in cut.reads and (own := [s.method for s in chosen if METHODS[s.method].inside]):
+    if "salience" in cut.reads and (own := [s.method for s in chosen if METHODS[s.method].own_cuts]):
         raise PlanError(
             f"{spec.method} reads the encoder's score of every token, which the tower of {own[0]} does not give; choose another --method"
         )

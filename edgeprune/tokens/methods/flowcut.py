@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgeprune.later import torch
+from edgeprune.models.spec import TowerSpec
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine, select
+from edgeprune.tokens.inside.tower.flow import FLOW, shares
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune.tokens.readings import Reduction, TowerOutputs, reads
 from edgeprune.tokens.registry.method import Calibration, Method, Setting
-from edgeprune.tokens.sites import BlockRows, Inside, Site, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,23 +20,6 @@ if TYPE_CHECKING:
 _RATIO = Setting(
     "entropy_ratio", 0.75, "entropy ratio of class attention where it was not calibrated", most=1, per_layer=True
 )
-
-
-def block_score(rows: BlockRows) -> Tensor:
-    """How much information flows to and from each token in one block: [n], -1 for padding.
-
-    (a + b) * |mean over heads of v_j|_1, where a is the class token's attention and b the softmax of v_class . v_j (unscaled), both means
-    over heads with sum 1 over the tokens that are no padding.
-    """
-    count = rows.q.shape[0]
-    queries, keys, values = (x.reshape(count, rows.heads, -1).transpose(0, 1) for x in rows[:3])  # [H, n + 1, d]
-    attention = (queries[:, :1] @ keys.transpose(1, 2)) * keys.shape[2] ** -0.5
-    a = torch.softmax(attention, dim=-1)[:, 0, 1:].mean(dim=0)
-    similar = (values[:, :1] @ values[:, 1:].transpose(1, 2))[:, 0]  # [H, n]
-    valid = rows.valid
-    b = torch.softmax(torch.where(valid > 0, similar, -1e9), dim=-1).mean(dim=0)
-    size = values[:, 1:].mean(dim=0).abs().sum(dim=-1)
-    return torch.where(valid > 0, (_shares(a * valid) + _shares(b * valid)) * size, -1.0)
 
 
 def counts(ratios: dict[int, float], blocks: int, tokens: int, target: int) -> dict[int, int]:
@@ -53,38 +38,22 @@ def counts(ratios: dict[int, float], blocks: int, tokens: int, target: int) -> d
 
 def entropy_ratio(attention: Tensor, valid: Tensor) -> Tensor:
     """H(a) / log n of class attention over the n tokens that are no padding. attention [n], valid [n] 0/1 -> []."""
-    a = _shares(attention * valid)
+    a = shares(attention * valid)
     entropy = -(a * torch.log(torch.clamp(a, min=1e-12))).sum()
     return entropy / torch.log(torch.clamp(valid.sum(), min=2.0))
 
 
-def _shares(values: Tensor) -> Tensor:
-    return values / torch.clamp(values.sum(), min=1e-12)
-
-
-def _carry(rows: BlockRows, before: Tensor | None) -> Tensor:
-    """The score, smoothed over blocks."""
-    score = block_score(rows)
-    return score if before is None else 0.5 * before + 0.5 * score
-
-
-def _survivors(carried: Tensor, keep: int) -> Reduction:
-    """The tokens with the highest score; equal scores fall to the lower index."""
-    return combine.drop(select.ascending_values(select.descending(carried)[:keep]))
-
-
-def _steps(plan: MethodPlan, keep: int, tiles: int, tokens: int) -> tuple[Step, ...]:
+def own_cuts(plan: MethodPlan, keep: int, tiles: int, tower: TowerSpec) -> TowerCuts:
     """One tile is cut to K; each of several to half of it, as in the source."""
+    tokens = tower.grid[0] * tower.grid[1]
     target = keep if tiles == 1 else -(-keep // 2)
     ratios = {i: plan.settings.get(f"entropy_ratio_{i}", _RATIO(plan)) for i in range(plan.feature_layer)}
     left = counts(ratios, plan.feature_layer, tokens, target)
-    return tuple(Step(Site("tower", block), count) for block, count in left.items())
+    return TowerCuts(FLOW, left, tokens, tower.prefix_tokens, tower.grid)
 
 
 def _reduce(outputs: TowerOutputs, keep: int, plan: MethodPlan) -> Reduction:
-    carried = outputs["carried"]
-    left = torch.where(carried >= 0, outputs.slot, -1)  # a token that has left the tower cannot be kept
-    return combine.drop(select.by_score(carried, left, keep))
+    return combine.drop(select.by_score(outputs["carried"], outputs.slot, keep))
 
 
 def _measure(outputs: TowerOutputs, plan: MethodPlan) -> dict[str, float]:
@@ -119,5 +88,5 @@ FLOWCUT = Method(
         _settle,
         reads=lambda plan: reads(attention=tuple(range(plan.feature_layer - 1, -1, -2))),
     ),
-    inside=Inside(_steps, _carry, _survivors),
+    own_cuts=own_cuts,
 )

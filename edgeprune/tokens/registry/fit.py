@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 
+import msgspec
+
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import MethodPlan
@@ -13,12 +15,30 @@ from edgeprune.tokens.registry.method import Method, Setting
 from edgeprune_runtime.registry import Registry
 from edgeprune_runtime.spec import TokenPlan
 
-_SHOWN = "divprune"
+#: The method where nobody names one: the first that fits. The second is the best of those that need no class token on both reference models.
+DEFAULTS = ("hired", "divprune")
 
 
 def method_plan(plan: TokenPlan, model: ModelSpec) -> MethodPlan:
     """What methods of `plan` are told when they work on `model`."""
     return MethodPlan(model.feature_layer, model.vision.layers - 1, plan.settings, model.vision.class_tokens > 0)
+
+
+def with_default(
+    plan: TokenPlan, model: ModelSpec, weights: Container[str], registry: Registry[Method]
+) -> tuple[TokenPlan, str | None]:
+    """A plan that names a method, and a sentence where that had to be another than the first of DEFAULTS.
+
+    weights: names of the tensors that the checkpoint holds. The plan's settings decide nothing: they are for the method that is taken.
+    """
+    if plan.method is not None:
+        return plan, None
+    bare = method_plan(msgspec.structs.replace(plan, settings={}), model)
+    reasons = {name: why_unfit(registry[name], bare, model, weights) for name in DEFAULTS}
+    taken = next((name for name in DEFAULTS if reasons[name] is None), DEFAULTS[0])
+    first = DEFAULTS[0]
+    why = None if taken == first else f"method {taken}, as {first} does not fit: {reasons[first]}"
+    return msgspec.structs.replace(plan, method=taken), why
 
 
 def require_fit(
@@ -41,8 +61,8 @@ def require_fit(
 
 
 def _shown(fitting: Sequence[str]) -> str:
-    """One of those that fit, to type: the best of those that need no class token on both reference models, where it is there."""
-    return _SHOWN if _SHOWN in fitting else fitting[0]
+    """One of those that fit, to type."""
+    return next((name for name in DEFAULTS if name in fitting), fitting[0])
 
 
 def _require_settings(chosen: Sequence[Method], plan: MethodPlan, model: ModelSpec) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens.readings import Reads, Reduction, TowerOutputs
-from edgeprune.tokens.sites import Inside
+
+if TYPE_CHECKING:
+    from edgeprune.models.spec import TowerSpec
+    from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 
 Evidence = Literal["code read", "paper", "reconstruction", "control", "own"]
 
@@ -59,7 +62,7 @@ class Method:
     evidence   what the implementation rests on: released code that was read, the paper's text, or a reconstruction from less
     differs    where it departs from its source on purpose
     cost       growth with N tokens, K kept and C channels
-    inside     how tokens leave inside the tower before that, for methods that have a tower of their own
+    own_cuts   (plan, keep, tiles, tower) -> how tokens leave inside the tower before that, for methods that have a tower of their own
     steady     least share of the kept tokens that another rounding of what it reads leaves as they are; below 1 for methods that compare
                sums of many products or choose one token after the other, where a near tie may fall either way
     """
@@ -75,9 +78,9 @@ class Method:
     steady: float = 1.0
     settings: tuple[Setting, ...] = ()
     calibration: Calibration | None = None
-    inside: Inside | None = None
+    own_cuts: Callable[[MethodPlan, int, int, TowerSpec], TowerCuts] | None = None
 
     @property
     def acts(self) -> str:
         """Where tokens leave."""
-        return "inside the tower" if self.inside else "at the encoder output"
+        return "inside the tower" if self.own_cuts else "at the encoder output"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgeprune.errors import PlanError
+from edgeprune.models import Checkpoint
 from edgeprune.models.families import Family
 from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import Budget
 from edgeprune.tokens.inside.text import require_one_per_part, require_sound
+from edgeprune.tokens.inside.tower.plan.of_model import WHOLE, tower_plan
 from edgeprune.tokens.methods import CONTROLS, METHODS
 from edgeprune.tokens.methods.controls import FULL
+from edgeprune.tokens.registry.fit import method_plan, require_fit, with_default
 from edgeprune_runtime.checks.language import MOST_POSITIONS
 from edgeprune_runtime.checks.room import memory_at_hand
 from edgeprune_runtime.pictures.spec import PictureSpec
@@ -26,6 +29,7 @@ class ExportOptions:
     """What to put into a bundle.
 
     budgets       the first is the default
+    plan          without a method: the model's default, see `settled`
     more_methods  beside the plan's own, at every budget
     capacity      None: room for the largest prompt plus `text_tokens`, rounded up to a chunk
     stage_chunk   positions per run of stages behind a cut in the language model; None: as `chunk`, at most 64
@@ -75,8 +79,25 @@ class ExportOptions:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Of every budget below 1.0, the plan's own first."""
+        """Of every budget below 1.0, the plan's own first. Only of options that are settled."""
+        assert self.plan.method is not None
         return tuple(dict.fromkeys((self.plan.method, *self.more_methods, *(CONTROLS if self.controls else ()))))
+
+
+def settled(
+    options: ExportOptions, checkpoint: Checkpoint, tell: Callable[[str], None] = lambda sentence: None
+) -> ExportOptions:
+    """The options with a method that fits the checkpoint, the default where they name none. Raises PlanError for one that does not fit.
+
+    tell  is given a sentence where the default had to be another than usual
+    """
+    model, held = checkpoint.spec, checkpoint.weights.shapes
+    plan, why = with_default(options.plan, model, held, METHODS)
+    options = replace(options, plan=plan)
+    require_fit(options.methods, method_plan(plan, model), model, held, METHODS)
+    if why is not None and not all(budget.is_full for budget in options.budgets):
+        tell(why)
+    return options
 
 
 def selections(options: ExportOptions, picture: PictureSpec) -> tuple[SelectionSpec, ...]:
@@ -101,12 +122,20 @@ def selections(options: ExportOptions, picture: PictureSpec) -> tuple[SelectionS
                         keep=keep,
                         tokens=tokens,
                         graph=f"select-{method}-k{keep}",
-                        tower=f"tower-{method}-k{keep}" if METHODS[method].inside else "tower",
+                        tower=_tower(method, keep, options.plan),
                         whole=budget.is_full,
                         own=budget.is_full or method == options.plan.method,
                     )
                 )
     return tuple(found)
+
+
+def _tower(method: str, keep: int, plan: TokenPlan) -> str:
+    """Name of the tower that a selection reads."""
+    if METHODS[method].own_cuts is not None:
+        return f"{WHOLE}-{method}-k{keep}"
+    cut = tower_plan(plan.inside)
+    return WHOLE if cut is None or method == FULL.name else f"{WHOLE}-{cut.method}"
 
 
 def packed_max(picture: PictureSpec, keep: int) -> int:

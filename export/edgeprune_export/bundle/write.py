@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from edgeprune.tokens.inside.encoder import encoder_reads
 from edgeprune.tokens.inside.language_fit import language_cut
 from edgeprune.tokens.inside.plan import planned_inside
 from edgeprune.tokens.inside.rows import LanguageCut
+from edgeprune.tokens.inside.tower.plan.of_model import WHOLE, cuts_for
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.readings import Reads, union
 from edgeprune_export.bundle.options import ExportOptions, packed_max
@@ -26,10 +27,10 @@ from edgeprune_export.bundle.seal import hashes, write_manifest
 from edgeprune_export.bundle.stages import stages
 from edgeprune_export.gate.parity import cases, check_parity
 from edgeprune_export.graphs.connector import store_connector
+from edgeprune_export.graphs.cut_tower import cut_tower_graph
 from edgeprune_export.graphs.decoder import head_graph, rotary_tables, store_decoder
 from edgeprune_export.graphs.select import select_graph
 from edgeprune_export.graphs.stages import language_graphs
-from edgeprune_export.graphs.stepped_tower import stepped_tower_graph
 from edgeprune_export.graphs.tower import store_tower, tower_blocks, tower_graph, towers_by_view
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.weights import WeightsWriter
@@ -84,10 +85,13 @@ def write_bundle(
     name  of the source; room: positions of the KV cache; chosen: what is kept under each budget and method
     """
     model = checkpoint.spec
-    reads = union(METHODS[s.method].reads(plan) for s in chosen if s.tower == "tower")
-    reads |= encoder_reads(_encoder(options), plan)
+    reads = {
+        tower: union(METHODS[s.method].reads(plan) for s in chosen if s.tower == tower)
+        | encoder_reads(_encoder(options), plan)
+        for tower in _towers(chosen)
+    }
     with WeightsWriter(folder / WEIGHTS) as writer:
-        _write_weights(writer, checkpoint, reads, options, room, track)
+        _write_weights(writer, checkpoint, union(reads.values()), options, room, track)
         language = _language(model, writer, chosen, room, options)
     graphs = _write_graphs(folder, writer, model, plan, chosen, reads, language, options, track)
     _copy_text(checkpoint, folder)
@@ -150,19 +154,18 @@ def _write_graphs(
     model: ModelSpec,
     plan: MethodPlan,
     chosen: tuple[SelectionSpec, ...],
-    reads: Reads,
+    reads: Mapping[str, Reads],
     language: LanguageSpec,
     options: ExportOptions,
     track: Track,
 ) -> tuple[GraphSpec, ...]:
     views = towers_by_view(model)
     with track("tracing the tower", 0):
-        towers = {tower_of("tower", spec.view): tower_graph(model, spec, reads, writer, WEIGHTS) for spec in views}
-    for s in chosen:
-        inside = METHODS[s.method].inside
-        if inside is not None and s.tower not in towers:
-            steps = inside.steps(plan, s.keep, model.picture.tiles_max, model.picture.tile.units)
-            towers[s.tower] = stepped_tower_graph(s.tower, model, inside, steps, writer, WEIGHTS)
+        towers = {tower_of(WHOLE, spec.view): tower_graph(model, spec, reads[WHOLE], writer, WEIGHTS) for spec in views}
+        for s in chosen:
+            cuts = cuts_for(s, plan, options.plan.inside, model, METHODS)
+            if cuts is not None and s.tower not in towers:
+                towers[s.tower] = cut_tower_graph(s.tower, model, cuts, reads[s.tower], writer, WEIGHTS)
     of_selection = {s.tower: towers[tower_of(s.tower, views[0].view)].spec("") for s in chosen}
     build: dict[str, Callable[[], Graph]] = {
         **{name: partial(towers.__getitem__, name) for name in towers},
@@ -191,6 +194,11 @@ def _write_graphs(
             specs.append(msgspec.structs.replace(graph.spec(f"{name}.onnx"), work=count_model(written)))
             advance()
     return tuple(specs)
+
+
+def _towers(chosen: Sequence[SelectionSpec]) -> tuple[str, ...]:
+    """Names of the towers that are read, the whole one with them, which stays to be compared with."""
+    return tuple(dict.fromkeys((WHOLE, *(s.tower for s in chosen))))
 
 
 def positions_reached(options: ExportOptions, model: ModelSpec, room: int) -> int:

@@ -61,9 +61,11 @@ def calibrate(
     source: str | Path, asked: TokenPlan, how: Calibrating, out: Path, *, track: Track = silent
 ) -> CalibratedSettings:
     """Measure, settle and write `out`. Raises PlanError when there is nothing to calibrate or nothing to calibrate on."""
+    some = ", ".join(name for name in METHODS if METHODS[name].calibration is not None)
+    if asked.method is None:
+        raise PlanError(f"no method is named, and the defaults have nothing to calibrate; methods that have: {some}")
     method = METHODS[asked.method]
     if method.calibration is None:
-        some = ", ".join(name for name in METHODS if METHODS[name].calibration is not None)
         raise PlanError(f"method {method.name} has nothing to calibrate; methods that have: {some}")
     with track("reading the checkpoint", 0):
         checkpoint = open_checkpoint(source, sizes=how.sizes, tokens=how.tokens)
@@ -75,14 +77,14 @@ def calibrate(
     about = {"method": method.name, "settings": dict(plan.settings), "seed": how.seed, "source": sizes}
     if model.picture.views:
         about["grids"] = [list(view) for view in model.picture.views]
+    with track("loading torch and transformers", 0):
+        from edgeprune_export.gate.eager import EagerReference
     log = out.with_name(f"{out.name}.measured.jsonl")
     with (
         claimed(out),
         Journal(log, about, _Line, anew=True) as journal,
         track(f"calibrating {method.name}", len(pictures)) as advance,
     ):
-        from edgeprune_export.gate.eager import EagerReference
-
         known: dict[str, MethodStatistics] = {line.picture: line.statistics for line in journal.lines}
         reference = None
         for path in pictures:

@@ -8,10 +8,12 @@ from pathlib import Path
 from edgeprune.errors import CheckpointError
 from edgeprune.models import open_checkpoint
 from edgeprune.tokens.inside.language_fit import require_language_fit
+from edgeprune.tokens.inside.tower.plan.harm import warnings
+from edgeprune.tokens.inside.tower.plan.of_model import require_cuts
 from edgeprune.tokens.methods import METHODS
-from edgeprune.tokens.registry.fit import method_plan, require_fit
+from edgeprune.tokens.registry.fit import method_plan
 from edgeprune_export.bundle.memory import return_freed_memory
-from edgeprune_export.bundle.options import ExportOptions, capacity, selections
+from edgeprune_export.bundle.options import ExportOptions, capacity, selections, settled
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.prompter import prompter_of
 from edgeprune_export.bundle.seal import publish, require_free, staging
@@ -44,21 +46,25 @@ def export(
     model = checkpoint.spec
     for sentence in checkpoint.remarks:
         tell(sentence)
+    options = settled(options, checkpoint, tell)
     plan = method_plan(options.plan, model)
-    require_fit(options.methods, plan, model, checkpoint.weights.shapes, METHODS)
     chosen = selections(options, model.picture)
     require_language_fit(options.plan, model, chosen, options.pictures)
+    require_cuts(chosen, plan, options.plan.inside, model, METHODS)
+    for sentence in warnings(options.plan.inside, [METHODS[name] for name in options.methods], plan):
+        tell(sentence)
     room = capacity(options, chosen, model)
     if model.language.activation != "silu":
         raise CheckpointError(
             f"the decoder's activation is {model.language.activation!r}; expected silu, which llama, mistral and qwen2 use"
         )
     if options.parity:  # what the gate will need, before the work that it judges
-        from edgeprune_export.gate.eager_model import empty_model
-        from edgeprune_export.gate.inputs import LibraryInputs
+        with track("loading torch and transformers", 0):
+            from edgeprune_export.gate.eager_model import empty_model
+            from edgeprune_export.gate.inputs import LibraryInputs
 
-        LibraryInputs(checkpoint)
-        empty_model(checkpoint, tower_attention="eager")
+            LibraryInputs(checkpoint)
+            empty_model(checkpoint, tower_attention="eager")
     with staging(out, force=options.force) as folder:
         with track("loading the exporter", 0):
             from edgeprune_export.bundle.write import write_bundle

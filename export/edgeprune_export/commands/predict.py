@@ -5,7 +5,7 @@ Widths are spread evenly over layers here; what is really removed where follows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgeprune.errors import PlanError
@@ -14,18 +14,23 @@ from edgeprune.models.checkpoint import Checkpoint
 from edgeprune.models.classifiers.open import Classifier
 from edgeprune.models.spec import DecoderSpec, TowerSpec, Width
 from edgeprune.structure.allocate import SiteCandidate
-from edgeprune.structure.cost import Price
+from edgeprune.structure.cost import Price, macs_of_cut_classifier, macs_of_cut_tower
 from edgeprune.structure.plan import ModelPart, widths
 from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.steps import alignment, removal_order
 from edgeprune.structure.targets import Measure
-from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.of_model import cuts_of_plan, require_cuts
+from edgeprune.tokens.methods import METHODS
+from edgeprune.tokens.registry.fit import method_plan
+from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections, settled
 from edgeprune_export.bundle.progress import Track, silent
+from edgeprune_export.commands.export_classifier import cuts_of_classifier
 from edgeprune_export.pruning.choose import steps_to, wanted_of
 from edgeprune_export.pruning.open import TEXT, TOKENS, terms_of, terms_of_classifier
 from edgeprune_export.pruning.prices.terms import PricedRequest, Terms, price_of
 from edgeprune_export.pruning.specs import specs_of
-from edgeprune_runtime.spec import SelectionSpec, WeightPrecision
+from edgeprune_runtime.spec import InsideSpec, SelectionSpec, WeightPrecision
 
 _COUNTED: tuple[Measure, ...] = ("params", "macs", "memory")
 Pair = tuple[float, float]
@@ -37,6 +42,9 @@ class Forecast:
     """One part under one budget. The tower is counted over all tiles of the largest grid; `seconds` is None where nothing was timed.
 
     A classifier has no budget: `budget` and `keep` are None, and it sees one picture of one size.
+
+    rows  of a tower whose tokens leave between blocks: (that attend, that the MLP sees) by block of the whole tower; `macs` counts them,
+          without what the cuts compute themselves; `seconds` does not
     """
 
     part: ModelPart
@@ -48,6 +56,7 @@ class Forecast:
     weight_bytes: Pair
     cache_bytes: Pair
     seconds: Pair | None
+    rows: tuple[tuple[int, int], ...] = ()
 
 
 def forecast_of_checkpoint(
@@ -57,12 +66,22 @@ def forecast_of_checkpoint(
     *,
     timed: bool,
     track: Track,
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> list[Forecast]:
-    """One entry per budget and part. Raises PlanError for a target that cannot be reached."""
+    """One entry per budget and part. Raises PlanError for a target that cannot be reached, and for a method that does not fit.
+
+    tell  is given sentences about what was chosen where nobody said
+    """
     model = checkpoint.spec
+    options = settled(options, checkpoint, tell)
     chosen = selections(options, model.picture)
     room = capacity(options, chosen, model)
-    whole = terms_of(checkpoint, options.precision)
+    whole, cuts, most = (
+        terms_of(checkpoint, options.precision),
+        cuts_of_plan(options.plan.inside, model),
+        model.picture.candidates_max,
+    )
+    require_cuts(chosen, method_plan(options.plan, model), options.plan.inside, model, METHODS)
     found = []
     for part, (spec, blocks) in specs_of(model).items():
         full = widths(spec, blocks)
@@ -78,7 +97,12 @@ def forecast_of_checkpoint(
                 seconds = price_of("latency", spec, terms, track)
             counted = _counted(spec, terms, full, planned, times)
             timed_pair = None if seconds is None else _pair(seconds, full, planned, times)
-            found.append(Forecast(part, budget, keep, request.positions, *counted, timed_pair))
+            one = Forecast(part, budget, keep, request.positions, *counted, timed_pair)
+            found.append(
+                one
+                if cuts is None or part != "tower" or keep == most
+                else _cut(one, cuts, model.vision, blocks, planned, times)
+            )
     return found
 
 
@@ -86,6 +110,7 @@ def forecast_of_classifier(
     classifier: Classifier,
     precision: WeightPrecision,
     requests: Mapping[ModelPart, StructureRequest],
+    inside: Sequence[InsideSpec] = (),
     *,
     timed: bool,
     track: Track,
@@ -98,7 +123,24 @@ def forecast_of_classifier(
     asked = requests.get("tower")
     planned = dict(enumerate(full)) if asked is None else spread("tower", spec, full, asked, terms, track)
     seconds = _pair(price_of("latency", spec, terms, track), full, planned) if timed else None
-    return [Forecast("tower", None, None, spec.positions, *_counted(spec, terms, full, planned, 1), seconds)]
+    one = Forecast("tower", None, None, spec.positions, *_counted(spec, terms, full, planned, 1), seconds)
+    left = replace(spec, layers=len(planned), widths=tuple(planned.values()))  # cuts count the blocks that stay
+    cuts = cuts_of_classifier(inside, replace(classifier.spec, vision=left))
+    if cuts is None:
+        return [one]
+    rows = tuple(cuts.rows(i) for i in range(left.layers))
+    macs = macs_of_cut_classifier(left, classifier.spec.classes, rows)
+    return [replace(one, macs=(one.macs[0], macs), rows=rows[:-1])]
+
+
+def _cut(
+    one: Forecast, cuts: TowerCuts, spec: TowerSpec, blocks: int, planned: Mapping[int, Width], times: int
+) -> Forecast:
+    """With the MACs of a tower whose tokens leave between blocks."""
+    rows = tuple(cuts.rows(i) for i in range(blocks))
+    left = replace(spec, widths=tuple(planned.values()))
+    macs = times * macs_of_cut_tower(left, [rows[i] for i in planned])
+    return replace(one, macs=(one.macs[0], macs), rows=rows)
 
 
 def _counted(

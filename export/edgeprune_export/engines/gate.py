@@ -25,7 +25,7 @@ from edgeprune_runtime.backends.tensorrt import TensorRtBackend
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.engines.spec import EngineSet, GateReport
 from edgeprune_runtime.language import LanguageModel
-from edgeprune_runtime.pictures.packed import pack_picture
+from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
 from edgeprune_runtime.prompting.pack import VISUAL, KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
@@ -37,6 +37,7 @@ from edgeprune_runtime.vision import Vision
 
 _PROMPT = "What is in the picture?"
 _TOKENS = 8
+_ALIVE = "alive"  # of a tower that is cut: which tokens it still has
 Inputs = dict[str, np.ndarray]
 
 
@@ -126,7 +127,7 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
         for vision in (ours, theirs):
             vision.encode(tiles, picture, [s.tower for s in gated])
             vision.ask(words)
-        _towers(ours, theirs, gated, picture.place.view, tiles, checks, limits)
+        _towers(ours, theirs, gated, picture, tiles, checks, limits)
         for selection in gated:
             visual, kept = _selection(bundle, ours, theirs, selection, checks, limits)
             if not selection.own:
@@ -160,17 +161,33 @@ def _towers(
     ours: Vision,
     theirs: Vision,
     gated: list[SelectionSpec],
-    view: tuple[int, int] | None,
+    picture: PackedPicture,
     tiles: np.ndarray,
     checks: _Checks,
     limits: EngineLimits,
 ) -> None:
     for tower in dict.fromkeys(s.tower for s in gated):
         mine, reference = ours.outputs(tower), theirs.outputs(tower)
+        graph, given = tower_of(tower, picture.place.view), {"pixels": tiles[:1]}
+        both = None
+        if _ALIVE in mine:  # another rounding may let another token leave: what both have is compared
+            given["valid"] = (picture.slot[:1] >= 0).astype(np.float32)
+            alive = [(values[_ALIVE][: len(tiles)] > 0) for values in (mine, reference)]
+            both = alive[0] & alive[1]
+            share = float(both.sum() / max(1, alive[1].sum()))
+            checks.add(graph, _ALIVE, "", share, limits.kept, given, least=True)
         for name in mine:
-            if mine[name].dtype == np.float32 and name in ours.tower_outputs(tower):
-                value = relative(mine[name][: len(tiles)], reference[name][: len(tiles)], typical)
-                checks.add(tower_of(tower, view), name, "", value, limits.tower, {"pixels": tiles[:1]})
+            if mine[name].dtype == np.float32 and name in ours.tower_outputs(tower) and name != _ALIVE:
+                found, wanted = (_there(values[name][: len(tiles)], both) for values in (mine, reference))
+                checks.add(graph, name, "", relative(found, wanted, typical), limits.tower, given)
+
+
+def _there(values: np.ndarray, both: np.ndarray | None) -> np.ndarray:
+    """Values of all tokens [t, N, ...], zero where not both have one; others as they are."""
+    if both is None or values.shape[:2] != both.shape:
+        return values
+    found: np.ndarray = values * both.reshape(*both.shape, *[1] * (values.ndim - 2))
+    return found
 
 
 def _selection(

@@ -44,6 +44,10 @@ LIMITS = {
 }
 
 
+#: Typical difference of what follows from tokens of which near ties decide where they go, as a share of the reference.
+NEAR_TIES = 0.05
+
+
 @dataclass
 class Checks:
     """Comparisons made so far under `limits`."""

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from edgeprune.models.checkpoint import Checkpoint
-from edgeprune.tokens.readings import Reads
-from edgeprune.tokens.sites import Inside, Step
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
+from edgeprune.tokens.readings import ALIVE, Reads
 from edgeprune_export.gate.eager_model import empty_model, streamed
-from edgeprune_export.gate.eager_tower import read_rows, read_tile, stepped_tile
+from edgeprune_export.gate.eager_tower import cut_tile, read_rows, read_tile
 from edgeprune_export.gate.inputs import accepted
 from edgeprune_export.gate.language.leaving import ForcedCut, LeavingRows
 from edgeprune_export.gate.language.noted import LANGUAGE_ATTENTION, register_language
@@ -67,12 +67,12 @@ class EagerReference:
         pixels: torch.Tensor,
         picture: PackedPicture,
         host: Mapping[str, torch.Tensor],
-        stepped: tuple[Inside, tuple[Step, ...]] | None = None,
+        cuts: TowerCuts | None = None,
     ) -> dict[str, torch.Tensor]:
         """Everything that methods read, by name. pixels [T, 3, P, P]; absent tiles are zero.
 
         host     readings that no tower computes
-        stepped  tokens leave inside the tower: what a method that does that sees instead
+        cuts     tokens leave inside the tower: what methods see then
         """
         tiles, tower = self._spec.picture.tiles_max, self._model.get_submodule(self._paths.tower)
         named: dict[str, torch.Tensor] = {}
@@ -81,9 +81,8 @@ class EagerReference:
                 read = read_rows(tower, self._spec, tile, self._reads)
                 if "projected" in self._reads:
                     read["projected"] = torch.from_numpy(self.project(read["features"]))
-            elif stepped is not None:
-                valid = torch.from_numpy(picture.slot[t] >= 0).float()
-                read = stepped_tile(tower, self._spec, tile, valid, *stepped)
+            elif cuts is not None:
+                read = self._cut(tower, tile, torch.from_numpy(picture.slot[t] >= 0).float(), cuts)
             else:
                 read = read_tile(tower, self._spec, tile, self._reads, self._paths.norm)
                 if "projected" in self._reads:
@@ -93,6 +92,23 @@ class EagerReference:
         named |= {name: host[name] for name in self._reads.host}
         geometry = {"slot": picture.slot, "region": picture.region, "places": picture.places}
         return named | {name: torch.from_numpy(np.array(value)) for name, value in geometry.items()}
+
+    def _cut(self, tower: Any, tile: torch.Tensor, valid: torch.Tensor, cuts: TowerCuts) -> dict[str, torch.Tensor]:
+        """What one tile of the tower gives when it is cut; its attention is then the one that can be told of sizes."""
+        register()
+        tower.set_attn_implementation(NAME)
+        try:
+            read = cut_tile(tower, self._spec, tile, valid, cuts, self._cut_reads(cuts), self._paths.norm)
+        finally:
+            tower.set_attn_implementation("eager")
+        if "projected" in self._reads:
+            read["projected"] = torch.from_numpy(self.project(read["features"])) * read[ALIVE][:, None]
+        return read
+
+    def _cut_reads(self, cuts: TowerCuts) -> Reads:
+        """Without what these cuts do not carry."""
+        carried = cuts.method.watch is not None
+        return Reads(frozenset(read for read in self._reads if carried or read.kind != "carried"))
 
     @torch.inference_mode()
     def project(self, rows: torch.Tensor, deepstack: int | None = None) -> np.ndarray:

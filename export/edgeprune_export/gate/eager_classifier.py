@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from edgeprune.errors import ExportError
@@ -17,10 +19,16 @@ from edgeprune.models.classifiers.names import from_huggingface
 from edgeprune.models.classifiers.open import Classifier
 from edgeprune.models.weights.tensors import Weights
 from edgeprune.structure.shrink import resize
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.rows import Rows
+from edgeprune_export.gate.eager_cuts import cutting
+from edgeprune_export.gate.noted_attention import NAME, register
 
 
 def classifier_module(classifier: Classifier, attn_implementation: str = "sdpa") -> nn.Module:
     """ViTForImageClassification or DeiTForImageClassification in float32, in evaluation mode."""
+    if attn_implementation == NAME:
+        register()
     from transformers import AutoConfig, AutoModelForImageClassification
 
     said = saved_config(classifier.spec)
@@ -34,6 +42,14 @@ def classifier_module(classifier: Classifier, attn_implementation: str = "sdpa")
     model.load_state_dict(state, assign=True)
     module: nn.Module = model.eval()
     return module
+
+
+def cut_logits(module: nn.Module, cuts: TowerCuts, pixels: NDArray[np.float32]) -> torch.Tensor:
+    """pixels [1, 3, P, P] -> logits [1, classes] of `classifier_module`'s module with the attention of `noted_attention`, its tower cut."""
+    tower: Any = module.base_model
+    with cutting(tower, cuts, Rows, last=len(tower.layers) - 1):
+        logits: torch.Tensor = module(torch.from_numpy(pixels)).logits
+    return logits
 
 
 def _known(name: str) -> str:

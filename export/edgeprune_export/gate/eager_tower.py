@@ -1,13 +1,12 @@
 """What methods read of transformers' own vision tower, and what is left when tokens leave inside it.
 
-The tower runs as the library wrote it. Forward hooks note what its modules put out; where tokens leave, a hook on a block hands
-fewer rows to the next one.
+The tower runs as the library wrote it. Forward hooks note what its modules put out; where tokens leave, see `eager_cuts`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,11 +14,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from edgeprune.models.spec import ModelSpec
+from edgeprune.models.spec import ModelSpec, TowerSpec
 from edgeprune.models.weights.names import canonical_name
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.layout import first_rows, raster_of_rows, tokens_of_raster
+from edgeprune.tokens.inside.tower.rows import Rows
 from edgeprune.tokens.readings import Reads
-from edgeprune.tokens.sites import BlockRows, Inside, Step
 from edgeprune.tokens.units import merged, pooled
+from edgeprune_export.gate.eager_cuts import cutting
 from edgeprune_export.gate.noted_attention import noting
 from edgeprune_export.gate.patch_rows import grid_thw, raster_numbers, rows_of_tile
 from edgeprune_runtime.registry import Registry
@@ -36,9 +38,13 @@ class BlockOutputs(NamedTuple):
     first: int
     merge: int
     grid: tuple[int, int] | None = None  # rows and columns of patches; None: a square
+    spread: Callable[[Tensor, int], Tensor] | None = None  # where rows have left: values of rows at their places
+    bias: Tensor | None = None  # [R], added to the logits of each key
 
     def per_token(self, values: Tensor, dim: int = -1) -> Tensor:
         """Without the class token's column and averaged over the patches of each visual token."""
+        if self.spread is not None:
+            values = self.spread(values, dim % values.dim())
         patches = values.narrow(dim, self.first, values.shape[dim] - self.first)
         return pooled(patches, self.merge, dim, self.grid)
 
@@ -48,7 +54,8 @@ def _class_rows(block: BlockOutputs) -> Tensor:
 
 
 def _wide(block: BlockOutputs) -> Tensor:
-    return block.per_token(torch.softmax(block.q[0] @ block.k.T / block.k.shape[1] ** 0.5, dim=0))
+    logits = block.q[0] @ block.k.T / block.k.shape[1] ** 0.5
+    return block.per_token(torch.softmax(logits if block.bias is None else logits + block.bias, dim=0))
 
 
 def _map(block: BlockOutputs) -> Tensor:
@@ -146,46 +153,70 @@ def _as_tile(value: Tensor, name: str, reads: Reads, where: Tensor, units: int) 
     return value
 
 
-def stepped_tile(
-    tower: nn.Module, model: ModelSpec, tile: Tensor, valid: Tensor, inside: Inside, steps: tuple[Step, ...]
+def cut_tile(
+    tower: nn.Module,
+    model: ModelSpec,
+    tile: Tensor,
+    valid: Tensor,
+    cuts: TowerCuts,
+    reads: Reads,
+    norm: str | None = None,
 ) -> dict[str, Tensor]:
-    """Features [N, C] and what was carried [N] of one tile whose tokens leave in `steps`; 0 and -1 where they left."""
-    made: Projections = {}
-    state = _Stepping(made, model, valid, inside, {step.site.after: step.keep for step in steps})
-    with projections(tower, set(range(model.feature_layer)), made), after_blocks(tower, state.after):
+    """As `read_tile`, of a tower that is cut, with alive [N] and owner [N] int64. valid [N] 0/1 (0: padding).
+
+    The tower must run with the attention function of `noted_attention`.
+    """
+    spec, merge, first = model.vision, model.connector.merge, model.vision.class_tokens
+    raster = torch.from_numpy(raster_of_rows(spec, merge))
+    token = torch.from_numpy(tokens_of_raster(spec, merge))
+
+    def begin(x: Tensor) -> Rows:
+        alive = torch.cat([torch.ones(1), valid])[token[raster] + 1]
+        return Rows(x[raster], raster, alive, owner=torch.argsort(raster))
+
+    with cutting(tower, cuts, begin, model.feature_layer) as state:
         tower(tile[None])
-    features = torch.zeros(len(valid), model.vision.hidden)
-    features[state.place] = state.features
-    carried = torch.full((len(valid),), -1.0)
-    carried[state.place] = state.carried
-    return {"features": features, "carried": carried}
+    rows = state.after[model.feature_layer]
+    x = rows.x if norm is None else tower.get_submodule(norm)(rows.x)
+    assert rows.place is not None and rows.alive is not None and rows.owner is not None
+    where = _Spread(rows.place, spec)
+    alive = pooled(where(rows.alive)[first:], merge, 0)
+    token_of_row = torch.cat([token[rows.place], torch.tensor([-1])])
+    token_of_row[:-1][rows.place < 0] = -1
+    named = {
+        "features": merged(where(x)[first:], merge),
+        "alive": alive,
+        "owner": token_of_row[rows.owner[torch.from_numpy(first_rows(spec, merge))]],
+    }
+    for read in reads.of("block"):
+        assert read.layer is not None
+        there, made = state.seen[read.layer]
+        assert there.place is not None
+        grid = None if merge == 1 else spec.grid
+        block = BlockOutputs(
+            made.attention(), made.q, made.k, first, merge, grid, _Spread(there.place, spec), made.bias
+        )
+        named[read.name] = EAGER_READINGS[read.kind](block)
+    if "class_feature" in reads:
+        named["class_feature"] = x[0].repeat(merge**2)
+    if "carried" in reads:
+        assert rows.score is not None
+        named["carried"] = where(rows.score)[first:]
+    return named
 
 
-class _Stepping:
-    """Follows one forward pass: which tokens are still there, and what is carried for each."""
+class _Spread:
+    """Values of rows at their places in the uncut tower, zero where none is."""
 
-    def __init__(
-        self, made: Projections, model: ModelSpec, valid: Tensor, inside: Inside, stay: Mapping[int | None, int]
-    ) -> None:
-        self._made, self._model, self._valid, self._inside, self._stay = made, model, valid, inside, stay
-        self.place = torch.arange(len(valid))
-        self.carried = torch.empty(0)
-        self.features = torch.empty(0)
+    def __init__(self, place: Tensor, spec: TowerSpec) -> None:
+        self._place, self._spec = place, spec
 
-    def after(self, block: int, rows: Tensor) -> Tensor:
-        """Rows [1, n + 1, C] that go on to the next block."""
-        if block == self._model.feature_layer:
-            self.features = rows[0, 1:].clone()
-        if block >= self._model.feature_layer:
-            return rows
-        q, k, v = (self._made[block, part] for part in "qkv")
-        seen = BlockRows(q, k, v, self._valid[self.place], self._model.vision.at(block).heads)
-        self.carried = self._inside.carry(seen, None if block == 0 else self.carried)
-        if block not in self._stay:
-            return rows
-        stay = self._inside.reduce(self.carried, self._stay[block]).index
-        self.place, self.carried = self.place[stay], self.carried[stay]
-        return rows[:, torch.cat([torch.zeros(1, dtype=torch.int64), stay + 1])]
+    def __call__(self, values: Tensor, dim: int = 0) -> Tensor:
+        """[..., n, ...] -> [..., R, ...]"""
+        shape = list(values.shape)
+        shape[dim] = self._spec.positions
+        there = torch.nonzero(self._place >= 0)[:, 0]
+        return torch.zeros(shape).index_copy(dim, self._place[there], values.index_select(dim, there))
 
 
 @contextmanager

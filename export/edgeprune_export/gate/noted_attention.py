@@ -7,7 +7,7 @@ attention function (`AttentionInterface`): this one computes what its eager one 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 NAME = "edgeprune_noted"
 Noted = dict[int, tuple[Tensor, Tensor]]
 """Queries and keys [R, heads * d] by layer; of a layer that attends inside windows, those of its last window."""
-_listeners: dict[int, tuple[int, Noted]] = {}
+Listener = Callable[[Tensor, Tensor, Tensor, float], "Tensor | None"]
+"""(queries, keys, values [H, R, d], scale of the logits) -> attention [H, R, R] to use; None: the module's own."""
+_listeners: dict[int, Listener] = {}
 
 
 def register() -> None:
@@ -36,27 +38,46 @@ def _attention(
     scaling: float,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """query, key, value [1, H, R, d] -> [1, R, H, d]; towers have no mask."""
-    assert attention_mask is None
-    if id(module) in _listeners:
-        layer, noted = _listeners[id(module)]
-        noted[layer] = tuple(part[0].transpose(0, 1).flatten(1) for part in (query, key))  # type: ignore[assignment]
-    weights = torch.softmax(query @ key.transpose(2, 3) * scaling, dim=-1, dtype=torch.float32).to(query.dtype)
-    return (weights @ value).transpose(1, 2).contiguous(), None
+    """query, key, value [1, H, R, d] -> [1, R, H, d]; towers have no mask, or one that hides nothing."""
+    listener = _listeners.get(id(module))
+    given = None if listener is None else listener(query[0], key[0], value[0], scaling)
+    if given is None:
+        assert attention_mask is None or bool((attention_mask == 0).all() or (attention_mask == 1).all())
+        given = torch.softmax(query @ key.transpose(2, 3) * scaling, dim=-1, dtype=torch.float32).to(query.dtype)[0]
+    return (given @ value).transpose(1, 2).contiguous(), None
+
+
+def joined_heads(part: Tensor) -> Tensor:
+    """[H, R, d] -> [R, H * d]."""
+    return part.transpose(0, 1).flatten(1)
+
+
+@contextmanager
+def listening(listeners: Mapping[nn.Module, Listener]) -> Iterator[None]:
+    """Let listeners hear what these attention layers are given, and say what they use."""
+    _listeners.update({id(module): listener for module, listener in listeners.items()})
+    try:
+        yield
+    finally:
+        for module in listeners:
+            del _listeners[id(module)]
 
 
 @contextmanager
 def noting(tower: nn.Module, layers: set[int]) -> Iterator[Noted]:
     """What attention layers of these blocks are given while the tower runs."""
     noted: Noted = {}
+
+    def listener(layer: int) -> Listener:
+        def listen(query: Tensor, key: Tensor, value: Tensor, scale: float) -> None:
+            noted[layer] = joined_heads(query), joined_heads(key)
+
+        return listen
+
     modules = {
-        id(module): int(found[1])
+        module: listener(int(found[1]))
         for name, module in tower.named_modules()
         if (found := re.search(r"(?:^|\.)blocks\.(\d+)\.attn$", name)) and int(found[1]) in layers
     }
-    _listeners.update({key: (layer, noted) for key, layer in modules.items()})
-    try:
+    with listening(modules):
         yield noted
-    finally:
-        for key in modules:
-            del _listeners[key]

@@ -33,7 +33,7 @@ from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.spec import ParityReport, SelectionSpec
-from edgeprune_runtime.vision import TOWER, Vision
+from edgeprune_runtime.vision import Vision
 
 PROMPT = "What is in the picture?"
 
@@ -41,7 +41,7 @@ PROMPT = "What is in the picture?"
 def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: MethodPlan, advance: Callable[[], None]) -> ParityReport:
     """Run the gate; raises ParityError with the first failing graph named. `advance` is called once per case and half."""
     manifest = bundle.manifest
-    reads = union(METHODS[s.method].reads(plan) for s in manifest.selections if s.tower == TOWER)
+    reads = union(METHODS[s.method].reads(plan) for s in manifest.selections)
     inside = planned_inside(manifest.plan, "language")
     cuts = cut_places(manifest.language, checkpoint.spec.language, inside)
     reads |= encoder_reads(language_cut(manifest.plan), plan)
@@ -52,7 +52,7 @@ def check_parity(bundle: Bundle, checkpoint: Checkpoint, plan: MethodPlan, advan
     table = bundle.tensor(bundle.manifest.language.embedding)
     vision.ask(np.asarray(table[prompter.content_ids(PROMPT)], np.float32))
     library = LibraryInputs(checkpoint)
-    gate = VisionGate(bundle, vision, reference, library, geometry_of(checkpoint.spec), plan, checks)
+    gate = VisionGate(bundle, vision, reference, library, geometry_of(checkpoint.spec), checkpoint.spec, plan, checks)
     gated: list[GateCase] = []
     for picture in pictures:
         for case in gate.cases(picture):

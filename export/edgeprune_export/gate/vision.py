@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from edgeprune.models.spec import ModelSpec
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.of_model import cuts_for
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune.tokens.readings import Geometry, outputs_from
-from edgeprune_export.gate.checks import Checks, relative, typical
+from edgeprune.tokens.readings import ALIVE, Geometry, alive_slots, outputs_from
+from edgeprune_export.gate.checks import NEAR_TIES, Checks, relative, typical
 from edgeprune_export.gate.eager import EagerReference
 from edgeprune_export.gate.inputs import LibraryInputs
 from edgeprune_runtime.bundle import Bundle
@@ -26,6 +29,7 @@ from edgeprune_runtime.vision import TOWER, Selected, Vision
 _NEAR_TIES = 0.8
 _FEATURES = ("features", "class_feature", "projected")
 _GEOMETRY = ("slot", "region", "places")
+_WHERE = (ALIVE, "owner")
 Named = dict[str, torch.Tensor]
 
 
@@ -49,6 +53,7 @@ class VisionGate:
     reference: EagerReference
     library: LibraryInputs
     geometry: Geometry
+    model: ModelSpec
     plan: MethodPlan
     checks: Checks
 
@@ -76,19 +81,23 @@ class VisionGate:
 
     def _tower(self, name: str, own: SelectionSpec | None, tiles: np.ndarray, picture: PackedPicture) -> Named:
         """Hold every output of one tower against the reference, whose readings are returned. own: the selection that has this tower."""
-        stepped = None
+        cuts = None
         if own is not None:
-            inside, of = METHODS[own.method].inside, self.bundle.manifest.picture
-            assert inside is not None
-            stepped = inside, inside.steps(self.plan, own.keep, of.tiles_max, of.tile.units)
+            cuts = cuts_for(own, self.plan, self.bundle.manifest.plan.inside, self.model, METHODS)
         ours_all, limits = self._by_graph(name), self.checks.limits
-        eager = self.reference.outputs(torch.from_numpy(tiles), picture, ours_all, stepped)
+        eager = self.reference.outputs(torch.from_numpy(tiles), picture, ours_all, cuts)
         for spec in self.bundle.graph(tower_of(name, picture.place.view)).outputs:
             ours, theirs = (readings[spec.name][: len(tiles)].numpy() for readings in (ours_all, eager))
+            if spec.name in _WHERE:
+                same = float(np.mean(ours == theirs))
+                self.checks.at_least(f"{name}: {spec.name}", "", same, limits.kept if _steady(cuts) else _NEAR_TIES)
+                continue
             limit = (
                 limits.features if spec.name in _FEATURES or spec.name.startswith("deepstack_") else limits.attention
             )
-            self.checks.at_most(f"{name}: {spec.name}", "", relative(ours, theirs, limits.norm), limit)
+            # Where a near tie falls the other way, one token goes elsewhere: then the typical difference counts.
+            norm, limit = (limits.norm, limit) if _steady(cuts) else (typical, max(limit, NEAR_TIES))
+            self.checks.at_most(f"{name}: {spec.name}", "", relative(ours, theirs, norm), limit)
         return eager
 
     def _selected(self, selection: SelectionSpec, eager: Named) -> tuple[Selected, np.ndarray]:
@@ -99,7 +108,8 @@ class VisionGate:
         reads = method.reads(self.plan)
         names = ("features", *reads.tower, *reads.host, *_GEOMETRY)
         on_graph, on_eager = (
-            outputs_from({name: readings[name] for name in names}, self.geometry) for readings in (by_graph, eager)
+            outputs_from({name: readings[name] for name in names} | _slots(readings), self.geometry)
+            for readings in (by_graph, eager)
         )
         expected = method.reduce(on_graph, selection.keep, self.plan)
         steady = method.steady == 1
@@ -121,6 +131,15 @@ class VisionGate:
 
     def _by_graph(self, tower: str) -> Named:
         return {name: torch.from_numpy(buffer) for name, buffer in self.vision.outputs(tower).items()}
+
+
+def _slots(readings: Named) -> Named:
+    """Slots without tokens that left inside the tower."""
+    return {"slot": alive_slots(readings["slot"], readings[ALIVE])} if ALIVE in readings else {}
+
+
+def _steady(cuts: TowerCuts | None) -> bool:
+    return cuts is None or cuts.method.steady
 
 
 def _share(expected: np.ndarray, kept: np.ndarray) -> float:

@@ -13,7 +13,9 @@ import onnx
 
 from edgeprune.models.classifiers.open import Classifier
 from edgeprune.models.spec import ClassifierSpec
+from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune_export.bundle.seal import CLASSIFIER
+from edgeprune_export.graphs.cut_rows import CutRows, Part
 from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear
 from edgeprune_export.graphs.norm import norm, store_norm
 from edgeprune_export.graphs.patch_positions import store_positions
@@ -47,22 +49,34 @@ def store_classifier(
     yield "classifier"
 
 
-def classifier_graph(spec: ClassifierSpec, writer: WeightsWriter, weights_file: str) -> Graph:
-    """pixels [1, 3, P, P], normalised -> logits [1, classes]."""
+def classifier_graph(
+    spec: ClassifierSpec, writer: WeightsWriter, weights_file: str, cuts: TowerCuts | None = None
+) -> Graph:
+    """pixels [1, 3, P, P], normalised -> logits [1, classes]. cuts: how tokens leave between blocks."""
     tower = spec.vision
     g = Graph("classifier", weights_file=weights_file)
     rows, last = tower.positions, tower.layers - 1
     x = embed(g, writer, tower, g.input("pixels", "float32", (1, 3, tower.image_px, tower.image_px)))
-    for i in range(last):
-        at, p = tower.at(i), f"tower.{i}"
-        x = block(g, writer, at, p, x, queries_keys_values(g, writer, at, p, x, rows), rows)
-    x = _class_row_of_block(g, writer, spec, last, x)
+    if cuts is not None:
+        left = CutRows(g, writer, tower, cuts, {"x": Part(x, (rows, tower.hidden))})
+        for i in range(last):
+            left.block(i)
+        qkv = left.before(last)
+        x = _class_row_of_block(g, writer, spec, last, left.x, qkv, left.count, left.bias(1))
+    else:
+        for i in range(last):
+            at, p = tower.at(i), f"tower.{i}"
+            x = block(g, writer, at, p, x, queries_keys_values(g, writer, at, p, x, rows), rows)
+        qkv = queries_keys_values(g, writer, tower.at(last), f"tower.{last}", x, rows)
+        x = _class_row_of_block(g, writer, spec, last, x, qkv, rows)
     row = norm(g, writer, x, "tower.norm", tower.eps, tower.norm)
     g.output(linear(g, writer, "classifier", row, 1), "logits", "float32", (1, spec.classes))
     return g
 
 
-def write_classifier(classifier: Classifier, folder: Path, precision: WeightPrecision = "fp32") -> GraphSpec:
+def write_classifier(
+    classifier: Classifier, folder: Path, precision: WeightPrecision = "fp32", cuts: TowerCuts | None = None
+) -> GraphSpec:
     """Write model.onnx and weights.bin into `folder`, which is made if it is missing; what an error leaves there is the caller's to remove.
 
     Raises CheckpointError for NaN, infinity or a file cut short, ExportError for a graph that is not static.
@@ -71,14 +85,23 @@ def write_classifier(classifier: Classifier, folder: Path, precision: WeightPrec
     with WeightsWriter(folder / WEIGHTS) as writer:
         for _ in store_classifier(writer, classifier.weights.blocks, classifier.spec, precision):
             pass
-    graph = classifier_graph(classifier.spec, writer, WEIGHTS)
+    graph = classifier_graph(classifier.spec, writer, WEIGHTS, cuts)
     onnx.save(graph.model(), folder / CLASSIFIER)
     return graph.spec(CLASSIFIER)
 
 
-def _class_row_of_block(g: Graph, writer: WeightsWriter, spec: ClassifierSpec, i: int, x: str) -> str:
+def _class_row_of_block(
+    g: Graph,
+    writer: WeightsWriter,
+    spec: ClassifierSpec,
+    i: int,
+    x: str,
+    qkv: tuple[str, str, str],
+    rows: int,
+    bias: str | None = None,
+) -> str:
     """Block i on x [R, C], as far as the class token's row needs it: [1, C]."""
-    at, p, rows = spec.vision.at(i), f"tower.{i}", spec.vision.positions
-    q, k, v = queries_keys_values(g, writer, at, p, x, rows)
-    asking, own = (g.node("Gather", [value, g.integers(0)], axis=0) for value in (q, x))
-    return after_attention(g, writer, at, p, own, attention(g, at, (asking, k, v), 1, rows), 1)
+    at, p = spec.vision.at(i), f"tower.{i}"
+    asking, own = (g.node("Gather", [value, g.integers(0)], axis=0) for value in (qkv[0], x))
+    mixed = attention(g, at, (asking, *qkv[1:]), 1, rows, bias)
+    return after_attention(g, writer, at, p, own, mixed, 1)

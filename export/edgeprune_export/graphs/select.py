@@ -14,7 +14,7 @@ from edgeprune.tokens import combine
 from edgeprune.tokens.inside.encoder import encoder_reads, encoder_score
 from edgeprune.tokens.inside.rows import LanguageCut
 from edgeprune.tokens.methods import Method
-from edgeprune.tokens.readings import Geometry, Reads, outputs_from
+from edgeprune.tokens.readings import ALIVE, Geometry, Reads, alive_slots, outputs_from
 from edgeprune_export.graphs.connector import project
 from edgeprune_export.graphs.tower import deepstack_output
 from edgeprune_export.onnx.graph import Graph
@@ -87,6 +87,7 @@ def select_inputs(reads: Reads, model: ModelSpec, tower: GraphSpec) -> tuple[Ten
         TensorSpec("slot", "int64", (tiles, tokens)),
         TensorSpec("region", "float32", (tiles, tokens)),
         TensorSpec("places", "int64", (tiles, tokens, 2)),
+        *([TensorSpec(ALIVE, "float32", (tiles, tokens))] if ALIVE in per_tile else []),
     )
 
 
@@ -122,6 +123,8 @@ class _Reduce(torch.nn.Module):
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         named = dict(zip(self._names, inputs, strict=True))
         further = [named.pop(name) for name in self._further]
+        if ALIVE in named:
+            named["slot"] = alive_slots(named["slot"], named.pop(ALIVE))
         outputs = outputs_from(named, self._geometry)
         reduction = self._method.reduce(outputs, self._keep, self._plan)
         rows = combine.apply(outputs, reduction)

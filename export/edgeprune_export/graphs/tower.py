@@ -99,8 +99,8 @@ def tower_graph(model: ModelSpec, spec: TowerSpec, reads: Reads, writer: Weights
         q, k, v = queries_keys_values(g, writer, at, f"tower.{i}", x, rows)
         here = [read for read in reads.of("block") if read.layer == i]
         if here:
-            in_order = [in_raster(g, part, (), spec.grid, at.inner, spec.window) for part in (q, k)]
-            attention_of = Attention(at, model.connector.merge, *in_order)
+            asking, keys = (in_raster(g, part, (), spec.grid, at.inner, spec.window) for part in (q, k))
+            attention_of = Attention(at, model.connector.merge, asking, keys, rows)
             for read in here:
                 branch = GRAPH_READINGS[read.kind](g, attention_of)
                 value, shape = _as_tile(g, branch, spec, model.connector.merge, side)
@@ -138,8 +138,13 @@ def _as_tile(g: Graph, branch: Branch, spec: TowerSpec, merge: int, side: int) -
 
 def _units(g: Graph, model: ModelSpec, spec: TowerSpec, x: str) -> str:
     """x [R, C] -> merged rows of the visual tokens of the whole tile [N, merge^2 C]."""
-    merge = model.connector.merge
     patches = in_raster(g, without_class(g, spec, x, 0), (), spec.grid, spec.hidden, spec.window)
+    return units_of_patches(g, model, spec, patches)
+
+
+def units_of_patches(g: Graph, model: ModelSpec, spec: TowerSpec, patches: str) -> str:
+    """Rows of all patches in raster order [h w, C] -> merged rows of the visual tokens of the whole tile [N, merge^2 C]."""
+    merge = model.connector.merge
     units = merged(g, patches, spec.grid, spec.hidden, merge)
     if spec.view is None:
         return units
@@ -149,11 +154,21 @@ def _units(g: Graph, model: ModelSpec, spec: TowerSpec, x: str) -> str:
 
 def _features(g: Graph, writer: WeightsWriter, model: ModelSpec, spec: TowerSpec, reads: Reads, x: str) -> None:
     """Outputs at the feature layer, of x [R, C]."""
+    x = behind_features(g, writer, spec, x)
+    feature_outputs(g, writer, model, reads, _units(g, model, spec, x), x)
+
+
+def behind_features(g: Graph, writer: WeightsWriter, spec: TowerSpec, x: str) -> str:
+    """x [n, C] behind the norm that follows the feature layer, where there is one."""
+    return norm(g, writer, x, "tower.norm", spec.eps, spec.norm) if spec.final_norm else x
+
+
+def feature_outputs(
+    g: Graph, writer: WeightsWriter, model: ModelSpec, reads: Reads, units: str, x: str, alive: str | None = None
+) -> None:
+    """Outputs made of the merged rows [N, merge^2 C] and of x, whose row 0 is the class token's. alive [N, 1]: 0 where a token left."""
     connector = model.connector
     tokens, width = model.picture.tile.units, connector.merged
-    if spec.final_norm:
-        x = norm(g, writer, x, "tower.norm", spec.eps, spec.norm)
-    units = _units(g, model, spec, x)
     g.output(g.node("Unsqueeze", [units, g.integers(0)]), "features", "float32", (1, tokens, width))
     if "class_feature" in reads:
         row = g.node("Slice", [x, g.integers(0), g.integers(1), g.integers(0)])
@@ -161,7 +176,9 @@ def _features(g: Graph, writer: WeightsWriter, model: ModelSpec, spec: TowerSpec
             row = g.node("Tile", [row, g.integers(1, connector.merge**2)])
         g.output(row, "class_feature", "float32", (1, width))
     if "projected" in reads:
-        out = g.node("Unsqueeze", [project(g, writer, connector, units, tokens), g.integers(0)])
+        rows = project(g, writer, connector, units, tokens)
+        there = rows if alive is None else g.node("Mul", [rows, alive])
+        out = g.node("Unsqueeze", [there, g.integers(0)])
         g.output(out, "projected", "float32", (1, tokens, connector.outputs))
 
 
@@ -208,21 +225,36 @@ def _windowed(g: Graph, spec: TowerSpec, qkv: tuple[str, str, str], rows: int, i
     return g.node("Reshape", [mixed, g.integers(rows, spec.inner)])
 
 
-def attention(g: Graph, spec: TowerSpec, qkv: tuple[str, str, str], asking: int, rows: int) -> str:
-    """q [asking, heads * d], k and v [rows, heads * d] -> what the heads read [asking, heads * d], before the o-projection."""
+def attention(
+    g: Graph, spec: TowerSpec, qkv: tuple[str, str, str], asking: int, rows: int, bias: str | None = None
+) -> str:
+    """q [asking, heads * d], k and v [rows, heads * d] -> what the heads read [asking, heads * d], before the o-projection.
+
+    bias [1, 1, asking, rows]: added to the logits
+    """
     width = spec.inner
     wide = [
         g.node("Reshape", [value, g.integers(1, n, width)]) for value, n in zip(qkv, (asking, rows, rows), strict=True)
     ]
-    mixed = g.node("MultiHeadAttention", wide, domain=CONTRIB, num_heads=spec.heads)
+    further = [] if bias is None else ["", "", bias]
+    mixed = g.node("MultiHeadAttention", [*wide, *further], domain=CONTRIB, num_heads=spec.heads)
     g.declare(mixed, (1, asking, width))
     return g.node("Reshape", [mixed, g.integers(asking, width)])
 
 
 def after_attention(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, mixed: str, rows: int) -> str:
     """o-projection and MLP of block `p` on any of its rows: x [rows, C], mixed [rows, heads * d] -> [rows, C]."""
-    attended = linear(g, writer, f"{p}.o", mixed, rows)
-    x = g.node("Add", [x, _scaled(g, writer, spec, attended, f"{p}.scale1")])
+    return fed_forward(g, writer, spec, p, attended(g, writer, spec, p, x, mixed, rows), rows)
+
+
+def attended(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, mixed: str, rows: int) -> str:
+    """x [rows, C] behind the attention of block `p`, of which mixed [rows, heads * d] is what the heads read."""
+    out = linear(g, writer, f"{p}.o", mixed, rows)
+    return g.node("Add", [x, _scaled(g, writer, spec, out, f"{p}.scale1")])
+
+
+def fed_forward(g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, rows: int) -> str:
+    """x [rows, C] behind the MLP of block `p`."""
     return g.node("Add", [x, _scaled(g, writer, spec, _mlp(g, writer, spec, p, x, rows), f"{p}.scale2")])
 
 

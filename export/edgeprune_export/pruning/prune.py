@@ -33,7 +33,8 @@ def prune(source: str | Path, out: Path, options: PruneOptions, *, track: Track 
         )
     require_possible(opened, options)
     with staging(out, force=options.force, marker=STRUCTURE) as folder:
-        from edgeprune_export.pruning.carry_out import carry_out
+        with track("loading torch and transformers", 0):
+            from edgeprune_export.pruning.carry_out import carry_out
 
         record = carry_out(opened, options, folder, options.resume_beside or out, track)
         publish(folder, out)

@@ -13,7 +13,7 @@ from edgeprune_profiles.record.power_profile import DECODE, IMAGE, PREFILL, REQU
 from edgeprune_profiles.record.profile import BackendUse, BudgetRecord, BudgetResult, EnginesRef, Report
 from edgeprune_runtime.backends import created
 from edgeprune_runtime.backends.device import DeviceBackend
-from edgeprune_runtime.budgets import asked_for, budget_label, by_method, on_tiles, staying
+from edgeprune_runtime.budgets import asked_for, budget_label, by_method, no_method, on_tiles, staying
 from edgeprune_runtime.budgets import budgets as held_budgets
 from edgeprune_runtime.engines.spec import ENGINE_MANIFEST
 from edgeprune_runtime.errors import BudgetError
@@ -120,7 +120,7 @@ def budgets_of(
     weights_bytes = manifest.files[manifest.weights_file].bytes
     held = sorted({s.method for s in manifest.selections})
     if unknown := sorted(set(methods) - set(held)):
-        raise BudgetError(f"this bundle has no method {unknown[0]!r}; it has {', '.join(held)}")
+        raise BudgetError(no_method(unknown[0], held))
     budgets = []
     for budget in dict.fromkeys(budget_label(manifest, text) for text in chosen) or held_budgets(manifest):
         here = [s for s in manifest.selections if s.budget == budget]

@@ -203,9 +203,21 @@ class _Version(msgspec.Struct):
     schema: int
 
 
+class _Kind(msgspec.Struct):
+    """What tells an evaluation (`headline`) from a profile (`repetitions`)."""
+
+    headline: str | None = None
+    repetitions: int | None = None
+
+
 def load_report(path: Path) -> Report:
     """Raises MeasurementError for a file that is missing, broken or of a newer edgeprune."""
     content = _read(path)
+    if _kind(content).headline is not None:
+        raise MeasurementError(
+            f"{path} is an evaluation, not a profile; give the file of `edgeprune profile --out`, and this one to "
+            "`edgeprune report` with --eval"
+        )
     try:
         found = msgspec.json.decode(content, type=_Version).schema
         if found > SCHEMA:
@@ -222,12 +234,22 @@ def load_report(path: Path) -> Report:
 
 def load_accuracy(path: Path) -> Accuracy:
     """The result of an evaluation, to be put into a report. Raises MeasurementError as above."""
+    content = _read(path)
+    if _kind(content).repetitions is not None:
+        raise MeasurementError(f"{path} is a profile, not an evaluation; give the file of `edgeprune eval --out`")
     try:
-        found = msgspec.json.decode(_read(path), type=Accuracy)
+        found = msgspec.json.decode(content, type=Accuracy)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise MeasurementError(f"{path} is not a usable evaluation: {error}; run `edgeprune eval` again") from error
     _require_scores(found, path)
     return found
+
+
+def _kind(content: bytes) -> _Kind:
+    try:
+        return msgspec.json.decode(content, type=_Kind)
+    except (msgspec.MsgspecError, RecursionError):  # whoever reads it says what is wrong
+        return _Kind()
 
 
 def _require_scores(accuracy: Accuracy, path: Path) -> None:

@@ -16,18 +16,20 @@ CROWDED = 1.0  # load average for each processor
 
 def busy_sentence(report: Report) -> str:
     """What disturbed the profile; "" where nothing was noticed."""
-    spells = (("before", report.use_before), ("during", report.use_during))
+    found = disturbed(report.use_before, report.use_during, "the profile")
+    return (
+        found and f"{found} Times are then longer than they could be; budgets took turns, so their ratios suffer less."
+    )
+
+
+def disturbed(before: MachineUse | None, during: MachineUse | None, what: str) -> str:
+    """A sentence on what disturbed `what` ("the profile"); "" where nothing was noticed."""
     found = [
-        f"{when} the profile, {_list(signs)}"
-        for when, use in spells
+        f"{when} {what}, {_list(signs)}"
+        for when, use in (("before", before), ("during", during))
         if use and (signs := [*busy_signs(use, resting=when == "before")])
     ]
-    if not found:
-        return ""
-    return (
-        f"The machine was not quiet: {'; '.join(found)}. Times are then longer than they could be; budgets took turns, so their ratios "
-        "suffer less."
-    )
+    return f"The machine was not quiet: {'; '.join(found)}." if found else ""
 
 
 def busy_signs(use: MachineUse, *, resting: bool) -> Iterator[str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from edgeprune_profiles.record.power_profile import DECODE, IMAGE, PREFILL, REQUEST, SELECT
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.summary import BudgetSummary, Summary
-from edgeprune_runtime.budgets import asked_for
 
 WIDTH = 360.0
 ROW = 40.0
@@ -68,12 +67,10 @@ BarPart = tuple[str, float, str]
 
 
 def label(budget: BudgetSummary) -> str:
-    """The budget and its method, once."""
-    method = budget.result.budget.method
-    if asked_for(budget.name).method == method:
-        return budget.name
-    dropped = "all tokens" if budget.result.budget.keep_ratio == 1.0 else method
-    return f"{budget.name}, {'nothing dropped' if budget.full else dropped}"
+    """As in the terminal, "hired@0.2"; a budget that keeps every token says so."""
+    if budget.result.budget.keep_ratio < 1.0:
+        return budget.with_method
+    return f"{budget.name}, {'nothing dropped' if budget.full else 'all tokens'}"
 
 
 def first_token(summary: Summary, limit_s: float | None = None) -> BarChart:
@@ -177,6 +174,10 @@ def _bars(
 
 
 def _cut(name: str, value: str) -> str:
-    """The label, as long as the value leaves room for."""
+    """The label, as long as the value leaves room for: a method is cut, its budget stays."""
     room = int((WIDTH - VALUE_PX * len(value)) / LABEL_PX) - 1
-    return name if len(name) <= room else f"{name[: room - 1]}\N{HORIZONTAL ELLIPSIS}"
+    if len(name) <= room:
+        return name
+    method, at, budget = name.rpartition("@")
+    end = f"\N{HORIZONTAL ELLIPSIS}{at}{budget}" if at else "\N{HORIZONTAL ELLIPSIS}"
+    return f"{(method if at else name)[: max(room - len(end), 1)]}{end}"

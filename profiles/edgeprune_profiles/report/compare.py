@@ -106,6 +106,8 @@ def _lines(mine: BudgetResult, other: BudgetResult, a: Report, b: Report, paired
 
     yield from timed(FIRST, lambda s: s.ttft_s)
     yield from timed(f"{FIRST}, processor time", lambda s: s.ttft_cpu_s)
+    if a.second_question == b.second_question:
+        yield from timed(f"{FIRST}, second question", lambda s: None if s.second is None else s.second.ttft_s)
     for stage in _stages(mine, other):
         yield from timed(stage, stage_s(stage))
     yield from timed(FURTHER, lambda s: s.tpot_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeprune_profiles.report import units
 from edgeprune_profiles.report.compare import ComparisonLine, ReportComparison
-from edgeprune_runtime.statistics import Ratio
+from edgeprune_runtime.statistics import LEAST, Ratio
 
 HEAD = ("budget", "quantity", "A", "B", "A / B", "")
 SHORT_HEAD = HEAD[:-1]
@@ -37,6 +37,8 @@ def method(found: ReportComparison) -> str:
         else "unpaired, because the pictures or the question are not the same"
     )
     intervals = sum(isinstance(line.ratio, Ratio) for line in found.lines)
+    if any(isinstance(line.ratio, Ratio) and line.ratio.n == 1 for line in found.lines):
+        return f"A / B above 1: B takes less. Medians, {how}. One pair has no interval: profile with --runs {LEAST} or more."
     return (
         f"A / B above 1: B takes less. Medians, {how}, with 95 % intervals of what varied within the two runs; what changed between "
         "them (temperature, other programs) is not in them. If nothing differed, about "

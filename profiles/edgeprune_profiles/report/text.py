@@ -45,7 +45,8 @@ def render_markdown(report: Report, needs: ReportNeeds = _NONE) -> str:
         f"Bundle `{report.bundle.name}` ({report.bundle.sha256[:12]}), {report.created}, "
         f"{machine.cpu_model or units.UNKNOWN}, {units.count(machine.cores_logical)} cores, "
         f"{'backend ' + report.backend.name + ', ' if report.backend else ''}"
-        f"{report.warmup_rounds} warm-up rounds, {report.repetitions} rounds of {len(report.cases)} cases, interleaved."
+        f"{units.counted(report.warmup_rounds, 'warm-up round')}, {units.counted(report.repetitions, 'round')} of "
+        f"{units.counted(len(report.cases), 'picture')}, interleaved."
     )
     if unknown := unknown_line(summary):
         blocks.append(unknown)

@@ -57,6 +57,11 @@ def count(value: int | None) -> str:
     return UNKNOWN if value is None else str(value)
 
 
+def counted(number: int, what: str) -> str:
+    """`1 picture`, `2 pictures`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     return UNKNOWN if value is None else f"{value * 100:.{digits}f}{NBSP}%"
 
@@ -77,9 +82,11 @@ def times(ratio: Ratio | None) -> str:
 
 
 def short_times(ratio: Ratio | EnergyRatio | None) -> str:
-    """`2.90x [2.70, 3.10]`, behind a tilde where it is not distinguishable from 1: for the cell of a table."""
+    """`2.90x [2.70, 3.10]`, behind a tilde where it is not distinguishable from 1: for the cell of a table. One pair has no interval."""
     if ratio is None:
         return UNKNOWN
+    if isinstance(ratio, Ratio) and ratio.n == 1:
+        return f"~{ratio.point:.2f}x (1 pair)"
     mark = "" if ratio.distinguishable else "~"
     return f"{mark}{ratio.point:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
 

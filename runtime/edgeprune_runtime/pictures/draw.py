@@ -23,6 +23,8 @@ _MARGIN_PX = 16
 _TITLE_PX, _CAPTION_PX = 36, 32
 _TITLE_FONT_PX, _FONT_PX = 24, 18
 _MEANING, _BORDERS = "clear: kept    grey: dropped", "    blue lines: borders of tiles"
+_JOINED = "clear: kept    faint: merged with a kept one    grey: dropped"
+_FAINT = 0.6  # brightness of a patch that merged with a kept one
 _SOFT = (96, 96, 96)
 _PAPER, _INK, _OUTLINE, _TILE_BORDER = (255, 255, 255), (32, 32, 32), (255, 200, 0), (0, 200, 255)
 _DIM, _HAZE = (
@@ -32,7 +34,12 @@ _DIM, _HAZE = (
 
 
 def draw_kept(
-    image: Image.Image, picture: PackedPicture, spec: PictureSpec, kept: Sequence[int], title: str = ""
+    image: Image.Image,
+    picture: PackedPicture,
+    spec: PictureSpec,
+    kept: Sequence[int],
+    title: str = "",
+    joined: Sequence[int] = (),
 ) -> Image.Image:
     """One RGB sheet: kept tokens clear and outlined, dropped ones dark grey, tile borders blue; what the colours mean stands below.
 
@@ -40,6 +47,7 @@ def draw_kept(
     picture  how it was packed
     kept     flat indices t*N+n; -1 entries are skipped
     title    above everything; see `kept_title`
+    joined   flat indices of tokens that merged with a kept one: a little darker
 
     The overview has a panel of the picture's size and shape, so that both can be compared; a picture of one tile has one panel. What a centre
     crop cuts off is shown as dropped. Raises RequestError when the indices or the packing do not belong to this picture and model.
@@ -50,14 +58,12 @@ def draw_kept(
             f"the tokens are of a picture of {place.size[1]}x{place.size[0]} pixels or of another model, this picture has "
             f"{image.width}x{image.height}; expected the picture that was looked at"
         )
-    marks = np.zeros((spec.tiles_max, tile.side, tile.side), dtype=np.bool_)
-    for number, row, col in picture.triples(kept, tile):
-        marks[number, row, col] = True
+    marks, faint = (_marks(tokens, picture, spec) for tokens in (kept, joined))
     canvas = slice(place.first, place.tiles)
     below = not place.overview or image.width / image.height >= _WIDE
     shown = _scaled(image, _BELOW_PX if below else _BESIDE_PX)
-    whole = _panel(shown, _raster(marks[canvas], place), place, tile)
-    meaning = _MEANING + (_BORDERS if place.rows * place.cols > 1 else "")
+    whole = _panel(shown, _raster(marks[canvas], place), _raster(faint[canvas], place), place, tile)
+    meaning = (_JOINED if len(joined) else _MEANING) + (_BORDERS if place.rows * place.cols > 1 else "")
     if not place.overview:
         name = "picture" if place.tiles - place.first == 1 else "tiles"
         return _sheet([(whole, _caption(name, marks[canvas], picture, canvas))], title, meaning, below=True)
@@ -66,12 +72,20 @@ def draw_kept(
         size = max(shown.width, _LEAST_PX), max(shown.height, _LEAST_PX)
         shown = image.resize(size, Image.Resampling.BICUBIC)
     first = slice(0, 1)
-    overview = _panel(shown, _raster(marks[first], one), one, tile)
+    overview = _panel(shown, _raster(marks[first], one), _raster(faint[first], one), one, tile)
     panels = [
         (whole, _caption("tiles", marks[canvas], picture, canvas)),
         (overview, _caption("overview", marks[first], picture, first)),
     ]
     return _sheet(panels, title, meaning, below=below)
+
+
+def _marks(tokens: Sequence[int], picture: PackedPicture, spec: PictureSpec) -> NDArray[np.bool_]:
+    """[tiles, side, side]: where these tokens are."""
+    marks = np.zeros((spec.tiles_max, spec.tile.side, spec.tile.side), dtype=np.bool_)
+    for number, row, col in picture.triples(tokens, spec.tile):
+        marks[number, row, col] = True
+    return marks
 
 
 def kept_title(selection: SelectionSpec, picture: PackedPicture, kept: int) -> str:
@@ -99,18 +113,20 @@ def _scaled(image: Image.Image, box: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _panel(picture: Image.Image, raster: NDArray[np.bool_], place: Placement, tile: TileSpec) -> Image.Image:
-    """The picture with everything outside the marked patches dimmed."""
+def _panel(
+    picture: Image.Image, raster: NDArray[np.bool_], faint: NDArray[np.bool_], place: Placement, tile: TileSpec
+) -> Image.Image:
+    """The picture with everything outside the marked patches dimmed, faint ones a little."""
     rows = _cells(picture.height, place.top, place.height, tile)
     cols = _cells(picture.width, place.left, place.width, tile)
     # A frame of unmarked cells stands for what lies outside the canvas.
-    framed = np.pad(raster, 1)
-    row_index = np.clip(rows + 1, 0, framed.shape[0] - 1)
-    col_index = np.clip(cols + 1, 0, framed.shape[1] - 1)
-    clear = framed[row_index[:, None], col_index]
+    row_index = np.clip(rows + 1, 0, raster.shape[0] + 1)[:, None]
+    col_index = np.clip(cols + 1, 0, raster.shape[1] + 1)
+    clear, soft = (np.pad(cells, 1)[row_index, col_index] for cells in (raster, faint))
     pixels = np.array(picture)
     grey = (np.asarray(picture.convert("L")) * _DIM + _HAZE).astype(np.uint8)
-    pixels[~clear] = grey[~clear][:, None]
+    pixels[~clear & ~soft] = grey[~clear & ~soft][:, None]
+    pixels[~clear & soft] = (pixels[~clear & soft] * _FAINT).astype(np.uint8)
     pixels[_outline(clear)] = _OUTLINE
     for lines, axis in ((_borders(rows, tile.side), 0), (_borders(cols, tile.side), 1)):
         pixels[(slice(None),) * axis + (lines,)] = _TILE_BORDER

@@ -15,6 +15,7 @@ import pytest
 
 from edgeprune.errors import ExportError, PlanError
 from edgeprune.plan import budget_from_text
+from edgeprune.tokens.inside import INSIDE
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_export.commands.export import export
 from edgeprune_export.engines.build import build
@@ -32,7 +33,7 @@ from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.engines.sets import engine_folders, read_engine_set
 from tests.checkpoints import variant_name
 from tests.commands import answer, complaint
-from tests.exports import FAMILY_GATED, GATED, QWEN_GRIDS, every_method, exported, own_bundle
+from tests.exports import FAMILY_GATED, GATED, QWEN_GRIDS, cut, every_method, exported, own_bundle
 
 pytest.importorskip("tensorrt_rtx", reason="`pip install tensorrt-rtx` to try real builds")
 ROOT = Path(__file__).parents[3]
@@ -153,6 +154,16 @@ def test_a_model_of_free_sizes_builds_with_an_engine_for_each_grid(tmp_path: Pat
     assert {graph for engine in found.engines for graph in engine.graphs} == {
         graph.name for graph in Bundle.open(bundle).manifest.graphs
     }
+
+
+@pytest.mark.parametrize("dialect", ["portable", "modern"])
+@pytest.mark.parametrize("name", [name for name in INSIDE if INSIDE[name].part == "tower"])
+def test_towers_that_are_cut_pass_the_lint_and_build(
+    rtx: tensorrt_api.TensorRt, tmp_path: Path, name: str, dialect: str
+) -> None:
+    ready = prepared(Bundle.open(cut(name), verify=False), tmp_path / "lowered", dialect)
+    require_clean(list(ready.values()), LintTarget("tensorrt", OLDEST[dialect]))
+    assert made(rtx, ready[f"tower-{name}"], tmp_path / "x.engine") > 0
 
 
 def test_int8_weights_and_bfloat16_build(rtx: tensorrt_api.TensorRt, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from edgeprune_profiles import render_csv, render_html, render_markdown
 from edgeprune_profiles.record.power_profile import PowerWindow
-from edgeprune_profiles.record.profile import Accuracy
+from edgeprune_profiles.record.profile import Accuracy, BackendUse
 from edgeprune_profiles.report import chart_bars, chart_lines, units
 from edgeprune_profiles.report.choice import ReportNeeds
 from edgeprune_profiles.report.summary import summarise
@@ -216,8 +216,8 @@ def test_a_label_is_cut_where_its_value_begins(report):
     for limit, room in ((None, 39), (1 << 30, 21)):  # 360 px: 8 or 24 characters of 8.2, the rest of 7.2, one to spare
         *_, small = chart_bars.memory(summarise(replace(report, budgets=tuple(long))), limit).bars
         assert len(small.label) == room
-        assert small.label.startswith("0.1, a-method-")
-        assert small.label.endswith("\N{HORIZONTAL ELLIPSIS}")
+        assert small.label.startswith("a-method-with-")
+        assert small.label.endswith("\N{HORIZONTAL ELLIPSIS}@0.1")
     assert chart_bars.memory(summarise(report), 1 << 30).bars[0].label == "1.0, nothing dropped"
 
 
@@ -244,7 +244,7 @@ def test_energy_that_was_only_counted_around_requests_is_one_piece(report):
 
 def test_no_energy_draws_nothing_and_says_where_to_look(report):
     assert chart_bars.energy(summarise(report)) is None
-    assert "edgeprune profile --power` looks for further sensors" in render_html(report)
+    assert "<code>edgeprune profile --power</code> looks for further sensors" in render_html(report)
     asked = replace(report, power_source="unknown: no power sensor for this work. rapl: hidden")
     assert "<dd>no power sensor for this work. rapl: hidden</dd>" in render_html(asked)
 
@@ -352,3 +352,19 @@ def test_a_real_browser_shows_everything_without_complaint(report, tmp_path, pow
     assert sorted(shown.ids) == sorted(SECTIONS + PLOTS + (POWER + SOAK if powered else []))
     assert shown.tags.count("figure") == (7 if powered else 5)
     assert shown.tags.count("table") == (11 if powered else 7)
+
+
+def test_bars_name_their_rows_as_the_terminal_does(report):
+    summary = summarise(report)
+    labels = [bar.label for bar in chart_bars.first_token(summary).bars]
+    assert labels == ["1.0, nothing dropped", *(b.with_method for b in summary.budgets[1:])]
+    assert "hired@0.2" in labels
+
+
+def test_commands_in_a_page_are_code_and_pictures_are_counted_as_pictures(report):
+    why = "tensorrt: not installed (`pip install <it>`); cuda: none"
+    page = render_html(replace(report, backend=BackendUse("onnxruntime", why, "cpu")))
+    assert "<code>pip install &lt;it&gt;</code>" in page
+    assert not re.search("`", page)
+    assert " of 1 picture. In each round" in page and "1 case" not in page
+    assert "rounds of 1 picture, interleaved" in render_markdown(report)

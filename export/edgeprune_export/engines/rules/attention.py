@@ -85,18 +85,21 @@ def grouped_fused(at: Lowering, node: onnx.NodeProto) -> None:
 
 
 def plain_decomposed(at: Lowering, node: onnx.NodeProto) -> None:
-    """Attention of a tower, without mask, each of B windows by itself: three [B, R, H d] -> [B, R, H d]."""
+    """Attention of a tower, each of B windows by itself: three [B, R, H d], and what is added to the scores, or nothing -> [B, R, H d]."""
     heads, mixed = int(attributes(node)["num_heads"]), node.output[0]
     windows, width = at.shape(node.input[0])[0], at.width(node.input[0]) // heads
     assert isinstance(windows, int)
     apart = [
         at.node("Reshape", [x, at.integers(windows, -1, heads, width)], name=f"{mixed}.{part}")
-        for x, part in zip(node.input, "qkv", strict=True)
+        for x, part in zip(node.input[:3], "qkv", strict=True)
     ]
     q = at.node("Transpose", [_scaled(at, apart[0], width)], name=f"{mixed}.queries", perm=[0, 2, 1, 3])
     k = at.node("Transpose", [at.half(apart[1])], name=f"{mixed}.columns", perm=[0, 2, 3, 1])
     v = at.node("Transpose", [at.half(apart[2])], name=f"{mixed}.values", perm=[0, 2, 1, 3])
-    weights = at.node("Softmax", [at.node("MatMul", [q, k], name=f"{mixed}.scores")], name=f"{mixed}.p", axis=-1)
+    scores = at.node("MatMul", [q, k], name=f"{mixed}.scores")
+    if (added := _added(node)) is not None:
+        scores = at.node("Add", [scores, at.half(added)], name=f"{mixed}.biased")
+    weights = at.node("Softmax", [scores], name=f"{mixed}.p", axis=-1)
     mix = at.node("MatMul", [weights, v], name=f"{mixed}.mix")
     rowwise = at.node("Transpose", [mix], name=f"{mixed}.rowwise", perm=[0, 2, 1, 3])
     at.full(at.node("Reshape", [rowwise, at.integers(windows, -1, heads * width)], name=f"{mixed}.half"), mixed)
@@ -104,8 +107,8 @@ def plain_decomposed(at: Lowering, node: onnx.NodeProto) -> None:
 
 def plain_fused(at: Lowering, node: onnx.NodeProto) -> None:
     """The same as one Attention node."""
-    heads, mixed = int(attributes(node)["num_heads"]), node.output[0]
-    inputs = [at.half(name) for name in node.input]
+    heads, mixed, added = int(attributes(node)["num_heads"]), node.output[0], _added(node)
+    inputs = [at.half(name) for name in (*node.input[:3], *([added] if added is not None else []))]
     at.full(at.node("Attention", inputs, name=f"{mixed}.half", q_num_heads=heads, kv_num_heads=heads), mixed)
 
 
@@ -121,8 +124,13 @@ def grouped_contributed(at: Lowering, node: onnx.NodeProto) -> None:
 def plain_contributed(at: Lowering, node: onnx.NodeProto) -> None:
     """The same for a tower's attention."""
     mixed = node.output[0]
-    inputs = [at.half(name) for name in node.input]
+    inputs = [at.half(name) if name else "" for name in node.input]
     at.full(at.node(node.op_type, inputs, name=f"{mixed}.half", domain=node.domain, **attributes(node)), mixed)
+
+
+def _added(node: onnx.NodeProto) -> str | None:
+    """What is added to the scores of a tower's attention [1, 1, R, R]; None: nothing."""
+    return node.input[5] if len(node.input) > 5 else None
 
 
 def _grouping(at: Lowering, node: onnx.NodeProto) -> tuple[int, int, int]:
