@@ -152,7 +152,10 @@ def _front(one: Measured) -> str:
         if (right := sum(one.right(plan.name))) > most:
             most = right
             best.append([f"`{plan.name}`", f"{work[plan.name] / 1e6:.0f} M", one.points(plan.name)])
-    text = "No other plan with the whole tower has fewer MACs in the language model and as many right answers; neighbours are often inside noise."
+    text = (
+        "No other plan with the whole tower has fewer MACs in the language model and as many right answers. What is next to each other here is "
+        "often inside noise."
+    )
     return f"{text}\n\n{table(['plan', 'LM MACs', 'accuracy'], best)}"
 
 

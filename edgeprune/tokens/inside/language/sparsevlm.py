@@ -25,8 +25,8 @@ def raters(rows: LanguageRows) -> Tensor:
     picture = rows.entered.to(near.dtype)
     relevance = (near * picture[:, None]).sum(dim=0) / torch.clamp(picture.sum(), min=1)
     mean = (relevance * used).sum() / torch.clamp(used.sum(), min=1)
-    chosen = used & (relevance > mean)
-    chosen = torch.where(chosen.any(), chosen, used)
+    near_it = used & (relevance > mean)
+    chosen = used & (near_it | ~near_it.any())
     return chosen.to(near.dtype) / torch.clamp(chosen.sum(), min=1)
 
 
