@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-<<<<<<< HEAD
 from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
-=======
-from typing import Any, NamedTuple
->>>>>>> stages
 
 from edgeprune_runtime.errors import BudgetError
 from edgeprune_runtime.spec import Manifest, SelectionSpec
@@ -82,13 +78,8 @@ class Asked(NamedTuple):
     inside: str = "none"
 
     @property
-<<<<<<< HEAD
     def of_picture(self) -> OfPicture:
         """Of these, what `Model.see` takes."""
-=======
-    def of_picture(self) -> dict[str, Any]:
-        """What `Model.see` takes of it."""
->>>>>>> stages
         return {"budget": self.budget, "tiles": self.tiles, "method": self.method}
 
 

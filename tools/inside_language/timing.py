@@ -26,7 +26,8 @@ def requests(
     work: Path, reference: ReferenceModel, questions: Sequence[Question], rounds: int = ROUNDS
 ) -> dict[str, dict[str, Any]]:
     """Plan -> "ttft" and "prefill": [wall, cpu] seconds of each round; "macs" and "tower_macs", "rows" of the prompt, "visual" rows of it
-    and "inside", those behind each cut. Every round asks about another picture that fills all tiles; nothing is re-used from the request before.
+    and "inside", those behind each cut.
+    Every round asks about another picture that fills all tiles; nothing is re-used from the request before.
     """
     journal = Journal(f"inside-language-{reference.name}", Settings(work=work, threads=1, resume=True))
     pictures = [p for p in dict.fromkeys(q.image for q in questions) if _fills(p)]
