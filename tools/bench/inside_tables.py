@@ -44,6 +44,11 @@ class Measured:
     def seconds(self, plan: str, *stages: str, clock: int = CPU) -> float:
         return median(self.samples[plan], clock, *stages)
 
+    def ratio_of_clocks(self) -> float:
+        """Wall by processor time of all first questions, median: how much else the machine did."""
+        pairs = [column(taken, clock, *first()) for taken in self.samples.values() for clock in (WALL, CPU)]
+        return float(np.median(np.concatenate(pairs[::2]) / np.concatenate(pairs[1::2])))
+
     def kept(self, plan: str) -> float:
         """Mean over layers, as a share of what the whole picture has."""
         whole = self.facts[WHOLE]["stages"][0]["visual"]
@@ -89,7 +94,9 @@ def _by_stage(found: Measured, clock: str, index: int) -> Section:
             ]
         )
     head = ["plan", "rows x layers", *STAGES, "TTFT", "TTFT of the second question", "next token"]
-    return Section(f"{found.precision}: time to the first token by stage, {clock}", "Medians.", head, rows)
+    waited = found.ratio_of_clocks()
+    text = f"Medians. A request's wall time was {waited:.2f} of its processor time in the median: 1.00 is a machine that does nothing else."
+    return Section(f"{found.precision}: time to the first token by stage, {clock}", text, head, rows)
 
 
 def _against_whole(found: Measured) -> Section:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tools.inside_language.page import page
 from tools.inside_language.timing import ROUNDS, requests
 
 NAME = "inside-language"
+SCENES = 120
 
 
 def measured(work: Path, scenes: int, rounds: int) -> dict[str, Any]:
@@ -33,13 +35,15 @@ def measured(work: Path, scenes: int, rounds: int) -> dict[str, Any]:
     data = held_out(work, scenes)
     questions = load_questions(data)
     pictures = {image: number for number, image in enumerate(dict.fromkeys(q.image for q in questions))}
+    models = {model.name: _of(work, model, data, questions, rounds) for model in REFERENCES}
     return {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "processor": environment().cpu_model,
         "scenes": scenes,
+        "load": [round(load, 1) for load in os.getloadavg()],
         "pictures": [pictures[q.image] for q in questions],
         "kinds": [q.kind for q in questions],
-        "models": {model.name: _of(work, model, data, questions, rounds) for model in REFERENCES},
+        "models": models,
     }
 
 
@@ -53,7 +57,7 @@ def _of(work: Path, model: ReferenceModel, data: Path, questions: Any, rounds: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, help="scratch folder; holds bundles, pictures and answers (1 GB)")
-    parser.add_argument("--scenes", type=int, default=100, help="held-out pictures [default: 100]")
+    parser.add_argument("--scenes", type=int, default=SCENES, help=f"held-out pictures [default: {SCENES}]")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of timed requests [default: {ROUNDS}]")
     parser.add_argument("--page", action="store_true", help="measure nothing: write the page from the state beside it")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements", help="folder for page and state")

@@ -53,9 +53,11 @@ def page(state: Mapping[str, Any]) -> str:
     models = [Measured(m, state["kinds"], state["pictures"], state["models"][m.name]) for m in REFERENCES]
     asked = {kind: list(state["kinds"]).count(kind) for kind in sorted(set(state["kinds"]))}
     rounds = len(models[0].plans["whole"]["ttft"])
+    load = " ".join(f"{one:.1f}" for one in state["load"])
+    waited = ", ".join(f"{_waited(one):.2f} ({one.model.name})" for one in models)
     return f"""# Rows that leave inside the language model
 
-Printed by `python -m tools.inside_language --work build/inside --scenes {state["scenes"]}` (`make inside-language`); measured
+Printed by `python -m tools.inside_language --work build/inside --scenes {state["scenes"]}` (`make bench-inside`); measured
 {state["created"][:10]} on {state["processor"]}, one thread. State: `inside-language.json`.
 
 Both reference models ([tiles](../../tools/reference_vlm/README.md): LLaVA-NeXT, 320 visual tokens of five tiles;
@@ -70,7 +72,9 @@ seen all rows that enter: with four layers, one layer is a quarter of the model,
 
 Differences are to the whole picture on the same questions, with 95 % paired bootstrap intervals over pictures; `*`: the interval leaves out
 zero. MACs: of the language model for a prompt with a picture that fills all tiles, by the rows that are there, first token
-and rankings included. Times: whole requests on such pictures, {rounds} interleaved rounds, the whole picture's time over the plan's.
+and rankings included; one bundle serves all plans of a ranking, so a plan with one cut ranks at the other too. Times: whole requests on
+such pictures, {rounds} interleaved rounds, the whole picture's time over the plan's. The machine did other work: load {load} (1, 5, 15
+minutes) at the end, wall by processor time {waited}.
 These models are so small that fixed costs are most of a request: what a plan saves in time at real proportions is on
 [another page](inside-speed.md).
 
@@ -81,6 +85,12 @@ they agree on is no promise for a third.
 
 {_agreement(models)}
 {"".join(_model(one) for one in models)}"""
+
+
+def _waited(one: Measured) -> float:
+    """Wall by processor time of all requests, median."""
+    pairs = [pair for plan in one.plans.values() for pair in plan["ttft"]]
+    return float(np.median([pair[WALL] / pair[CPU] for pair in pairs]))
 
 
 def _agreement(models: Sequence[Measured]) -> str:
