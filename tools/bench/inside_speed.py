@@ -31,8 +31,8 @@ def measure(settings: Settings) -> Page:
         f"A made LLaVA-NeXT of size {shape} (random weights: **nothing here speaks of quality**), a square picture of five tiles, 2880 visual "
         f"tokens; `{METHOD}` at the output, the prompt's last row ranks inside (`pdrop`), the class token's attention in the tower (`topk`). "
         "Plans read `tower cut + output budget + METHOD@LAYERS:what stays there`, shares of the rows that enter the language model. Each "
-        "round asks every plan once, in a new order: a first question from nothing, and a second one about the View. Accuracy of such plans on small "
-        f"trained models is [another page](inside-language.md). {inside_tables.HOW} {BRIEF}"
+        "round asks every plan once, in a new order: a first question from nothing, and a second one about the View. Accuracy of such plans: "
+        f"[another page](inside-language.md). {inside_tables.HOW} {BRIEF}"
     )
     sections = [section for found in measured for section in inside_tables.sections(found)]
     targets = [target for found in measured for target in inside_tables.targets(found)]
