@@ -17,6 +17,7 @@ from tools.bench.page import BRIEF, Page
 from tools.bench.rounds import Journal, Sample
 from tools.bench.second_question import SECOND
 from tools.bench.settings import FULL_PREFILLS, Settings
+from tools.bench.work import tower_macs
 
 PRECISIONS = ("fp32", "int8")
 NEW_TOKENS = 5
@@ -85,7 +86,7 @@ def _asker(model: Model, image: Path, plan: Plan, facts: dict[str, Any]) -> Call
 
 def _facts(bundle: Bundle, plan: Plan, first: Answer, second: Answer, inside: Any) -> dict[str, Any]:
     """What arithmetic needs: rows by stage as they are computed (whole runs), visual rows by layer, work of the tower."""
-    spec, manifest = bundle.manifest.language, bundle.manifest
+    spec = bundle.manifest.language
     rows = stage_rows(spec, first.prompt_tokens, first.visual_tokens, inside)
     stages = [
         {
@@ -96,10 +97,8 @@ def _facts(bundle: Bundle, plan: Plan, first: Answer, second: Answer, inside: An
         }
         for stage, here in zip(spec.stages, rows, strict=True)
     ]
-    tower = next(graph for graph in manifest.graphs if graph.name.startswith("tower"))
-    assert tower.work is not None
     return {
         "stages": stages,
         "second": [second.prompt_tokens, second.cached_tokens],
-        "tower_macs": sum(tower.work.macs.values()),
+        "tower_macs": tower_macs(bundle.manifest, first.budget, first.method),
     }

@@ -14,9 +14,9 @@ from edgeprune_runtime import Model
 from tools.bench.assets import QUESTION
 from tools.bench.rounds import CPU, WALL, Journal, Sample, column
 from tools.bench.settings import Settings
+from tools.bench.work import language_macs, tower_macs
 from tools.inside_language.bundles import ReferenceModel, bundle
 from tools.inside_language.plans import RowPlan
-from tools.inside_language.work import language_macs, tower_macs
 
 ROUNDS = 20
 _LARGEST = (224, 224)  # pixels of a scene that fills all tiles
@@ -70,7 +70,7 @@ def _asker(
         rows, visual, inside = answer.prompt_tokens, answer.visual_tokens, answer.inside
         counts[plan.name] = {
             "macs": language_macs(model.bundle.manifest, rows, visual, inside),
-            "tower_macs": tower_macs(model.bundle.manifest),
+            "tower_macs": tower_macs(model.bundle.manifest, answer.budget, answer.method),
             "rows": rows,
             "visual": visual,
             "inside": list(inside),

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of the language model for one prompt, as its graphs are counted and by the rows that are there."""
+"""Multiply-accumulates for one prompt, as graphs are counted and by the rows that are there."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def language_macs(manifest: Manifest, rows: int, visual: int, inside: Sequence[i
     return total
 
 
-def tower_macs(manifest: Manifest) -> int:
-    """Of all tiles of a picture that fills them."""
-    tower = next(graph for graph in manifest.graphs if graph.name.startswith("tower"))
-    return manifest.picture.tiles_max * _all(manifest.work[tower.name])
+def tower_macs(manifest: Manifest, budget: str | None, method: str | None) -> int:
+    """Of all tiles of a picture that fills them, in the tower that a selection looks through."""
+    chosen = next(one for one in manifest.selections if (one.budget, one.method) == (budget, method))
+    return manifest.picture.tiles_max * _all(manifest.work[chosen.tower])
 
 
 def _all(graph: GraphWork) -> int:
