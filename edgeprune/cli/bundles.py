@@ -176,13 +176,14 @@ def _shapes(specs: tuple[TensorSpec, ...]) -> str:
 
 def _show_stages(manifest: Manifest) -> None:
     """Layers of the language model over one list of rows each, what goes on into them, and what that leaves of a picture."""
-    from edgeprune_runtime.stages.counts import mean_kept
+    from edgeprune.tokens.inside.bars import layers_in_words
+    from edgeprune_runtime.stages.counts import mean_kept, visual_by_stage
 
     language = manifest.language
     rows = []
     for stage in language.stages:
         heads = sum(language.kv_heads[layer] for layer in range(stage.first, stage.behind))
-        keep = "all rows" if stage.rank is None else f"{stage.keep:g} of the visual rows"
+        keep = "all rows" if stage.keep == 1 else f"{stage.keep:g} of the visual rows"
         size = 8 * heads * stage.capacity * language.head_dim
         layers = f"{stage.first} to {stage.behind - 1}"
         rows.append([layers, keep, str(stage.capacity), str(language.chunk_of(stage)), f"{size / 1e6:.1f}"])
@@ -192,8 +193,12 @@ def _show_stages(manifest: Manifest) -> None:
     kept = []
     for budget in dict.fromkeys(s.budget for s in manifest.selections if s.own):
         entering = max(s.keep for s in manifest.selections if s.own and s.budget == budget)
-        stages = ", ".join(str(stage.stay(entering)) for stage in language.stages)
+        stages = ", ".join(str(here) for here in visual_by_stage(language, entering))
         shares = [f"{100 * part / largest:.1f} %" for part in (entering, mean_kept(language, entering))]
         kept.append([budget, str(entering), stages, *shares])
     head = ["budget", "visual rows", "in each stage", "kept at the output", "kept over layers"]
     show_table("visual rows of the largest picture", columns(head, head[:1]), kept)
+    entering = max(s.keep for s in manifest.selections if s.own)
+    by_stage = zip(language.stages, visual_by_stage(language, entering), strict=True)
+    for line in layers_in_words([here for stage, here in by_stage for _ in range(stage.first, stage.behind)]):
+        say(line)

@@ -119,6 +119,15 @@ def macs_of_language(spec: DecoderSpec, positions: int) -> Price:
     return Price(spec.vocab * spec.hidden, 0, positions * group.weights + attention, positions * channel.weights)
 
 
+def macs_of_cut_language(spec: DecoderSpec, rows: Sequence[int]) -> float:
+    """Of a prompt that has so many rows in each layer, and of the head once, without what rankings compute."""
+    total = float(spec.vocab * spec.hidden)
+    for layer, positions in enumerate(rows):
+        price, at = macs_of_language(spec, positions), spec.at(layer)
+        total += at.kv_heads * price.group + at.mlp * price.channel
+    return total
+
+
 def bytes_of_tower(
     spec: TowerSpec, precision: WeightPrecision, *, classes: int = 0, views: Sequence[tuple[int, int]] = ()
 ) -> Price:

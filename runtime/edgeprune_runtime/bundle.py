@@ -89,8 +89,7 @@ class Bundle:
 
     def ranks_by(self, name: str) -> bool:
         """Whether a ranking inside the language model reads this of every prompt."""
-        language = self.manifest.language
-        graphs = [self.graph(str(language.stages[number].rank)) for number in language.cuts]
+        graphs = [self.graph(rank) for rank in self.manifest.language.rankings]
         return any(spec.name == name for graph in graphs for spec in graph.inputs)
 
     def path(self, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,25 @@ import torch
 
 from edgeprune.errors import PlanError
 from edgeprune.tokens.inside import INSIDE
-from edgeprune.tokens.inside.rows import LanguageCut, LanguageRows, going_on, turned_back
+from edgeprune.tokens.inside.rows import (
+    LanguageCut,
+    LanguageRows,
+    changes,
+    going_on,
+    summed_changes,
+    turned_back,
+)
 from edgeprune.tokens.inside.sigmoid import sigmoid_counts
-from tests.references.inside_language import last_row, mustdrop, schedules, sparsevlm
+from edgeprune_runtime.stages.rows import evenly
+from tests.references.inside_language import (
+    corematching,
+    early_lists,
+    last_row,
+    mustdrop,
+    schedules,
+    sparsevlm,
+    transprune,
+)
 from tests.references.inside_language.attention import angles_of, plain_frequencies, question_attention, turned
 from tests.references.inside_language.rows import by_encoder, kept
 
@@ -92,7 +109,7 @@ def counts(case: Drawn) -> list[int]:
 
 
 @SEEDS
-@pytest.mark.parametrize("name", ["fastv", "pdrop"])
+@pytest.mark.parametrize("name", ["fastv", "pdrop", "lvlm-csp"])
 def test_the_last_rows_attention(seed: int, name: str) -> None:
     case = drawn(seed)
     order = last_row.fastv(case.query[case.n - 1].reshape(-1), case.keys, case.n, case.visual)
@@ -158,6 +175,41 @@ def test_mustdrop_keeps_its_key_set_and_what_passes_a_threshold(seed: int) -> No
 
 
 @SEEDS
+def test_transprune_adds_what_layers_change_and_what_the_question_looks_at(seed: int) -> None:
+    """Two layers saw all rows, one those that stayed at the first cut: their changes are summed over the rows that were there."""
+    case, rng = drawn(seed), np.random.default_rng(seed)
+    there = [row for row in case.visual if row % 3]
+    steps = [rng.standard_normal((4, SIZE, HIDDEN)).astype(np.float32) for _ in range(3)]
+    among = [case.visual, case.visual, there]
+    moved = [transprune.layer_transition(*four, seen) for four, seen in zip(steps, among, strict=True)]
+
+    def pairs(*layers: np.ndarray) -> torch.Tensor:
+        of = [torch.from_numpy(part) for four in layers for part in four]
+        return torch.cat([changes(*of[at : at + 2]) for at in range(0, len(of), 2)], dim=1)
+
+    numbers = torch.arange(SIZE)
+    first, later = (torch.isin(numbers, torch.tensor(rows)) for rows in (case.visual, there))
+    changed = summed_changes(pairs(*steps[:2]), first) + summed_changes(pairs(steps[2]), later)
+    queries = case.query[case.asking].reshape(len(case.asking), -1)
+    weights = [1 / len(case.asking)] * len(case.asking)
+    order = transprune.transprune(moved, queries, case.keys, case.asking, weights, there)
+    for count in range(0, len(there), 3):
+        rows = dataclasses.replace(case.rows(case.asking, count, changed=changed), visual=later)
+        assert sorted(set(stayed("transprune", rows, case)) & set(there)) == kept(order, count)
+
+
+@SEEDS
+@pytest.mark.parametrize("neurons", [20, 33])
+def test_corematching_keeps_rows_that_share_most_neurons_with_the_prompt(seed: int, neurons: int) -> None:
+    case = drawn(seed)
+    active = np.random.default_rng(seed).standard_normal((SIZE, neurons)).astype(np.float32)
+    order = corematching.corematching(corematching.overlaps(active, case.visual, case.n))
+    for count in counts(case):
+        rows = case.rows([case.n - 1], count, active=torch.from_numpy(active))
+        assert stayed("corematching", rows, case) == kept(order, count)
+
+
+@SEEDS
 @pytest.mark.parametrize("name", ["encoder", "vflowopt"])
 def test_by_the_encoders_score(seed: int, name: str) -> None:
     case = drawn(seed)
@@ -177,6 +229,16 @@ def test_all_question_rows_ask_where_one_order_serves_all_cuts(seed: int, name: 
     wanted = [len(case.visual), len(case.visual) // 2, len(case.visual) // 4]
     for count, expected in zip(wanted, schedules.prefixes(order, wanted), strict=True):
         assert stayed(name, case.rows(case.asking, count), case) == expected
+
+
+@SEEDS
+def test_rows_at_even_distances_enter_where_they_come_back(seed: int) -> None:
+    case = drawn(seed)
+    visual = np.isin(np.arange(case.n), case.visual)
+    fixed = [row for row in range(case.n) if row not in case.visual]
+    for count in counts(case):
+        expected = sorted([*fixed, *(early_lists.representatives(case.visual, count) if count else [])])
+        assert evenly(visual, count).tolist() == expected
 
 
 @pytest.mark.parametrize("name", ["todre", "yopo", "drop-all"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from edgeprune.models.spec import DecoderSpec
-from edgeprune.tokens.inside.rows import LanguageCut, LanguageRows, going_on, turned_back
+from edgeprune.tokens.inside.rows import LanguageCut, LanguageRows, going_on, summed_changes, turned_back
 from edgeprune_export.graphs.decoder import angles, next_layer
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.trace import trace
@@ -26,7 +26,7 @@ _Sizes = tuple[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class CutPlace:
-    """Stage `number` of a language model, before which rows leave, and how."""
+    """Stage `number` of a language model, before which rows leave or come back, and how."""
 
     language: LanguageSpec
     number: int
@@ -40,9 +40,25 @@ class CutPlace:
         return self.number == self.language.cuts[0]
 
     @property
+    def name(self) -> str | None:
+        """Of the graph that ranks; None where the list is known without one."""
+        return self.language.stages[self.number].rank
+
+    @property
     def layer(self) -> int:
         """The layer before the cut."""
         return self.language.stages[self.number].first - 1
+
+    @property
+    def changed(self) -> range:
+        """Layers of the stage before whose changes of rows count."""
+        return range(self.layer if self.first else self.language.stages[self.number - 1].first, self.layer + 1)
+
+    @property
+    def carries(self) -> bool:
+        """Whether later cuts need something of this one: its order, or what has been counted so far."""
+        counts = (self.cut.once and self.first) or "changed" in self.cut.reads
+        return counts and self.number != self.language.cuts[-1]
 
     @property
     def rows(self) -> int:
@@ -61,14 +77,15 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
     Of L rows of the stage before, P of the prompt, M in a chunk of the stage and C chunks there. Inputs, of which only those that the
     ranking uses are declared: visual [P] int64 0/1; position_ids [axes, P]; origin [L], which row of the prompt each is, absent before the
     first cut, where it is itself; total [1], rows that are there; count [1], visual rows that stay; asking [R] and asking_weight [R];
-    query [L, H d]; past_key_i and past_value_i; states [L, W]; salience [P]; places [P, 2]; embeds [P, D].
-    Outputs: rows [C, M] of the stage before; position_ids_of_rows [C, axes, M]; origin_of_rows [C M]; score_of_rows [P] where later cuts
-    follow this order, their input score.
+    query [L, H d]; past_key_i and past_value_i; states [L, W]; salience [P]; places [P, 2]; embeds [P, D]; active [L, F]; changed [L, 4 a
+    layer]; carried [P].
+    Outputs: rows [C, M] of the stage before; position_ids_of_rows [C, axes, M]; origin_of_rows [C M]; carried_of_rows [P] where later cuts
+    need something of this one, the next one's input carried.
     """
     stage, axes = place.language.stages[place.number], place.language.axes
     g = Graph(str(stage.rank), weights_file=weights_file)
     values = ranking_inputs(place)
-    made = ("chosen", "chosen_origin", "chosen_positions", *(("ranked",) if hands_on_score(place) else ()))
+    made = ("chosen", "chosen_origin", "chosen_positions", *(("carried_on",) if place.carries else ()))
     traced = trace(
         f"ranking {place.cut.name}",
         Ranking(place),
@@ -84,14 +101,9 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
     g.output("chosen", "rows", "int64", (chunks, chunk))
     g.output("chosen_positions", "position_ids_of_rows", "int64", (chunks, axes, chunk))
     g.output("chosen_origin", "origin_of_rows", "int64", (stage.capacity,))
-    if hands_on_score(place):
-        g.output("ranked", "score_of_rows", "float32", (place.prompt,))
+    if place.carries:
+        g.output("carried_on", "carried_of_rows", "float32", (place.prompt,))
     return g
-
-
-def hands_on_score(place: CutPlace) -> bool:
-    """Whether later cuts follow the order of this one."""
-    return place.cut.once and place.first and len(place.language.cuts) > 1
 
 
 def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
@@ -106,7 +118,7 @@ def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
         "count": ("int64", (1,)),
     }
     if place.cut.once and not place.first:
-        return found | {"origin": ("int64", (rows,)), "score": ("float32", (prompt,))}
+        return found | {"origin": ("int64", (rows,)), "carried": ("float32", (prompt,))}
     if not place.first:
         found["origin"] = ("int64", (rows,))
     if asks:
@@ -127,6 +139,12 @@ def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
         found["places"] = ("int64", (prompt, 2))
     if "embeds" in reads:
         found["embeds"] = ("float32", (prompt, place.decoder.hidden))
+    if "active" in reads:
+        found["active"] = ("float32", (rows, decoder.mlp))
+    if "changed" in reads:
+        found["changed"] = ("float32", (rows, 4 * len(place.changed)))
+        if not place.first:
+            found["carried"] = ("float32", (prompt,))
     return found
 
 
@@ -189,34 +207,45 @@ class Ranking(torch.nn.Module):
         chunk = language.chunk_of(stage)
         positions = named["position_ids"][:, origin[chosen]].reshape(language.axes, -1, chunk)
         made = chosen.reshape(-1, chunk), origin[chosen], positions.permute(1, 0, 2)
-        return (*made, score.clone()) if hands_on_score(self._place) else made
+        return (*made, self._carried(score, rows, origin)) if self._place.carries else made
+
+    def _carried(self, score: torch.Tensor, rows: LanguageRows, origin: torch.Tensor) -> torch.Tensor:
+        """By row of the prompt [P]: the order, or what has been counted; 0 for a row that has left."""
+        if self._place.cut.once:
+            return score.clone()
+        spare = self._place.prompt
+        where = torch.where(rows.present, origin, spare)
+        return torch.zeros(spare + 1).scatter(0, where, rows["changed"])[:spare]
 
     def score(self, named: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, LanguageRows]:
         """What the method makes of the rows of the stage before [L], and what it looked at."""
         origin = self._origin(named)
         present = torch.arange(self._place.rows) < named["total"]
         entered = named["visual"] > 0
+        visual = entered[origin] & present
         nobody = torch.zeros(0)
         rows = LanguageRows(
-            visual=entered[origin] & present,
+            visual=visual,
             present=present,
             count=named["count"][0],
             asking=named.get("asking", nobody.to(torch.int64)),
             weight=named.get("asking_weight", nobody),
-            readings=self._readings(named, origin),
+            readings=self._readings(named, origin, visual),
             origin=origin,
             entered=entered,
             first=self._place.first,
         )
-        if "score" in named:
-            return named["score"][origin], rows
+        if self._place.cut.once and not self._place.first:
+            return named["carried"][origin], rows
         return self._place.cut.rank(rows, self._place.settings), rows
 
     def _origin(self, named: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Which row of the prompt each row of the stage before is: [L]."""
         return named["origin"] if "origin" in named else torch.arange(self._place.rows)
 
-    def _readings(self, named: Mapping[str, torch.Tensor], origin: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _readings(
+        self, named: Mapping[str, torch.Tensor], origin: torch.Tensor, visual: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         width, size = self._place.decoder.head_dim, self._place.rows
         found: dict[str, torch.Tensor] = {}
         if "query" in named:
@@ -238,4 +267,9 @@ class Ranking(torch.nn.Module):
             found["places"] = named["places"][origin]
         if "embeds" in named:
             found["embeds"] = named["embeds"]
+        if "active" in named:
+            found["active"] = named["active"]
+        if "changed" in named:
+            here = summed_changes(named["changed"], visual)
+            found["changed"] = here + named["carried"][origin] if "carried" in named else here
         return found

@@ -39,6 +39,6 @@ def prefill_prompt(
         reused=model.reused,
         room=min(room(spec, plan.stages), spec.positions - packed.next_position) + 1,
         ends=frozenset(spec.eos_token_ids if request.stop else ()),
-        inside=tuple(plan.stages[number].visual for number in spec.cuts),
+        inside=tuple(plan.stages[number].visual for number in spec.choices),
         notes=tuple(inside_notes(spec, plan, request.inside)),
     )

@@ -26,10 +26,10 @@ class Chain:
         rows: int,
         cache: Mapping[str, Buffer],
         hidden: Buffer,
-        query: Buffer | None,
+        notes: Mapping[str, Buffer],
         source: Cut | None,
     ) -> None:
-        """rows: of a run. query: what asking rows ask with, of the last stage. source: the way into the first stage; None: host rows."""
+        """rows: of a run. notes: what the last stage gives for the ranking behind it. source: the way into the first stage; None: host rows."""
         self._backend, self._sessions, self._rows = backend, sessions, rows
         self._source = source
         first = stages[0]
@@ -53,7 +53,7 @@ class Chain:
                 "last_index": self._last_index,
                 "total": self._total,
                 "hidden": made,
-                **({"query": query} if last and query is not None else {}),
+                **(notes if last else {}),
             }
             for layer in range(stage.first, stage.behind):
                 for kind in ("key", "value"):

@@ -124,12 +124,24 @@ def test_every_method_builds(rtx: tensorrt_api.TensorRt, tmp_path: Path) -> None
         made(rtx, ready[name], tmp_path / "x.engine")
 
 
-@pytest.mark.parametrize("dialect", ["portable", "modern"])
-def test_stages_and_rankings_build(rtx: tensorrt_api.TensorRt, tmp_path: Path, dialect: str) -> None:
-    variant, asked = LEAVING[1]
-    ready = prepared(Bundle.open(exported(variant, **asked), verify=False), tmp_path / "lowered", dialect)
+@pytest.mark.parametrize(
+    ("dialect", "inside", "graphs"),
+    [
+        ("portable", "pdrop@1,2:0.5,6", 5),
+        ("modern", "pdrop@1,2:0.5,6", 5),
+        ("modern", "transprune@1,2:0.5,6", 5),
+        ("portable", "corematching@1:0.5", 3),
+        ("modern", "sparsevlm@1:0.5", 3),
+        ("portable", "lvlm-csp@0,1,2:0.25,1,6", 4),
+    ],
+)
+def test_stages_and_rankings_build(
+    rtx: tensorrt_api.TensorRt, tmp_path: Path, dialect: str, inside: str, graphs: int
+) -> None:
+    bundle = exported(LEAVING[0][0], inside=[inside], parity=False)
+    ready = prepared(Bundle.open(bundle, verify=False), tmp_path / "lowered", dialect)
     names = [name for name in ready if name.startswith(("language-", "rank-"))]
-    assert len(names) == 5
+    assert len(names) == graphs
     for name in names:
         assert made(rtx, ready[name], tmp_path / "x.engine") > 0
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgeprune.tokens.inside.rows import QUESTION_ROWS, LanguageRows, going_on, turned_back
-from edgeprune_export.gate.language.noted import AttentionInputs, noting_language
+from edgeprune.tokens.inside.rows import QUESTION_ROWS, LanguageRows, going_on, summed_changes, turned_back
+from edgeprune_export.gate.language.noted import AttentionInputs, NotedMlps, noting_language, noting_mlps
 from edgeprune_export.graphs.rank import CutPlace
 from edgeprune_runtime.stages.rows import PromptRows
 
@@ -49,7 +49,10 @@ class LeavingRows:
         self._decoder, self._prompt, self._entering = decoder, prompt, entering
         self._cuts = {cut.place.layer + 1: (cut, after) for cut, after in zip(cuts, following, strict=True)}
         self._length = len(prompt.visual)
-        self._embeds = embeds[: self._length]
+        self._embeds = embeds
+        self._counted = {one for cut in cuts if "changed" in cut.place.cut.reads for one in cut.place.changed}
+        self._changed = torch.zeros(self._length)
+        self._mlps = NotedMlps({}, {})
         self._score: Tensor | None = None  # of all rows of the prompt, where later cuts follow the first one's order
         self._rows = torch.arange(positions.shape[1])
         self._positions = torch.from_numpy(np.array(positions))
@@ -62,8 +65,10 @@ class LeavingRows:
         """Hooks on the layers for the time of one pass."""
         layers = self._decoder.layers
         with ExitStack() as stack:
-            of = {layer + more for layer in self._cuts for more in (-1, 0)}
+            of = {layer + more for layer in self._cuts for more in (-1, 0) if layer + more >= 0}
             self._noted = stack.enter_context(noting_language(layers, of))
+            active = {cut.place.layer for cut, _ in self._cuts.values() if "active" in cut.place.cut.reads}
+            self._mlps = stack.enter_context(noting_mlps(layers, active, self._counted))
             for number, layer in enumerate(layers):
                 hook = layer.register_forward_pre_hook(self._before(number), with_kwargs=True)
                 stack.callback(hook.remove)
@@ -85,16 +90,26 @@ class LeavingRows:
     def _behind(self, number: int) -> Any:
         return lambda module, inputs, output: output + self._entering[number][self._rows]
 
+    def _count_changes(self, layers: range) -> None:
+        """Add what these layers, which ran over the rows that are there, have changed of visual ones."""
+        there = self._rows[self._rows < self._length]
+        pairs = torch.cat([self._mlps.changed.pop(layer)[: len(there)] for layer in layers], dim=1)
+        self._changed[there] += summed_changes(pairs, torch.from_numpy(self._prompt.visual)[there])
+
     def _cut(self, number: int, layer: Any, hidden: Tensor, turned: tuple[Tensor, Tensor]) -> Tensor:
         cut, following = self._cuts[number]
         turned = self._turned or turned
         there = int((self._rows < self._length).sum())
-        self.own.append(self._rows[self._going_on(cut, layer, hidden, turned, there)].numpy())
+        if "changed" in cut.place.cut.reads:
+            self._count_changes(cut.place.changed)
+        if cut.place.name:
+            self.own.append(self._rows[self._going_on(cut, layer, hidden, turned, there)].numpy())
         go_on = torch.cat([torch.from_numpy(np.array(cut.rows)), self._rows[there:]])
-        at = torch.searchsorted(self._rows, go_on)
+        canvas = self._embeds.clone()  # who comes back is as it was before the first layer
+        canvas[self._rows] = hidden[0]
+        hidden = canvas[go_on][None]
         self._rows = go_on
         self._positions = torch.from_numpy(np.concatenate([cut.positions, following], axis=1))
-        hidden = hidden[:, at]
         ids = self._positions if len(self._positions) == 1 else self._positions[:, None]
         self._turned = self._decoder.rotary_emb(hidden, ids)
         return hidden
@@ -145,7 +160,11 @@ class LeavingRows:
             coming = self._noted[place.layer + 1]
             found |= {"query": coming.query[asking], "key": coming.key[:there]}
         if "embeds" in reads:
-            found["embeds"] = self._embeds
+            found["embeds"] = self._embeds[: self._length]
+        if "changed" in reads:
+            found["changed"] = self._changed[self._rows[:there]]
+        if "active" in reads:
+            found["active"] = self._mlps.active[place.layer][:there]
         for name, values in (("salience", self._prompt.salience), ("places", self._prompt.places)):
             if name in reads and values is not None:
                 found[name] = torch.from_numpy(values)[self._rows[:there]]
