@@ -8,7 +8,17 @@ from dataclasses import dataclass
 BUDGETS = ("1.0", "0.5", "0.4", "0.2", "0.1")
 OUTPUT = ("divprune", "random", "uniform", "downsample")
 #: Rankings that look at the question; `gsearch` differs from one cut of it only where there are two.
-QUESTION_AWARE = ("fastv", "pdrop", "feather", "sparsevlm", "mustdrop", "flowcut", "gsearch")
+QUESTION_AWARE = (
+    "fastv",
+    "pdrop",
+    "feather",
+    "sparsevlm",
+    "mustdrop",
+    "flowcut",
+    "gsearch",
+    "transprune",
+    "corematching",
+)
 CONTROLS = ("encoder", "vflowopt", "random-rows", "uniform-rows")
 #: Those that are also tried at other counts and behind a cut at the output.
 MAIN = ("fastv", "pdrop")
