@@ -88,4 +88,4 @@ def test_one_bundle_serves_every_plan_of_a_ranking() -> None:
 
 def test_a_cut_of_the_tower_is_said_as_the_command_line_has_it() -> None:
     words = inside_words(Cuts("pdrop", (1,), "topk@1:0.5").held)
-    assert words == ["--inside", "topk@1:0.5", "--inside", "pdrop@1,2:0.5"]
+    assert words == ["--budget-of", "picture", "--inside", "topk@1:0.5", "--inside", "pdrop@1,2:0.5"]

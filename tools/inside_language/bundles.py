@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.bench.settings import ROOT, say
-from tools.inside_language.plans import BUDGETS, Cuts, RowPlan, plans
+from tools.inside_language.plans import BUDGETS, WHOLE_TOWER, Cuts, RowPlan, plans
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ def bundle(work: Path, model: ReferenceModel, cuts: Cuts) -> Path:
 
 def inside_words(cuts: Cuts) -> list[str]:
     """Of the command line. What stays when nobody says otherwise is of no account: every plan says it."""
-    words = ["--inside", cuts.tower] if cuts.tower else []
+    words = ["--budget-of", "picture"] if cuts.tower else []
+    if cuts.tower not in ("", WHOLE_TOWER):
+        words += ["--inside", cuts.tower]
     if cuts.method:
-        words += [
-            "--inside",
-            f"{cuts.method}@{','.join(map(str, cuts.layers))}:{0 if cuts.method == 'drop-all' else 0.5}",
-        ]
+        keep = {"drop-all": "0", "lvlm-csp": "0.5,1,0.5"}.get(cuts.method, "0.5")
+        words += ["--inside", f"{cuts.method}@{','.join(map(str, cuts.layers))}:{keep}"]
     return words
 
 

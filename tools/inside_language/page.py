@@ -70,6 +70,9 @@ layer 1 (of 0 to 3) on. **All shares on this page are of a whole picture's token
 `--inside` on the command line counts shares of the rows that enter the language model. Cuts *inside* come behind a layer that has
 seen all rows that enter: with four layers, one layer is a quarter of the model, and of a real model a small part.
 
+Behind a cut of the tower, and in the plans `whole tower` that they are held against, budgets count from each picture's own tokens, as
+small pictures have too few left for a share of the largest (`--budget-of picture`); 0.5 is all that a cut leaves.
+
 Differences are to the whole picture on the same questions, with 95 % paired bootstrap intervals over pictures; `*`: the interval leaves out
 zero. MACs: of the language model for a prompt with a picture that fills all tiles, by the rows that are there, first token
 and rankings included; one bundle serves all plans of a ranking, so a plan with one cut ranks at the other too. Times: whole requests on

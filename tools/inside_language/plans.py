@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,9 +27,16 @@ MAIN = ("fastv", "pdrop")
 SECOND = {"mustdrop": 0.1}
 
 
+WHOLE_TOWER = "whole tower"
+
+
 @dataclass(frozen=True)
 class Cuts:
-    """Cuts before `layers` of the language model by one method, and `tower`, a cut as the command line has it. Empty: none."""
+    """Cuts before `layers` of the language model by one method, and `tower`, a cut as the command line has it. Empty: none.
+
+    Where the tower is cut, budgets count from each picture's own tokens, as small pictures do not have enough left for a share of the
+    largest; WHOLE_TOWER is no cut, with budgets that count so.
+    """
 
     method: str = ""
     layers: tuple[int, ...] = ()
@@ -38,13 +46,15 @@ class Cuts:
     def name(self) -> str:
         """Of a folder."""
         inside = f"{self.method}-{'-'.join(map(str, self.layers))}" if self.method else "plain"
-        return f"{self.tower.replace('@', '-').replace(':', '-').replace(',', '_')}+{inside}" if self.tower else inside
+        return f"{re.sub('[@: ,]', '-', self.tower)}+{inside}" if self.tower else inside
 
     @property
     def held(self) -> Cuts:
         """Those of the bundle that serves them: any count can stay at a cut, all that arrive too, so one bundle has all of a method."""
         if self.tower:
             return Cuts("pdrop", (1, 2), self.tower)
+        if self.method == "lvlm-csp":
+            return self
         return Cuts(self.method, (2, 3) if self.method == "drop-all" else (1, 2)) if self.method else self
 
 
@@ -95,7 +105,7 @@ def plans(own: str, towers: tuple[str, ...] = (), without: tuple[str, ...] = ())
     found += _inside()
     for method in (own, "divprune"):
         found += _both(method)
-    for tower in towers:
+    for tower in (WHOLE_TOWER, *towers):
         found += _tower(tower, own)
     return tuple(plan for plan in found if plan.cuts.method not in without)
 
@@ -109,6 +119,7 @@ def _inside() -> Iterator[RowPlan]:
     for name in MAIN:
         yield RowPlan(cuts=Cuts(name, (1,)), keep=(0.1,))
         yield RowPlan(cuts=Cuts(name, (1,)), keep=(0.05,))
+    yield RowPlan(cuts=Cuts("lvlm-csp", (0, 1, 2)), keep=(0.2, 1.0, 0.2))
     for layer in (2, 3):
         yield RowPlan(cuts=Cuts("drop-all", (layer,)), keep=(0.0,))
 
@@ -170,18 +181,12 @@ def claims(own: str, tower: str = "") -> tuple[Claim, ...]:
         Claim("all rows gone behind half of them", "drop-all@2:0", "whole"),
     ]
     if tower:
-        found += [
-            Claim(
-                "half of the tokens gone in the tower, under the tower's own order",
-                f"{tower} + {own} 0.2",
-                f"{own} 0.2",
-            ),
-            Claim("the same under a spread choice", f"{tower} + divprune 0.2", "divprune 0.2"),
-            Claim("the same before the question's choice", f"{tower} + {own} 0.5 + pdrop@1:0.2", "pdrop@1:0.2"),
-            Claim(
-                "the same before an output cut and the question's choice",
-                f"{tower} + {own} 0.4 + pdrop@1:0.1",
-                f"{own} 0.4 + pdrop@1:0.1",
-            ),
-        ]
+        behind = {
+            "half of the tokens gone in the tower, against half gone behind it": f"{own} 0.5",
+            "the same, then the output cut by the tower's own order": f"{own} 0.2",
+            "the same, then a spread choice": "divprune 0.2",
+            "the same, then the question's choice": f"{own} 0.5 + pdrop@1:0.2",
+            "the same, then an output cut and the question's choice": f"{own} 0.4 + pdrop@1:0.1",
+        }
+        found += [Claim(says, f"{tower} + {plan}", f"{WHOLE_TOWER} + {plan}") for says, plan in behind.items()]
     return tuple(found)
