@@ -25,6 +25,7 @@ def measured(model: ReferenceModel, right: dict[str, float]) -> dict[str, Any]:
         made[plan.name] = {
             "right": "".join(map(str, answers)),
             "macs": int(1e6 * seconds),
+            "rank_macs": 0,
             "tower_macs": 5_000_000,
             "rows": model.tokens + 20,
             "visual": model.tokens,

@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from edgeprune_runtime.spec import GraphWork, Manifest
 
 
-def language_macs(manifest: Manifest, rows: int, visual: int, inside: Sequence[int]) -> int:
-    """Of the first token.
+def language_macs(manifest: Manifest, rows: int, visual: int, inside: Sequence[int]) -> tuple[int, int]:
+    """Of the first token: layers and head, and rankings.
 
     rows     of the prompt, `visual` of them visual
     inside   visual rows that stay at each cut
-    returns  layers by the rows that are in them, unfilled parts of a chunk not counted, attention by the pairs that see each other;
-             rank graphs over their whole room; one row of the head
+    returns  layers by the rows that are in them, unfilled parts of a chunk not counted, attention by the pairs that see each other, and one
+             row of the head; rank graphs over their whole room, where the number of rows changes
     """
     spec, work = manifest.language, manifest.work
-    here, total, left = rows, _all(work[spec.head]), dict(zip(spec.cuts, inside, strict=True))
+    there, left = visual, dict(zip(spec.cuts, inside, strict=True))
+    layers, ranks = _all(work[spec.head]), 0
     for number, stage in enumerate(spec.stages):
-        if number in left:
+        if left.get(number, there) != there:
             assert stage.rank is not None
-            here = rows - visual + left[number]
-            total += _all(work[stage.rank])
-        graph = work[stage.prefill]
-        per_row = (_all(graph)) / spec.chunk_of(stage)
-        total += round(here * per_row + here * (here + 1) / 2 * graph.pair_macs)
-    return total
+            ranks += _all(work[stage.rank])
+            there = left[number]
+        here, graph = rows - visual + there, work[stage.prefill]
+        layers += round(here * _all(graph) / spec.chunk_of(stage) + here * (here + 1) / 2 * graph.pair_macs)
+    return layers, ranks
 
 
 def tower_macs(manifest: Manifest, budget: str | None, method: str | None) -> int:

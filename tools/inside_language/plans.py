@@ -161,12 +161,18 @@ def claims(own: str, tower: str = "") -> tuple[Claim, ...]:
             "divprune 0.2",
         ),
         Claim("the same by attention of the first layer", "fastv@1:0.2", "divprune 0.2"),
-        Claim("two cuts inside, fewer MACs than half an output cut", "pdrop@1,2:0.2,0.05", "divprune 0.4"),
+        Claim("two cuts inside, against the best output cut of 0.4", "pdrop@1,2:0.2,0.05", "divprune 0.4"),
         Claim("two cuts inside against none", "pdrop@1,2:0.2,0.05", "whole"),
         Claim("a cut inside behind the output cut, against the whole picture", f"{own} 0.4 + pdrop@1:0.1", "whole"),
-        Claim("the same, against the output cut of about its MACs", f"{own} 0.4 + pdrop@1:0.1", f"{own} 0.2"),
+        Claim(
+            "the same, against the output cut of about as much work in layers", f"{own} 0.4 + pdrop@1:0.1", f"{own} 0.2"
+        ),
         Claim("a cut inside behind a spread choice, against the whole picture", "divprune 0.4 + pdrop@1:0.1", "whole"),
-        Claim("the same, against the output cut of about its MACs", "divprune 0.4 + pdrop@1:0.1", "divprune 0.2"),
+        Claim(
+            "the same, against the output cut of about as much work in layers",
+            "divprune 0.4 + pdrop@1:0.1",
+            "divprune 0.2",
+        ),
         Claim(
             "half of what an output cut of 0.2 keeps leaves before layer 1", f"{own} 0.2 + pdrop@1:0.1", f"{own} 0.2"
         ),

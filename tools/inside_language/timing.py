@@ -25,7 +25,7 @@ _LARGEST = (224, 224)  # pixels of a scene that fills all tiles
 def requests(
     work: Path, reference: ReferenceModel, questions: Sequence[Question], rounds: int = ROUNDS
 ) -> dict[str, dict[str, Any]]:
-    """Plan -> "ttft" and "prefill": [wall, cpu] seconds of each round; "macs" and "tower_macs", "rows" of the prompt, "visual" rows of it
+    """Plan -> "ttft" and "prefill": [wall, cpu] seconds of each round; "macs" of layers, "rank_macs" and "tower_macs", "rows" of the prompt, "visual" rows of it
     and "inside", those behind each cut.
     Every round asks about another picture that fills all tiles; nothing is re-used from the request before.
     """
@@ -68,8 +68,10 @@ def _asker(
             QUESTION, image=image, budget=plan.budget, method=plan.method, max_tokens=1, stop=False, inside=keep or None
         )
         rows, visual, inside = answer.prompt_tokens, answer.visual_tokens, answer.inside
+        layers, ranks = language_macs(model.bundle.manifest, rows, visual, inside)
         counts[plan.name] = {
-            "macs": language_macs(model.bundle.manifest, rows, visual, inside),
+            "macs": layers,
+            "rank_macs": ranks,
             "tower_macs": tower_macs(model.bundle.manifest, answer.budget, answer.method),
             "rows": rows,
             "visual": visual,
