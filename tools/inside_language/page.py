@@ -167,8 +167,8 @@ def _front(one: Measured) -> str:
             most = right
             best.append([f"`{plan.name}`", f"{work[plan.name] / 1e6:.0f} M", one.points(plan.name)])
     text = (
-        "No other plan with the whole tower has fewer MACs in layers of the language model and as many right answers. What is next to each other here is "
-        "often inside noise."
+        "No other plan with the whole tower has less work in layers of the language model and as many right answers. Neighbours here are often "
+        "inside noise."
     )
     return f"{text}\n\n{table(['plan', 'layers', 'accuracy'], best)}"
 

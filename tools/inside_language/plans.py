@@ -161,7 +161,8 @@ def claims(own: str, tower: str = "") -> tuple[Claim, ...]:
             "divprune 0.2",
         ),
         Claim("the same by attention of the first layer", "fastv@1:0.2", "divprune 0.2"),
-        Claim("two cuts inside, against the best output cut of 0.4", "pdrop@1,2:0.2,0.05", "divprune 0.4"),
+        Claim("two cuts inside, against a spread output cut of 0.4", "pdrop@1,2:0.2,0.05", "divprune 0.4"),
+        Claim("two cuts inside, against every n-th token at 0.4", "pdrop@1,2:0.2,0.05", "uniform 0.4"),
         Claim("two cuts inside against none", "pdrop@1,2:0.2,0.05", "whole"),
         Claim("a cut inside behind the output cut, against the whole picture", f"{own} 0.4 + pdrop@1:0.1", "whole"),
         Claim(

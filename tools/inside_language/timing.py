@@ -25,8 +25,9 @@ _LARGEST = (224, 224)  # pixels of a scene that fills all tiles
 def requests(
     work: Path, reference: ReferenceModel, questions: Sequence[Question], rounds: int = ROUNDS
 ) -> dict[str, dict[str, Any]]:
-    """Plan -> "ttft" and "prefill": [wall, cpu] seconds of each round; "macs" of layers, "rank_macs" and "tower_macs", "rows" of the prompt, "visual" rows of it
-    and "inside", those behind each cut.
+    """Plan -> "ttft" and "prefill": [wall, cpu] seconds of each round; "macs" of layers, "rank_macs", "tower_macs", "rows" of the prompt,
+    "visual" rows of it and "inside", those behind each cut.
+
     Every round asks about another picture that fills all tiles; nothing is re-used from the request before.
     """
     journal = Journal(f"inside-language-{reference.name}", Settings(work=work, threads=1, resume=True))
