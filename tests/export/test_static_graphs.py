@@ -150,8 +150,30 @@ def test_int8_rows_are_symmetric_and_close() -> None:
     weight[2] = 0
     rows, scale = quantize_rows(weight)
     assert rows.dtype == np.int8 and scale.dtype == np.float32
-    assert np.abs(rows).max(axis=1).tolist() == [127, 127, 0, 127, 127, 127]
+    assert np.abs(rows).max(axis=1).tolist() == [63, 63, 0, 63, 63, 63]
     assert (np.abs(rows * scale[:, None] - weight) <= 0.5001 * scale[:, None]).all()
+
+
+def test_int8_products_are_exact_on_processors_that_add_pairs_in_16_bits() -> None:
+    """vpmaddubsw: unsigned activations up to 255, signed weights, two products to a sum."""
+    rows, _ = quantize_rows(np.random.default_rng(0).normal(size=(6, 40)).astype(np.float32))
+    assert 2 * 255 * int(np.abs(rows).max()) <= np.iinfo(np.int16).max
+
+
+def test_an_int8_layer_saturates_nowhere(tmp_path: Path) -> None:
+    """Inputs of one sign against weights of one size: the worst that pairs of products can sum up to."""
+    import onnxruntime as ort
+
+    weight = np.full((4, 64), 0.5, np.float32)
+    with WeightsWriter(tmp_path / "weights.bin") as writer:
+        store_linear(writer, "one", lambda name: iter([weight]), ["one"], bias=False, precision="int8")
+    g = Graph("one", weights_file="weights.bin")
+    x = g.input("x", "float32", (2, 64))
+    g.output(linear(g, writer, "one", x, 2), "y", "float32", (2, 4))
+    onnx.save(g.model(), tmp_path / "one.onnx")
+    given = np.full((2, 64), 3.0, np.float32)
+    (found,) = ort.InferenceSession(tmp_path / "one.onnx", providers=["CPUExecutionProvider"]).run(None, {"x": given})
+    assert np.allclose(found, given @ weight.T, rtol=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

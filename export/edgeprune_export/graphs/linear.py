@@ -2,6 +2,10 @@
 
 fp32: the checkpoint's own [out, in] layout, read by Gemm(transB=1), so a tied output head and the embedding table are one tensor.
 int8: per-output-channel symmetric weights [in, out] and per-tensor dynamic activations (ONNX Runtime's DynamicQuantizeMatMul).
+
+Weights use 7 of the 8 bits. x86 processors without int8 dot products (AVX2) add two products of an unsigned activation and a signed weight in
+16 bits, which saturate beyond 32767: 2 * 255 * 127 does, 2 * 255 * 63 does not. One bit less costs a tenth more error than an exact product
+of 8 bits; saturation costs several times that, and only where nobody looks (docs/measurements/int8.md).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from edgeprune_runtime.spec import WeightPrecision as WeightPrecision
 Reader = Callable[[str], Iterable[np.ndarray]]
 """Name -> the tensor in float32, in blocks of rows, so that no matrix is held whole."""
 _SLAB_BYTES = 16 << 20
+LARGEST_INT8 = 63
 
 
 def store_linear(
@@ -33,9 +38,9 @@ def store_linear(
         writer.add(f"{name}.bias", (block for source in sources for block in read(f"{source}.bias")))
 
 
-def quantize_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric int8 by row. weight [out, in] float32 -> (int8 [out, in], scale [out]); weight ~ int8 * scale."""
-    scale = np.abs(weight).max(axis=1) / 127.0
+def quantize_rows(weight: np.ndarray, largest: int = LARGEST_INT8) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric integers by row. weight [out, in] float32 -> (int8 [out, in] up to +-largest, scale [out]); weight ~ int8 * scale."""
+    scale = np.abs(weight).max(axis=1) / largest
     scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
     return np.rint(weight / scale[:, None]).astype(np.int8), scale
 
