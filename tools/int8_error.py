@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from edgeprune_export.graphs.linear import LARGEST_INT8, quantize_rows
+from edgeprune_export.graphs.quantized import LARGEST_INT8, quantize_rows
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.backends import BACKENDS
 from edgeprune_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu

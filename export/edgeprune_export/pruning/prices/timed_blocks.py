@@ -132,7 +132,7 @@ def price_from(rows: np.ndarray, costs: np.ndarray, apart: Sequence[int] = ()) -
 def _session(root: Path, graph: Graph, precision: WeightPrecision) -> Callable[[], None]:
     onnx.save(graph.model(), root / f"{graph.name}.onnx")
     spec = graph.spec(f"{graph.name}.onnx")
-    session = backend().open(root, spec, resident=precision == "int8")
+    session = backend().open(root, spec, resident=precision != "fp32")
     random = np.random.default_rng(0)
     buffers = {
         one.name: random.standard_normal(one.shape, np.float32)
