@@ -1,9 +1,10 @@
-"""How far int8 is from float32 on the reference model, written as docs/measurements/int8.md.
+"""How far int8 and int4 are from float32 on the reference models, written as docs/measurements/precisions.md.
 
-Compared are the logits of the first token of the same questions: weights of 8 bits (up to +-127) and of 7 (up to +-63), each with the product
-that ONNX Runtime takes on this processor and with its exact one. On x86 without int8 dot products the former saturates for weights of 8 bits.
+Logits of the first token of the same questions: weights of 8 bits (up to +-127) and of 7 (up to +-63), each with the product that ONNX Runtime
+takes on this processor and with its exact one (on x86 without int8 dot products the former saturates for weights of 8 bits), and int4. Then
+answers of both reference models in each precision, paired by question. Kill it and start it again: bundles and answers are kept.
 
-    python tools/int8_error.py --work build/int8 --scenes 20
+    python tools/precision_table.py --work build/precisions
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from edgeprune_export.graphs.quantized import LARGEST_INT8, quantize_rows
+from edgeprune.evaluate.metrics import exact_match
+from edgeprune_export.graphs.quantized import BLOCK, LARGEST_INT8, quantize_rows
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.backends import BACKENDS
 from edgeprune_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
@@ -31,11 +33,13 @@ from edgeprune_runtime.prompting.packed_prompt import packed_prompt
 from edgeprune_runtime.prompting.prefill_prompt import prefill_prompt
 from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.prompting.requests import Request
-from edgeprune_runtime.statistics import paired_ratio
+from edgeprune_runtime.statistics import paired_difference, paired_ratio
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "tools" / "reference_vlm" / "checkpoint"
-OUT = ROOT / "docs" / "measurements" / "int8.md"
+SECOND = ROOT / "tools" / "reference_smolvlm" / "checkpoint"
+PRECISIONS = ("fp32", "int8", "int4")
+OUT = ROOT / "docs" / "measurements" / "precisions.md"
 BUDGETS = ("1.0", "0.2")
 EIGHT_BITS = 127
 _DOT_PRODUCTS = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
@@ -66,6 +70,7 @@ VARIANTS = (
     Variant("8 bits, exact product", "int8-127", ExactProducts.name),
     Variant("7 bits, as run (the default)", "int8", "onnxruntime"),
     Variant("7 bits, exact product", "int8", ExactProducts.name),
+    Variant("int4: language model 4 bits, tower 7", "int4", "onnxruntime"),
 )
 
 
@@ -165,7 +170,53 @@ def hash_of(number: int, title: str) -> int:
     return zlib.crc32(f"{number} {title}".encode())
 
 
-def page(kept: dict[str, dict[str, list]], questions: int, scenes: int) -> str:
+def answered(work: Path, checkpoint: Path, name: str, precision: str) -> dict[str, list[bool]]:
+    """Whether each question was answered exactly, by selection."""
+    bundle, log = work / f"{name}-{precision}.bundle", work / f"{name}-{precision}.jsonl"
+    export(checkpoint, precision, bundle)
+    data = work / "heldout" / "questions.jsonl"
+    words = ["eval", str(bundle), "--data", str(data), "--answers", str(log), "--max-tokens", "8", "--threads", "1"]
+    edgeprune(*words, "--out", str(log.with_suffix(".json")), "--force")
+    questions = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
+    found: dict[str, list[bool]] = {}
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()[1:]]
+    for one in sorted(lines, key=lambda one: one["number"]):
+        right = exact_match(one["answer"], questions[one["number"]]["answers"]) == 1.0
+        found.setdefault(one["selection"], []).append(right)
+    return found
+
+
+def answers_table(work: Path) -> str:
+    pictures = [json.loads(line)["image"] for line in (work / "heldout" / "questions.jsonl").read_text().splitlines()]
+    rows = []
+    for name, checkpoint in (("first", CHECKPOINT), ("second", SECOND)):
+        found = {precision: answered(work, checkpoint, name, precision) for precision in PRECISIONS}
+        for precision in PRECISIONS:
+            megabytes = (work / f"{name}-{precision}.bundle" / "weights.bin").stat().st_size / 1e6
+            cells = [name, precision, f"{megabytes:.1f}"]
+            for selection, right in found[precision].items():
+                score = f"{100 * np.mean(right):.1f}"
+                if precision != "fp32":
+                    apart = paired_difference(right, found["fp32"][selection], seed=0, clusters=pictures)
+                    score += f" ({100 * apart.point:+.1f} [{100 * apart.low:+.1f}, {100 * apart.high:+.1f}])"
+                cells.append(score)
+            rows.append(tuple(cells))
+        selections = tuple(found["fp32"])
+    return table(("reference model", "weights", "MB", *selections), rows)
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def export(checkpoint: Path, precision: str, out: Path) -> None:
+    if not out.is_dir():
+        budgets = [part for budget in BUDGETS for part in ("--budget", budget)]
+        edgeprune("export", str(checkpoint), *budgets, "--no-controls", "--weights", precision, "--out", str(out))
+
+
+def page(kept: dict[str, dict[str, list]], answers: str, questions: int, scenes: int) -> str:
     rows = []
     for budget in BUDGETS:
         default = [one[3] for one in kept[budget][VARIANTS[2].title]]
@@ -186,24 +237,31 @@ def page(kept: dict[str, dict[str, list]], questions: int, scenes: int) -> str:
         "first choice equal",
         "processor time",
     )
-    lines = [head, tuple("---" for _ in head), *rows]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     facts = cpu_facts()
-    return f"""# Error of int8
+    return f"""# Error of int8 and int4
 
-Logits of the first token on the [reference model](../../tools/reference_vlm/README.md), int8 against float32, {questions} questions about
-{scenes} held-out pictures, on {facts.name} ({facts.said}), ONNX Runtime {version_of("onnxruntime")}; one thread, all variants of a question
-one after the other in an order that changes. Processor time of picture and prompt: ratio to the default with a 95 % interval over questions;
-other programs were running. Printed by `python tools/int8_error.py --work build/int8 --scenes {scenes} --questions {questions}`.
+Printed by `python tools/precision_table.py --work build/precisions --scenes {scenes} --questions {questions}`, on {facts.name} ({facts.said}),
+ONNX Runtime {version_of("onnxruntime")}.
 
-{table}
+## Logits of the first token
+[First reference model](../../tools/reference_vlm/README.md), against float32, {questions} questions about {scenes} held-out pictures; one
+thread, all variants of a question one after the other in an order that changes. Processor time of picture and prompt: ratio to int8 as it is
+stored, with a 95 % interval over questions; other programs were running.
+
+{table(head, rows)}
 
 {facts.reading}
 
-**int8 bundles hold weights of 7 bits (up to +-{LARGEST_INT8})**, whatever processor they are made on: x86 without int8 dot products adds two
-products of an unsigned activation (up to 255) and a signed weight in 16 bits, which 2 * 255 * 127 exceeds and 2 * 255 * {LARGEST_INT8} does
-not, so the same bundle means the same products everywhere. The price is one bit of the weights: the difference between the rows of exact
-products.
+**int8 weights use 7 bits (up to +-{LARGEST_INT8})**, whatever processor a bundle is made on: x86 without int8 dot products adds two products
+of an unsigned activation and a signed weight in 16 bits, which 2 * 255 * 127 exceeds and 2 * 255 * {LARGEST_INT8} does not, so the same bundle
+means the same products everywhere. The price is one bit of the weights: the difference between the rows of exact products.
+
+## Answers
+Both reference models ([second](../../tools/reference_smolvlm/README.md)), all questions about the {scenes} pictures, exact match in points;
+in brackets the difference from float32 with a 95 % interval, paired by question, over pictures. int4 is rounding to the nearest of 16 numbers
+in blocks of {BLOCK}, without calibration. Both models are small and their questions easy: what 4 bits cost a large one, `edgeprune eval` says.
+
+{answers}
 """
 
 
@@ -237,7 +295,7 @@ def cpu_facts() -> CpuFacts:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="scratch folder; holds bundles and pictures")
-    parser.add_argument("--scenes", type=int, default=20, help="held-out pictures")
+    parser.add_argument("--scenes", type=int, default=60, help="held-out pictures")
     parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
@@ -248,15 +306,12 @@ def main() -> None:
         subprocess.run(
             [sys.executable, str(maker), "--out", str(work / "heldout"), "--scenes", str(options.scenes)], check=True
         )
-    budgets = [part for budget in BUDGETS for part in ("--budget", budget)]
-    for precision in ("fp32", "int8"):
-        if not (work / f"{precision}.bundle").is_dir():
-            edgeprune(
-                "export", str(CHECKPOINT), *budgets, "--weights", precision, "--out", str(work / f"{precision}.bundle")
-            )
+    for precision in PRECISIONS:
+        export(CHECKPOINT, precision, work / f"{precision}.bundle")
     shutil.rmtree(work / "int8-127.bundle", ignore_errors=True)
     with_eight_bits(work / "fp32.bundle", work / "int8.bundle", work / "int8-127.bundle")
-    text = page(compared(work, options.questions), options.questions, options.scenes)
+    answers = answers_table(work)
+    text = page(compared(work, options.questions), answers, options.questions, options.scenes)
     options.out.write_text(text, encoding="utf-8")
     print(text)
 
