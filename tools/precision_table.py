@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 
 from edgeprune.evaluate.metrics import exact_match
-from edgeprune_export.graphs.quantized import BLOCK, LARGEST_INT8, quantize_rows
+from edgeprune_export.onnx.quantized import BLOCK, LARGEST_INT8, quantize_rows
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.backends import BACKENDS
 from edgeprune_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu

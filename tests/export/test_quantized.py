@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from edgeprune.errors import PlanError
 from edgeprune_export.commands.export_classifier import export_classifier
 from edgeprune_export.graphs.linear import linear, store_linear
-from edgeprune_export.graphs.quantized import dequantized_blocks, quantize_blocks
 from edgeprune_export.onnx.graph import Graph
+from edgeprune_export.onnx.quantized import dequantized_blocks, quantize_blocks
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime import Bundle, Model
 from tests.classifiers import huggingface_folder, made_model

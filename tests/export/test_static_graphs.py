@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 
 from edgeprune_export.commands.export import export
 from edgeprune_export.graphs.linear import linear, store_linear
-from edgeprune_export.graphs.quantized import quantize_rows
 from edgeprune_export.onnx.graph import CONTRIB, Graph
+from edgeprune_export.onnx.quantized import quantize_rows
 from edgeprune_export.onnx.static import check_static
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime import Bundle

@@ -19,8 +19,8 @@ import onnx_ir as ir
 from onnx import TensorProto, helper
 
 from edgeprune.errors import ExportError
-from edgeprune_export.graphs.quantized import dequantized_blocks
 from edgeprune_export.onnx.nodes import Nodes
+from edgeprune_export.onnx.quantized import dequantized_blocks
 from edgeprune_export.onnx.shapes import Dim, dims, element, inferred, named_values
 from edgeprune_export.onnx.walk import all_nodes, values_read
 from edgeprune_export.onnx.weights import Stored, WeightsWriter

@@ -13,8 +13,8 @@ from itertools import chain
 import numpy as np
 
 from edgeprune.errors import PlanError
-from edgeprune_export.graphs.quantized import BLOCK, quantize_blocks, quantize_rows
 from edgeprune_export.onnx.graph import CONTRIB, Graph
+from edgeprune_export.onnx.quantized import BLOCK, quantize_blocks, quantize_rows
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.spec import WeightPrecision as WeightPrecision
 from edgeprune_runtime.spec import in_vision

@@ -18,8 +18,8 @@ from edgeprune_export.engines.lower import Dialect, LoweredWeights, lower
 from edgeprune_export.engines.prepare import prepare, source_model, sources
 from edgeprune_export.engines.rules.dialect import CONTRIBUTED, DIALECTS, MODERN, PORTABLE
 from edgeprune_export.graphs.linear import linear, store_linear
-from edgeprune_export.graphs.quantized import dequantized_blocks, quantize_blocks
 from edgeprune_export.onnx.graph import Graph
+from edgeprune_export.onnx.quantized import dequantized_blocks, quantize_blocks
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.spec import GraphSpec
