@@ -152,7 +152,10 @@ def device_option(default: str | None = None) -> Any:
 
 
 def weights_option() -> Any:
-    text = "How weights are stored; int8 quantises activations as it runs: measure its quality."
+    text = (
+        "How weights are stored. int8: all linear layers; int4: those of the language model, the tower in int8. Activations are quantised as "
+        "it runs: measure quality with eval."
+    )
     return _option("--weights", help=text, default=None)
 
 

@@ -100,7 +100,7 @@ class Bundle:
         graph = self.graph(name)
         read = self.read_by(graph)
         self.require_same(*read)
-        session = backend.open(self.root, graph, resident=self.manifest.precision == "int8")
+        session = backend.open(self.root, graph, resident=self.manifest.precision != "fp32")
         self.require_same(*read)
         return session
 

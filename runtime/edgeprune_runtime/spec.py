@@ -21,7 +21,7 @@ SCHEMA = 5
 Positions = Literal["keep", "renumber"]
 Separators = Literal["all", "rows", "none"]
 BudgetBase = Literal["largest", "picture"]
-WeightPrecision = Literal["fp32", "int8"]  # how weights are stored
+WeightPrecision = Literal["fp32", "int8", "int4"]  # how weights are stored
 
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int8": 1, "bool": 1}
@@ -30,6 +30,11 @@ ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4,
 ElementType = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(ITEM_BYTES)})$")]
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+def in_vision(precision: WeightPrecision) -> WeightPrecision:
+    """How tower and connector are stored: 4 bits are for the language model, which reads all of its weights for every token."""
+    return "int8" if precision == "int4" else precision
 
 
 def bytes_of(shape: Sequence[int], dtype: str) -> int:
@@ -46,9 +51,9 @@ class TensorSpec(Spec, frozen=True):
 class GraphWork(Spec, frozen=True):
     """What one run of one graph computes and moves, counted by the exporter.
 
-    macs              multiply-accumulates by kind: conv, linear, linear_int8 (with weights), product, attention (between values)
+    macs              multiply-accumulates by kind: conv, linear, linear_int8, linear_int4 (with weights), product, attention (between values)
     pair_macs         of attention over the cache: for each row and each position of the cache that it sees
-    weight_bytes      weights read whole, by stored type: fp32, fp16, int8, ...
+    weight_bytes      weights read whole, by stored type: fp32, fp16, int8, uint8 (two of 4 bits), ...
     activation_bytes  values that computing nodes write, each counted once to write and once to read
     peak_bytes        most values alive at one time, the cache not among them
     cache_bytes       keys and values of one position

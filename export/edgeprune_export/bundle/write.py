@@ -45,6 +45,7 @@ from edgeprune_runtime.spec import (
     Provenance,
     SelectionSpec,
     TensorRef,
+    in_vision,
     tower_of,
 )
 
@@ -131,12 +132,13 @@ def _write_weights(
     _, blocks = tower_blocks(model, reads)
     language = model.language
     half = checkpoint.weights.dtype("embed.weight") == "float16"
+    vision = in_vision(options.precision)
     with track("weights", blocks + language.layers + 4) as advance:
-        for _ in store_tower(writer, read, model, reads, options.precision):
+        for _ in store_tower(writer, read, model, reads, vision):
             advance()
-        store_connector(writer, read, model.connector, options.precision)
+        store_connector(writer, read, model.connector, vision)
         for i, deep in enumerate(model.deepstack):
-            store_connector(writer, read, deep.connector, options.precision, f"deepstack.{i}")
+            store_connector(writer, read, deep.connector, vision, f"deepstack.{i}")
         advance()
         for _ in store_decoder(writer, read, language, options.precision, "float16" if half else "float32"):
             advance()

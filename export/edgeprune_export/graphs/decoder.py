@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgeprune.models.spec import DecoderSpec
-from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear, store_vectors
+from edgeprune_export.graphs.linear import Reader, WeightPrecision, is_linear, linear, store_linear, store_vectors
 from edgeprune_export.onnx.graph import CONTRIB, Graph
 from edgeprune_export.onnx.weights import WeightsWriter
 
@@ -153,7 +153,7 @@ def head_graph(spec: DecoderSpec, writer: WeightsWriter, weights_file: str) -> G
     """hidden [1, D] -> logits [1, V]; a tied head reads the embedding table."""
     g = Graph("head", weights_file=weights_file)
     hidden = g.input("hidden", "float32", (1, spec.hidden))
-    name = "embed" if spec.tied and "head.int8" not in writer else "head"
+    name = "head" if is_linear(writer, "head") else "embed"
     g.output(linear(g, writer, name, hidden, 1), "logits", "float32", (1, spec.vocab))
     return g
 

@@ -188,6 +188,23 @@ def test_int8_weights_and_bfloat16_build(rtx: tensorrt_api.TensorRt, tmp_path: P
         made(rtx, one, tmp_path / "x.engine")
 
 
+@pytest.mark.parametrize("capability", ["sm86", "sm89", "sm120"])
+def test_weights_of_four_bits_pass_the_lint_and_build_smaller(
+    rtx: tensorrt_api.TensorRt, tmp_path: Path, capability: str
+) -> None:
+    """A layer large enough that its weights, and not what every engine has, decide the size."""
+    variant = {"tower": "clip", "decoder": "qwen2", "vocab": 20_000}
+    sizes = {}
+    for precision in ("fp32", "int4"):
+        bundle = Bundle.open(exported(variant, budgets=["0.5"], precision=precision, parity=False), verify=False)
+        ready = prepared(bundle, tmp_path / precision, "modern")
+        require_clean(list(ready.values()), LintTarget("tensorrt", OLDEST["modern"]))
+        made(rtx, ready["language"], tmp_path / "language.engine", capability)
+        made(rtx, ready["head"], tmp_path / "head.engine", capability)
+        sizes[precision] = (tmp_path / "head.engine").stat().st_size
+    assert sizes["int4"] <= 0.5 * sizes["fp32"]
+
+
 def test_progress_reaches_its_end_and_no_further(rtx: tensorrt_api.TensorRt, tmp_path: Path) -> None:
     ready = prepared(Bundle.open(exported(GATED[1][0]), verify=False), tmp_path / "lowered")
     steps: list[None] = []
