@@ -11,7 +11,7 @@ WORKERS ?= 2
 # Bytecode is kept even where the environment says otherwise: every worker and every command of a test would compile all files anew.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: demo test test-fast check bench bench-families bench-grids bench-second methods-table projection arm64-check real-onnx floors clean
+.PHONY: demo test test-fast check bench bench-families bench-grids bench-second bench-inside methods-table tower-cuts-table projection arm64-check real-onnx floors clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -63,11 +63,22 @@ bench-grids: $(VENV)/installed
 bench-second: $(VENV)/installed
 	$(BIN)/python tools/bench.py second-question --out docs/measurements
 
+# Rows that leave inside the model: accuracy of both reference models by plan (about an hour, resumable), and the time to the first token
+# of a 0.5B LLaVA-NeXT of real proportions in fp32 and int8 (half an hour, 12 GB in --work).
+bench-inside: $(VENV)/installed
+	$(BIN)/python -m tools.inside_language --work build/inside
+	$(BIN)/python tools/bench.py inside-speed --threads 1 --resume --out docs/measurements
+
 # What every method costs and how accurate it is, beside random: about an hour; resumable. With --missing, only methods without a row.
 methods-table: $(VENV)/installed
 	$(BIN)/python tools/selector_costs.py --work build/costs
 	$(BIN)/python tools/methods_table.py --work build/methods
 	$(BIN)/python tools/methods_table.py --reference merged --work build/methods-merged
+
+# What cuts in the tower of a real classifier lose and save: about half an hour; resumable. Weights and photographs are yours:
+# make tower-cuts-table CLASSIFIER=vit_tiny_patch16_224.safetensors PHOTOGRAPHS=val.zip LABELS=labels.csv
+tower-cuts-table: $(VENV)/installed
+	$(BIN)/python tools/tower_cuts_table.py --model $(CLASSIFIER) --photographs $(PHOTOGRAPHS) --labels $(LABELS) --work build/tower-cuts --page docs/measurements/tower-cuts.md
 
 # Projections of this processor against measurements: about five minutes.
 projection: $(VENV)/installed

@@ -9,6 +9,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -20,6 +21,8 @@ from tools.checkpoints.recipe import Recipe
 from tools.checkpoints.write import make_checkpoint
 
 BUNDLE = ROOT / "export/edgeprune_export/engines/selftest_bundle"
+RECIPE: dict[str, Any] = {"decoder": "qwen2", "head_dim": 32, "tied": True, "dtype": "float16"}
+BUDGETS = tuple(budget_from_text(text) for text in ("0.2", "1.0"))
 
 
 def main() -> None:
@@ -28,12 +31,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "selftest"
-        make_checkpoint(checkpoint, Recipe(decoder="qwen2", head_dim=32, tied=True, dtype="float16"))
+        make_checkpoint(checkpoint, Recipe(**RECIPE))
         export(
             checkpoint,
             options.out,
             ExportOptions(
-                tuple(budget_from_text(text) for text in ("0.2", "1.0")),
+                BUDGETS,
                 chunk=32,
                 text_tokens=64,
                 controls=False,

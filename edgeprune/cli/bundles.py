@@ -73,6 +73,8 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         )
         for one in plan.inside:
             say(f"inside: {inside_text(one)}")
+        for line in _cut_towers(manifest):
+            say(line)
         for part, done in pruned.items():
             groups, channels = sum(len(b.heads) for b in done.blocks), sum(len(b.mlp) for b in done.blocks)
             say(
@@ -137,6 +139,24 @@ def inspect(bundle: BundleFolder, json: Json = False) -> None:
         say(f"source {made.source}: {len(made.source_sha256)} files hashed")
 
 
+def _cut_towers(manifest: Manifest) -> list[str]:
+    """What every tower that is cut computes of a tile, beside the whole one of the same grid."""
+    from edgeprune_runtime.spec import tower_of
+    from edgeprune_runtime.vision import TOWER
+
+    lines = []
+    for tower in dict.fromkeys(s.tower for s in manifest.selections if s.tower != TOWER):
+        for view in manifest.picture.views or (None,):
+            whole, cut = (manifest.work.get(tower_of(name, view)) for name in (TOWER, tower))
+            if whole is not None and cut is not None:
+                macs = [sum(one.macs.values()) for one in (whole, cut)]
+                lines.append(
+                    f"{tower_of(tower, view)}: {macs[1] / 1e9:.3g} of the whole tower's {macs[0] / 1e9:.3g} GMACs per tile "
+                    f"({macs[0] / macs[1]:.2f} times fewer)"
+                )
+    return lines
+
+
 class _PrunedBlock(msgspec.Struct):
     heads: tuple[int, ...]
     mlp: tuple[int, ...]
@@ -176,13 +196,14 @@ def _shapes(specs: tuple[TensorSpec, ...]) -> str:
 
 def _show_stages(manifest: Manifest) -> None:
     """Layers of the language model over one list of rows each, what goes on into them, and what that leaves of a picture."""
-    from edgeprune_runtime.stages.counts import mean_kept
+    from edgeprune.tokens.inside.bars import layers_in_words
+    from edgeprune_runtime.stages.counts import mean_kept, visual_by_stage
 
     language = manifest.language
     rows = []
     for stage in language.stages:
         heads = sum(language.kv_heads[layer] for layer in range(stage.first, stage.behind))
-        keep = "all rows" if stage.rank is None else f"{stage.keep:g} of the visual rows"
+        keep = "all rows" if stage.keep == 1 else f"{stage.keep:g} of the visual rows"
         size = 8 * heads * stage.capacity * language.head_dim
         layers = f"{stage.first} to {stage.behind - 1}"
         rows.append([layers, keep, str(stage.capacity), str(language.chunk_of(stage)), f"{size / 1e6:.1f}"])
@@ -192,8 +213,12 @@ def _show_stages(manifest: Manifest) -> None:
     kept = []
     for budget in dict.fromkeys(s.budget for s in manifest.selections if s.own):
         entering = max(s.keep for s in manifest.selections if s.own and s.budget == budget)
-        stages = ", ".join(str(stage.stay(entering)) for stage in language.stages)
+        stages = ", ".join(str(here) for here in visual_by_stage(language, entering))
         shares = [f"{100 * part / largest:.1f} %" for part in (entering, mean_kept(language, entering))]
         kept.append([budget, str(entering), stages, *shares])
     head = ["budget", "visual rows", "in each stage", "kept at the output", "kept over layers"]
     show_table("visual rows of the largest picture", columns(head, head[:1]), kept)
+    entering = max(s.keep for s in manifest.selections if s.own)
+    by_stage = zip(language.stages, visual_by_stage(language, entering), strict=True)
+    for line in layers_in_words([here for stage, here in by_stage for _ in range(stage.first, stage.behind)]):
+        say(line)

@@ -111,7 +111,7 @@ def _inside_table(names: list[str]) -> None:
     columns = [
         Column("--inside", left=True),
         Column("part", rank=1, left=True),
-        Column("who leaves", left=True, wraps=True),
+        Column("what it does", left=True, wraps=True),
     ]
     show_table("Methods inside the model", columns, rows)
 

@@ -43,6 +43,17 @@ AccuracyOption = Annotated[
         "--accuracy", help="With --eval: points below the full budget at most (-3), or per cent right at least (85)."
     ),
 ]
+SkipEqual = Annotated[
+    float | None,
+    typer.Option(
+        "--skip-equal",
+        metavar="LEVELS",
+        min=0,
+        max=254,
+        help="Leave out visual tokens whose pixels are those of one before them, every channel within so many of 255 levels; 0: equal.",
+        show_default="none is left out",
+    ),
+]
 MaxEnergy = Annotated[str | None, typer.Option("--max-energy", help="Joules of an answer, at most: 5J.")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="Tables for a pull request.")]
 PictureSize = Annotated[
@@ -141,7 +152,10 @@ def device_option(default: str | None = None) -> Any:
 
 
 def weights_option() -> Any:
-    text = "How weights are stored; int8 quantises activations as it runs: measure its quality."
+    text = (
+        "How weights are stored. int8: all linear layers; int4: those of the language model, the tower in int8. Activations are quantised as "
+        "it runs: measure quality with eval."
+    )
     return _option("--weights", help=text, default=None)
 
 

@@ -19,8 +19,10 @@ from edgeprune_runtime.stages.counts import InsideChoice, choice_from_text, insi
 class ModelAnswerer:
     """Encodes a picture once, keeps tokens of it once per selection, and answers every question about it from those."""
 
-    def __init__(self, model: Model, selections: Sequence[Selection], max_tokens: int) -> None:
-        self._model, self._max_tokens = model, max_tokens
+    def __init__(
+        self, model: Model, selections: Sequence[Selection], max_tokens: int, skip_equal: float | None = None
+    ) -> None:
+        self._model, self._max_tokens, self._skip_equal = model, max_tokens, skip_equal
         self._choices: dict[int | None, dict[str, tuple[str, str]]] = {}
         self._inside: dict[str, InsideChoice] = {}
         for selection in selections:
@@ -34,7 +36,8 @@ class ModelAnswerer:
         if image != self._image:
             views: dict[str, View] = {}
             for tiles, choices in self._choices.items():
-                kept = self._model.see_each(image, list(choices.values()), tiles=tiles, question=question)
+                asked = list(choices.values())
+                kept = self._model.see_each(image, asked, tiles=tiles, question=question, skip_equal=self._skip_equal)
                 views.update(zip(choices, kept, strict=True))
             self._image, self._views = image, views
         view, inside = self._views[selection], self._inside[selection]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from edgeprune.models.spec import DecoderSpec, TowerSpec, Width
-from edgeprune_runtime.spec import WeightPrecision
+from edgeprune_runtime.spec import WeightPrecision, in_vision
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class Price:
         return total
 
 
+#: Bytes of a weight in its block of 32: half a byte, and its share of a scale in half precision.
+INT4 = 0.5 + 2 / 32
+
+
 @dataclass(frozen=True)
 class _Count:
     """Numbers of linear weights, of their output rows, and of everything else (norms, biases, scales)."""
@@ -54,9 +58,13 @@ class _Count:
     def parameters(self) -> int:
         return self.weights + self.rest
 
-    def bytes(self, precision: WeightPrecision) -> int:
-        """int8: one byte per weight and a float32 scale per output row; all else float32."""
-        return 4 * self.parameters() if precision == "fp32" else self.weights + 4 * (self.rows + self.rest)
+    def bytes(self, precision: WeightPrecision) -> float:
+        """int8: one byte per weight and a float32 scale per output row; int4: blocks of whole rows are taken to be full; all else float32."""
+        if precision == "fp32":
+            return 4 * self.parameters()
+        if precision == "int4":
+            return INT4 * self.weights + 4 * self.rest
+        return self.weights + 4 * (self.rows + self.rest)
 
 
 def parameters(spec: TowerSpec | DecoderSpec, *, classes: int = 0) -> Price:
@@ -120,10 +128,10 @@ def macs_of_language(spec: DecoderSpec, positions: int) -> Price:
 
 
 def macs_of_cut_language(spec: DecoderSpec, rows: Sequence[int]) -> float:
-    """Likewise of a prompt of which so many rows are in each layer, without what the cuts rank with."""
+    """Of a prompt that has so many rows in each layer, and of the head once, without what rankings compute."""
     total = float(spec.vocab * spec.hidden)
-    for layer, count in enumerate(rows):
-        at, price = spec.at(layer), macs_of_language(spec, count)
+    for layer, positions in enumerate(rows):
+        price, at = macs_of_language(spec, positions), spec.at(layer)
         total += at.kv_heads * price.group + at.mlp * price.channel
     return total
 
@@ -135,6 +143,7 @@ def bytes_of_tower(
 
     views  the parts of a tile that there are graphs for, where there are any: what says where patches stand is stored for each
     """
+    precision = in_vision(precision)
     block, group, channel = (count.bytes(precision) for count in _counts(spec))
     fixed = _embedding(replace(spec, frames=1)) + sum(
         _placing(replace(spec, view=view)) for view in views or (spec.view,)
@@ -150,7 +159,7 @@ def bytes_of_language(spec: DecoderSpec, precision: WeightPrecision, capacity: i
     block, group, channel = (count.bytes(precision) for count in _counts(spec))
     table = spec.vocab * spec.hidden
     shared = spec.tied and precision == "fp32"
-    head = 0 if shared else table * 4 if precision == "fp32" else table + 4 * spec.vocab
+    head = 0 if shared else _Count(table, spec.vocab, 0).bytes(precision)
     fixed = table * (4 if shared else embedding_bytes) + head + 4 * spec.hidden
     return Price(fixed, block, group + 2 * capacity * spec.head_dim * 4, channel)
 

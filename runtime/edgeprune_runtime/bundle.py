@@ -89,8 +89,7 @@ class Bundle:
 
     def ranks_by(self, name: str) -> bool:
         """Whether a ranking inside the language model reads this of every prompt."""
-        language = self.manifest.language
-        graphs = [self.graph(str(language.stages[number].rank)) for number in language.cuts]
+        graphs = [self.graph(stage.rank) for stage in self.manifest.language.stages if stage.rank]
         return any(spec.name == name for graph in graphs for spec in graph.inputs)
 
     def path(self, name: str) -> Path:
@@ -101,7 +100,7 @@ class Bundle:
         graph = self.graph(name)
         read = self.read_by(graph)
         self.require_same(*read)
-        session = backend.open(self.root, graph, resident=self.manifest.precision == "int8")
+        session = backend.open(self.root, graph, resident=self.manifest.precision != "fp32")
         self.require_same(*read)
         return session
 

@@ -19,7 +19,7 @@ from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import BundleError, RequestError
 from edgeprune_runtime.prompting.pack import LEARNED, VISUAL
 from edgeprune_runtime.prompting.prefix import PromptPrefix
-from edgeprune_runtime.stages.lists import RowsPlan, StageLists
+from edgeprune_runtime.stages.lists import RowsPlan, StageLists, entering_rows
 
 
 class LanguageModel:
@@ -94,12 +94,13 @@ class LanguageModel:
         Returns the logits [V] of the last row (reused buffer). With `reuse` both arrays are kept until the next prompt: do not change them.
         """
         prefix = self._prefix
-        self.reused = prefix.shared(embeds, positions)
+        seen, places = entering_rows(embeds, positions, plan)  # by the first stage, whose cache is kept
+        self.reused = prefix.shared(seen, places)
         prefix.forget()  # until these rows are there, whatever happens on the way
         self._lists.prefill(embeds, positions, plan, self.reused)
         logits = self._project()
         if self._reuse:
-            prefix.hold(embeds, positions)
+            prefix.hold(seen, places)
         return logits
 
     def step(self, token: int, position: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.checks.room import memory_at_hand, require_room
 from edgeprune_runtime.errors import RequestError
 from edgeprune_runtime.language import LanguageModel
+from edgeprune_runtime.pictures.equal import without_equal
 from edgeprune_runtime.pictures.load import load_image
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
@@ -35,13 +36,14 @@ from edgeprune_runtime.prompting.requests import Request, Turns, require_questio
 from edgeprune_runtime.prompting.sampling import Sampling
 from edgeprune_runtime.prompting.turns import Prompt, question_of
 from edgeprune_runtime.registry import unknown
-from edgeprune_runtime.results import Answer, Piece, View, notes_of, question_notes
+from edgeprune_runtime.results import Answer, Earlier, Piece, View, notes_of, question_notes, spared_notes
 from edgeprune_runtime.spec import Positions, SelectionSpec, Separators
 from edgeprune_runtime.stages.counts import InsideChoice, keeps
-from edgeprune_runtime.timing import Span, Stopwatch
+from edgeprune_runtime.timing import Stopwatch
 from edgeprune_runtime.vision import Vision
 
 _GREEDY = Sampling()
+Choices = Sequence[tuple[str | float | int | None, str | None]]
 
 
 class Model:
@@ -148,34 +150,33 @@ class Model:
         method: str | None = None,
         tiles: int | None = None,
         question: str | None = None,
+        skip_equal: float | None = None,
     ) -> View:
         """Encode a picture (path, bytes, PIL image or uint8 array) and keep K tokens of it.
 
-        tiles     at most so many tiles beside the overview, 0: one view of the whole picture; None: as many as the model takes
-        question  what will be asked, for methods that look at it; `ask` keeps tokens anew for any other question
+        tiles       at most so many tiles beside the overview, 0: one view of the whole picture; None: as many as the model takes
+        question    what will be asked, for methods that look at it; `ask` keeps tokens anew for any other question
+        skip_equal  leave out tokens whose pixels equal those of one before them, within so many of 255 levels; None: none
         """
-        return self.see_each(image, [(budget, method)], tiles=tiles, question=question)[0]
+        return self.see_each(image, [(budget, method)], tiles=tiles, question=question, skip_equal=skip_equal)[0]
 
     def see_each(
         self,
         image: Any,
-        choices: Sequence[tuple[str | float | int | None, str | None]],
+        choices: Choices,
         *,
         tiles: int | None = None,
         question: str | None = None,
+        skip_equal: float | None = None,
     ) -> tuple[View, ...]:
         """Encode a picture once and keep tokens of it under each (budget, method); all views share the first two spans."""
         if question is not None:
             require_question("the question", question)
         with self._turns.alone():
-            return self._see(image, choices, tiles, question)
+            return self._see(image, choices, tiles, question, skip_equal)
 
     def _see(
-        self,
-        image: Any,
-        choices: Sequence[tuple[str | float | int | None, str | None]],
-        tiles: int | None,
-        question: str | None,
+        self, image: Any, choices: Choices, tiles: int | None, question: str | None, skip_equal: float | None = None
     ) -> tuple[View, ...]:
         self._require_open()
         watch = Stopwatch()
@@ -186,30 +187,27 @@ class Model:
             limited = spec.limited(tiles)
             place = limited.place(pixels.height, pixels.width)
             picture = pack_picture(place, spec)
-            tokens = spec.tokens_of(place)
-            chosen = [budgets.selection(self._manifest, budget, method, tokens) for budget, method in choices]
-            views = tiles_from_image(pixels, limited, place)
+            chosen = [budgets.selection(self._manifest, *one, spec.tokens_of(place)) for one in choices]
+            shown = tiles_from_image(pixels, limited, place)
+            picture = without_equal(picture, shown, spec.tile, skip_equal)
         with watch.span("tower"):
-            self.vision.encode(views, picture, [s.tower for s in chosen])
-        return tuple(self._view(s, picture, watch.spans, question) for s in chosen)
+            notes = spared_notes(self.vision.encode(shown, picture, [s.tower for s in chosen]), len(shown))
+        return tuple(self._view(s, picture, Earlier(watch.spans, notes), question) for s in chosen)
 
-    def _view(
-        self, selection: SelectionSpec, picture: PackedPicture, earlier: tuple[Span, ...], question: str | None
-    ) -> View:
+    def _view(self, selection: SelectionSpec, picture: PackedPicture, earlier: Earlier, question: str | None) -> View:
         """Keep tokens of the picture in the buffers; a question counts only for methods that look at it."""
-        watch = Stopwatch()
-        notes: list[str] = []
+        watch, notes = Stopwatch(), earlier.notes
         with watch.span("select"):
             asks = self.vision.reads_question(selection)
             if asks:
                 words = None if question is None else self.language.embed(self._prompter.content_ids(question))
                 self.vision.ask(words)
-                notes = question_notes(0 if words is None else len(words), self.vision.question_rows)
+                notes += question_notes(0 if words is None else len(words), self.vision.question_rows)
             selected = self.vision.select(selection)
             picture.require_kept(selected.kept, selection.graph)
         encoded = self.vision.encoded(selection) if asks else None
         said = (*notes_of(selection, picture, len(selected.kept)), *notes)
-        spans, about = earlier + watch.spans, question if asks else None
+        spans, about = earlier.spans + watch.spans, question if asks else None
         spec = self._manifest.picture
         joined = self.vision.joined(selection, selected.kept)
         known = encoded, about, spec.coordinates, selected.salience, joined
@@ -224,7 +222,7 @@ class Model:
                 "this View was made by another bundle, which holds other selections; see the picture again"
             )
         self.vision.restore(view.selection, view.encoded)
-        return self._view(view.selection, view.picture, (), question)
+        return self._view(view.selection, view.picture, Earlier(), question)
 
     def ask(
         self,

@@ -19,6 +19,14 @@ _BENT = 1.1
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What happened to a picture before tokens of it are kept."""
+
+    spans: tuple[Span, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ShownPicture:
     """One picture of a prompt, as the model saw it.
 
@@ -135,7 +143,11 @@ def notes_of(selection: SelectionSpec, picture: PackedPicture, kept: int) -> tup
             f"the picture's proportions changed by {bent - 1:.0%} to fit the grid of {height}x{width} pixels; export with another --grid to "
             "keep them"
         )
-    candidates = picture.candidates
+    candidates = picture.candidates - picture.left_out
+    if picture.left_out:
+        notes.append(
+            f"{picture.left_out} of {picture.candidates} visual tokens show what one before them shows and were left out"
+        )
     if kept < selection.keep and not selection.whole:
         if kept == candidates:
             notes.append(
@@ -150,8 +162,15 @@ def notes_of(selection: SelectionSpec, picture: PackedPicture, kept: int) -> tup
     return tuple(notes)
 
 
-def question_notes(tokens: int, rows: int) -> list[str]:
+def spared_notes(spared: int, tiles: int) -> tuple[str, ...]:
+    """Says how many tiles the tower did not have to see."""
+    if not spared:
+        return ()
+    return (f"{spared} of {tiles} tiles show nothing that others do not: the tower ran {tiles - spared} times",)
+
+
+def question_notes(tokens: int, rows: int) -> tuple[str, ...]:
     """Says when a question is longer than what the method can look at."""
     if tokens <= rows:
-        return []
-    return [f"the question has {tokens} tokens of content; the method looked at the first {rows}"]
+        return ()
+    return (f"the question has {tokens} tokens of content; the method looked at the first {rows}",)

@@ -21,7 +21,7 @@ SCHEMA = 5
 Positions = Literal["keep", "renumber"]
 Separators = Literal["all", "rows", "none"]
 BudgetBase = Literal["largest", "picture"]
-WeightPrecision = Literal["fp32", "int8"]  # how weights are stored
+WeightPrecision = Literal["fp32", "int8", "int4"]  # how weights are stored
 
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int8": 1, "bool": 1}
@@ -30,6 +30,11 @@ ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4,
 ElementType = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(ITEM_BYTES)})$")]
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+def in_vision(precision: WeightPrecision) -> WeightPrecision:
+    """How tower and connector are stored: 4 bits are for the language model, which reads all of its weights for every token."""
+    return "int8" if precision == "int4" else precision
 
 
 def bytes_of(shape: Sequence[int], dtype: str) -> int:
@@ -46,9 +51,9 @@ class TensorSpec(Spec, frozen=True):
 class GraphWork(Spec, frozen=True):
     """What one run of one graph computes and moves, counted by the exporter.
 
-    macs              multiply-accumulates by kind: conv, linear, linear_int8 (with weights), product, attention (between values)
+    macs              multiply-accumulates by kind: conv, linear, linear_int8, linear_int4 (with weights), product, attention (between values)
     pair_macs         of attention over the cache: for each row and each position of the cache that it sees
-    weight_bytes      weights read whole, by stored type: fp32, fp16, int8, ...
+    weight_bytes      weights read whole, by stored type: fp32, fp16, int8, uint8 (two of 4 bits), ...
     activation_bytes  values that computing nodes write, each counted once to write and once to read
     peak_bytes        most values alive at one time, the cache not among them
     cache_bytes       keys and values of one position
@@ -89,7 +94,10 @@ class StageSpec(Spec, frozen=True):
     capacity  positions of their KV cache, a multiple of the chunk
     chunk     positions per run of its prefill graph; None: as in the first stage
     rank      the graph that says which rows of the stage before go on; None: all of them
-    keep      how many visual rows go on, of those that enter the language model: up to 1 a share, above 1 a count, 0 none
+    keep      how many visual rows go on, of those of the prompt: up to 1 a share, above 1 a count, 0 none; in the first stage, which nothing
+              ranks for, at even distances
+    returns   whether all visual rows are there again, those that had left as they were before the first layer
+    recycles  whether further rows stand for those that leave (`stages.recycled`): means that the ranking makes
     """
 
     first: Amount
@@ -100,6 +108,8 @@ class StageSpec(Spec, frozen=True):
     chunk: Extent | None = None
     rank: str | None = None
     keep: float = 1.0
+    returns: bool = False
+    recycles: bool = False
 
     def stay(self, visual: int) -> int:
         """How many of so many visual rows go on."""
@@ -139,8 +149,8 @@ class LanguageSpec(Spec, frozen=True):
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """Numbers of the stages before which rows can leave."""
-        return tuple(number for number, stage in enumerate(self.stages) if stage.rank is not None)
+        """Numbers of the stages into which another list of rows goes than the one before has."""
+        return tuple(number for number, stage in enumerate(self.stages) if stage.rank is not None or stage.returns)
 
     def chunk_of(self, stage: StageSpec) -> int:
         """Positions per run of a stage's prefill graph."""

@@ -16,6 +16,7 @@ from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.errors import BundleError, RequestError
 from edgeprune_runtime.pictures.entropy import unit_entropy
+from edgeprune_runtime.pictures.equal import twin_of
 from edgeprune_runtime.pictures.packed import PackedPicture
 from edgeprune_runtime.spec import SelectionSpec, tower_of
 
@@ -70,12 +71,24 @@ class Vision:
         """Whether this selection depends on the question."""
         return any(spec.name == "question" for spec in self._bundle.graph(selection.graph).inputs)
 
-    def encode(self, tiles: Iterable[np.ndarray], picture: PackedPicture, towers: Iterable[str] = (TOWER,)) -> None:
-        """Run towers over tiles [3, P, P] float32; what they gave stays in the buffers until the next picture."""
+    def encode(self, tiles: Iterable[np.ndarray], picture: PackedPicture, towers: Iterable[str] = (TOWER,)) -> int:
+        """Run towers over tiles [3, P, P] float32; what they gave stays in the buffers until the next picture.
+
+        Returns how many tiles needed no run: they are equal to an earlier one, or all that they show was left out.
+        """
         used = [self._tower(name) for name in dict.fromkeys(towers)]
+        shown: list[np.ndarray] = []
+        spared = 0
         for t, pixels in enumerate(tiles):
+            shown.append(pixels)
+            twin = twin_of(t, shown, picture)
+            empty = t > 0 and picture.left_out > 0 and not (picture.slot[t] >= 0).any()
+            spared += empty or twin is not None
             for tower in used:
-                tower.run(t, pixels, picture)
+                if twin is not None:
+                    tower.repeat(twin, t)
+                elif not empty:
+                    tower.run(t, pixels, picture)
             if t < len(self._entropy):
                 self._entropy[t, self._tile.units_of(picture.place.view)] = unit_entropy(pixels, self._tile)
         self._backend.wait()
@@ -83,6 +96,7 @@ class Vision:
         for name, value in given.items():
             if name in self._host:
                 self._backend.write(self._host[name], np.asarray(value))
+        return spared
 
     def ask(self, words: np.ndarray | None) -> None:
         """What methods that look at the question will see: embeddings [m, D] of its words, or none."""
@@ -182,6 +196,11 @@ class _Tower:
             self._backend.write(graph.inputs["valid"], (picture.slot[tile] >= 0)[None].astype(np.float32))
         graph.session.bind({name: self._backend.part(buffer, tile) for name, buffer in self.outputs.items()})
         graph.session.run()
+
+    def repeat(self, tile: int, again: int) -> None:
+        """What this tile gave is what another one gives."""
+        for buffer in self.outputs.values():
+            self._backend.copy(self._backend.part(buffer, tile), buffer, again)
 
 
 class _TowerGraph:

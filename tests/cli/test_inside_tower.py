@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.checkpoints import tiny_checkpoint
 from tests.classifiers import huggingface_folder, made_model
 from tests.commands import answer, complaint, invoke
+from tests.exports import DEEP, exported
 
 RECIPE = '[tokens]\nbudgets = [0.05]\n[[tokens.inside]]\nmethod = "topk"\nlayers = [1, 2]\nkeep = [0.5, 0.5]\n'
 
@@ -57,6 +59,22 @@ def test_a_forecast_counts_what_cuts_save(classifier: Path, tmp_path: Path) -> N
 def test_what_cannot_be_is_one_line(classifier: Path, tmp_path: Path, plan: str, words: str) -> None:
     assert words in complaint("export", classifier, "--inside", plan, "--out", tmp_path / "graph")
     assert not (tmp_path / "graph").exists()
+
+
+def test_inspect_shows_what_a_cut_saves() -> None:
+    bundle = exported(DEEP, budgets=["0.1"], plan={"method": "hired"}, inside=["topk@1:0.5"])
+    shown = invoke("inspect", bundle).stdout
+    assert "inside: topk@1:0.5" in shown
+    found = re.search(r"tower-topk: (\S+) of the whole tower's (\S+) GMACs per tile \((\S+) times fewer\)", shown)
+    assert found and float(found[1]) < float(found[2]) and float(found[3]) > 1.2
+
+
+def test_a_forecast_says_what_is_known_to_harm(tmp_path: Path) -> None:
+    recipe = tmp_path / "cut.toml"
+    recipe.write_text(RECIPE.replace("budgets", 'method = "divprune"\nbudgets'), encoding="utf-8")
+    model = tiny_checkpoint(tower="clip", decoder="llama", vision_layers=5)
+    said = invoke("forecast", model, "--recipe", recipe, "--no-time").stderr.replace("\n", " ")
+    assert "cost divprune 3.5 points on one model and nothing on another" in said
 
 
 def test_a_cut_that_is_known_to_harm_says_so(tmp_path: Path) -> None:

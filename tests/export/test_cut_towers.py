@@ -28,6 +28,21 @@ FAMILIES: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"family": "llava", "tower": "deit", "decoder": "llama", "vision_layers": 5}, "absorb@1,2:0.7", "prumerge"),
     ({"tower": "dinov2", "decoder": "qwen2", "vision_layers": 5}, "evit@1,2:0.7", "hiprune"),
 )
+#: Towers that turn by positions, on two grids, the second with features of early blocks for the decoder: whole merge groups leave.
+GRIDS: tuple[tuple[dict[str, Any], str, str], ...] = (
+    (
+        {"family": "qwen2_vl", "sections": (1, 2, 5), "kv_heads": 1, "vocab": 512, "vision_layers": 4},
+        "received@1,2:0.7",
+        "received",
+    ),
+    (
+        {"family": "qwen3_vl", "head_dim": 24, "sections": (3, 4, 5), "layers": 3, "vision_layers": 4}
+        | {"deepstack": (0, 2, 3), "patches": 7, "kv_heads": 1},
+        "received@1:0.7",
+        "dart",
+    ),
+    ({"family": "qwen2_vl", "config": "both", "merge": 3, "sections": (4, 1, 3)}, "tower-uniform@0:0.5", "divprune"),
+)
 
 
 def seen(bundle: Any) -> None:
@@ -67,10 +82,32 @@ def test_every_output_method_runs_behind_a_cut() -> None:
 
 @pytest.mark.parametrize(("variant", "inside", "method"), FAMILIES)
 def test_towers_of_every_family_that_can_be_cut_are(variant: dict[str, Any], inside: str, method: str) -> None:
-    bundle = exported(variant, budgets=["0.2"], plan={"method": method}, inside=[inside])
+    bundle = exported(variant, budgets=["0.1"], plan={"method": method}, inside=[inside])
     parity = Bundle.open(bundle, verify=False).manifest.parity
     assert parity.checks and all(check.passed for check in parity.checks)
     seen(bundle)
+
+
+@pytest.mark.parametrize(("variant", "inside", "method"), GRIDS)
+def test_each_grid_has_a_cut_tower_of_its_own(variant: dict[str, Any], inside: str, method: str) -> None:
+    step = 8 * variant.get("merge", 2)
+    sizes = ((4 * step, 4 * step), (2 * step, 6 * step))
+    bundle = exported(variant, budgets=["0.2", "1.0"], plan={"method": method}, inside=[inside], sizes=sizes)
+    manifest = Bundle.open(bundle, verify=False).manifest
+    name = f"tower-{inside.partition('@')[0]}"
+    assert manifest.parity.checks and all(check.passed for check in manifest.parity.checks)
+    graphs = {graph.name for graph in manifest.graphs}
+    assert {f"{name}-{high}x{wide}" for high, wide in sizes} <= graphs
+    share = 0.7 ** len(inside.partition("@")[2].partition(":")[0].split(",")) if "0.7" in inside else 0.5
+    with Model.open(bundle, threads=1) as model:
+        for high, wide in sizes:
+            view = model.see(np.random.default_rng(1).integers(0, 256, (high, wide, 3), dtype=np.uint8), budget="0.2")
+            found = model.vision.outputs(name)
+            units = (high // step) * (wide // step)
+            alive = found["alive"][0] > 0
+            assert units * share <= alive.sum() < units * share + 2, "a share of this grid"
+            assert alive[view.kept].all() and (found["owner"][0] >= 0).sum() == alive.sum()
+            assert not np.abs(found["features"][0])[~alive].any()
 
 
 def test_merge_groups_leave_whole() -> None:
@@ -124,9 +161,29 @@ def test_int8_is_held_too() -> None:
             "attend inside windows",
         ),
         (
-            {"family": "qwen2_vl", "sections": (1, 2, 5), "kv_heads": 1, "vocab": 512},
-            {"inside": ["received@0:0.5"], "plan": {"method": "divprune"}},
-            "turns them in every block",
+            {"family": "qwen2_vl", "sections": (1, 2, 5), "kv_heads": 1, "vocab": 512, "vision_layers": 4},
+            {"inside": ["received@1:10"], "plan": {"method": "divprune"}, "sizes": ((64, 64), (16, 32))},
+            "would leave 10 of the 2 tokens of a picture of 16x32 pixels that arrive at block 1",
+        ),
+        (  # of a grid of four tiles a budget keeps more than of that is left, of the largest grid it does not
+            {"family": "smolvlm", "merge": 2, "tied": True, "vision_layers": 5},
+            {"inside": ["received@1,2:0.7"], "plan": {"method": "divprune"}},
+            "leaves 5 of the 9 tokens of a tile, 20 of a picture of 4 tiles, and budget 0.2 keeps 31 of it",
+        ),
+        (
+            {"family": "qwen2_vl", "sections": (1, 2, 5), "kv_heads": 1, "vocab": 512, "vision_layers": 4},
+            {
+                "inside": ["received@1:0.5"],
+                "plan": {"method": "divprune"},
+                "sizes": ((64, 64), (32, 64)),
+                "budgets": ("6",),
+            },
+            "leaves 4 of the 8 tokens of a tile, 4 of a picture of one tile, and budget 6 keeps 6 of it",
+        ),
+        (
+            {"family": "qwen2_vl", "sections": (1, 2, 5), "kv_heads": 1, "vocab": 512, "vision_layers": 4},
+            {"inside": ["absorb@1:0.5"], "plan": {"method": "divprune"}},
+            "moves single patches, and this model's connector merges 2 x 2",
         ),
     ],
 )

@@ -15,7 +15,8 @@ from edgeprune.models.spec import TowerSpec
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens.methods.flowcut import counts, own_cuts
 from edgeprune.tokens.readings import reads
-from edgeprune_export.gate.eager_tower import cut_tile, projections
+from edgeprune_export.gate.eager_cut_tower import cut_tile
+from edgeprune_export.gate.eager_tower import projections
 from edgeprune_export.gate.noted_attention import NAME, register
 from edgeprune_runtime import Bundle, Model
 from tests.checkpoints import tiny_checkpoint

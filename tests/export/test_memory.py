@@ -18,7 +18,8 @@ from edgeprune.models import open_checkpoint
 from edgeprune.models.weights.stored import CHUNK_ELEMENTS
 from edgeprune_export.bundle import memory
 from edgeprune_export.graphs import linear
-from edgeprune_export.graphs.linear import quantize_rows, store_linear
+from edgeprune_export.graphs.linear import store_linear
+from edgeprune_export.onnx.quantized import quantize_rows
 from edgeprune_export.onnx.weights import WeightsWriter
 from tests.checkpoints import tiny_checkpoint
 

@@ -159,7 +159,7 @@ def made(variant: dict[str, Any], precision: str = "fp32") -> tuple[ModelSpec, P
     return open_checkpoint(tiny_checkpoint(**variant), **fewer).spec, folder
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
 @pytest.mark.parametrize("variant", VARIANTS, ids=IDS)
 def test_counts_of_a_bundle_are_those_of_the_cost_formulas(variant: dict[str, Any], precision: str) -> None:
     """Only the last block differs: behind its attention the prefill graph goes on with the last row alone."""

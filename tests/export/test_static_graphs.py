@@ -11,8 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeprune_export.commands.export import export
-from edgeprune_export.graphs.linear import linear, quantize_rows, store_linear
+from edgeprune_export.graphs.linear import linear, store_linear
 from edgeprune_export.onnx.graph import CONTRIB, Graph
+from edgeprune_export.onnx.quantized import quantize_rows
 from edgeprune_export.onnx.static import check_static
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime import Bundle
@@ -150,11 +151,33 @@ def test_int8_rows_are_symmetric_and_close() -> None:
     weight[2] = 0
     rows, scale = quantize_rows(weight)
     assert rows.dtype == np.int8 and scale.dtype == np.float32
-    assert np.abs(rows).max(axis=1).tolist() == [127, 127, 0, 127, 127, 127]
+    assert np.abs(rows).max(axis=1).tolist() == [63, 63, 0, 63, 63, 63]
     assert (np.abs(rows * scale[:, None] - weight) <= 0.5001 * scale[:, None]).all()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_int8_products_are_exact_on_processors_that_add_pairs_in_16_bits() -> None:
+    """vpmaddubsw: unsigned activations up to 255, signed weights, two products to a sum."""
+    rows, _ = quantize_rows(np.random.default_rng(0).normal(size=(6, 40)).astype(np.float32))
+    assert 2 * 255 * int(np.abs(rows).max()) <= np.iinfo(np.int16).max
+
+
+def test_an_int8_layer_saturates_nowhere(tmp_path: Path) -> None:
+    """Inputs of one sign against weights of one size: the worst that pairs of products can sum up to."""
+    import onnxruntime as ort
+
+    weight = np.full((4, 64), 0.5, np.float32)
+    with WeightsWriter(tmp_path / "weights.bin") as writer:
+        store_linear(writer, "one", lambda name: iter([weight]), ["one"], bias=False, precision="int8")
+    g = Graph("one", weights_file="weights.bin")
+    x = g.input("x", "float32", (2, 64))
+    g.output(linear(g, writer, "one", x, 2), "y", "float32", (2, 4))
+    onnx.save(g.model(), tmp_path / "one.onnx")
+    given = np.full((2, 64), 3.0, np.float32)
+    (found,) = ort.InferenceSession(tmp_path / "one.onnx", providers=["CPUExecutionProvider"]).run(None, {"x": given})
+    assert np.allclose(found, given @ weight.T, rtol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
 def test_a_joint_layer_is_its_parts_side_by_side(precision: str, tmp_path: Path) -> None:
     import onnxruntime as ort
 
@@ -173,7 +196,7 @@ def test_a_joint_layer_is_its_parts_side_by_side(precision: str, tmp_path: Path)
     x = rng.normal(size=(3, 16)).astype(np.float32)
     (y,) = ort.InferenceSession(tmp_path / "joint.onnx", providers=["CPUExecutionProvider"]).run(None, {"x": x})
     expected = np.concatenate([x @ arrays[f"{n}.weight"].T + arrays[f"{n}.bias"] for n in parts], axis=1)
-    np.testing.assert_allclose(y, expected, atol=1e-5 if precision == "fp32" else 0.2)
+    np.testing.assert_allclose(y, expected, atol={"fp32": 1e-5, "int8": 0.2, "int4": 2.0}[precision])
 
 
 def test_no_graph_tells_where_it_was_made() -> None:

@@ -164,6 +164,7 @@ def stored_bytes(bundle: Path) -> dict[str, int]:
     [
         (BUNDLES[0], "fp32"),
         (BUNDLES[0], "int8"),
+        (BUNDLES[0], "int4"),
         (BUNDLES[1], "int8"),
         (BUNDLES[2], "fp32"),
         (BUNDLES[3], "int8"),
@@ -173,6 +174,7 @@ def stored_bytes(bundle: Path) -> dict[str, int]:
     ids=[
         "tied-fp32",
         "tied-int8",
+        "tied-int4",
         "swiglu-float16-int8",
         "siglip-fp32",
         "rotary-int8",

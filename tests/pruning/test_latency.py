@@ -44,7 +44,7 @@ def test_a_unit_that_seems_to_cost_less_than_nothing_costs_next_to_nothing() -> 
     assert found.fixed == 0 and 0 < found.group < 1e-6 and found.block >= 0
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
 def test_blocks_of_a_real_shape_are_timed_and_cost_something(precision: str) -> None:
     model = open_checkpoint(tiny_checkpoint()).spec
     tower = price_of_tower(model.vision, precision, seconds, silent)  # type: ignore[arg-type]

@@ -12,15 +12,20 @@ import pytest
 from edgeprune_runtime import Bundle
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.errors import RequestError
-from edgeprune_runtime.language import LanguageModel, _Chain
+from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.prompting.prefix import PromptPrefix
+from edgeprune_runtime.stages.chain import Chain
 from tests.exports import CHUNK, QWEN_GRIDS, exported
 
 ROOM: dict[str, Any] = {"pictures": 2, "text_tokens": 160, "parity": False, "more_methods": ["cdpruner"]}
-#: Float products, separators and a learned row; int8 products, one scale for all rows of a chunk; three axes and rows behind layers.
+#: Float products, separators and a learned row; int8 products, one scale for all rows of a chunk; rows that leave inside the
+#: language model, or come back there; three axes and rows behind layers.
 BUNDLES: dict[str, Callable[[], Path]] = {
     "fp32": lambda: exported(**ROOM),
     "int8": lambda: exported(precision="int8", **ROOM),
+    "leaving": lambda: exported({"layers": 4}, **ROOM, inside=["transprune@1,2:0.5,0.25"]),
+    "coming back": lambda: exported({"layers": 4}, **ROOM, inside=["lvlm-csp@0,1,2:0.25,1,0.1"]),
+    "int8, leaving": lambda: exported({"layers": 4}, precision="int8", **ROOM, inside=["pdrop@1,2:0.5,0.25"]),
     "deepstack": lambda: exported(QWEN_GRIDS[2][0], **(QWEN_GRIDS[2][1] | ROOM)),
 }
 STEPS = 3
@@ -145,10 +150,10 @@ def test_tokens_that_were_decoded_are_computed_again_as_part_of_the_next_prompt(
 
 
 def broken_run(at: int, error: BaseException) -> Callable[..., None]:
-    """`_Chain.run` that fails when rows from `at` on are due."""
-    real = _Chain.run
+    """`Chain.run` that fails when rows from `at` on are due."""
+    real = Chain.run
 
-    def run(self: _Chain, embeds: np.ndarray, positions: np.ndarray, start: int) -> None:
+    def run(self: Chain, embeds: np.ndarray, positions: np.ndarray, start: int) -> None:
         if start >= at:
             raise error
         real(self, embeds, positions, start)
@@ -166,7 +171,7 @@ def test_a_prompt_that_fails_halfway_leaves_nothing_to_start_behind(
     expected = logits_of(language, embeds, where)
     other = np.concatenate([embeds[: CHUNK if kept else 0], rows(language, length, seed=8)])[:length]
     with monkeypatch.context() as patched, pytest.raises(type(error)):
-        patched.setattr(_Chain, "run", broken_run(2 * CHUNK, error))
+        patched.setattr(Chain, "run", broken_run(2 * CHUNK, error))
         language.prefill(other, where)
     assert logits_of(language, embeds, where) == expected
     assert language.reused == 0
@@ -178,7 +183,7 @@ def test_a_step_that_fails_leaves_nothing_to_start_behind(
     embeds, where = rows(language, 2 * CHUNK), places(language, 2 * CHUNK)
     language.prefill(embeds, where)
     with monkeypatch.context() as patched, pytest.raises(RequestError):
-        patched.setattr(_Chain, "run", broken_run(0, RequestError("no memory")))
+        patched.setattr(Chain, "run", broken_run(0, RequestError("no memory")))
         language.step(9, 70)
     language.prefill(embeds, where)
     assert language.reused == 0
@@ -199,7 +204,7 @@ def test_rows_that_were_overwritten_do_not_count(language: LanguageModel) -> Non
     """A step may be taken from any length, as where decoding is measured alone."""
     embeds, where = rows(language, 3 * CHUNK), places(language, 3 * CHUNK)
     expected = logits_of(language, embeds, where)
-    language.length = CHUNK + 3
+    language._lists.lengths = [CHUNK + 3]
     language.step(9, CHUNK + 3)
     assert logits_of(language, embeds, where) == expected
     assert language.reused == CHUNK

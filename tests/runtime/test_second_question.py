@@ -13,8 +13,9 @@ import pytest
 
 from edgeprune_runtime import Answer, Model, Turn, View
 from edgeprune_runtime.errors import PromptError, RequestError
-from edgeprune_runtime.language import LanguageModel, _Chain
+from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.prompting.sampling import Sampler
+from edgeprune_runtime.stages.chain import Chain
 from tests.exports import CHUNK
 from tests.runtime.test_prefix import BUNDLES
 
@@ -212,11 +213,11 @@ def test_a_stream_does_not_go_on_over_what_another_request_left(plain: Model, mo
     stream = plain.stream(WORD, image=picture(), max_tokens=50, stop=False)
     next(stream)
 
-    def fails(self: _Chain, *_: Any) -> None:
+    def fails(self: Chain, *_: Any) -> None:
         raise RequestError("no memory")
 
     with monkeypatch.context() as patched, pytest.raises(RequestError, match="no memory"):
-        patched.setattr(_Chain, "run", fails)
+        patched.setattr(Chain, "run", fails)
         plain.ask(NUMBER, max_tokens=1)
     with pytest.raises(RequestError, match="another request was started before this stream ended"):
         list(stream)

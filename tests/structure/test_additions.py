@@ -39,7 +39,7 @@ from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
 from edgeprune.tokens.inside import INSIDE
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.readings import READINGS, Geometry, outputs_from
 from edgeprune_export.commands.export import export
@@ -198,7 +198,7 @@ def test_adding_cut_in_the_tower_leaves_k_tokens(registries: None) -> None:
     assert isinstance(cut, TowerMethod)
     x = torch.zeros(5, 3)
     x[0], x[2], x[4] = 9.0, 4.0, 2.0
-    left = cut.step(Rows(x, torch.arange(5)), BlockRows(x, x, x, 1), Cut(2, 0, 1, (2, 2), 1, {}))
+    left = cut.step(Rows(x, torch.arange(5)), BlockRows(x, x, x, 1), TowerCut(2, 0, 1, (2, 2), 1, {}))
     assert left.place is not None and left.place.tolist() == [0, 2, 1], "row 0 is the class token's"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,27 @@ import torch
 
 from edgeprune.errors import PlanError
 from edgeprune.tokens.inside import INSIDE
-from edgeprune.tokens.inside.rows import LanguageCut, LanguageRows, going_on, turned_back
+from edgeprune.tokens.inside.recycling import recycled_of, standing
+from edgeprune.tokens.inside.rows import (
+    LanguageCut,
+    LanguageRows,
+    changes,
+    going_on,
+    summed_changes,
+    turned_back,
+)
 from edgeprune.tokens.inside.sigmoid import sigmoid_counts
-from tests.references.inside_language import last_row, mustdrop, schedules, sparsevlm
+from edgeprune_runtime.stages.recycled import recycled
+from edgeprune_runtime.stages.rows import evenly
+from tests.references.inside_language import (
+    corematching,
+    early_lists,
+    last_row,
+    mustdrop,
+    schedules,
+    sparsevlm,
+    transprune,
+)
 from tests.references.inside_language.attention import angles_of, plain_frequencies, question_attention, turned
 from tests.references.inside_language.rows import by_encoder, kept
 
@@ -92,7 +111,7 @@ def counts(case: Drawn) -> list[int]:
 
 
 @SEEDS
-@pytest.mark.parametrize("name", ["fastv", "pdrop"])
+@pytest.mark.parametrize("name", ["fastv", "pdrop", "lvlm-csp"])
 def test_the_last_rows_attention(seed: int, name: str) -> None:
     case = drawn(seed)
     order = last_row.fastv(case.query[case.n - 1].reshape(-1), case.keys, case.n, case.visual)
@@ -145,6 +164,30 @@ def test_sparsevlm_asks_the_rows_that_the_picture_is_near(seed: int) -> None:
 
 
 @SEEDS
+def test_recycled_rows_are_means_of_the_references_clusters(seed: int) -> None:
+    case = drawn(seed)
+    states = np.random.default_rng(seed).standard_normal((SIZE, HIDDEN)).astype(np.float32)
+    order = np.random.default_rng(seed + 1).permutation(case.visual).tolist()
+    score = torch.zeros(SIZE)
+    score[torch.tensor(order)] = torch.arange(len(order), 0, -1).float()
+    for count in counts(case):
+        rows = case.rows(case.asking, count)
+        made = recycled_of(torch.from_numpy(states), score, rows)
+        expected = sparsevlm.recycle(order, count, states)
+        used = int(made.number)
+        assert made.centres[:used].tolist() == expected.centres and used == recycled(len(order) - count)
+        np.testing.assert_allclose(made.weights[:used].numpy(), expected.matrix, atol=1e-6)
+        chosen = going_on(score, rows, SIZE, standing(made, SIZE) >= 0)
+        stay = sorted({*kept(order, count), *expected.centres})
+        assert sorted(set(chosen.rows.tolist()) & set(case.visual)) == stay
+        assert int(chosen.n) == case.n - len(case.visual) + len(stay)
+
+
+def test_as_many_rows_stand_for_others_as_in_the_reference() -> None:
+    assert all(recycled(leaving) == sparsevlm.recycled_counts(leaving)[1] for leaving in range(3000))
+
+
+@SEEDS
 def test_mustdrop_keeps_its_key_set_and_what_passes_a_threshold(seed: int) -> None:
     case = drawn(seed)
     queries = case.query[case.asking].reshape(len(case.asking), -1)
@@ -155,6 +198,43 @@ def test_mustdrop_keeps_its_key_set_and_what_passes_a_threshold(seed: int) -> No
         if count >= len(keys):
             rows = case.rows(case.asking, count)
             assert stayed("mustdrop", rows, case, sum=0.05, peak=0.03) == kept(order, count)
+
+
+@SEEDS
+def test_transprune_adds_what_layers_change_and_what_the_question_looks_at(seed: int) -> None:
+    """Two layers saw all rows, one those that stayed at the first cut: their changes are summed over the rows that were there."""
+    case, rng = drawn(seed), np.random.default_rng(seed)
+    there = [row for row in case.visual if row % 3]
+    steps = [rng.standard_normal((4, SIZE, HIDDEN)).astype(np.float32) for _ in range(3)]
+    among = [case.visual, case.visual, there]
+    moved = [transprune.layer_transition(*four, seen) for four, seen in zip(steps, among, strict=True)]
+
+    def pairs(*layers: np.ndarray) -> torch.Tensor:
+        of = [torch.from_numpy(part) for four in layers for part in four]
+        return torch.cat([changes(*of[at : at + 2]) for at in range(0, len(of), 2)], dim=1)
+
+    numbers = torch.arange(SIZE)
+    first, later = (torch.isin(numbers, torch.tensor(rows)) for rows in (case.visual, there))
+    changed = summed_changes(pairs(*steps[:2]), first) + summed_changes(pairs(steps[2]), later)
+    queries = case.query[case.asking].reshape(len(case.asking), -1)
+    weights = [1 / len(case.asking)] * len(case.asking)
+    order = transprune.transprune(moved, queries, case.keys, case.asking, weights, there)
+    for count in range(0, len(there), 3):
+        rows = dataclasses.replace(case.rows(case.asking, count, changed=changed), visual=later)
+        assert sorted(set(stayed("transprune", rows, case)) & set(there)) == kept(order, count)
+        alone = sorted(set(stayed("transprune", rows, case, asked=0)) & set(there))
+        assert alone == kept(transprune.by_transition(moved, there), count)
+
+
+@SEEDS
+@pytest.mark.parametrize("neurons", [20, 33])
+def test_corematching_keeps_rows_that_share_most_neurons_with_the_prompt(seed: int, neurons: int) -> None:
+    case = drawn(seed)
+    active = np.random.default_rng(seed).standard_normal((SIZE, neurons)).astype(np.float32)
+    order = corematching.corematching(corematching.overlaps(active, case.visual, case.n))
+    for count in counts(case):
+        rows = case.rows([case.n - 1], count, active=torch.from_numpy(active))
+        assert stayed("corematching", rows, case) == kept(order, count)
 
 
 @SEEDS
@@ -177,6 +257,16 @@ def test_all_question_rows_ask_where_one_order_serves_all_cuts(seed: int, name: 
     wanted = [len(case.visual), len(case.visual) // 2, len(case.visual) // 4]
     for count, expected in zip(wanted, schedules.prefixes(order, wanted), strict=True):
         assert stayed(name, case.rows(case.asking, count), case) == expected
+
+
+@SEEDS
+def test_rows_at_even_distances_enter_where_they_come_back(seed: int) -> None:
+    case = drawn(seed)
+    visual = np.isin(np.arange(case.n), case.visual)
+    fixed = [row for row in range(case.n) if row not in case.visual]
+    for count in counts(case):
+        expected = sorted([*fixed, *(early_lists.representatives(case.visual, count) if count else [])])
+        assert evenly(visual, count).tolist() == expected
 
 
 @pytest.mark.parametrize("name", ["todre", "yopo", "drop-all"])

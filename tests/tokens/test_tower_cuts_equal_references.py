@@ -13,7 +13,7 @@ from edgeprune.tokens.inside import INSIDE
 from edgeprune.tokens.inside.tower.flow import FLOW
 from edgeprune.tokens.inside.tower.method import TowerMethod
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut
 from edgeprune_export.gate.eager_classifier import classifier_module
 from edgeprune_export.gate.eager_cuts import cutting
 from edgeprune_export.gate.noted_attention import NAME
@@ -28,7 +28,7 @@ CALLED = {"topk": "class-attention", "tower-random": "random", "tower-uniform": 
 NAMES = [name for name in INSIDE if isinstance(INSIDE[name], TowerMethod)]
 WITHOUT_CLASS = [name for name in NAMES if not INSIDE[name].class_token]  # type: ignore[attr-defined]
 #: What is done with padding is compared where a graph can do the same: sides of pairs are drawn with the padding among them.
-PADDED = ["topk", "evit", "absorb", "received", "gtp", "tower-uniform"]
+PADDED = ["topk", "hired-early", "evit", "absorb", "received", "gtp", "tower-uniform"]
 
 
 def settings_of(name: str, patches: int, first: int) -> dict[str, Any]:
@@ -39,13 +39,14 @@ def settings_of(name: str, patches: int, first: int) -> dict[str, Any]:
         "pool": {"grid": GRID},
         "expedit": {"grid": GRID, "tau": 0.5},
         "gtp": {"alpha": 0.3},
+        "token-transforming": {"tau": 0.1},
         "zero-tprune": {"rounds": 8},
     }.get(name, {})
 
 
 def told(name: str) -> dict[str, float]:
     """The same for ours."""
-    return {"expedit": {"tau": 0.5}, "gtp": {"alpha": 0.3}}.get(name, {})
+    return {"expedit": {"tau": 0.5}, "gtp": {"alpha": 0.3}, "token-transforming": {"tau": 0.1}}.get(name, {})
 
 
 @pytest.mark.parametrize("case", range(6))
@@ -72,7 +73,7 @@ def test_one_cut_of_random_rows(name: str, case: int) -> None:
         mass,
         owner=torch.arange(len(x)),
     )
-    cut = Cut(keep, 0, first, GRID, 1, told(name), block=5, blocks=12)
+    cut = TowerCut(keep, 0, first, GRID, 1, told(name), block=5, blocks=12)
     nobody = BlockRows(*tensors[1:], HEADS)
     if method.start is not None:
         rows = method.start(rows, nobody, cut)
@@ -146,7 +147,7 @@ def test_two_cuts_of_a_whole_tower(name: str, tmp_path: Any) -> None:
             found = tower(pixels).last_hidden_state[0]
     step, site = STEPS[CALLED.get(name, name)]
     assert site == method.site
-    settings = {"gtp": {"alpha": 0.3}}.get(name, {})
+    settings = {"gtp": {"alpha": 0.3}, "token-transforming": {"tau": 0.1}}.get(name, {})
     rounds = {i: {"rounds": zero_tprune.rounds_at(i, 4)} for i in range(4)} if name == "zero-tprune" else {}
     run = forward(
         embedded,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -49,16 +50,33 @@ def checkpoint(settings: Settings, size: str) -> Path:
     return folder
 
 
-def bundle(settings: Settings, precision: str, budgets: Sequence[str] = BUDGETS, chunk: int = CHUNK) -> Path:
-    """A bundle of the model of size `settings.size`, exported by the command line without the parity gate."""
+def bundle(
+    settings: Settings,
+    precision: str,
+    budgets: Sequence[str] = BUDGETS,
+    chunk: int = CHUNK,
+    more: Sequence[str] = (),
+) -> Path:
+    """A bundle of the model of size `settings.size`, exported by the command line without the parity gate; `more` words of it."""
     model = checkpoint(settings, settings.size)
     name = f"bundle-{model.name.partition('@')[0].removeprefix('model-')}-{precision}-{'_'.join(budgets)}"
     name += "" if chunk == CHUNK else f"-chunk{chunk}"
+    name += "".join(f"-{re.sub('[^0-9a-z.]+', '_', word.strip('-'))}" for word in more)
     folder = settings.work / f"{name}@{digest((*_MAKERS, *_EXPORTERS))}"
     if not folder.is_dir():
         say(f"exporting {name}")
         partial = _room(folder)
-        export(model, partial, precision, budgets, settings.work / "export.log", "--no-parity", "--chunk", str(chunk))
+        export(
+            model,
+            partial,
+            precision,
+            budgets,
+            settings.work / "export.log",
+            "--no-parity",
+            "--chunk",
+            str(chunk),
+            *more,
+        )
         partial.rename(folder)
     return folder
 

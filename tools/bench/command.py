@@ -15,7 +15,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tools.bench import families, grids, memory, prefill_plan, second_question, speed
+from tools.bench import families, grids, inside_speed, memory, prefill_plan, second_question, speed
 from tools.bench.page import Page, write_page
 from tools.bench.settings import ROOT, Settings, say
 
@@ -26,6 +26,7 @@ BENCHMARKS = {
     "families": families.measure,
     "grids": grids.measure,
     "second-question": second_question.measure,
+    "inside-speed": inside_speed.measure,
 }
 
 

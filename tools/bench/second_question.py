@@ -15,7 +15,7 @@ from tools.bench.page import BRIEF, Page, Section, Target, at_least, brief
 from tools.bench.rounds import CPU, SEED, WALL, Journal, Sample, Samples, column, median
 from tools.bench.settings import FULL_PREFILLS, Settings
 
-BUDGETS = ("1.0", "0.2")
+BUDGETS = ("1.0", "0.4", "0.2", "0.1")
 BUNDLES = {"fp32": ("fp32", 128), "int8": ("int8", 128), "int8, chunks of 32": ("int8", 32)}
 SECOND = "Which word stands beside it?"
 _STAGES = ("preprocess", "tower", "select", "prefill")

@@ -16,6 +16,7 @@ from edgeprune.cli.options import (
     Force,
     MaxTokens,
     Seed,
+    SkipEqual,
     Threads,
     budget_option,
     inside_option,
@@ -49,6 +50,7 @@ def evaluate(
         list[int] | None, tiles_option("all that a picture has; others are scored beside", several=True)
     ] = None,
     inside: Annotated[list[str] | None, inside_option("none, and as exported", several="KEEP")] = None,
+    skip_equal: SkipEqual = None,
     limit: Annotated[int | None, typer.Option("--limit-questions", min=1, help="Only the first N questions.")] = None,
     metric: Annotated[
         MetricName | None,
@@ -99,7 +101,7 @@ def evaluate(
                 "positions": positions,
                 "separators": separators,
                 "max_tokens": str(max_tokens),
-            }
+            } | ({} if skip_equal is None else {"skip_equal": f"{skip_equal:g}"})
             comparison = _compare(
                 model,
                 data,
@@ -110,6 +112,7 @@ def evaluate(
                 settings,
                 answers,
                 seed,
+                skip_equal,
             )
         if out is not None:
             write_json(out, comparison)
@@ -132,6 +135,7 @@ def _compare(
     settings: dict[str, str],
     log_path: Path | None,
     seed: int,
+    skip_equal: float | None,
 ) -> Comparison:
     from edgeprune.evaluate import AnswerLog, answer_all, compare, pending
     from edgeprune.evaluate.answerer import ModelAnswerer
@@ -144,7 +148,7 @@ def _compare(
         total = pending(questions, selections, log)
         if log_path is None and total > _LONG:
             note(f"{total} answers; with --answers FILE this can be interrupted and resumed")
-        answerer = ModelAnswerer(model, selections, max_tokens)
+        answerer = ModelAnswerer(model, selections, max_tokens, skip_equal)
         with track("answers", total) as advance:
             found = answer_all(
                 questions, selections, answerer, log, lambda done, total, label: advance() if done else None

@@ -17,6 +17,7 @@ from edgeprune.cli.options import (
     Force,
     MaxTokens,
     Seed,
+    SkipEqual,
     Threads,
     budget_option,
     image_option,
@@ -39,6 +40,7 @@ def run(
     method: Annotated[str | None, method_option("the bundle's own")] = None,
     tiles: Annotated[int | None, tiles_option()] = None,
     inside: Annotated[str | None, inside_option("as exported", several=None)] = None,
+    skip_equal: SkipEqual = None,
     max_tokens: MaxTokens = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 1.0,
@@ -96,7 +98,9 @@ def run(
                 views = []
                 for picture in shown:
                     # For a method that looks at the question, what is drawn is what the first question keeps.
-                    view = model.see(picture, budget=budget, method=method, tiles=tiles, question=prompt[0])
+                    view = model.see(
+                        picture, budget=budget, method=method, tiles=tiles, question=prompt[0], skip_equal=skip_equal
+                    )
                     views.append(view)
                     number += 1
                     if show_tokens is not None:

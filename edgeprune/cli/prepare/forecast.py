@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,7 @@ def forecast(
         from edgeprune.models import open_checkpoint, open_classifier
         from edgeprune.models.source import is_classifier
         from edgeprune.recipe import read_recipe
+        from edgeprune.tokens.inside.bars import layers_in_words
         from edgeprune.tokens.inside.tower.plan.words import rows_in_words
         from edgeprune_export.commands.predict import forecast_of_checkpoint, forecast_of_classifier
         from edgeprune_export.commands.recipes import export_options, requests_of
@@ -96,11 +98,23 @@ def forecast(
         cut = next((one.rows for one in found if one.rows), ())
         for line in rows_in_words(cut) if cut else []:
             say(line)
+        for one in found:
+            if one.visual:
+                title, *lines = layers_in_words(one.visual)
+                say(f"{title}, budget {one.budget}: {_kept(one.visual, one.keep)}")
+                for line in lines:
+                    say(line)
         if any(one.part == "language" for one in found):
             say("language model: prompt and 32 tokens of answer")
         if sentence := disturbed(before, during, "the timing"):
             say(f"{sentence} Do not rely on the seconds; forecast again when it is quiet.", style="yellow")
         say("widths are spread evenly over layers here, where calibration will decide")
+
+
+def _kept(visual: Sequence[int], keep: int | None) -> str:
+    """Of what the budget lets in, the mean over layers."""
+    mean = sum(visual) / len(visual)
+    return f"{mean:.4g} on average of {keep}" if keep else f"{mean:.4g} on average"
 
 
 def _arrow(pair: tuple[float, float], unit: float) -> str:

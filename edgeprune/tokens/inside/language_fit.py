@@ -9,7 +9,7 @@ from edgeprune.models.spec import ModelSpec
 from edgeprune.tokens.inside.plan import planned_inside
 from edgeprune.tokens.inside.rows import LanguageCut
 from edgeprune.tokens.methods import METHODS
-from edgeprune_runtime.spec import SelectionSpec, StageSpec, TokenPlan
+from edgeprune_runtime.spec import InsideSpec, SelectionSpec, StageSpec, TokenPlan
 
 
 def language_cut(plan: TokenPlan) -> LanguageCut | None:
@@ -31,8 +31,10 @@ def require_language_fit(plan: TokenPlan, model: ModelSpec, chosen: Sequence[Sel
     if found is None or cut is None:
         return
     spec, layers = found.spec, model.language.layers
+    if cut.returns:
+        _require_returning(spec, model)
     for layer in spec.layers:
-        if not 1 <= layer < layers:
+        if not (0 if cut.returns else 1) <= layer < layers:
             before = "; before layer 0 a --budget chooses" if layer == 0 else ""
             raise PlanError(
                 f"{spec.method} would let rows leave before layer {layer} of the language model, which has layers 0 to {layers - 1}; give "
@@ -48,7 +50,7 @@ def require_language_fit(plan: TokenPlan, model: ModelSpec, chosen: Sequence[Sel
                 f"{spec.method} keeps {keep:g} rows before layer {layer}, and at most {largest} visual rows enter the language model; keep "
                 "fewer, or a share"
             )
-        if count > there:
+        if count > there and not cut.returns:
             raise PlanError(
                 f"{spec.method} keeps {count} rows before layer {layer}, and only {there} arrive there; keep fewer at later layers"
             )
@@ -63,4 +65,17 @@ def require_language_fit(plan: TokenPlan, model: ModelSpec, chosen: Sequence[Sel
     if "salience" in cut.reads and (own := [s.method for s in chosen if METHODS[s.method].own_cuts]):
         raise PlanError(
             f"{spec.method} reads the encoder's score of every token, which the tower of {own[0]} does not give; choose another --method"
+        )
+
+
+def _require_returning(spec: InsideSpec, model: ModelSpec) -> None:
+    """Raise PlanError where rows cannot leave before layer 0 and come back as the plan says."""
+    if len(spec.layers) != 3 or spec.layers[0] != 0 or spec.keep[1] != 1:
+        raise PlanError(
+            f"{spec.method} has three layers, of which the first is 0, and keeps 1 at the second, where all rows are back; write it as in "
+            f"{spec.method}@0,4,16:0.25,1,0.1"
+        )
+    if model.deepstack:
+        raise PlanError(
+            f"{spec.method} brings rows back that have missed what enters behind the first layers of {model.family}; choose another --inside"
         )

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 #: What a ranking can look at besides which rows are visual. "attention": queries of the asking rows and keys of the last layer that has run,
 #: as they are turned by their positions; "plain": the same turned back; "values": values of that layer; "next": queries and keys of the layer
 #: to come; "salience": the encoder's score of each visual row; "places": row and column of each on the canvas; "embeds": rows of the prompt
-#: on their way into the first layer.
-RowReading = Literal["attention", "plain", "values", "next", "salience", "places", "embeds"]
+#: on their way into the first layer; "changed": how much layers have changed each row, from the one before the first cut on; "active":
+#: activations in the MLP of the last layer that has run.
+RowReading = Literal["attention", "plain", "values", "next", "salience", "places", "embeds", "changed", "active"]
 #: Rows that ask: the prompt's last one, or all that stand behind its last picture (as many as there is room for).
 Asking = Literal["last", "question"]
 QUESTION_ROWS = 64
@@ -38,7 +39,8 @@ class LanguageRows:
     count     [] int64, visual rows that will stay
     asking    [R] int64 numbers of rows; weight [R], 1/m for the m of them in use, 0 for the rest
     query     [R, H, d], key and value [L, G, d], where they are read
-    salience  [L], places [L, 2] int64, where they are read; what stands at rows that are not visual means nothing
+    salience  [L], places [L, 2] int64, changed [L], where they are read; what stands at rows that are not visual means nothing
+    active    [L, F], where it is read
     embeds    [P, D] of all rows of the prompt, in its numbers; origin [L]: which of them each row is
     entered   [P] bool, its visual rows
     first     whether no row has left before
@@ -63,6 +65,10 @@ class LanguageRows:
         return torch.arange(self.present.shape[0])
 
 
+def _never(settings: Mapping[str, float]) -> bool:
+    return False
+
+
 Rank = Callable[[LanguageRows, Mapping[str, float]], "Tensor"]
 
 
@@ -77,6 +83,8 @@ class LanguageCut(InsideMethod):
     encoder  "salience" of a picture's tokens [T, N], from what `of_tower` reads of the tower; None: `edgeprune.tokens.score.salience`
     once     ranks at the first cut only; later lists are prefixes of that order
     nobody   lets no visual row go on, so that the only count is 0
+    recycles  whether means of clusters of those that leave stay as well, by the settings
+    returns  has three layers: before the first, 0, all but rows at even distances leave; before the second they are back; the third ranks
     """
 
     part: ClassVar[InsidePart] = "language"
@@ -89,6 +97,8 @@ class LanguageCut(InsideMethod):
     of_tower: Callable[[MethodPlan], Reads] | None = None
     once: bool = False
     nobody: bool = False
+    returns: bool = False
+    recycles: Callable[[Mapping[str, float]], bool] = _never
 
     @property
     def asks(self) -> int:
@@ -105,13 +115,15 @@ class GoingOn(NamedTuple):
     n: Tensor
 
 
-def going_on(score: Tensor, rows: LanguageRows, room: int) -> GoingOn:
+def going_on(score: Tensor, rows: LanguageRows, room: int, besides: Tensor | None = None) -> GoingOn:
     """All rows that are not visual, and the `count` visual ones with the highest score; equal scores fall to the lower row.
 
-    score [L] finite; room: S, rows of the next stage.
+    score [L] finite; room: S, rows of the next stage; besides [L] bool: visual rows that stay besides, none of them among the `count`.
     """
     numbers, size = rows.numbers, rows.present.shape[0]
     stays = rows.present & ~rows.visual
+    if besides is not None:
+        stays = stays | besides
     n = stays.sum() + torch.minimum(rows.count, rows.visual.sum())
     urgent = torch.where(stays, float("inf"), torch.where(rows.visual, score, float("-inf")))
     order = torch.sort(urgent, descending=True, stable=True).indices
@@ -137,6 +149,22 @@ def attention(rows: LanguageRows, query: Tensor, key: Tensor, among: Tensor | No
 def asked_for(rows: LanguageRows, weights: Tensor) -> Tensor:
     """Mean over heads, and over the asking rows by their weight: [H, R, L] -> [L]."""
     return (weights.mean(dim=0) * rows.weight[:, None]).sum(dim=0)
+
+
+def changes(before: Tensor, after: Tensor) -> Tensor:
+    """How much attention or MLP changes rows: what it takes, normed, and what it gives before that is added, [n, D] -> [n, 2].
+
+    exp(1 - cosine) times the ratio of their lengths, and exp(1 - cosine) by itself, by whose sum over rows the first is divided.
+    """
+    size, made = (torch.clamp(torch.linalg.vector_norm(one, dim=-1), min=1e-30) for one in (before, after))
+    turn = torch.exp(1 - (before * after).sum(dim=-1) / (size * made))
+    return torch.stack([made / size * turn, turn], dim=-1)
+
+
+def summed_changes(pairs: Tensor, visual: Tensor) -> Tensor:
+    """Of layers that ran over the same rows: `changes` side by side [L, 2 n] -> [L], 0 where a row is not visual."""
+    among = torch.where(visual[:, None], pairs, 0.0).reshape(len(pairs), -1, 2)
+    return (among[..., 0] / torch.clamp(among[..., 1].sum(dim=0), min=1e-30)).sum(dim=-1)
 
 
 def on_top(score: Tensor, forced: Tensor) -> Tensor:

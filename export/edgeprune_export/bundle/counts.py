@@ -10,10 +10,11 @@ import msgspec
 
 from edgeprune.models.spec import ConnectorSpec, DecoderSpec, ModelSpec, TowerSpec, Width
 from edgeprune.structure import cost
-from edgeprune_runtime.spec import GraphWork, WeightPrecision
+from edgeprune_runtime.spec import GraphWork, WeightPrecision, in_vision
 
 #: Computing nodes of a block as exported, and of a select graph: for launch overhead only.
 NODES_OF_A_BLOCK, NODES_OF_SELECT = 15, 50
+_BYTES: dict[WeightPrecision, float] = {"fp32": 4, "int8": 1, "int4": cost.INT4}
 
 
 def count_spec(spec: ModelSpec, precision: WeightPrecision, chunk: int, keep: int) -> dict[str, GraphWork]:
@@ -28,10 +29,11 @@ def count_spec(spec: ModelSpec, precision: WeightPrecision, chunk: int, keep: in
     head = language.vocab * language.hidden
     joined = sum(_weights(one) for one in (connector, *(deep.connector for deep in spec.deepstack)))
     stored = cost.bytes_of_language(language, precision, 0, 4)
-    block_bytes, width = stored.of(blocks) - stored.fixed, 1 if precision == "int8" else 4
-    kind = "linear_int8" if precision == "int8" else "linear"
+    block_bytes = stored.of(blocks) - stored.fixed
+    seen = in_vision(precision)
 
-    def counted(macs: int, weight_bytes: float, nodes: int) -> GraphWork:
+    def counted(macs: int, weight_bytes: float, nodes: int, precision: WeightPrecision = precision) -> GraphWork:
+        kind = "linear" if precision == "fp32" else f"linear_{precision}"
         return GraphWork({kind: macs}, weight_bytes={precision: round(weight_bytes)}, nodes=nodes)
 
     def cached(rows: int) -> GraphWork:
@@ -42,11 +44,11 @@ def count_spec(spec: ModelSpec, precision: WeightPrecision, chunk: int, keep: in
 
     tower_bytes = cost.bytes_of_tower(vision, precision).of(tower)
     return {
-        "tower": counted(round(cost.macs_of_tower(vision).of(tower)), tower_bytes, NODES_OF_A_BLOCK * len(tower)),
-        "select": counted(keep * joined, joined * width, NODES_OF_SELECT),
+        "tower": counted(round(cost.macs_of_tower(vision).of(tower)), tower_bytes, NODES_OF_A_BLOCK * len(tower), seen),
+        "select": counted(keep * joined, joined * _BYTES[seen], NODES_OF_SELECT, seen),
         "prefill": cached(chunk),
         "decode": cached(1),
-        "head": counted(head, head * width, 1),
+        "head": counted(head, head * _BYTES[precision], 1),
     }
 
 

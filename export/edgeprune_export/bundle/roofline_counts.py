@@ -92,6 +92,10 @@ def _macs(node: ir.Node, weights: set[ir.Value]) -> dict[str, int]:
         return {_kind(node, weights): _elements(node.outputs[0]) * _shape(node.inputs[0])[-1]}
     if operator in ((CONTRIB, "DynamicQuantizeMatMul"), (CONTRIB, "MatMulIntegerToFloat"), ("", "MatMulInteger")):
         return {"linear_int8": _elements(node.outputs[0]) * _shape(node.inputs[0])[-1]}
+    if operator == (CONTRIB, "MatMulNBits"):
+        return {
+            f"linear_int{node.attributes.get_int('bits', 4)}": _elements(node.outputs[0]) * _shape(node.inputs[0])[-1]
+        }
     if operator in (("", "Attention"), (CONTRIB, "MultiHeadAttention")):
         keys = _shape(node.inputs[1])[-2]
         return {"attention": (_elements(node.inputs[0]) + _elements(node.outputs[0])) * keys}

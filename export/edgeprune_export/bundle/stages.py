@@ -7,8 +7,10 @@ from itertools import pairwise
 
 from edgeprune.models.spec import ModelSpec
 from edgeprune.tokens.inside.plan import planned_inside
+from edgeprune.tokens.inside.rows import LanguageCut
 from edgeprune_export.bundle.options import ExportOptions, packed_max
 from edgeprune_runtime.spec import LanguageSpec, SelectionSpec, StageSpec, TensorRef
+from edgeprune_runtime.stages.recycled import recycled
 
 #: Positions per run of a stage that few rows reach: its last, partly filled run is what a short stage costs.
 _SHORT_CHUNK = 64
@@ -22,19 +24,26 @@ def stages(
     if found is None:
         return (StageSpec(0, model.language.layers, room),)
     spec = found.spec
-    edges = pairwise((0, *spec.layers, model.language.layers))
+    recycles = isinstance(found.method, LanguageCut) and found.method.recycles(spec.settings)
+    returns = isinstance(found.method, LanguageCut) and found.method.returns
+    layers, keeps = (spec.layers[1:], spec.keep) if returns else (spec.layers, (1.0, *spec.keep))
+    edges = pairwise((0, *layers, model.language.layers))
     chunk = options.stage_chunk or min(options.chunk, _SHORT_CHUNK)
     largest = options.pictures * max(s.keep for s in chosen)
     made = []
     for number, (first, behind) in enumerate(edges):
         names = f"prefill-{number}", f"decode-{number}"
-        if number == 0:
-            made.append(StageSpec(first, behind, room, *names))
+        keep = keeps[number]
+        if number == 0 or (returns and number == 1):
+            made.append(StageSpec(first, behind, room, *names, keep=float(keep), returns=number > 0))
             continue
-        keep = spec.keep[number - 1]
         rank = f"rank-{number}-{spec.method}"
-        wanted = room - (largest - StageSpec(0, 1, 1, keep=keep).stay(largest) if options.stage_room == "kept" else 0)
-        made.append(StageSpec(first, behind, -(-wanted // chunk) * chunk, *names, chunk, rank, float(keep)))
+        stay = StageSpec(0, 1, 1, keep=keep).stay(largest)
+        stay += recycled(largest - stay) if recycles else 0
+        wanted = room - (largest - stay if options.stage_room == "kept" else 0)
+        made.append(
+            StageSpec(first, behind, -(-wanted // chunk) * chunk, *names, chunk, rank, float(keep), recycles=recycles)
+        )
     return tuple(made)
 
 

@@ -45,6 +45,7 @@ from edgeprune_runtime.spec import (
     Provenance,
     SelectionSpec,
     TensorRef,
+    in_vision,
     tower_of,
 )
 
@@ -131,12 +132,13 @@ def _write_weights(
     _, blocks = tower_blocks(model, reads)
     language = model.language
     half = checkpoint.weights.dtype("embed.weight") == "float16"
+    vision = in_vision(options.precision)
     with track("weights", blocks + language.layers + 4) as advance:
-        for _ in store_tower(writer, read, model, reads, options.precision):
+        for _ in store_tower(writer, read, model, reads, vision):
             advance()
-        store_connector(writer, read, model.connector, options.precision)
+        store_connector(writer, read, model.connector, vision)
         for i, deep in enumerate(model.deepstack):
-            store_connector(writer, read, deep.connector, options.precision, f"deepstack.{i}")
+            store_connector(writer, read, deep.connector, vision, f"deepstack.{i}")
         advance()
         for _ in store_decoder(writer, read, language, options.precision, "float16" if half else "float32"):
             advance()
@@ -163,9 +165,13 @@ def _write_graphs(
     with track("tracing the tower", 0):
         towers = {tower_of(WHOLE, spec.view): tower_graph(model, spec, reads[WHOLE], writer, WEIGHTS) for spec in views}
         for s in chosen:
-            cuts = cuts_for(s, plan, options.plan.inside, model, METHODS)
-            if cuts is not None and s.tower not in towers:
-                towers[s.tower] = cut_tower_graph(s.tower, model, cuts, reads[s.tower], writer, WEIGHTS)
+            for spec in views:
+                cuts, name = (
+                    cuts_for(s, plan, options.plan.inside, model, METHODS, spec.view),
+                    tower_of(s.tower, spec.view),
+                )
+                if cuts is not None and name not in towers:
+                    towers[name] = cut_tower_graph(s.tower, model, spec, cuts, reads[s.tower], writer, WEIGHTS)
     of_selection = {s.tower: towers[tower_of(s.tower, views[0].view)].spec("") for s in chosen}
     build: dict[str, Callable[[], Graph]] = {
         **{name: partial(towers.__getitem__, name) for name in towers},

@@ -25,6 +25,7 @@ from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.seal import CLASSIFIER, publish, require_free, staging
 from edgeprune_export.gate.checks import LIMITS, NEAR_TIES, Checks, relative, typical
 from edgeprune_export.gate.pictures import fixed_pictures
+from edgeprune_export.graphs.linear import require_vision
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.spec import GraphSpec, InsideSpec, ParityCheck, WeightPrecision
 
@@ -60,6 +61,7 @@ def export_classifier(
     Raises CheckpointError, PlanError, ExportError or ParityError.
     """
     require_free(out, force=force, marker=CLASSIFIER)
+    require_vision(precision)
     classifier = open_classifier(source)
     cuts = cuts_of_classifier(inside, classifier.spec)
     checks = Checks(LIMITS[precision])

@@ -19,13 +19,17 @@ from edgeprune.structure.plan import ModelPart, widths
 from edgeprune.structure.request import StructureRequest
 from edgeprune.structure.steps import alignment, removal_order
 from edgeprune.structure.targets import Measure
+from edgeprune.tokens.inside.language_fit import require_language_fit
+from edgeprune.tokens.inside.plan import planned_inside
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
+from edgeprune.tokens.inside.tower.plan.harm import warnings
 from edgeprune.tokens.inside.tower.plan.of_model import cuts_of_plan, require_cuts
 from edgeprune.tokens.methods import METHODS
 from edgeprune.tokens.registry.fit import method_plan
 from edgeprune_export.bundle.options import ExportOptions, capacity, packed_max, selections, settled
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.commands.export_classifier import cuts_of_classifier
+from edgeprune_export.commands.predict_stages import counts_of_stages
 from edgeprune_export.pruning.choose import steps_to, wanted_of
 from edgeprune_export.pruning.open import TEXT, TOKENS, terms_of, terms_of_classifier
 from edgeprune_export.pruning.prices.terms import PricedRequest, Terms, price_of
@@ -45,6 +49,7 @@ class Forecast:
 
     rows  of a tower whose tokens leave between blocks: (that attend, that the MLP sees) by block of the whole tower; `macs` counts them,
           without what the cuts compute themselves; `seconds` does not
+    visual  rows of the picture by layer, of a language model that rows leave inside; `macs` and `cache_bytes` count them, `seconds` does not
     """
 
     part: ModelPart
@@ -57,6 +62,7 @@ class Forecast:
     cache_bytes: Pair
     seconds: Pair | None
     rows: tuple[tuple[int, int], ...] = ()
+    visual: tuple[int, ...] = ()
 
 
 def forecast_of_checkpoint(
@@ -70,7 +76,7 @@ def forecast_of_checkpoint(
 ) -> list[Forecast]:
     """One entry per budget and part. Raises PlanError for a target that cannot be reached, and for a method that does not fit.
 
-    tell  is given sentences about what was chosen where nobody said
+    tell  is given sentences about what was chosen where nobody said, and about what the plan is known to harm
     """
     model = checkpoint.spec
     options = settled(options, checkpoint, tell)
@@ -81,7 +87,11 @@ def forecast_of_checkpoint(
         cuts_of_plan(options.plan.inside, model),
         model.picture.candidates_max,
     )
-    require_cuts(chosen, method_plan(options.plan, model), options.plan.inside, model, METHODS)
+    require_language_fit(options.plan, model, chosen, options.pictures)
+    plan = method_plan(options.plan, model)
+    require_cuts(chosen, plan, options.plan.inside, model, METHODS)
+    for sentence in warnings(options.plan.inside, [METHODS[name] for name in options.methods], plan):
+        tell(sentence)
     found = []
     for part, (spec, blocks) in specs_of(model).items():
         full = widths(spec, blocks)
@@ -98,6 +108,10 @@ def forecast_of_checkpoint(
             counted = _counted(spec, terms, full, planned, times)
             timed_pair = None if seconds is None else _pair(seconds, full, planned, times)
             one = Forecast(part, budget, keep, request.positions, *counted, timed_pair)
+            if part == "language" and planned_inside(options.plan, "language"):
+                left, fixed = tuple(planned.values()), request.positions - keep
+                visual, macs, cache = counts_of_stages(model, options, chosen, room, left, fixed, keep)
+                one = replace(one, visual=visual, macs=(one.macs[0], macs), cache_bytes=(one.cache_bytes[0], cache))
             found.append(
                 one
                 if cuts is None or part != "tower" or keep == most

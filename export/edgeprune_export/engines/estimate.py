@@ -45,7 +45,7 @@ class BuildEstimate:
 
 def estimate(bundle: Bundle, precision: str, *, ahead_of_time: bool) -> BuildEstimate:
     """What building all engines of a bundle will need."""
-    share = 1.0 if precision == "fp32" or bundle.manifest.precision == "int8" else 0.5
+    share = 1.0 if precision == "fp32" or bundle.manifest.precision != "fp32" else 0.5
     weights = [share * bundle.graph(graphs[0]).weight_bytes for graphs in sources(bundle).values()]
     engines = sum(_ENGINE * size + _KERNELS_BYTES for size in weights)
     lowered = share * bundle.manifest.files[bundle.manifest.weights_file].bytes

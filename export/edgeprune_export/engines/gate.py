@@ -27,11 +27,11 @@ from edgeprune_runtime.engines.spec import EngineSet, GateReport
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.pictures.packed import PackedPicture, pack_picture
 from edgeprune_runtime.pictures.pixels import tiles_from_image
-from edgeprune_runtime.prompting.pack import VISUAL, KeptPicture, pack
+from edgeprune_runtime.prompting.pack import KeptPicture, pack
 from edgeprune_runtime.prompting.prompt import Prompter
 from edgeprune_runtime.spec import Manifest, ParityCheck, SelectionSpec, tower_of
-from edgeprune_runtime.stages.counts import stage_rows
 from edgeprune_runtime.stages.lists import RowsPlan
+from edgeprune_runtime.stages.plan import plan_of
 from edgeprune_runtime.stages.rows import prompt_rows
 from edgeprune_runtime.vision import Vision
 
@@ -153,8 +153,7 @@ def compare(bundle: Bundle, host: Backend, device: Backend, limits: EngineLimits
 
 
 def _plan(manifest: Manifest, ids: np.ndarray, places: np.ndarray, salience: np.ndarray | None) -> RowsPlan:
-    stages = stage_rows(manifest.language, len(ids), int(np.count_nonzero(ids == VISUAL)))
-    return RowsPlan(stages, prompt_rows(ids, salience, places), manifest.plan.positions == "renumber")
+    return plan_of(manifest.language, prompt_rows(ids, salience, places), None, manifest.plan.positions)
 
 
 def _towers(
@@ -232,9 +231,14 @@ def _language(
     if plan is not None and (expected := theirs.rows_behind_cuts()):
         ours.prefill(embeds, positions, plan)
         for number, other, mine in zip(bundle.manifest.language.cuts, expected, ours.rows_behind_cuts(), strict=True):
-            name = str(bundle.manifest.language.stages[number].rank)
+            name = bundle.manifest.language.stages[number].rank
+            if name is None:  # all rows are back
+                continue
             checks.add(name, "rows that go on", at, _share(other, mine), limits.kept, {}, least=True)
-        plan = plan._replace(forced=expected)
+        if not any(
+            stage.recycles for stage in bundle.manifest.language.stages
+        ):  # a list does not say what means are made of
+            plan = plan._replace(forced=expected)
     image_id = bundle.manifest.language.image_token_id
     chosen, rows = greedy(ours, embeds, positions, following, image_id, _TOKENS, plan)
     reference += [theirs.step(token, following + step).copy() for step, token in enumerate(chosen[:-1])]

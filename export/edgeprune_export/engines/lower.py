@@ -8,7 +8,7 @@ weights file of their own that all lowered graphs share. The number of new posit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 
 from edgeprune.errors import ExportError
 from edgeprune_export.onnx.nodes import Nodes
+from edgeprune_export.onnx.quantized import dequantized_blocks
 from edgeprune_export.onnx.shapes import Dim, dims, element, inferred, named_values
 from edgeprune_export.onnx.walk import all_nodes, values_read
 from edgeprune_export.onnx.weights import Stored, WeightsWriter
@@ -31,6 +32,7 @@ ELEMENT = {
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,
     "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
 }
 #: The largest finite number that is subtracted from masked scores: float16's own, so that it is the same in every kind.
 MASKED = -65504.0
@@ -67,15 +69,37 @@ class LoweredWeights:
             else self._writer.add(name, self._blocks(tensor, kind), _numpy(kind))
         )
 
+    def signed(self, tensor: onnx.TensorProto) -> Stored:
+        """Weights of 4 bits [out, blocks, bytes] as ONNX's INT4 has them: two's complement in place of integers plus 8."""
+        name = f"{tensor.name}.int4"
+        if name not in self._writer:
+            self._writer.add(name, (block ^ 0x88 for block in self._blocks(tensor, "uint8")), "uint8")
+        return self._writer[name]
+
+    def expanded(self, tensor: onnx.TensorProto, scale: onnx.TensorProto, inputs: int, kind: str) -> Stored:
+        """Weights of 4 bits as numbers [out, inputs] in `kind`, for builders that take none of 4 bits."""
+        name = f"{tensor.name}.{kind}"
+        if name not in self._writer:
+            packed, scales = self._mapped(tensor), self._mapped(scale)
+            step = max(1, _ROWS_BYTES // (4 * inputs))
+            blocks = (
+                _checked(dequantized_blocks(packed[i : i + step], scales[i : i + step], inputs), kind, tensor.name)
+                for i in range(0, len(packed), step)
+            )
+            self._writer.add(name, blocks, _numpy(kind))
+        return self._writer[name]
+
     def _blocks(self, tensor: onnx.TensorProto, kind: str) -> Iterator[np.ndarray]:
-        place = {entry.key: entry.value for entry in tensor.external_data}
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        shape, offset = tuple(tensor.dims), int(place.get("offset", 0))
-        rows = np.memmap(self._source, dtype, "r", offset, shape)
+        rows = self._mapped(tensor)
         step = max(1, _ROWS_BYTES // max(1, rows.nbytes // max(1, len(rows))))
         for start in range(0, len(rows), step):
             block = np.asarray(rows[start : start + step])
             yield block if np.dtype(_numpy(kind)) == block.dtype else _checked(block, kind, tensor.name)
+
+    def _mapped(self, tensor: onnx.TensorProto) -> np.ndarray:
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return np.memmap(self._source, dtype, "r", int(place.get("offset", 0)), tuple(tensor.dims))
 
 
 class Lowering(Nodes):
@@ -132,12 +156,38 @@ class Lowering(Nodes):
         name = name or f"{value}.{kind}"
         if name not in self._initializers:
             place = self._weights.converted(self._stored[value], kind)
-            tensor = TensorProto(name=name, data_type=ELEMENT[kind], dims=place.shape)
-            tensor.data_location = TensorProto.EXTERNAL
-            for key, entry in (("location", self._weights.file), ("offset", place.offset), ("length", place.nbytes)):
-                tensor.external_data.add(key=key, value=str(entry))
-            self._initializers[name] = tensor
+            self._initialise(name, ELEMENT[kind], place.shape, place)
         return name
+
+    def signed_int4(self, value: str) -> str:
+        """Stored weights of 4 bits as an INT4 initializer [out, inputs filled up to whole blocks]."""
+        name = f"{value}.int4"
+        if name not in self._initializers:
+            place = self._weights.signed(self._stored[value])
+            out, blocks, width = place.shape
+            self._initialise(name, TensorProto.INT4, (out, 2 * blocks * width), place)
+        return name
+
+    def expanded(self, value: str, scale: str, inputs: int) -> str:
+        """Stored weights of 4 bits as an initializer [out, inputs] in the graph's kind."""
+        name = f"{value}.{self.kind}"
+        if name not in self._initializers:
+            place = self._weights.expanded(self._stored[value], self._stored[scale], inputs, self.kind)
+            self._initialise(name, ELEMENT[self.kind], place.shape, place)
+        return name
+
+    def is_cast_of_stored(self, node: onnx.NodeProto) -> bool:
+        """Let the cast's value be the stored tensor itself, which its readers take in the kind that they want; False for another cast."""
+        if self.is_stored(node.input[0]):
+            self._stored[node.output[0]] = self._stored[node.input[0]]
+        return self.is_stored(node.output[0])
+
+    def _initialise(self, name: str, element: int, dims: Sequence[int], place: Stored) -> None:
+        tensor = TensorProto(name=name, data_type=element, dims=dims)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, entry in (("location", self._weights.file), ("offset", place.offset), ("length", place.nbytes)):
+            tensor.external_data.add(key=key, value=str(entry))
+        self._initializers[name] = tensor
 
     def half(self, value: str) -> str:
         """The value in `kind`; cast once."""

@@ -38,8 +38,11 @@ class ParityLimits:
 # the typical difference and only catch what is broken; its quality is for `edgeprune eval`.
 LIMITS = {
     "fp32": ParityLimits(pixels=0.0, attention=1e-3, features=1e-3, kept=0.99, visual=1e-3, logits=5e-3, greedy=5e-3),
-    "int8": ParityLimits(
-        pixels=0.0, attention=0.7, features=0.5, kept=0.5, visual=0.5, logits=0.7, greedy=3.0, norm=typical
+    **dict.fromkeys(
+        ("int8", "int4"),
+        ParityLimits(
+            pixels=0.0, attention=0.7, features=0.5, kept=0.5, visual=0.5, logits=0.7, greedy=3.0, norm=typical
+        ),
     ),
 }
 

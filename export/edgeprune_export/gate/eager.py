@@ -16,8 +16,9 @@ import torch
 from edgeprune.models.checkpoint import Checkpoint
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
 from edgeprune.tokens.readings import ALIVE, Reads
+from edgeprune_export.gate.eager_cut_tower import cut_rows, cut_tile
 from edgeprune_export.gate.eager_model import empty_model, streamed
-from edgeprune_export.gate.eager_tower import cut_tile, read_rows, read_tile
+from edgeprune_export.gate.eager_tower import read_rows, read_tile
 from edgeprune_export.gate.inputs import accepted
 from edgeprune_export.gate.language.leaving import ForcedCut, LeavingRows
 from edgeprune_export.gate.language.noted import LANGUAGE_ATTENTION, register_language
@@ -83,14 +84,13 @@ class EagerReference:
         tiles, tower = self._spec.picture.tiles_max, self._model.get_submodule(self._paths.tower)
         named: dict[str, torch.Tensor] = {}
         for t, tile in enumerate(pixels):
-            if self._rows:
-                read = read_rows(tower, self._spec, tile, self._reads)
-                if "projected" in self._reads:
-                    read["projected"] = torch.from_numpy(self.project(read["features"]))
-            elif cuts is not None:
+            if cuts is not None:
                 read = self._cut(tower, tile, torch.from_numpy(picture.slot[t] >= 0).float(), cuts)
             else:
-                read = read_tile(tower, self._spec, tile, self._reads, self._paths.norm)
+                if self._rows:
+                    read = read_rows(tower, self._spec, tile, self._reads)
+                else:
+                    read = read_tile(tower, self._spec, tile, self._reads, self._paths.norm)
                 if "projected" in self._reads:
                     read["projected"] = torch.from_numpy(self.project(read["features"]))
             for name, value in read.items():
@@ -101,12 +101,16 @@ class EagerReference:
 
     def _cut(self, tower: Any, tile: torch.Tensor, valid: torch.Tensor, cuts: TowerCuts) -> dict[str, torch.Tensor]:
         """What one tile of the tower gives when it is cut; its attention is then the one that can be told of sizes."""
-        register()
-        tower.set_attn_implementation(NAME)
-        try:
-            read = cut_tile(tower, self._spec, tile, valid, cuts, self._cut_reads(cuts), self._paths.norm)
-        finally:
-            tower.set_attn_implementation("eager")
+        reads = self._cut_reads(cuts)
+        if self._rows:
+            read = cut_rows(tower, self._spec, tile, valid, cuts, reads)
+        else:
+            register()
+            tower.set_attn_implementation(NAME)
+            try:
+                read = cut_tile(tower, self._spec, tile, valid, cuts, reads, self._paths.norm)
+            finally:
+                tower.set_attn_implementation("eager")
         if "projected" in self._reads:
             read["projected"] = torch.from_numpy(self.project(read["features"])) * read[ALIVE][:, None]
         return read

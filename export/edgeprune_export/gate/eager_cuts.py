@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgeprune.tokens.inside.tower.method import Step
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut
 from edgeprune_export.gate.noted_attention import Listener, joined_heads, listening
 
 _ATTENTION = ("attention", "self_attn", "attn")
@@ -32,6 +32,8 @@ class CutPass:
     def __init__(self, cuts: TowerCuts, begin: Callable[[Tensor], Rows], last: int) -> None:
         self._cuts, self._begin, self._last = cuts, begin, last
         self._running: Literal["whole", "attention", "mlp"] = "whole"
+        self._turning: tuple[Tensor, ...] = ()  # tables of positions of all rows, where blocks turn by them
+        self._row_of_place = torch.empty(0, dtype=torch.int64)
         self.rows = Rows(torch.empty(0))
         self.seen: dict[int, tuple[Rows, BlockRows]] = {}
         self.after: dict[int, Rows] = {}
@@ -40,17 +42,22 @@ class CutPass:
         """Arguments of block i, over the rows that are there."""
         given, rest = (args[0], args[1:]) if args else (named.pop("hidden_states"), ())
         if i == 0:
-            self.rows = self._step(self._cuts.method.start, self._begin(given[0]), None, self._cuts.anywhere)
+            begun = self._begin(given[0] if given.dim() == 3 else given)
+            self._turning = named.get("position_embeddings", ())
+            if self._turning:
+                assert begun.place is not None
+                self._row_of_place = torch.argsort(begun.place)
+            self.rows = self._step(self._cuts.method.start, begun, None, self._cuts.anywhere)
         cut, site = self._cuts.at(i), self._cuts.method.site
         self._running = "whole"
         if cut is not None and site == "before":
             if self._cuts.method.looks:
-                block.forward(self.rows.x[None], *rest, **named)  # for its queries and keys
+                block.forward(self._x, *rest, **self._of_rows(named))  # for its queries and keys
             seen = self.seen[i][1] if self._cuts.method.looks else None
             self.rows = self._step(self._cuts.method.step, self.rows, seen, cut)
         if cut is not None and site == "between":
             self._running = "attention"
-        return (self.rows.x[None], *rest), named
+        return (self._x, *rest), self._of_rows(named)
 
     def leaving(self, i: int, block: Any, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
         """The output of block i, over the rows that are left."""
@@ -59,7 +66,7 @@ class CutPass:
         if cut is not None and site == "between":
             self.rows = self._step(method.step, self.rows, self.seen[i][1], cut)
             self._running = "mlp"
-            self._now(block.forward(self.rows.x[None], *args[1:], **named))
+            self._now(block.forward(self._x, *args[1:], **self._of_rows(named)))
         if i < self._last:
             self.rows = self._step(method.watch, self.rows, self.seen[i][1], self._cuts.anywhere)
         if cut is not None and site == "after":
@@ -68,8 +75,7 @@ class CutPass:
             self.rows = self._step(method.finish, self.rows, None, self._cuts.anywhere)
         self.rows = self.rows._replace(attention=None)
         self.after[i] = self.rows
-        x = self.rows.x[None]
-        return (x, *output[1:]) if isinstance(output, tuple) else x
+        return (self._x, *output[1:]) if isinstance(output, tuple) else self._x
 
     def listener(self, i: int) -> Listener:
         """Attention of block i as its rows want it, and a note of what it was given."""
@@ -87,7 +93,9 @@ class CutPass:
         return listen
 
     def attention_done(self, module: nn.Module, args: Any, output: Any) -> Any:
-        return (torch.zeros_like(output[0]), *output[1:]) if self._running == "mlp" else output
+        if self._running != "mlp":
+            return output
+        return (torch.zeros_like(output[0]), *output[1:]) if isinstance(output, tuple) else torch.zeros_like(output)
 
     def mlp_done(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
         return torch.zeros_like(output) if self._running == "attention" else output
@@ -96,11 +104,26 @@ class CutPass:
     def _bias(self) -> Tensor | None:
         return None if self.rows.size is None else torch.log(self.rows.size)
 
+    @property
+    def _x(self) -> Tensor:
+        """As blocks take it: towers that turn by positions know no batch."""
+        return self.rows.x if self._turning else self.rows.x[None]
+
+    def _of_rows(self, named: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of a block for the rows that are there: where they stand, and that they are one run."""
+        if not self._turning:
+            return named
+        assert self.rows.place is not None
+        at, count = self._row_of_place[self.rows.place], len(self.rows.x)
+        runs = torch.tensor([0, count], dtype=named["cu_seqlens"].dtype)
+        return named | {"position_embeddings": tuple(table[at] for table in self._turning), "cu_seqlens": runs}
+
     def _now(self, output: Any) -> None:
-        self.rows = self.rows._replace(x=(output[0] if isinstance(output, tuple) else output)[0])
+        x = output[0] if isinstance(output, tuple) else output
+        self.rows = self.rows._replace(x=x if self._turning else x[0])
 
     @staticmethod
-    def _step(step: Step | None, rows: Rows, block: BlockRows | None, cut: Cut) -> Rows:
+    def _step(step: Step | None, rows: Rows, block: BlockRows | None, cut: TowerCut) -> Rows:
         if step is None:
             return rows
         return step(rows, BlockRows(rows.x, rows.x, rows.x, 1) if block is None else block, cut)

@@ -1,6 +1,6 @@
-"""What methods read of transformers' own vision tower, and what is left when tokens leave inside it.
+"""What methods read of transformers' own vision tower.
 
-The tower runs as the library wrote it. Forward hooks note what its modules put out; where tokens leave, see `eager_cuts`.
+The tower runs as the library wrote it. Forward hooks note what its modules put out; where tokens leave, see `eager_cut_tower`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from edgeprune.models.spec import ModelSpec, TowerSpec
+from edgeprune.models.spec import ModelSpec
 from edgeprune.models.weights.names import canonical_name
-from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
-from edgeprune.tokens.inside.tower.plan.layout import first_rows, raster_of_rows, tokens_of_raster
-from edgeprune.tokens.inside.tower.rows import Rows
 from edgeprune.tokens.readings import Reads
 from edgeprune.tokens.units import merged, pooled
-from edgeprune_export.gate.eager_cuts import cutting
 from edgeprune_export.gate.noted_attention import noting
 from edgeprune_export.gate.patch_rows import grid_thw, raster_numbers, rows_of_tile
 from edgeprune_runtime.registry import Registry
@@ -139,10 +135,10 @@ def read_rows(tower: nn.Module, model: ModelSpec, tile: Tensor, reads: Reads) ->
         block = BlockOutputs(attention, q, k, 0, merge, spec.grid)
         named[read.name] = EAGER_READINGS[read.kind](block)
     where = torch.from_numpy(model.picture.tile.units_of(spec.view))
-    return {name: _as_tile(value, name, reads, where, model.picture.tile.units) for name, value in named.items()}
+    return {name: as_tile(value, name, reads, where, model.picture.tile.units) for name, value in named.items()}
 
 
-def _as_tile(value: Tensor, name: str, reads: Reads, where: Tensor, units: int) -> Tensor:
+def as_tile(value: Tensor, name: str, reads: Reads, where: Tensor, units: int) -> Tensor:
     """Visual tokens of a view at their numbers in the whole tile; of a map that is both its axes."""
     kinds = {read.name: read.kind for read in reads}
     axes = {"map": (0, 1), "attention": (1,)}.get(kinds.get(name, ""), (0,))
@@ -151,72 +147,6 @@ def _as_tile(value: Tensor, name: str, reads: Reads, where: Tensor, units: int) 
         shape[axis] = units
         value = torch.zeros(shape).index_copy(axis, where, value)
     return value
-
-
-def cut_tile(
-    tower: nn.Module,
-    model: ModelSpec,
-    tile: Tensor,
-    valid: Tensor,
-    cuts: TowerCuts,
-    reads: Reads,
-    norm: str | None = None,
-) -> dict[str, Tensor]:
-    """As `read_tile`, of a tower that is cut, with alive [N] and owner [N] int64. valid [N] 0/1 (0: padding).
-
-    The tower must run with the attention function of `noted_attention`.
-    """
-    spec, merge, first = model.vision, model.connector.merge, model.vision.class_tokens
-    raster = torch.from_numpy(raster_of_rows(spec, merge))
-    token = torch.from_numpy(tokens_of_raster(spec, merge))
-
-    def begin(x: Tensor) -> Rows:
-        alive = torch.cat([torch.ones(1), valid])[token[raster] + 1]
-        return Rows(x[raster], raster, alive, owner=torch.argsort(raster))
-
-    with cutting(tower, cuts, begin, model.feature_layer) as state:
-        tower(tile[None])
-    rows = state.after[model.feature_layer]
-    x = rows.x if norm is None else tower.get_submodule(norm)(rows.x)
-    assert rows.place is not None and rows.alive is not None and rows.owner is not None
-    where = _Spread(rows.place, spec)
-    alive = pooled(where(rows.alive)[first:], merge, 0)
-    token_of_row = torch.cat([token[rows.place], torch.tensor([-1])])
-    token_of_row[:-1][rows.place < 0] = -1
-    named = {
-        "features": merged(where(x)[first:], merge),
-        "alive": alive,
-        "owner": token_of_row[rows.owner[torch.from_numpy(first_rows(spec, merge))]],
-    }
-    for read in reads.of("block"):
-        assert read.layer is not None
-        there, made = state.seen[read.layer]
-        assert there.place is not None
-        grid = None if merge == 1 else spec.grid
-        block = BlockOutputs(
-            made.attention(), made.q, made.k, first, merge, grid, _Spread(there.place, spec), made.bias
-        )
-        named[read.name] = EAGER_READINGS[read.kind](block)
-    if "class_feature" in reads:
-        named["class_feature"] = x[0].repeat(merge**2)
-    if "carried" in reads:
-        assert rows.score is not None
-        named["carried"] = where(rows.score)[first:]
-    return named
-
-
-class _Spread:
-    """Values of rows at their places in the uncut tower, zero where none is."""
-
-    def __init__(self, place: Tensor, spec: TowerSpec) -> None:
-        self._place, self._spec = place, spec
-
-    def __call__(self, values: Tensor, dim: int = 0) -> Tensor:
-        """[..., n, ...] -> [..., R, ...]"""
-        shape = list(values.shape)
-        shape[dim] = self._spec.positions
-        there = torch.nonzero(self._place >= 0)[:, 0]
-        return torch.zeros(shape).index_copy(dim, self._place[there], values.index_select(dim, there))
 
 
 @contextmanager

@@ -83,7 +83,8 @@ class VisionGate:
         """Hold every output of one tower against the reference, whose readings are returned. own: the selection that has this tower."""
         cuts = None
         if own is not None:
-            cuts = cuts_for(own, self.plan, self.bundle.manifest.plan.inside, self.model, METHODS)
+            inside = self.bundle.manifest.plan.inside
+            cuts = cuts_for(own, self.plan, inside, self.model, METHODS, picture.place.view)
         ours_all, limits = self._by_graph(name), self.checks.limits
         eager = self.reference.outputs(torch.from_numpy(tiles), picture, ours_all, cuts)
         for spec in self.bundle.graph(tower_of(name, picture.place.view)).outputs:

@@ -16,8 +16,8 @@ from torch import Tensor
 from edgeprune.models.spec import TowerSpec
 from edgeprune.tokens.inside.tower.method import Step
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
-from edgeprune_export.graphs.tower import attended, attention, fed_forward, queries_keys_values
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut
+from edgeprune_export.graphs.tower import attended, attention, fed_forward, queries_keys_values, rotary_tables
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.trace import trace
 from edgeprune_export.onnx.weights import WeightsWriter
@@ -42,6 +42,7 @@ class CutRows:
     ) -> None:
         self._g, self._writer, self._spec, self._cuts = g, writer, spec, cuts
         self.parts = dict(parts)
+        self._turning: tuple[str, list[str]] = ("", [])
         if cuts.method.start is not None:
             self._run(cuts.method.start, "start", self._cuts.anywhere, None, 1)
 
@@ -93,7 +94,17 @@ class CutRows:
         return self._spec.at(i)
 
     def _qkv(self, i: int) -> QKV:
-        return queries_keys_values(self._g, self._writer, self._at(i), f"tower.{i}", self.x, self.count)
+        return queries_keys_values(self._g, self._writer, self._at(i), f"tower.{i}", self.x, self.count, self._tables())
+
+    def _tables(self) -> list[str] | None:
+        """Rotary tables of the rows that are there; None: the tower turns nothing."""
+        if self._spec.rotary is None:
+            return None
+        place = self.parts["place"].value
+        if self._turning[0] != place:
+            whole = rotary_tables(self._g, self._writer, self._spec)
+            self._turning = place, [self._g.node("Gather", [table, place], axis=1) for table in whole]
+        return self._turning[1]
 
     def _mixed(self, i: int, qkv: QKV) -> str:
         """What the heads of block i read [n, H * d]."""
@@ -111,7 +122,7 @@ class CutRows:
         if cut is not None and site == self._cuts.method.site:
             self._run(self._cuts.method.step, f"cut_{i}", cut, qkv, self._at(i).heads)
 
-    def _run(self, step: Step, name: str, cut: Cut, qkv: QKV | None, heads: int) -> None:
+    def _run(self, step: Step, name: str, cut: TowerCut, qkv: QKV | None, heads: int) -> None:
         given = self.parts
         if qkv is not None:
             shape = (self.count, heads * self._spec.head_dim)
@@ -139,7 +150,7 @@ class _Traced(NamedTuple):
 class _StepModule(torch.nn.Module):
     """A step as a module over plain tensors, the form that torch.onnx traces."""
 
-    def __init__(self, step: Step, cut: Cut, heads: int, names: tuple[str, ...]) -> None:
+    def __init__(self, step: Step, cut: TowerCut, heads: int, names: tuple[str, ...]) -> None:
         super().__init__()
         self._step, self._cut, self._heads, self._names = step, cut, heads, names
 
@@ -162,7 +173,7 @@ _KNOWN: dict[tuple[object, ...], _Traced] = {}
 
 
 def _traced(
-    step: Step, cut: Cut, settings: tuple[tuple[str, float], ...], heads: int, inputs: tuple[TensorSpec, ...]
+    step: Step, cut: TowerCut, settings: tuple[tuple[str, float], ...], heads: int, inputs: tuple[TensorSpec, ...]
 ) -> _Traced:
     """Tracing takes seconds: each shape is traced once in a process."""
     shapes = tuple((spec.name, spec.dtype, spec.shape) for spec in inputs)

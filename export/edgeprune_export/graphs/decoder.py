@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgeprune.models.spec import DecoderSpec
-from edgeprune_export.graphs.linear import Reader, WeightPrecision, linear, store_linear, store_vectors
+from edgeprune_export.graphs.linear import Reader, WeightPrecision, is_linear, linear, store_linear, store_vectors
 from edgeprune_export.onnx.graph import CONTRIB, Graph
 from edgeprune_export.onnx.weights import WeightsWriter
 
@@ -60,18 +60,22 @@ def block_graph(
     deepstack: int = 0,
     gathered_of: int | None = None,
     asked: bool = False,
+    active: bool = False,
+    changed_from: int | None = None,
 ) -> Graph:
     """Decoder layers first .. behind - 1 (None: all) over `rows` new positions and a cache of `capacity` positions.
 
     gathered_of  rows leave before this stage: it takes its own from so many of the stage before
-    asked        the next stage's rows are ranked by what rows of this one's last layer ask for
+    asked, active, changed_from  the next stage's rows are ranked by what rows of this one's last layer ask for, by what is active in its
+                 MLP, or by how much the layers from `changed_from` on change them
 
     Inputs: embeds [rows, W], where W is D, and D more channels for each layer from `first` on behind which visual tokens enter, or in its
     place states [gathered_of, W] and rows [rows], which of them; position_ids [axes, rows]; row [1], the row whose hidden state is
     returned; last_index [1], the cache index of the last new position; total [1], that plus one; past_key_i / past_value_i
     [1, G_i, capacity, d].
     Outputs: hidden, of the model's last layer [1, D] after the final norm, of any other [rows, W of the next] as it is, without an input
-    row; present_key_i / present_value_i, to be bound to the same buffers as the past; query [rows, H d], turned.
+    row; present_key_i / present_value_i, to be bound to the same buffers as the past; query [rows, H d], turned; active [rows, F];
+    changed [rows, 4 a layer], as `edgeprune.tokens.inside.rows.changes` has it, of attention and MLP.
     """
     first, behind = layers or (0, spec.layers)
     last = spec.layers - 1
@@ -92,6 +96,7 @@ def block_graph(
     last_index = g.input("last_index", "int32", (1,))
     total = g.input("total", "int32", (1,))
     turn = _turning(g, writer, spec, positions)
+    changed: list[str] = []
     for i in range(first, behind):
         p, at = f"layers.{i}", spec.at(i)
         cache_shape = (1, at.kv_heads, capacity, at.head_dim)
@@ -112,9 +117,15 @@ def block_graph(
         flat = g.node("Reshape", [attended, g.integers(rows, at.heads * at.head_dim)])
         if i == last:  # only one row goes on: the last layer's MLP sees a single position
             flat, x = (g.node("Gather", [value, row], axis=0) for value in (flat, x))
-        x = g.node("Add", [x, linear(g, writer, f"{p}.o", flat, 1 if i == last else rows)])
+        given = linear(g, writer, f"{p}.o", flat, 1 if i == last else rows)
+        if counted := changed_from is not None and i >= changed_from:
+            changed += _changes(g, h, given)
+        x = g.node("Add", [x, given])
         h = _rms(g, writer, x, f"{p}.norm2.weight", spec.eps)
-        x = g.node("Add", [x, _swiglu(g, writer, p, h, 1 if i == last else rows, at.mlp)])
+        activated, given = _swiglu(g, writer, p, h, 1 if i == last else rows, at.mlp)
+        if counted:
+            changed += _changes(g, h, given)
+        x = g.node("Add", [x, given])
         if i - first < len(entering):
             here = entering[i - first]
             x = g.node("Add", [x, g.node("Gather", [here, row], axis=0) if i == last else here])
@@ -125,6 +136,10 @@ def block_graph(
     if asked:
         wide = at.heads * at.head_dim
         g.output(g.node("Reshape", [query, g.integers(rows, wide)]), "query", "float32", (rows, wide))
+    if active:
+        g.output(activated, "active", "float32", (rows, at.mlp))
+    if changed:
+        g.output(g.node("Concat", changed, axis=1), "changed", "float32", (rows, len(changed)))
     if behind <= last:
         later = entering[behind - first :]
         handed = g.node("Concat", [x, *later], axis=1) if later else x
@@ -138,7 +153,7 @@ def head_graph(spec: DecoderSpec, writer: WeightsWriter, weights_file: str) -> G
     """hidden [1, D] -> logits [1, V]; a tied head reads the embedding table."""
     g = Graph("head", weights_file=weights_file)
     hidden = g.input("hidden", "float32", (1, spec.hidden))
-    name = "embed" if spec.tied and "head.int8" not in writer else "head"
+    name = "head" if is_linear(writer, "head") else "embed"
     g.output(linear(g, writer, name, hidden, 1), "logits", "float32", (1, spec.vocab))
     return g
 
@@ -218,9 +233,22 @@ def _rms(g: Graph, writer: WeightsWriter, x: str, weight: str, eps: float) -> st
     return g.node("RMSNormalization", [x, g.weight(writer[weight])], axis=-1, epsilon=eps)
 
 
-def _swiglu(g: Graph, writer: WeightsWriter, layer: str, x: str, rows: int, width: int) -> str:
+def _changes(g: Graph, before: str, after: str) -> list[str]:
+    """`edgeprune.tokens.inside.rows.changes` of rows [rows, D], column by column [rows, 1]."""
+    least = g.constant("least_length", np.asarray(1e-30, np.float32))
+    size, made = (
+        g.node("Max", [g.node("ReduceL2", [one, g.integers(1)], keepdims=1), least]) for one in (before, after)
+    )
+    product = g.node("ReduceSum", [g.node("Mul", [before, after]), g.integers(1)], keepdims=1)
+    cosine = g.node("Div", [product, g.node("Mul", [size, made])])
+    turn = g.node("Exp", [g.node("Sub", [g.constant("one", np.asarray(1, np.float32)), cosine])])
+    return [g.node("Mul", [g.node("Div", [made, size]), turn]), turn]
+
+
+def _swiglu(g: Graph, writer: WeightsWriter, layer: str, x: str, rows: int, width: int) -> tuple[str, str]:
+    """What is active [rows, width], and what the MLP gives."""
     # Two products: one joint product is 12 % slower in int8, because of the copy that splits it.
     gate, up = (linear(g, writer, f"{layer}.{part}", x, rows) for part in ("gate", "up"))
     silu = g.node("QuickGelu", [gate], domain=CONTRIB, alpha=1.0)  # x * sigmoid(x): QuickGelu with alpha 1 is SiLU
     g.declare(silu, (rows, width))
-    return linear(g, writer, f"{layer}.down", g.node("Mul", [silu, up]), rows)
+    return silu, linear(g, writer, f"{layer}.down", g.node("Mul", [silu, up]), rows)

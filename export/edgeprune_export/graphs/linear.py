@@ -1,43 +1,60 @@
-"""Linear layers in two precisions, stored once and used by any number of graphs.
+"""Linear layers in three precisions, stored once and used by any number of graphs.
 
 fp32: the checkpoint's own [out, in] layout, read by Gemm(transB=1), so a tied output head and the embedding table are one tensor.
 int8: per-output-channel symmetric weights [in, out] and per-tensor dynamic activations (ONNX Runtime's DynamicQuantizeMatMul).
+int4: blocks of weights along the input with a scale each (`quantized.py`), activations in int8 by the same blocks (MatMulNBits).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
+from edgeprune.errors import PlanError
 from edgeprune_export.onnx.graph import CONTRIB, Graph
+from edgeprune_export.onnx.quantized import BLOCK, quantize_blocks, quantize_rows
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.spec import WeightPrecision as WeightPrecision
+from edgeprune_runtime.spec import in_vision
 
 Reader = Callable[[str], Iterable[np.ndarray]]
 """Name -> the tensor in float32, in blocks of rows, so that no matrix is held whole."""
 _SLAB_BYTES = 16 << 20
+_INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level
 
 
 def store_linear(
     writer: WeightsWriter, name: str, read: Reader, sources: Sequence[str], *, bias: bool, precision: WeightPrecision
 ) -> None:
     """Write the layers `sources`, which share their input, as one wider layer `name` (q, k and v; gate and up)."""
+    rows = (block for source in sources for block in read(f"{source}.weight"))
     if precision == "fp32":
-        writer.add(f"{name}.weight", (block for source in sources for block in read(f"{source}.weight")))
-    else:
-        blocks = [quantize_rows(block) for source in sources for block in read(f"{source}.weight")]
-        writer.add(f"{name}.int8", _transposed([rows for rows, _ in blocks]), "int8")
+        writer.add(f"{name}.weight", rows)
+    elif precision == "int8":
+        blocks = [quantize_rows(block) for block in rows]
+        writer.add(f"{name}.int8", _transposed([integers for integers, _ in blocks]), "int8")
         writer.add(f"{name}.scale", (scale for _, scale in blocks))
+    else:
+        _store_int4(writer, name, rows)
     if bias:
         writer.add(f"{name}.bias", (block for source in sources for block in read(f"{source}.bias")))
 
 
-def quantize_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric int8 by row. weight [out, in] float32 -> (int8 [out, in], scale [out]); weight ~ int8 * scale."""
-    scale = np.abs(weight).max(axis=1) / 127.0
-    scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
-    return np.rint(weight / scale[:, None]).astype(np.int8), scale
+def _store_int4(writer: WeightsWriter, name: str, rows: Iterable[np.ndarray]) -> None:
+    scales: list[np.ndarray] = []
+    blocks = iter(rows)
+    first = next(blocks)
+
+    def packed() -> Iterator[np.ndarray]:
+        for block in chain([first], blocks):
+            integers, scale = quantize_blocks(block)
+            scales.append(scale)
+            yield integers
+
+    writer.add(f"{name}.int4", packed(), "uint8", inputs=first.shape[1])
+    writer.add(f"{name}.scale", scales, "float16")
 
 
 def _transposed(blocks: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
@@ -53,9 +70,37 @@ def linear(graph: Graph, writer: WeightsWriter, name: str, x: str, rows: int) ->
     bias = [graph.weight(writer[f"{name}.bias"])] if f"{name}.bias" in writer else []
     if f"{name}.weight" in writer:
         return graph.node("Gemm", [x, graph.weight(writer[f"{name}.weight"]), *bias], transB=1)
-    stored = writer[f"{name}.int8"]
-    inputs = [x, graph.weight(stored), graph.weight(writer[f"{name}.scale"]), "", *bias]
-    return graph.declare(graph.node("DynamicQuantizeMatMul", inputs, domain=CONTRIB), (rows, stored.shape[1]))
+    if f"{name}.int8" in writer:
+        stored = writer[f"{name}.int8"]
+        inputs = [x, graph.weight(stored), graph.weight(writer[f"{name}.scale"]), "", *bias]
+        return graph.declare(graph.node("DynamicQuantizeMatMul", inputs, domain=CONTRIB), (rows, stored.shape[1]))
+    stored = writer[f"{name}.int4"]
+    scale = graph.node("Cast", [graph.weight(writer[f"{name}.scale"])], to=1)
+    inputs = [x, graph.weight(stored), scale, *(["", "", *bias] if bias else [])]
+    made = graph.node(
+        "MatMulNBits",
+        inputs,
+        domain=CONTRIB,
+        K=stored.inputs,
+        N=stored.shape[0],
+        bits=4,
+        block_size=BLOCK,
+        accuracy_level=_INT8_ACTIVATIONS,
+    )
+    return graph.declare(made, (rows, stored.shape[0]))
+
+
+def is_linear(writer: WeightsWriter, name: str) -> bool:
+    """Whether a layer of this name was stored."""
+    return any(f"{name}.{form}" in writer for form in ("weight", "int8", "int4"))
+
+
+def require_vision(precision: WeightPrecision) -> None:
+    """Raise PlanError for a way to store weights that is for language models only."""
+    if precision != in_vision(precision):
+        raise PlanError(
+            f"{precision} is for language models, which a classifier has not; store it in {in_vision(precision)}"
+        )
 
 
 def store_vectors(writer: WeightsWriter, read: Reader, names: Iterable[str]) -> None:

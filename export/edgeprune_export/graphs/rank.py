@@ -7,52 +7,23 @@ size of the graph depends on how many rows stay: that number is an input.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from edgeprune.models.spec import DecoderSpec
-from edgeprune.tokens.inside.rows import LanguageCut, LanguageRows, going_on, turned_back
+from edgeprune.tokens.inside.place import CutPlace
+from edgeprune.tokens.inside.recycling import Recycled, recycled_of, standing
+from edgeprune.tokens.inside.rows import LanguageRows, going_on, summed_changes, turned_back
 from edgeprune_export.graphs.decoder import angles, next_layer
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.trace import trace
 from edgeprune_export.onnx.walk import values_read
 from edgeprune_export.onnx.weights import WeightsWriter
-from edgeprune_runtime.spec import LanguageSpec, TensorSpec
+from edgeprune_runtime.spec import TensorSpec
+from edgeprune_runtime.stages.recycled import rows_beside, states_before
 
 _FLOAT32 = 1
 _Sizes = tuple[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class CutPlace:
-    """Stage `number` of a language model, before which rows leave, and how."""
-
-    language: LanguageSpec
-    number: int
-    cut: LanguageCut
-    settings: Mapping[str, float]
-    decoder: DecoderSpec
-
-    @property
-    def first(self) -> bool:
-        """Whether no row has left before."""
-        return self.number == self.language.cuts[0]
-
-    @property
-    def layer(self) -> int:
-        """The layer before the cut."""
-        return self.language.stages[self.number].first - 1
-
-    @property
-    def rows(self) -> int:
-        """L: rows that the stage before has room for."""
-        return self.language.stages[self.number - 1].capacity
-
-    @property
-    def prompt(self) -> int:
-        """P: rows of a prompt."""
-        return self.language.stages[self.language.cuts[0] - 1].capacity
 
 
 def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Graph:
@@ -60,15 +31,22 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
 
     Of L rows of the stage before, P of the prompt, M in a chunk of the stage and C chunks there. Inputs, of which only those that the
     ranking uses are declared: visual [P] int64 0/1; position_ids [axes, P]; origin [L], which row of the prompt each is, absent before the
-    first cut, where it is itself; total [1], rows that are there; count [1], visual rows that stay; asking [R] and asking_weight [R];
-    query [L, H d]; past_key_i and past_value_i; states [L, W]; salience [P]; places [P, 2]; embeds [P, D].
-    Outputs: rows [C, M] of the stage before; position_ids_of_rows [C, axes, M]; origin_of_rows [C M]; score_of_rows [P] where later cuts
-    follow this order, their input score.
+    first cut, where it is itself; position_ids_before [C', axes, M'], positions that rows have in the stage before; total [1], rows that are
+    there; count [1], visual rows that stay; asking [R] and asking_weight [R]; query [L, H d]; past_key_i and past_value_i; states [L, W];
+    salience [P]; places [P, 2]; embeds [P, D]; active [L, F]; changed [L, 4 a layer]; carried [P].
+    Outputs: rows [C, M] of the stage before; position_ids_of_rows [C, axes, M]; origin_of_rows [C M]; carried_of_rows [P] where later cuts
+    need something of this one, the next one's input carried; beside [E, W] where means of rows that leave stay, rows number L and on.
     """
     stage, axes = place.language.stages[place.number], place.language.axes
     g = Graph(str(stage.rank), weights_file=weights_file)
     values = ranking_inputs(place)
-    made = ("chosen", "chosen_origin", "chosen_positions", *(("ranked",) if hands_on_score(place) else ()))
+    made = (
+        "chosen",
+        "chosen_origin",
+        "chosen_positions",
+        *(("carried_on",) if place.carries else ()),
+        *(("means",) if stage.recycles else ()),
+    )
     traced = trace(
         f"ranking {place.cut.name}",
         Ranking(place),
@@ -84,14 +62,12 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
     g.output("chosen", "rows", "int64", (chunks, chunk))
     g.output("chosen_positions", "position_ids_of_rows", "int64", (chunks, axes, chunk))
     g.output("chosen_origin", "origin_of_rows", "int64", (stage.capacity,))
-    if hands_on_score(place):
-        g.output("ranked", "score_of_rows", "float32", (place.prompt,))
+    if stage.recycles:
+        size = rows_beside(place.language, place.number), place.language.width_before(stage.first)
+        g.output("means", "beside", "float32", size)
+    if place.carries:
+        g.output("carried_on", "carried_of_rows", "float32", (place.prompt,))
     return g
-
-
-def hands_on_score(place: CutPlace) -> bool:
-    """Whether later cuts follow the order of this one."""
-    return place.cut.once and place.first and len(place.language.cuts) > 1
 
 
 def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
@@ -106,7 +82,7 @@ def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
         "count": ("int64", (1,)),
     }
     if place.cut.once and not place.first:
-        return found | {"origin": ("int64", (rows,)), "score": ("float32", (prompt,))}
+        return found | {"origin": ("int64", (rows,)), "carried": ("float32", (prompt,))}
     if not place.first:
         found["origin"] = ("int64", (rows,))
     if asks:
@@ -127,6 +103,15 @@ def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
         found["places"] = ("int64", (prompt, 2))
     if "embeds" in reads:
         found["embeds"] = ("float32", (prompt, place.decoder.hidden))
+    if "active" in reads:
+        found["active"] = ("float32", (rows, decoder.mlp))
+    if place.language.stages[place.number].recycles:
+        size = states_before(place.language, place.number), place.language.width_before(place.layer + 1)
+        found["states"] = ("float32", size)
+    if "changed" in reads:
+        found["changed"] = ("float32", (rows, 4 * len(place.changed)))
+        if not place.first:
+            found["carried"] = ("float32", (prompt,))
     return found
 
 
@@ -164,11 +149,22 @@ class _Source:
         """[axes, L]: those of the rows of the stage before."""
         if self._place.first and self._place.rows == self._place.prompt:
             return self("position_ids")
-        return self._g.node("Gather", [self("position_ids"), self("origin")], axis=1)
+        if "arrived" not in self._made:
+            g, language = self._g, self._place.language
+            before = language.stages[self._place.number - 1]
+            chunk = language.chunk_of(before)
+            size = before.capacity // chunk, language.axes, chunk
+            by_axis = g.node("Transpose", [g.input("position_ids_before", "int64", size)], perm=[1, 0, 2])
+            self._made["arrived"] = g.node("Reshape", [by_axis, g.integers(language.axes, before.capacity)])
+        return self._made["arrived"]
 
     def _next(self) -> tuple[str, str]:
-        place = self._place
-        states = self._g.input("states", "float32", (place.rows, place.language.width_before(place.layer + 1)))
+        """Of rows that are there, the last of them in place of what lies behind: int8 products choose one scale for all rows."""
+        place, g = self._place, self._g
+        states = g.input("states", "float32", (place.rows, place.language.width_before(place.layer + 1)))
+        numbers = g.constant("numbers_of_rows", np.arange(place.rows))
+        last = g.node("Sub", [self("total"), g.constant("one_row", np.asarray([1]))])
+        states = g.node("Gather", [states, g.node("Min", [numbers, last])], axis=0)
         return next_layer(self._g, self._writer, place.decoder, place.layer + 1, states, self._positions(), place.rows)
 
 
@@ -185,38 +181,63 @@ class Ranking(torch.nn.Module):
         stage = language.stages[self._place.number]
         origin = self._origin(named)
         score, rows = self.score(named)
-        chosen = going_on(score, rows, stage.capacity).rows
+        means = self.recycled(named, score, rows)
+        besides = None if means is None else standing(means, len(score)) >= 0
+        chosen = going_on(score, rows, stage.capacity, besides).rows
         chunk = language.chunk_of(stage)
         positions = named["position_ids"][:, origin[chosen]].reshape(language.axes, -1, chunk)
-        made = chosen.reshape(-1, chunk), origin[chosen], positions.permute(1, 0, 2)
-        return (*made, score.clone()) if hands_on_score(self._place) else made
+        made = [chosen.reshape(-1, chunk), origin[chosen], positions.permute(1, 0, 2)]
+        if self._place.carries:
+            made.append(self._carried(score, rows, origin))
+        if means is not None:
+            number = standing(means, len(score))[chosen]
+            made[0] = torch.where(number >= 0, number + self._place.rows, chosen).reshape(-1, chunk)
+            made.append(means.weights @ named["states"][: self._place.rows])
+        return tuple(made)
+
+    def recycled(self, named: Mapping[str, torch.Tensor], score: torch.Tensor, rows: LanguageRows) -> Recycled | None:
+        """What becomes of rows that leave; None where they are gone."""
+        if not self._place.language.stages[self._place.number].recycles:
+            return None
+        return recycled_of(named["states"][: self._place.rows, : self._place.decoder.hidden], score, rows)
+
+    def _carried(self, score: torch.Tensor, rows: LanguageRows, origin: torch.Tensor) -> torch.Tensor:
+        """By row of the prompt [P]: the order, or what has been counted; 0 for a row that has left."""
+        if self._place.cut.once:
+            return score.clone()
+        spare = self._place.prompt
+        where = torch.where(rows.present, origin, spare)
+        return torch.zeros(spare + 1).scatter(0, where, rows["changed"])[:spare]
 
     def score(self, named: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, LanguageRows]:
         """What the method makes of the rows of the stage before [L], and what it looked at."""
         origin = self._origin(named)
         present = torch.arange(self._place.rows) < named["total"]
         entered = named["visual"] > 0
+        visual = entered[origin] & present
         nobody = torch.zeros(0)
         rows = LanguageRows(
-            visual=entered[origin] & present,
+            visual=visual,
             present=present,
             count=named["count"][0],
             asking=named.get("asking", nobody.to(torch.int64)),
             weight=named.get("asking_weight", nobody),
-            readings=self._readings(named, origin),
+            readings=self._readings(named, origin, visual),
             origin=origin,
             entered=entered,
             first=self._place.first,
         )
-        if "score" in named:
-            return named["score"][origin], rows
+        if self._place.cut.once and not self._place.first:
+            return named["carried"][origin], rows
         return self._place.cut.rank(rows, self._place.settings), rows
 
     def _origin(self, named: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Which row of the prompt each row of the stage before is: [L]."""
         return named["origin"] if "origin" in named else torch.arange(self._place.rows)
 
-    def _readings(self, named: Mapping[str, torch.Tensor], origin: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _readings(
+        self, named: Mapping[str, torch.Tensor], origin: torch.Tensor, visual: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         width, size = self._place.decoder.head_dim, self._place.rows
         found: dict[str, torch.Tensor] = {}
         if "query" in named:
@@ -238,4 +259,9 @@ class Ranking(torch.nn.Module):
             found["places"] = named["places"][origin]
         if "embeds" in named:
             found["embeds"] = named["embeds"]
+        if "active" in named:
+            found["active"] = named["active"]
+        if "changed" in named:
+            here = summed_changes(named["changed"], visual)
+            found["changed"] = here + named["carried"][origin] if "carried" in named else here
         return found

@@ -10,7 +10,7 @@ and MLP.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from edgeprune.models.spec import ModelSpec, TowerSpec
@@ -103,7 +103,7 @@ def tower_graph(model: ModelSpec, spec: TowerSpec, reads: Reads, writer: Weights
             attention_of = Attention(at, model.connector.merge, asking, keys, rows)
             for read in here:
                 branch = GRAPH_READINGS[read.kind](g, attention_of)
-                value, shape = _as_tile(g, branch, spec, model.connector.merge, side)
+                value, shape = as_tile(g, branch, spec, model.connector.merge, side)
                 g.output(value, read.name, "float32", shape)
         if i < whole:
             x = block(g, writer, at, f"tower.{i}", x, (q, k, v), rows, spec.window_of(i))
@@ -120,7 +120,7 @@ def deepstack_output(number: int) -> str:
     return f"deepstack_{number}"
 
 
-def _as_tile(g: Graph, branch: Branch, spec: TowerSpec, merge: int, side: int) -> tuple[str, tuple[int, ...]]:
+def as_tile(g: Graph, branch: Branch, spec: TowerSpec, merge: int, side: int) -> tuple[str, tuple[int, ...]]:
     """A reading of a view as one of the whole tile."""
     value, shape = branch.value, list(branch.shape)
     units = spec.grid[0] // merge, spec.grid[1] // merge
@@ -182,16 +182,26 @@ def feature_outputs(
         g.output(out, "projected", "float32", (1, tokens, connector.outputs))
 
 
+def rotary_tables(g: Graph, writer: WeightsWriter, spec: TowerSpec) -> list[str]:
+    """cos and sin [1, R, d/2] of all rows; none where the tower turns nothing."""
+    if spec.rotary is None:
+        return []
+    return [g.weight(writer[stored_name(f"tower.rotary.{name}", spec)]) for name in ("cos", "sin")]
+
+
 def queries_keys_values(
-    g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, rows: int
+    g: Graph, writer: WeightsWriter, spec: TowerSpec, p: str, x: str, rows: int, tables: Sequence[str] | None = None
 ) -> tuple[str, str, str]:
-    """Projections of the normed x [rows, C]: three of [rows, heads * d], queries and keys turned where the tower turns them."""
+    """Projections of the normed x [rows, C]: three of [rows, heads * d], queries and keys turned where the tower turns them.
+
+    tables  cos and sin [1, rows, d/2]; None: those of all rows
+    """
     joined = linear(g, writer, f"{p}.qkv", norm(g, writer, x, f"{p}.norm1", spec.eps, spec.norm), rows)
     if spec.rotary is None:
         q = g.node("Split", [joined], axis=1, num_outputs=3, outputs=3)
         return q, f"{q}_1", f"{q}_2"
     turning = g.node("Split", [joined, g.integers(2 * spec.inner, spec.inner)], axis=1, outputs=2)
-    tables = [g.weight(writer[stored_name(f"tower.rotary.{name}", spec)]) for name in ("cos", "sin")]
+    tables = rotary_tables(g, writer, spec) if tables is None else tables
     wide = g.node("Unsqueeze", [turning, g.integers(0)])
     turned = g.node("RotaryEmbedding", [wide, *tables], num_heads=2 * spec.heads)
     q = g.node("Split", [g.node("Squeeze", [turned, g.integers(0)])], axis=1, num_outputs=2, outputs=2)

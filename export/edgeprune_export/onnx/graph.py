@@ -25,6 +25,8 @@ _ELEMENT = {
     "int64": TensorProto.INT64,
     "int32": TensorProto.INT32,
     "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
+    "float16": TensorProto.FLOAT16,
 }
 
 

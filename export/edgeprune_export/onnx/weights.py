@@ -19,13 +19,17 @@ _ALIGN = 4096
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a tensor lies: `shape` of `dtype` at `offset` bytes into the weights file."""
+    """Where a tensor lies: `shape` of `dtype` at `offset` bytes into the weights file.
+
+    inputs  of a linear layer in 4 bits, whose shape says how many blocks they fill; else None
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     offset: int
     nbytes: int
+    inputs: int | None = None
 
 
 class WeightsWriter:
@@ -49,7 +53,14 @@ class WeightsWriter:
     def __getitem__(self, name: str) -> Stored:
         return self._stored[name]
 
-    def add(self, name: str, rows: Iterable[np.ndarray], dtype: str | np.dtype[Any] = "float32") -> Stored:
+    def add(
+        self,
+        name: str,
+        rows: Iterable[np.ndarray],
+        dtype: str | np.dtype[Any] = "float32",
+        *,
+        inputs: int | None = None,
+    ) -> Stored:
         """Write arrays one after the other as one tensor, joined along axis 0, and return its place."""
         self._file.write(b"\0" * (-self._file.tell() % _ALIGN))
         offset = self._file.tell()
@@ -60,6 +71,6 @@ class WeightsWriter:
             leading, rest = leading + data.shape[0], data.shape[1:]
         if rest is None:
             raise ValueError(f"no rows for {name}")
-        stored = Stored(name, str(np.dtype(dtype)), (leading, *rest), offset, self._file.tell() - offset)
+        stored = Stored(name, str(np.dtype(dtype)), (leading, *rest), offset, self._file.tell() - offset, inputs)
         self._stored[name] = stored
         return stored

@@ -14,6 +14,7 @@ from edgeprune.models.source import is_classifier
 from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import Specs
 from edgeprune_export.bundle.options import packed_max
+from edgeprune_export.graphs.linear import require_vision
 from edgeprune_export.pruning.prices.terms import PricedRequest, Terms
 from edgeprune_export.pruning.samples import CalibrationSample, noise_samples, samples_from
 from edgeprune_export.pruning.specs import specs_of, specs_of_classifier
@@ -101,6 +102,8 @@ def parts_of(source: str | Path) -> tuple[ModelPart, ...]:
 
 
 def terms_of_classifier(classifier: Classifier, precision: WeightPrecision) -> Terms:
+    """Raises PlanError for weights that are for language models only."""
+    require_vision(precision)
     return Terms(precision, PricedRequest(1, 0, CHUNK, CHUNK), classes=classifier.spec.classes)
 
 

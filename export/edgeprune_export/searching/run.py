@@ -167,6 +167,7 @@ def require_reachable(problem: SearchProblem, target: ScheduleTarget, times: Ste
 def search(request: SearchRequest, problem: SearchProblem, judge: PlanJudge, times: StepTimes) -> SearchOutcome:
     """Raises PlanError where the target cannot be met."""
     base = _Search(problem, measure_of(request.target), times)
+    best: Kept | None
     if request.target.measure == "accuracy":
         limit, settled, best, judged = _by_accuracy(request, base, judge)
     else:

@@ -81,7 +81,7 @@ def fitted_budget(
 
     model    name under which samples know it
     picture  how it cuts pictures
-    stored   precision of the weights: fp32 or int8
+    stored   precision of the weights: fp32, int8 or int4
     chunk    positions per run of the prefill graph
     work     what the graphs "tower", "select", "prefill", "decode" and "head" would do at a given K
     """

@@ -76,7 +76,7 @@ def memory_fit(
     shrink = 1.0 if precision is None else FLOAT_BYTES[precision] / FLOAT_BYTES["fp32"]
     table = language.embedding.shape[0] * language.embedding.shape[1] * FLOAT_BYTES[_width(language.embedding.dtype)]
     stored = manifest.files[manifest.weights_file].bytes
-    if manifest.precision == "int8":
+    if manifest.precision != "fp32":
         stored = table + sum(sum(graph.weight_bytes.values()) for graph in used)
     elif precision is not None:
         stored = round((stored - table) * shrink) + table  # engines hold the weights, the host its table of embeddings

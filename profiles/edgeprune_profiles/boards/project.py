@@ -82,9 +82,9 @@ def target(device: Device, stored: str, precision: str | None = None) -> Project
                 f"{device.name} computes what the bundle stores, got --compute {precision}; leave it out, or export with other --weights"
             )
         return ProjectionTarget(device, None)
-    if stored == "int8":
+    if stored != "fp32":
         raise MeasurementError(
-            f"{device.name} cannot run this bundle: its int8 weights are for processors; project the fp32 bundle there"
+            f"{device.name} cannot run this bundle: its {stored} weights are for processors; project the fp32 bundle there"
         )
     found = device.software.tensorrt
     if device.kind == "jetson" and found is not None and _version(found.value) < OLDEST_TENSORRT:

@@ -114,11 +114,10 @@ def request_shape(
 
 def stage_shapes(spec: LanguageSpec, rows: Sequence[StageRows]) -> tuple[StageShape, ...]:
     """The stages of a language model for a prompt that has so many rows in each; a ranking runs where rows leave."""
-    found, before = [], rows[0].visual
-    left = False
+    found = []
+    visual = max(here.visual for here in rows)
     for stage, here in zip(spec.stages, rows, strict=True):
-        left = left or here.visual < before
-        rank = stage.rank if left else None
+        rank = stage.rank if here.visual < visual else None
         found.append(StageShape(here.rows, spec.chunk_of(stage), stage.prefill, stage.decode, rank))
     return tuple(found)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,21 +18,16 @@ from edgeprune_runtime.errors import BackendUnavailable, BundleError
 from edgeprune_runtime.installed import how_to_install
 from edgeprune_runtime.spec import GraphSpec
 
+if TYPE_CHECKING:
+    from onnxruntime import SessionOptions
+
 
 class OnnxRuntimeSession:
     """One graph with its buffers bound through IO binding."""
 
-    def __init__(self, path: Path, graph: GraphSpec, threads: int, resident: bool) -> None:
+    def __init__(self, path: Path, graph: GraphSpec, options: SessionOptions) -> None:
         import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.add_session_config_entry(
-            "session.intra_op.allow_spinning", "0"
-        )  # waiting threads would burn the power budget
-        if not resident:
-            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises many unrelated types for a graph it cannot load
@@ -96,7 +92,21 @@ class OnnxRuntimeCpu(HostMemory):
         reason = self.why_unavailable()
         if reason is not None:
             raise BackendUnavailable(reason)
-        return OnnxRuntimeSession(root / graph.file, graph, self._threads, resident)
+        return OnnxRuntimeSession(root / graph.file, graph, self.options(resident=resident))
+
+    def options(self, *, resident: bool) -> SessionOptions:
+        """How every session of this backend is opened."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # waiting threads would burn the power budget
+        if not resident:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        return options
 
 
 def create(name: str, threads: int) -> OnnxRuntimeCpu:

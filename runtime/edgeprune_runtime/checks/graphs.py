@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from edgeprune_runtime.spec import GraphSpec, LanguageSpec, Manifest, StageSpec, TensorSpec, tower_of
+from edgeprune_runtime.stages.cut import NOTES
+from edgeprune_runtime.stages.recycled import rows_beside, states_before
 
 Sizes = tuple[str, tuple[int, ...]]  # element type and shape
 
@@ -47,9 +49,8 @@ def _language_faults(spec: LanguageSpec, graphs: Mapping[str, GraphSpec]) -> Ite
             graph, caches = graphs[name], _caches(spec, stage)
             width = spec.width_before(stage.first)
             taken: dict[str, Sizes] = {"embeds": ("float32", (rows, width))}
-            if stage.rank is not None:
-                source = spec.stages[number - 1].capacity
-                taken = {"states": ("float32", (source, width)), "rows": ("int64", (rows,))}
+            if number in spec.cuts:
+                taken = {"states": ("float32", (states_before(spec, number), width)), "rows": ("int64", (rows,))}
             inputs = {
                 **taken,
                 "position_ids": ("int64", (spec.axes, rows)),
@@ -73,9 +74,9 @@ def _language_faults(spec: LanguageSpec, graphs: Mapping[str, GraphSpec]) -> Ite
 
 
 def _asked(graphs: Mapping[str, GraphSpec], stage: StageSpec) -> dict[str, Sizes]:
-    """What the ranking before a stage reads of what rows of the stage before it ask for."""
+    """What the ranking before a stage reads that the stage before it gives of every row."""
     inputs = () if stage.rank is None else graphs[stage.rank].inputs
-    return {name: size for name, size in _sizes(inputs).items() if name == "query"}
+    return {name: size for name, size in _sizes(inputs).items() if name in NOTES}
 
 
 def _rank_faults(spec: LanguageSpec, number: int, graph: GraphSpec) -> Iterator[str]:
@@ -88,14 +89,18 @@ def _rank_faults(spec: LanguageSpec, number: int, graph: GraphSpec) -> Iterator[
         "salience": ("float32", (prompt,)),
         "places": ("int64", (prompt, 2)),
         "embeds": ("float32", (prompt, spec.hidden)),
-        "score": ("float32", (prompt,)),
+        "carried": ("float32", (prompt,)),
         "origin": ("int64", (before.capacity,)),
+        "position_ids_before": (
+            "int64",
+            (before.capacity // spec.chunk_of(before), spec.axes, spec.chunk_of(before)),
+        ),
         "total": ("int64", (1,)),
         "count": ("int64", (1,)),
         "asking": ("int64", asks[:1] or (1,)),
         "asking_weight": ("float32", asks[:1] or (1,)),
-        "query": ("float32", (before.capacity, *found["query"][1][1:])) if "query" in found else ("float32", ()),
-        "states": ("float32", (before.capacity, spec.width_before(stage.first))),
+        **{name: ("float32", (before.capacity, *found[name][1][1:])) for name in NOTES if name in found},
+        "states": ("float32", (states_before(spec, number), spec.width_before(stage.first))),
         **{f"past_{key}": size for key, size in _caches(spec, before).items()},
     }
     always = ("visual", "position_ids", "total", "count")
@@ -106,8 +111,10 @@ def _rank_faults(spec: LanguageSpec, number: int, graph: GraphSpec) -> Iterator[
         "position_ids_of_rows": ("int64", (stage.capacity // chunk, spec.axes, chunk)),
         "origin_of_rows": ("int64", (stage.capacity,)),
     }
-    if any(output.name == "score_of_rows" for output in graph.outputs):  # where later cuts follow this order
-        outputs["score_of_rows"] = ("float32", (prompt,))
+    if any(output.name == "carried_of_rows" for output in graph.outputs):  # where later cuts need something of this one
+        outputs["carried_of_rows"] = ("float32", (prompt,))
+    if stage.recycles:
+        outputs["beside"] = ("float32", (rows_beside(spec, number), spec.width_before(stage.first)))
     yield from _differences(f"graph {graph.name}", "output", graph.outputs, outputs)
 
 

@@ -37,12 +37,16 @@ def language_faults(spec: LanguageSpec, weights: int) -> Iterator[str]:
 def _cut_faults(spec: LanguageSpec, before: StageSpec | None, stage: StageSpec) -> Iterator[str]:
     """Between two stages; before: None for the first."""
     where = f"layer {stage.first} of the language model"
-    if stage.rank is None:
+    if stage.returns and (stage.rank is not None or before is None or spec.deepstack):
+        yield f"rows that come back before {where}, and a ranking there, no stage before it, or rows that enter behind layers"
+    if stage.recycles and stage.rank is None:
+        yield f"rows that stand for others before {where}, and no ranking that makes them"
+    if stage.rank is None and not stage.returns:
         if before is not None and spec.chunk_of(stage) != spec.chunk_of(before):
             yield f"another chunk from {where} on, where no row leaves"
-    elif before is None:
-        yield "rows that leave before the language model's first layer"
-    elif not 0 <= stage.keep < math.inf or (stage.keep > 1 and stage.keep % 1):
+    elif stage.rank is not None and before is None:
+        yield "a ranking before the language model's first layer"
+    if not 0 <= stage.keep < math.inf or (stage.keep > 1 and stage.keep % 1):
         yield f"{stage.keep} visual rows that stay before {where}, expected a share or a whole number"
 
 

@@ -76,6 +76,11 @@ class PackedPicture:
         return int((self.unit >= 0).sum())
 
     @property
+    def left_out(self) -> int:
+        """Visual tokens that are no candidates, because they show what another one shows."""
+        return self.candidates - int((self.slot >= 0).sum())
+
+    @property
     def tile_order(self) -> tuple[int, ...]:
         """Numbers of the tiles in the order of the prompt."""
         tiles = self.unit[self.unit >= 0] // self.slot.shape[1]

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.spec import LanguageSpec, StageSpec
-from edgeprune_runtime.stages.cut import Cut
+from edgeprune_runtime.stages.cut import StageCut
 
 
 class Chain:
@@ -26,10 +26,10 @@ class Chain:
         rows: int,
         cache: Mapping[str, Buffer],
         hidden: Buffer,
-        query: Buffer | None,
-        source: Cut | None,
+        notes: Mapping[str, Buffer],
+        source: StageCut | None,
     ) -> None:
-        """rows: of a run. query: what asking rows ask with, of the last stage. source: the way into the first stage; None: host rows."""
+        """rows: of a run. notes: what the last stage gives for the ranking behind it. source: the way into the first stage; None: host rows."""
         self._backend, self._sessions, self._rows = backend, sessions, rows
         self._source = source
         first = stages[0]
@@ -53,7 +53,7 @@ class Chain:
                 "last_index": self._last_index,
                 "total": self._total,
                 "hidden": made,
-                **({"query": query} if last and query is not None else {}),
+                **(notes if last else {}),
             }
             for layer in range(stage.first, stage.behind):
                 for kind in ("key", "value"):

@@ -11,10 +11,13 @@ import numpy as np
 
 from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.spec import GraphSpec, LanguageSpec
+from edgeprune_runtime.stages.recycled import rows_beside, states_before
 from edgeprune_runtime.stages.rows import PromptRows
 
 #: Inputs of rank graphs that hold what is known of the prompt: one buffer each for all cuts of a model.
-OF_PROMPT = ("visual", "position_ids", "salience", "places", "embeds", "score")
+OF_PROMPT = ("visual", "position_ids", "salience", "places", "embeds")
+#: What a stage gives of every row for the ranking behind it: what rows ask with, what is active in an MLP, how much layers change them.
+NOTES = ("query", "active", "changed")
 
 
 class PromptBuffers:
@@ -24,7 +27,7 @@ class PromptBuffers:
         self._backend = backend
         shapes = {spec.name: spec for graph in graphs for spec in graph.inputs if spec.name in OF_PROMPT}
         self.buffers = {name: backend.zeros(spec.shape, spec.dtype) for name, spec in shapes.items()}
-        self._host = {name: np.zeros(spec.shape, spec.dtype) for name, spec in shapes.items() if name != "score"}
+        self._host = {name: np.zeros(spec.shape, spec.dtype) for name, spec in shapes.items()}
 
     def write(self, rows: PromptRows, embeds: np.ndarray, positions: np.ndarray) -> None:
         """embeds [S, row width], positions [axes, S]."""
@@ -41,13 +44,18 @@ class PromptBuffers:
             self._backend.write(self.buffers[name], host)
 
 
-class Cut:
+class StageCut:
     """The way into stage `number`, before which rows can leave.
 
-    states       [L, W]: rows of the stage before, the last of them the place of a row that is decoded
+    states       [L, W]: rows of the stage before, the last of them the place of a row that is decoded; behind them those of `beside`
     rows_before  L
+    beside       further rows that can go on: of the prompt before the first layer, where those come back that had left, or means of rows
+                 that leave; None: nobody else
+    returns      whether rows come back
+    notes        what the ranking reads of every row, by name, [L, width]
     given        what the ranking reads, by name
-    hands_on     whether later cuts follow the order of this one
+    carried      [P], what later cuts need of this one or of those before it; None: nothing
+    carries      whether this one says so itself
     rows         [C, M]: those that go on, chunk by chunk; positions [C, axes, M] and origin [C M], which of the prompt each is
     """
 
@@ -56,42 +64,60 @@ class Cut:
         backend: Backend,
         spec: LanguageSpec,
         number: int,
-        graph: GraphSpec,
-        session: Session,
+        ranking: tuple[GraphSpec, Session] | None,
         shared: Mapping[str, Buffer],
-        before: Cut | None,
-        query: int | None,
+        before: StageCut | None,
+        notes: Mapping[str, int],
     ) -> None:
-        """graph, session: of the ranking; shared: cache and what is known of the prompt, by name of an input; before: the cut that rows came
-        through last; query: numbers that a row asks with, where the stage before gives them."""
+        """ranking: None where the list is known without one; shared: cache and what is known of the prompt, by name of an input; before: the
+        cut that rows came through last; notes: what the stage before gives of a row, how many numbers each."""
         stage, source = spec.stages[number], spec.stages[number - 1]
         self._backend, self._spec, self._stage = backend, spec, stage
         self._chunk = spec.chunk_of(stage)
         self.rows_before = source.capacity
-        self.states = backend.zeros((source.capacity, spec.width_before(stage.first)), "float32")
-        self.query = None if query is None else backend.zeros((source.capacity, query), "float32")
+        width = spec.width_before(stage.first)
+        self.states = backend.zeros((states_before(spec, number), width), "float32")
+        more = rows_beside(spec, number)
+        self.beside = backend.zeros((more, width), "float32") if more else None
+        self.returns = stage.returns
+        self.notes = {name: backend.zeros((source.capacity, width), "float32") for name, width in notes.items()}
         chunks = stage.capacity // self._chunk
         self.rows = backend.zeros((chunks, self._chunk), "int64")
         self.positions = backend.zeros((chunks, spec.axes, self._chunk), "int64")
         self.origin = backend.zeros((stage.capacity,), "int64")
+        self._session: Session | None = None
+        self.given: dict[str, Buffer] = {}
+        self.carries = False
+        self.carried: Buffer | None = None if before is None else before.carried
+        self._own: dict[str, Buffer] = {}
+        if ranking is not None:
+            self._bind(*ranking, shared, before)
+
+    def _bind(self, graph: GraphSpec, session: Session, shared: Mapping[str, Buffer], before: StageCut | None) -> None:
+        backend = self._backend
         self._own = {
             item.name: backend.zeros(item.shape, item.dtype)
             for item in graph.inputs
             if item.name in ("total", "count", "asking", "asking_weight")
         }
-        known = {**shared, **self._own, "states": self.states, "query": self.query}
+        known = {**shared, **self._own, **self.notes, "states": self.states}
         if before is not None:
-            known["origin"] = before.origin
+            known |= {"origin": before.origin, "carried": before.carried, "position_ids_before": before.positions}
         self.given = {item.name: known[item.name] for item in graph.inputs}
-        self.hands_on = any(item.name == "score_of_rows" for item in graph.outputs)
         made = {"rows": self.rows, "position_ids_of_rows": self.positions, "origin_of_rows": self.origin}
-        session.bind({**self.given, **made, **({"score_of_rows": shared["score"]} if self.hands_on else {})})
+        carried = [item for item in graph.outputs if item.name == "carried_of_rows"]
+        self.carries = bool(carried)
+        if carried:
+            made["carried_of_rows"] = self.carried = backend.zeros(carried[0].shape, "float32")
+        if self.beside is not None:
+            made["beside"] = self.beside
+        session.bind({**self.given, **made})
         self._session = session
 
     @property
     def floats(self) -> tuple[Buffer, ...]:
         """Buffers that could hold numbers that are not finite."""
-        return (self.states,) if self.query is None else (self.states, self.query)
+        return (self.states, *self.notes.values(), *(() if self.carried is None else (self.carried,)))
 
     def choose(self, rows: int, count: int, question: int) -> None:
         """Queue the ranking: of so many rows of the stage before, `count` visual ones stay; `question` rows at their end may ask."""
@@ -109,10 +135,24 @@ class Cut:
             write(self._own["asking"], numbers)
             if "asking_weight" in self._own:
                 write(self._own["asking_weight"], weight)
+        assert self._session is not None
         self._session.run()
+        if self.beside is not None:
+            self._backend.copy(self.beside, self.states, self.rows_before)
+
+    def bring_back(self, embeds: np.ndarray, positions: np.ndarray, there: np.ndarray | None) -> None:
+        """All rows of the prompt go on, embeds [S, W] at positions [axes, S]; there [n]: those that the stage before has; None: all."""
+        everybody = np.arange(len(embeds))
+        rows = self.rows_before + everybody
+        there = everybody if there is None else there
+        rows[there] = np.arange(len(there))
+        if len(there) < len(everybody) and self.beside is not None:
+            self._backend.write(self.beside, embeds)
+            self._backend.copy(self.beside, self.states, self.rows_before)
+        self.put(rows, everybody, positions)
 
     def put(self, rows: np.ndarray, origin: np.ndarray, positions: np.ndarray) -> None:
-        """These rows of the stage before go on, [n] ascending; origin [n]: which of the prompt each is; positions [axes, n]."""
+        """These rows of `states` go on, [n]; origin [n]: which of the prompt each is; positions [axes, n]."""
         last = np.minimum(np.arange(self._stage.capacity), len(rows) - 1)
         self._backend.write(self.rows, rows[last].astype(np.int64).reshape(-1, self._chunk))
         self._backend.write(self.origin, origin[last].astype(np.int64))

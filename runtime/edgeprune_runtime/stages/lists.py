@@ -13,10 +13,10 @@ import numpy as np
 
 from edgeprune_runtime.backends import Backend, Buffer
 from edgeprune_runtime.bundle import Bundle
-from edgeprune_runtime.spec import GraphSpec, bytes_of
+from edgeprune_runtime.spec import bytes_of
 from edgeprune_runtime.stages.chain import Chain
 from edgeprune_runtime.stages.counts import StageRows
-from edgeprune_runtime.stages.cut import Cut, PromptBuffers
+from edgeprune_runtime.stages.cut import NOTES, PromptBuffers, StageCut
 from edgeprune_runtime.stages.rows import PromptRows
 
 
@@ -25,28 +25,38 @@ class RowsPlan(NamedTuple):
 
     stages    how many are in each stage
     known     what rankings read of them
-    renumber  whether positions of what goes on are counted anew behind each cut where rows left
+    renumber  whether positions of what goes on are counted anew in each stage from which rows are missing
+    entering  rows of the prompt that the first stage sees, ascending; None: all
     forced    rows of the prompt that go on behind each cut, ascending, whatever a ranking says; None: the rankings decide
     """
 
     stages: Sequence[StageRows]
     known: PromptRows
     renumber: bool = False
+    entering: np.ndarray | None = None
     forced: tuple[np.ndarray, ...] | None = None
 
 
+def entering_rows(embeds: np.ndarray, positions: np.ndarray, plan: RowsPlan | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a prompt that the first stage sees, and their positions there."""
+    if plan is None or plan.entering is None:
+        return embeds, positions
+    seen, places = embeds[plan.entering], positions[:, plan.entering]
+    return seen, np.broadcast_to(np.arange(len(seen)), places.shape) if plan.renumber else places
+
+
 class _RowList(NamedTuple):
-    """Stages over one list of rows. first: number of its first stage; cut: the way in; hidden, query: what its last one gives of a chunk;
+    """Stages over one list of rows. first: number of its first stage; cut: the way in; hidden, notes: what its last one gives of a chunk;
     behind: the way out."""
 
     first: int
     chunk: int
-    cut: Cut | None
+    cut: StageCut | None
     prefill: Chain
     decode: Chain
     hidden: Buffer
-    query: Buffer | None
-    behind: Cut | None
+    notes: dict[str, Buffer]
+    behind: StageCut | None
 
 
 class StageLists:
@@ -67,11 +77,10 @@ class StageLists:
         shapes = [shape for shape in spec.cache_shapes for _ in range(2)]
         self._cache = {name: backend.zeros(shape, stored) for name, shape in zip(names, shapes, strict=True)}
         self.cache_bytes = sum(bytes_of(shape, stored) for shape in shapes)
-        ranks = [bundle.graph(str(spec.stages[number].rank)) for number in spec.cuts]
-        self._prompt = PromptBuffers(backend, ranks)
-        self._cuts: dict[int, Cut] = {}
-        for number, graph in zip(spec.cuts, ranks, strict=True):
-            self._cuts[number] = self._cut(number, graph)
+        self._prompt = PromptBuffers(backend, [bundle.graph(stage.rank) for stage in spec.stages if stage.rank])
+        self._cuts: dict[int, StageCut] = {}
+        for number in spec.cuts:
+            self._cuts[number] = self._cut(number)
         edges = (0, *spec.cuts, len(spec.stages))
         self._lists = [self._list(first, behind) for first, behind in pairwise(edges)]
         self.lengths = [0] * len(self._lists)
@@ -80,13 +89,15 @@ class StageLists:
 
     def prefill(self, embeds: np.ndarray, positions: np.ndarray, plan: RowsPlan | None, start: int = 0) -> None:
         """Queue a prompt. embeds [S, row width] float32, positions [axes, S]; plan: None where no row leaves. What the first list holds
-        before row `start`, which begins a chunk, is there from the prompt before."""
+        before row `start` of its own, which begins a chunk, is there from the prompt before."""
         first, chunk = self._lists[0], self._lists[0].chunk
-        for at in range(start, len(embeds), chunk):
-            first.prefill.run(embeds[at : at + chunk], positions[:, at : at + chunk], at)
+        seen, places = entering_rows(embeds, positions, plan)
+        left = len(seen) < len(embeds)
+        self._renumbered[0] = left and plan is not None and plan.renumber
+        for at in range(start, len(seen), chunk):
+            first.prefill.run(seen[at : at + chunk], places[:, at : at + chunk], at)
             self._hand_on(first, at)
-        self.lengths[0] = len(embeds)
-        left = False
+        self.lengths[0] = len(seen)
         for number, rows in enumerate(self._lists[1:], start=1):
             count = len(embeds) if plan is None else plan.stages[rows.first].rows
             left = self._enter(number, count, embeds, positions, plan, left)
@@ -137,7 +148,7 @@ class StageLists:
         """Zero everything that could hold a number that is not finite."""
         buffers = [*self._cache.values(), *(one for cut in self._cuts.values() for one in cut.floats)]
         for rows in self._lists:
-            buffers += [rows.hidden, *([] if rows.query is None else [rows.query])]
+            buffers += [rows.hidden, *rows.notes.values()]
         for buffer in buffers:
             self._backend.clear(buffer)
 
@@ -155,10 +166,13 @@ class StageLists:
         cut, stage = rows.cut, self._spec.stages[rows.first]
         assert cut is not None
         everybody = np.arange(positions.shape[1])
+        if cut.returns:
+            cut.bring_back(embeds, positions, None if plan is None else plan.entering)
+            return False
         if plan is None or (not left and count == len(everybody)):
-            if plan is not None and cut.hands_on and plan.stages[0].visual and plan.forced is None:
+            if plan is not None and cut.carries and plan.known.visual.any() and plan.forced is None:
                 self._prompt.write(plan.known, embeds, positions)
-                cut.choose(count, plan.stages[0].visual, plan.known.question)  # for the order that later cuts follow
+                cut.choose(count, count, plan.known.question)  # for what later cuts need of it
             cut.put(everybody, everybody, positions)
             return False
         anew = np.broadcast_to(np.arange(stage.capacity), (self._spec.axes, stage.capacity))
@@ -169,7 +183,7 @@ class StageLists:
         else:
             if not left:
                 self._prompt.write(plan.known, embeds, positions)
-            cut.choose(plan.stages[rows.first - 1].rows, plan.stages[rows.first].visual, plan.known.question)
+            cut.choose(plan.stages[rows.first - 1].rows, plan.stages[rows.first].named, plan.known.question)
         if plan.renumber:
             cut.number(anew)
         return True
@@ -178,42 +192,41 @@ class StageLists:
         """Put what a list's last stage made of its chunk from row `at` on where the next list takes it."""
         if rows.behind is not None:
             self._backend.copy(rows.hidden, rows.behind.states, at)
-            if rows.query is not None and rows.behind.query is not None:
-                self._backend.copy(rows.query, rows.behind.query, at)
+            for name, made in rows.notes.items():
+                self._backend.copy(made, rows.behind.notes[name], at)
 
-    def _cut(self, number: int, graph: GraphSpec) -> Cut:
+    def _cut(self, number: int) -> StageCut:
         spec = self._spec
-        return Cut(
+        rank = spec.stages[number].rank
+        return StageCut(
             self._backend,
             spec,
             number,
-            graph,
-            self._bundle.session(self._backend, graph.name),
+            None if rank is None else (self._bundle.graph(rank), self._bundle.session(self._backend, rank)),
             {**self._cache, **self._prompt.buffers},
             self._cuts.get(max((one for one in self._cuts), default=-1)),
-            self._query_width(spec.stages[number - 1].prefill),
+            self._noted(spec.stages[number - 1].prefill),
         )
 
-    def _query_width(self, prefill: str) -> int | None:
-        outputs = self._bundle.graph(prefill).outputs
-        return next((output.shape[1] for output in outputs if output.name == "query"), None)
+    def _noted(self, prefill: str) -> dict[str, int]:
+        """What a stage gives of a row besides the row, and how many numbers each."""
+        return {one.name: one.shape[1] for one in self._bundle.graph(prefill).outputs if one.name in NOTES}
 
     def _list(self, first: int, behind: int) -> _RowList:
         spec, zeros = self._spec, self._backend.zeros
         stages = spec.stages[first:behind]
         cut, out = self._cuts.get(first), self._cuts.get(behind)
         chunk, width = spec.chunk_of(stages[0]), spec.width_before(stages[-1].behind)
-        asked = self._query_width(stages[-1].prefill)
+        noted = self._noted(stages[-1].prefill)
         hidden = self._hidden if out is None else zeros((chunk, width), "float32")
-        query = None if asked is None else zeros((chunk, asked), "float32")
+        notes = {name: zeros((chunk, wide), "float32") for name, wide in noted.items()}
 
-        def chain(names: list[str], rows: int, made: Buffer, asks: Buffer | None) -> Chain:
+        def chain(names: list[str], rows: int, made: Buffer, gives: dict[str, Buffer]) -> Chain:
             sessions = [self._sessions[name] for name in names]
-            return Chain(self._backend, spec, stages, sessions, rows, self._cache, made, asks, cut)
+            return Chain(self._backend, spec, stages, sessions, rows, self._cache, made, gives, cut)
 
-        prefill = chain([stage.prefill for stage in stages], chunk, hidden, query)
+        prefill = chain([stage.prefill for stage in stages], chunk, hidden, notes)
         made = self._hidden if out is None else self._backend.part(out.states, out.rows_before - 1)
-        decode = chain(
-            [stage.decode for stage in stages], 1, made, None if asked is None else zeros((1, asked), "float32")
-        )
-        return _RowList(first, chunk, cut, prefill, decode, hidden, query, out)
+        one_row = {name: zeros((1, wide), "float32") for name, wide in noted.items()}
+        decode = chain([stage.decode for stage in stages], 1, made, one_row)
+        return _RowList(first, chunk, cut, prefill, decode, hidden, notes, out)

@@ -33,6 +33,13 @@ def prompt_rows(ids: np.ndarray, salience: np.ndarray | None = None, places: np.
     return PromptRows(visual, behind, _spread(visual, salience, 0, np.float32), _spread(visual, places, -1, np.int64))
 
 
+def evenly(visual: np.ndarray, count: int) -> np.ndarray:
+    """Numbers of all rows [S] but the visual ones, of which `count` stay: each floor(V / count)-th of V, from the first on."""
+    numbers = np.flatnonzero(visual)
+    stay = numbers[: count * (len(numbers) // max(1, count)) : max(1, len(numbers) // max(1, count))][:count]
+    return np.sort(np.concatenate([np.flatnonzero(~visual), stay]))
+
+
 def _spread(visual: np.ndarray, values: np.ndarray | None, elsewhere: int, dtype: type) -> np.ndarray | None:
     if values is None:
         return None

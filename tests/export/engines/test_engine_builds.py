@@ -124,12 +124,24 @@ def test_every_method_builds(rtx: tensorrt_api.TensorRt, tmp_path: Path) -> None
         made(rtx, ready[name], tmp_path / "x.engine")
 
 
-@pytest.mark.parametrize("dialect", ["portable", "modern"])
-def test_stages_and_rankings_build(rtx: tensorrt_api.TensorRt, tmp_path: Path, dialect: str) -> None:
-    variant, asked = LEAVING[1]
-    ready = prepared(Bundle.open(exported(variant, **asked), verify=False), tmp_path / "lowered", dialect)
+@pytest.mark.parametrize(
+    ("dialect", "inside", "graphs"),
+    [
+        ("portable", "pdrop@1,2:0.5,6", 5),
+        ("modern", "pdrop@1,2:0.5,6", 5),
+        ("modern", "transprune@1,2:0.5,6", 5),
+        ("portable", "corematching@1:0.5", 3),
+        ("modern", "sparsevlm@1:0.5", 3),
+        ("portable", "lvlm-csp@0,1,2:0.25,1,6", 4),
+    ],
+)
+def test_stages_and_rankings_build(
+    rtx: tensorrt_api.TensorRt, tmp_path: Path, dialect: str, inside: str, graphs: int
+) -> None:
+    bundle = exported(LEAVING[0][0], inside=[inside], parity=False)
+    ready = prepared(Bundle.open(bundle, verify=False), tmp_path / "lowered", dialect)
     names = [name for name in ready if name.startswith(("language-", "rank-"))]
-    assert len(names) == 5
+    assert len(names) == graphs
     for name in names:
         assert made(rtx, ready[name], tmp_path / "x.engine") > 0
 
@@ -174,6 +186,23 @@ def test_int8_weights_and_bfloat16_build(rtx: tensorrt_api.TensorRt, tmp_path: P
     (tmp_path / "bf16").mkdir()
     for one in list(prepare(plain, DIALECTS["modern"], "bf16", tmp_path / "bf16", lambda: None)):
         made(rtx, one, tmp_path / "x.engine")
+
+
+@pytest.mark.parametrize("capability", ["sm86", "sm89", "sm120"])
+def test_weights_of_four_bits_pass_the_lint_and_build_smaller(
+    rtx: tensorrt_api.TensorRt, tmp_path: Path, capability: str
+) -> None:
+    """A layer large enough that its weights, and not what every engine has, decide the size."""
+    variant = {"tower": "clip", "decoder": "qwen2", "vocab": 20_000}
+    sizes = {}
+    for precision in ("fp32", "int4"):
+        bundle = Bundle.open(exported(variant, budgets=["0.5"], precision=precision, parity=False), verify=False)
+        ready = prepared(bundle, tmp_path / precision, "modern")
+        require_clean(list(ready.values()), LintTarget("tensorrt", OLDEST["modern"]))
+        made(rtx, ready["language"], tmp_path / "language.engine", capability)
+        made(rtx, ready["head"], tmp_path / "head.engine", capability)
+        sizes[precision] = (tmp_path / "head.engine").stat().st_size
+    assert sizes["int4"] <= 0.5 * sizes["fp32"]
 
 
 def test_progress_reaches_its_end_and_no_further(rtx: tensorrt_api.TensorRt, tmp_path: Path) -> None:

@@ -10,12 +10,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto
 
 from edgeprune.errors import ExportError
 from edgeprune_export.engines.dynamic_rows import ROWS, joined, static, symbolic_inputs
 from edgeprune_export.engines.lower import Dialect, LoweredWeights, lower
 from edgeprune_export.engines.prepare import prepare, source_model, sources
 from edgeprune_export.engines.rules.dialect import CONTRIBUTED, DIALECTS, MODERN, PORTABLE
+from edgeprune_export.graphs.linear import linear, store_linear
+from edgeprune_export.onnx.graph import Graph
+from edgeprune_export.onnx.quantized import dequantized_blocks, quantize_blocks
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.spec import GraphSpec
@@ -150,6 +154,31 @@ def test_int8_weights_stay_int8_and_meet_activations_as_they_are(tmp_path: Path)
     fed = feeds(bundle.graph("head"))
     expected = fed["hidden"] @ (weight.astype(np.float32) * scale)
     assert np.allclose(outputs(folder / "head.onnx", fed)["logits"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("inputs", [64, 40])
+def test_weights_of_four_bits_meet_activations_as_they_are(tmp_path: Path, inputs: int) -> None:
+    """As numbers, as INT4 with scales by block, or in ONNX Runtime's own operator; the last block may be filled up."""
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=size).astype(np.float32) for name, size in (("weight", (24, inputs)), ("bias", 24))}
+    with WeightsWriter(tmp_path / "weights.bin") as writer:
+        store_linear(writer, "one", lambda name: [arrays[name[4:]]], ["one"], bias=True, precision="int4")
+    g = Graph("one", weights_file="weights.bin")
+    g.output(linear(g, writer, "one", g.input("x", "float32", (3, inputs)), 3), "y", "float32", (3, 24))
+    x = rng.normal(size=(3, inputs)).astype(np.float32)
+    expected = x @ dequantized_blocks(*quantize_blocks(arrays["weight"]), inputs).T + arrays["bias"]
+    kinds = {"portable": TensorProto.FLOAT, "modern": TensorProto.INT4, "contributed": TensorProto.UINT8}
+    for dialect in map(DIALECTS.get, DIALECTS):
+        for kind, limit in (("float32", 1e-4), ("float16", 0.03)):
+            folder = tmp_path / f"{dialect.name}-{kind}"
+            folder.mkdir()
+            with WeightsWriter(folder / "lowered.bin") as lowered:
+                model = lower(
+                    g.model(), dialect, kind, LoweredWeights(tmp_path / "weights.bin", lowered, "lowered.bin")
+                )  # type: ignore[arg-type]
+            onnx.save(model, folder / "one.onnx")
+            assert kind != "float32" or kinds[dialect.name] in {t.data_type for t in model.graph.initializer}
+            np.testing.assert_allclose(outputs(folder / "one.onnx", {"x": x})["y"], expected, rtol=limit, atol=limit)
 
 
 def test_lowered_graphs_hold_only_operators_of_their_opset(tmp_path: Path) -> None:

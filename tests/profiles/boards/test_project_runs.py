@@ -152,6 +152,8 @@ def test_a_gpu_computes_halves_unless_asked_and_never_an_int8_bundle() -> None:
     assert target(CPU, "int8").precision is None
     with pytest.raises(MeasurementError, match="int8 weights are for processors"):
         target(board(), "int8")
+    with pytest.raises(MeasurementError, match="int4 weights are for processors"):
+        target(board(), "int4")
     with pytest.raises(MeasurementError, match="computes what the bundle stores"):
         target(CPU, "fp32", "fp16")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from edgeprune.later import torch
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, importance, joined
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, best, importance, joined
 from edgeprune.tokens.similar import unit
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """Likeness is the cosine of keys over all heads; nothing joins the prefix."""
     index, gone = best(rows, importance(rows, block, cut), cut)
     like = block.k[gone] @ unit(block.k[index[cut.first :]]).T  # the length of a row that goes decides nothing

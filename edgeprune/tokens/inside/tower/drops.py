@@ -7,23 +7,23 @@ import numpy as np
 from edgeprune.later import torch
 from edgeprune.tokens import select
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, only, received
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, best, only, received
 
 
-def _by_class_attention(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _by_class_attention(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     return only(rows, best(rows, block.class_attention().mean(dim=0)[cut.first :], cut)[0])
 
 
-def _by_attention_received(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _by_attention_received(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     return only(rows, best(rows, received(rows, block, cut), cut)[0])
 
 
-def _at_random(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _at_random(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     drawn = np.random.default_rng(cut.number).random(rows.x.shape[0] - cut.first).astype(np.float32)
     return only(rows, best(rows, torch.from_numpy(drawn), cut)[0])
 
 
-def _evenly(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _evenly(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     many = cut.merge**2
     groups = (rows.x.shape[0] - cut.first) // many
     if rows.alive is None:

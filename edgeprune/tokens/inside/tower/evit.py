@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from edgeprune.later import torch
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, only, owners
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, best, only, owners
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """The fused row is the last one: the sum of what goes, weighted by its attention and not normalised."""
     score = block.class_attention().mean(dim=0)
     index, gone = best(rows, score[cut.first :], cut)

@@ -9,16 +9,14 @@ import numpy as np
 
 from edgeprune.later import torch
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut
 from edgeprune.tokens.registry.method import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _ROUNDS, _WINDOW, _TOP, _FAR = 5, 5, 20, 1e4
-_TAU = Setting(
-    "tau", 5e-3, "factor of squared distances; 0.005 in the source for SAM, 1 for dense prediction", least=1e-6
-)
+_TAU = Setting("tau", 1, "factor of squared distances; 1 in the source for dense prediction, 0.005 for SAM", least=1e-6)
 
 
 def centres_of(grid: tuple[int, int], tokens: int) -> tuple[int, int]:
@@ -28,7 +26,7 @@ def centres_of(grid: tuple[int, int], tokens: int) -> tuple[int, int]:
     return rows, min(columns, max(tokens // rows, 1))
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """links [p, K]: how every patch is made of centres again."""
     shape, first = centres_of(cut.grid, cut.keep), cut.first
     x, tau = rows.x[first:], cut.settings.get(_TAU.name, _TAU.default)
@@ -53,7 +51,7 @@ def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
     )
 
 
-def _finish(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _finish(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """All patches, each a mixture of its nearest centres."""
     assert rows.links is not None
     x = torch.cat([rows.x[: cut.first], rows.links @ rows.x[cut.first :]])
@@ -89,8 +87,10 @@ def _unreachable(grid: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
 
 
 def _reachable(tokens: int, grid: tuple[int, int]) -> int:
-    rows, columns = centres_of(grid, tokens)
-    return rows * columns
+    """The first number, going down, that is a grid of centres by itself."""
+    while (fewer := math.prod(centres_of(grid, tokens))) < tokens:
+        tokens = fewer
+    return tokens
 
 
 EXPEDIT = TowerMethod(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edgeprune.later import torch
 from edgeprune.tokens import select
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, only
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, best, only
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,14 +32,14 @@ def shares(values: Tensor) -> Tensor:
     return values / torch.clamp(values.sum(), min=1e-12)
 
 
-def _watch(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _watch(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """The score, smoothed over blocks; what stands at the prefix means nothing."""
     valid = torch.ones(rows.x.shape[0] - 1) if rows.alive is None else rows.alive[1:]
     score = torch.cat([torch.zeros(1), block_score(block, valid)])
     return rows._replace(score=score if rows.score is None else 0.5 * rows.score + 0.5 * score)
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     assert rows.score is not None
     return only(rows, select.ascending_values(best(rows, rows.score[cut.first :], cut)[0]))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeprune.later import torch
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, best, only
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, best, only
 from edgeprune.tokens.registry.method import Setting
 from edgeprune.tokens.similar import among
 
@@ -19,7 +19,7 @@ _ALPHA = Setting("alpha", 0.2, "share of a token that reaches its neighbours; 0.
 _NEAREST = Setting("neighbours", 8, "most similar patches that a patch is linked to", least=1, whole=True)
 
 
-def _start(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _start(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """links [p, p]: between patches that touch or are alike, divided by the roots of both degrees."""
     height, width = cut.grid
     y, x = np.divmod(np.arange(height * width), width)
@@ -33,7 +33,7 @@ def _start(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
     return rows._replace(links=links * degree[:, None] * degree)
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """What stays has the highest product of attention to itself and attention received, each the largest over heads."""
     assert rows.links is not None
     maps, first = block.attention(), cut.first

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edgeprune.later import torch
 from edgeprune.tokens import select
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, only, owners, sizes
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, only, owners, sizes
 from edgeprune.tokens.inside.tower.tome import sides
 from edgeprune.tokens.registry.method import Setting
 from edgeprune.tokens.similar import cosine
@@ -21,7 +21,7 @@ _ATTENDED = Setting("tau_attention", 20, "temperature of the attention that two 
 _SMALL = Setting("tau_size", 40, "temperature of the sizes of two rows", least=1e-3)
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """Half of what leaves goes from even rows to odd ones, the rest from odd ones to even ones that are left."""
     taus = [cut.settings.get(one.name, one.default) for one in (_SIMILAR, _ATTENDED, _SMALL)]
     maps, size = block.attention(), sizes(rows)
@@ -35,7 +35,10 @@ def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
     value, partner = pairs.max(dim=1)
     order = select.descending(value)
     going, left = order[:first], select.ascending_values(order[first:])
-    back, onto = pairs[left].max(dim=0)  # of every odd row over the even ones that are left
+    offered = pairs[left]
+    if rows.alive is not None:  # nobody joins padding that is left
+        offered = torch.where((rows.alive[2 * left] > 0)[:, None], offered, float("-inf"))
+    back, onto = offered.max(dim=0)  # of every odd row over the even ones that are left
     if rows.alive is not None:
         back = torch.where(rows.alive[1::2] > 0, back, float("inf"))
     ranked = select.descending(back)

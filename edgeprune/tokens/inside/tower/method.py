@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from edgeprune.tokens.inside.method import InsideMethod, InsidePart
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut
 
 TowerSite = Literal["before", "between", "after"]
-Step = Callable[[Rows, BlockRows, Cut], Rows]
+Step = Callable[[Rows, BlockRows, TowerCut], Rows]
 
 
 @dataclass(frozen=True, kw_only=True)

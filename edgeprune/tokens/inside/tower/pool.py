@@ -6,10 +6,10 @@ import numpy as np
 
 from edgeprune.later import torch
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, joined
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, joined
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """Exactly K cells; a cell lies at its middle patch."""
     height, width = cut.grid
     y, x = np.divmod(np.arange(height * width), width)

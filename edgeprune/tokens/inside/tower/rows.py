@@ -63,7 +63,7 @@ class BlockRows(NamedTuple):
         return torch.softmax(logits if self.bias is None else logits + self.bias, dim=-1)
 
 
-class Cut(NamedTuple):
+class TowerCut(NamedTuple):
     """One cut of one tile, all of it known at export.
 
     keep    tokens that stay; where the connector merges patches, groups of merge x merge of them
@@ -83,12 +83,12 @@ class Cut(NamedTuple):
     blocks: int = 1
 
 
-def importance(rows: Rows, block: BlockRows, cut: Cut) -> Tensor:
+def importance(rows: Rows, block: BlockRows, cut: TowerCut) -> Tensor:
     """Class attention of the tokens, mean over heads; in a tower without class token what they receive of each other's: [n - first]."""
     return block.class_attention().mean(dim=0)[cut.first :] if cut.first else received(rows, block, cut)
 
 
-def received(rows: Rows, block: BlockRows, cut: Cut) -> Tensor:
+def received(rows: Rows, block: BlockRows, cut: TowerCut) -> Tensor:
     """What each token receives of the tokens' attention, mean over heads and over those that ask, padding left out: [n - first]."""
     asking = block.attention()[:, cut.first :, cut.first :].mean(dim=0)
     if rows.alive is None:
@@ -97,7 +97,7 @@ def received(rows: Rows, block: BlockRows, cut: Cut) -> Tensor:
     return (there @ asking) / torch.clamp(there.sum(), min=1.0)
 
 
-def ranked(rows: Rows, score: Tensor, cut: Cut) -> Tensor:
+def ranked(rows: Rows, score: Tensor, cut: TowerCut) -> Tensor:
     """Numbers of all tokens' rows [n - first], those with the highest score [n - first] first and padding last; equal scores fall to the
     earlier row. Groups stay together and count with their mean."""
     if rows.alive is not None:
@@ -109,7 +109,7 @@ def ranked(rows: Rows, score: Tensor, cut: Cut) -> Tensor:
     return (groups[:, None] * many + torch.arange(many)).flatten() + cut.first
 
 
-def best(rows: Rows, score: Tensor, cut: Cut) -> tuple[Tensor, Tensor]:
+def best(rows: Rows, score: Tensor, cut: TowerCut) -> tuple[Tensor, Tensor]:
     """(rows that stay, the prefix first; rows that go), by score [n - first]."""
     order, many = ranked(rows, score, cut), cut.keep * cut.merge**2
     return torch.cat([torch.arange(cut.first), order[:many]]), order[many:]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from edgeprune.later import torch
 from edgeprune.tokens import select
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, joined
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, joined
 from edgeprune.tokens.similar import cosine
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def sides(likeness: Tensor, rows: Rows, cut: Cut) -> Tensor:
+def sides(likeness: Tensor, rows: Rows, cut: TowerCut) -> Tensor:
     """likeness [A, B] of even and odd rows, the prefix counted, without pairs that may not join: the prefix stays apart from all, nothing
     joins padding, and padding of the first side leaves before everything else."""
     least = float("-inf")
@@ -26,7 +26,7 @@ def sides(likeness: Tensor, rows: Rows, cut: Cut) -> Tensor:
     return torch.where(apart, least, likeness)
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """Rows come out as in the source: what is left of the even ones, then the odd ones."""
     keys = block.by_head(block.k).mean(dim=0)
     likeness = sides(cosine(keys[::2], keys[1::2]), rows, cut)
@@ -40,7 +40,7 @@ def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
     )
 
 
-def both(even: Tensor, odd: Tensor, cut: Cut) -> Tensor:
+def both(even: Tensor, odd: Tensor, cut: TowerCut) -> Tensor:
     """The rows of both sides, a prefix of two in front. So rows of the second side follow those of the first, but for the prefix."""
     if cut.first < 2:
         return torch.cat([even, odd])

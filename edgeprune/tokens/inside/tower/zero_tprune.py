@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgeprune.later import torch
 from edgeprune.tokens import select
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows, only
+from edgeprune.tokens.inside.tower.rows import BlockRows, Rows, TowerCut, only
 from edgeprune.tokens.similar import cosine
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LEAST, _MOST = 0.01, 0.7  # variance over rows of a head's score that counts
 
 
-def rounds_of(cut: Cut) -> int:
+def rounds_of(cut: TowerCut) -> int:
     """Of the walk: many in the first three blocks, one in the last three."""
     if cut.block < 3:
         return 32
@@ -40,7 +40,7 @@ def page_rank(maps: Tensor, first: int, rounds: int) -> Tensor:
     return torch.sqrt((score**2 * counted[:, None]).sum(dim=0) / counted.sum())
 
 
-def _step(rows: Rows, block: BlockRows, cut: Cut) -> Rows:
+def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     """Half of what leaves, rounded down, leaves for its likeness; the prefix always stays."""
     first, maps = cut.first, block.attention()
     less = rows.x.shape[0] - first - cut.keep

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeprune_export.engines.lower import Dialect
-from edgeprune_export.engines.rules import attention, layers
+from edgeprune_export.engines.rules import attention, int4, layers
 from edgeprune_export.onnx.graph import CONTRIB
 from edgeprune_runtime.registry import Registry
 
@@ -14,7 +14,7 @@ _SHARED = {
     (CONTRIB, "DynamicQuantizeMatMul"): layers.int8_linear,
     (CONTRIB, "QuickGelu"): layers.quick_gelu,
     ("", "CumSum"): layers.running_sum,
-    ("", "Cast"): layers.cache_cast,
+    ("", "Cast"): layers.cast,
 }
 PORTABLE = Dialect(
     "portable",
@@ -22,6 +22,7 @@ PORTABLE = Dialect(
     ir_version=9,
     rules={
         **_SHARED,
+        (CONTRIB, "MatMulNBits"): int4.expanded,
         ("", "Gelu"): layers.gelu,
         ("", "RMSNormalization"): layers.rms_norm,
         ("", "RotaryEmbedding"): layers.rotary,
@@ -35,6 +36,7 @@ MODERN = Dialect(
     ir_version=11,
     rules={
         **_SHARED,
+        (CONTRIB, "MatMulNBits"): int4.by_block,
         (CONTRIB, "MultiHeadAttention"): attention.plain_fused,
         (CONTRIB, "GroupQueryAttention"): attention.grouped_fused,
     },
@@ -45,6 +47,7 @@ CONTRIBUTED = Dialect(
     ir_version=9,
     rules={
         **PORTABLE.rules,
+        (CONTRIB, "MatMulNBits"): int4.contributed,
         (CONTRIB, "MultiHeadAttention"): attention.plain_contributed,
         (CONTRIB, "GroupQueryAttention"): attention.grouped_contributed,
     },

@@ -141,8 +141,10 @@ def running_sum(at: Lowering, node: onnx.NodeProto) -> None:
     at.node("Cast", [added], name=name, to=TensorProto.INT64)
 
 
-def cache_cast(at: Lowering, node: onnx.NodeProto) -> None:
-    """A ranking reads the cache as it is stored; any other cast stays."""
+def cast(at: Lowering, node: onnx.NodeProto) -> None:
+    """A ranking reads the cache as it is stored, a product its scales; any other cast stays."""
+    if at.is_cast_of_stored(node):
+        return
     if node.input[0].startswith(("past_key_", "past_value_")):
         at.cast_io(node.input[0])
     at.keep(node)

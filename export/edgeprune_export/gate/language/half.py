@@ -6,20 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeprune.tokens.inside.place import CutPlace
 from edgeprune_export.gate.checks import Checks, relative, typical
 from edgeprune_export.gate.eager import EagerReference
 from edgeprune_export.gate.inputs import LibraryInputs
 from edgeprune_export.gate.language.leaving import ForcedCut
-from edgeprune_export.gate.language.ranks import share_of_rows
+from edgeprune_export.gate.language.ranks import means_of_rows, share_of_rows
 from edgeprune_export.gate.reference_run import greedy
 from edgeprune_export.gate.vision import GateCase
-from edgeprune_export.graphs.rank import CutPlace
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.prompting.pack import VISUAL, KeptPicture, Packed, pack
 from edgeprune_runtime.prompting.prompt import Prompter
-from edgeprune_runtime.stages.counts import NOBODY_LEAVES, InsideChoice, stage_rows
+from edgeprune_runtime.stages.counts import NOBODY_LEAVES, InsideChoice
 from edgeprune_runtime.stages.lists import RowsPlan
+from edgeprune_runtime.stages.plan import plan_of
 from edgeprune_runtime.stages.rows import prompt_rows
 
 _NEW_TOKENS = 8
@@ -75,13 +76,10 @@ class LanguageGate:
         self._compare(case.selection.budget, "" if choice == NOBODY_LEAVES else ", rows leaving", eager, chosen, rows)
 
     def _plan(self, case: GateCase, packed: Packed, choice: InsideChoice) -> RowsPlan:
-        visual = int(np.count_nonzero(packed.ids == VISUAL))
         places = case.picture.places.reshape(-1, 2)[case.selected.kept]
-        return RowsPlan(
-            stage_rows(self.bundle.manifest.language, len(packed.ids), visual, choice),
-            prompt_rows(packed.ids, case.selected.salience, places),
-            self.bundle.manifest.plan.positions == "renumber",
-        )
+        manifest = self.bundle.manifest
+        known = prompt_rows(packed.ids, case.selected.salience, places)
+        return plan_of(manifest.language, known, choice, manifest.plan.positions)
 
     def _with_cuts(
         self, case: GateCase, packed: Packed, plan: RowsPlan, whole: np.ndarray, positions: np.ndarray, last: int
@@ -90,26 +88,30 @@ class LanguageGate:
         budget, limits = case.selection.budget, self.checks.limits
         forced: list[ForcedCut] = []
         behind = []
-        left = False
-        for number, (place, rows) in enumerate(zip(self.cuts, self.language.rows_behind_cuts(), strict=True)):
-            before, here = plan.stages[place.number - 1], plan.stages[place.number]
-            left = left or here.visual < before.visual
-            if left:
-                given = self.language.ranked_from(number)
+        numbers = self.bundle.manifest.language.cuts
+        lists = dict(zip(numbers, self.language.rows_behind_cuts(), strict=True))
+        lists[0] = np.arange(len(packed.ids)) if plan.entering is None else plan.entering
+        before = np.arange(len(packed.ids))  # rows of the prompt that the stage before has
+        for place in self.cuts:
+            means: dict[int, np.ndarray] = {}
+            here, rows = plan.stages[place.number], lists[place.number]
+            left = here.visual < np.count_nonzero(plan.known.visual)
+            if left and place.name:
+                given = self.language.ranked_from(numbers.index(place.number))
                 same = share_of_rows(self.bundle, place, given, given["rows"])
-                name = place.language.stages[place.number].rank
-                self.checks.at_least(f"{name}: rows equal the method's", budget, same, 1.0)
+                self.checks.at_least(f"{place.name}: rows equal the method's", budget, same, 1.0)
+                means = means_of_rows(self.bundle, place, given, before, len(packed.ids))
+            before = rows
             renumbered = left and plan.renumber
             at = np.broadcast_to(np.arange(len(rows)), (len(positions), len(rows)))
-            forced.append(ForcedCut(place, rows, here.visual, at if renumbered else packed.positions[:, rows]))
+            forced.append(ForcedCut(place, rows, here.named, at if renumbered else packed.positions[:, rows], means))
             behind.append(self._behind(packed, last - 1, len(rows) if renumbered else packed.next_position))
         eager, own = self.reference.logits_of_cuts(whole, positions, last, forced, plan.known, behind)
-        for cut, theirs in zip(forced, own, strict=True):
-            name = cut.place.language.stages[cut.place.number].rank
+        for cut, theirs in zip((one for one in forced if one.place.name), own, strict=True):
             assert cut.rows is not None
             visual = cut.rows[plan.known.visual[cut.rows]]
-            shared = np.intersect1d(visual, theirs).size / max(1, len(visual))
-            self.checks.at_least(f"{name}: rows of the library's layers go on", budget, shared, limits.kept)
+            shared = 1 - np.setdiff1d(visual, theirs).size / max(1, len(visual))
+            self.checks.at_least(f"{cut.place.name}: rows of the library's layers go on", budget, shared, limits.kept)
         return eager
 
     @staticmethod

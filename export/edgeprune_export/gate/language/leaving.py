@@ -5,7 +5,7 @@ The lists that the graphs made are forced, so that one flipped tie does not make
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -13,22 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgeprune.tokens.inside.rows import QUESTION_ROWS, LanguageRows, going_on, turned_back
-from edgeprune_export.gate.language.noted import AttentionInputs, noting_language
-from edgeprune_export.graphs.rank import CutPlace
+from edgeprune.tokens.inside.place import CutPlace
+from edgeprune.tokens.inside.recycling import recycled_of, standing
+from edgeprune.tokens.inside.rows import QUESTION_ROWS, LanguageRows, going_on, summed_changes, turned_back
+from edgeprune_export.gate.language.noted import AttentionInputs, NotedMlps, noting_language, noting_mlps
 from edgeprune_runtime.stages.rows import PromptRows
 
 
 class ForcedCut(NamedTuple):
-    """What a graph let go on at a cut. rows [n]: of the prompt; stay: visual ones among them; positions [axes, n] they have from there on.
+    """What a graph let go on at a cut. rows [n]: of the prompt; stay: how many visual ones a ranking names; positions [axes, n] they have from
+    there on; means: rows of the prompt at which means of others stand -> their weights [S].
 
-    Without rows the method's own go on, at the positions that they have.
+    Without rows those go on that the method itself ranks first, at the positions that they have.
     """
 
     place: CutPlace
     rows: np.ndarray | None
     stay: int
     positions: np.ndarray | None = None
+    means: Mapping[int, np.ndarray] = {}
 
 
 class LeavingRows:
@@ -49,10 +52,13 @@ class LeavingRows:
     ) -> None:
         """embeds [S + t, D] and positions [axes, S + t] of prompt and forced tokens; following: positions [axes, t] of the forced tokens
         behind each cut; entering: [S + t, D] that comes in behind each of the first layers."""
-        self._decoder, self._prompt, self._entering = decoder, prompt, entering
+        self._decoder, self._prompt, self._entering = decoder, prompt, list(entering)
         self._cuts = {cut.place.layer + 1: (cut, after) for cut, after in zip(cuts, following, strict=True)}
         self._length = len(prompt.visual)
-        self._embeds = embeds[: self._length]
+        self._embeds = embeds
+        self._counted = {one for cut in cuts if "changed" in cut.place.cut.reads for one in cut.place.changed}
+        self._changed = torch.zeros(self._length)
+        self._mlps = NotedMlps({}, {})
         self._score: Tensor | None = None  # of all rows of the prompt, where later cuts follow the first one's order
         self._rows = torch.arange(positions.shape[1])
         self._positions = torch.from_numpy(np.array(positions))
@@ -65,8 +71,10 @@ class LeavingRows:
         """Hooks on the layers for the time of one pass."""
         layers = self._decoder.layers
         with ExitStack() as stack:
-            of = {layer + more for layer in self._cuts for more in (-1, 0)}
+            of = {layer + more for layer in self._cuts for more in (-1, 0) if layer + more >= 0}
             self._noted = stack.enter_context(noting_language(layers, of))
+            active = {cut.place.layer for cut, _ in self._cuts.values() if "active" in cut.place.cut.reads}
+            self._mlps = stack.enter_context(noting_mlps(layers, active, self._counted))
             for number, layer in enumerate(layers):
                 hook = layer.register_forward_pre_hook(self._before(number), with_kwargs=True)
                 stack.callback(hook.remove)
@@ -88,23 +96,46 @@ class LeavingRows:
     def _behind(self, number: int) -> Any:
         return lambda module, inputs, output: output + self._entering[number][self._rows]
 
+    def _count_changes(self, layers: range) -> None:
+        """Add what these layers, which ran over the rows that are there, have changed of visual ones."""
+        there = self._rows[self._rows < self._length]
+        pairs = torch.cat([self._mlps.changed.pop(layer)[: len(there)] for layer in layers], dim=1)
+        self._changed[there] += summed_changes(pairs, torch.from_numpy(self._prompt.visual)[there])
+
     def _cut(self, number: int, layer: Any, hidden: Tensor, turned: tuple[Tensor, Tensor]) -> Tensor:
         cut, following = self._cuts[number]
         turned = self._turned or turned
         there = int((self._rows < self._length).sum())
-        self.own.append(self._rows[self._going_on(cut, layer, hidden, turned, there)].numpy())
-        forced = self.own[-1] if cut.rows is None else cut.rows
-        go_on = torch.cat([torch.from_numpy(np.array(forced)), self._rows[there:]])
-        at = torch.searchsorted(self._rows, go_on)
-        self._rows = go_on
+        if "changed" in cut.place.cut.reads:
+            self._count_changes(cut.place.changed)
+        if cut.place.name:
+            self.own.append(self._rows[self._going_on(cut, layer, hidden, turned, there)].numpy())
+        forced = self.own[-1] if cut.rows is None else np.array(cut.rows)
+        go_on = torch.cat([torch.from_numpy(forced), self._rows[there:]])
+        canvas = self._embeds.clone()  # who comes back is as it was before the first layer
+        canvas[self._rows] = hidden[0]
+        self._mean(cut, number, canvas)
+        hidden = canvas[go_on][None]
         if cut.positions is None:
-            self._positions = self._positions[:, at]
+            self._positions = self._positions[:, torch.searchsorted(self._rows, go_on)]
         else:
             self._positions = torch.from_numpy(np.concatenate([cut.positions, following], axis=1))
-        hidden = hidden[:, at]
+        self._rows = go_on
         ids = self._positions if len(self._positions) == 1 else self._positions[:, None]
         self._turned = self._decoder.rotary_emb(hidden, ids)
         return hidden
+
+    def _mean(self, cut: ForcedCut, layer: int, canvas: Tensor) -> None:
+        """Put means of rows where they stand, in what goes into a layer and in what still enters behind it and later ones."""
+        weights = {row: torch.from_numpy(weight) for row, weight in cut.means.items()}
+        for number, rows in enumerate((canvas, *self._entering)):
+            if number == 0 or number > layer:
+                made = {row: weight @ rows[: self._length] for row, weight in weights.items()}
+                changed = rows if number == 0 or not made else rows.clone()
+                for row, mean in made.items():
+                    changed[row] = mean
+                if number:
+                    self._entering[number - 1] = changed
 
     def _going_on(
         self, cut: ForcedCut, layer: Any, hidden: Tensor, turned: tuple[Tensor, Tensor], there: int
@@ -129,7 +160,10 @@ class LeavingRows:
         else:
             score = method.rank(rows, cut.place.settings)
             self._score = score if method.once else None
-        chosen = going_on(score, rows, there)
+        besides = None
+        if cut.place.language.stages[cut.place.number].recycles:
+            besides = standing(recycled_of(hidden[0, :there], score, rows), there) >= 0
+        chosen = going_on(score, rows, there, besides)
         return chosen.rows[: int(chosen.n)]
 
     def _readings(
@@ -152,7 +186,11 @@ class LeavingRows:
             coming = self._noted[place.layer + 1]
             found |= {"query": coming.query[asking], "key": coming.key[:there]}
         if "embeds" in reads:
-            found["embeds"] = self._embeds
+            found["embeds"] = self._embeds[: self._length]
+        if "changed" in reads:
+            found["changed"] = self._changed[self._rows[:there]]
+        if "active" in reads:
+            found["active"] = self._mlps.active[place.layer][:there]
         for name, values in (("salience", self._prompt.salience), ("places", self._prompt.places)):
             if name in reads and values is not None:
                 found[name] = torch.from_numpy(values)[self._rows[:there]]

@@ -1,12 +1,16 @@
-"""Queries, keys and values of the library's decoder layers, as they reach the attention itself: normed and turned."""
+"""Queries, keys and values of the library's decoder layers, as they reach the attention itself, normed and turned; what is active in their
+MLPs, and how much attention and MLP change rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+from edgeprune.tokens.inside.rows import changes
 
 LANGUAGE_ATTENTION = "edgeprune_noted_language"
 
@@ -54,3 +58,44 @@ def noting_language(layers: Sequence[nn.Module], of: set[int]) -> Iterator[dict[
     finally:
         for _, module in modules:
             del _listeners[id(module)]
+
+
+class NotedMlps(NamedTuple):
+    """By layer: active [n, F]; changed [n, 4], `changes` of attention and MLP."""
+
+    active: dict[int, Tensor]
+    changed: dict[int, Tensor]
+
+
+@contextmanager
+def noting_mlps(layers: Sequence[Any], active: set[int], changed: set[int]) -> Iterator[NotedMlps]:
+    """What is active in the MLPs of some layers, and how much some change rows, the last time that they run."""
+    found = NotedMlps({}, {})
+    seen: dict[tuple[int, str], Tensor] = {}
+
+    def note(number: int, name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            seen[number, name] = (output[0] if isinstance(output, tuple) else output)[0]
+
+        return hook
+
+    def note_active(number: int) -> Any:
+        return lambda module, args, output: found.active.update({number: output[0]})
+
+    def count(number: int) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            given, made = (seen[number, name] for name in ("input_layernorm", "self_attn"))
+            after, last = (seen[number, name] for name in ("post_attention_layernorm", "mlp"))
+            found.changed[number] = torch.cat([changes(given, made), changes(after, last)], dim=1)
+
+        return hook
+
+    with ExitStack() as stack:
+        for number in active:
+            stack.callback(layers[number].mlp.act_fn.register_forward_hook(note_active(number)).remove)
+        for number in changed:
+            for name in ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp"):
+                part = layers[number].get_submodule(name)
+                stack.callback(part.register_forward_hook(note(number, name)).remove)
+            stack.callback(layers[number].register_forward_hook(count(number)).remove)
+        yield found

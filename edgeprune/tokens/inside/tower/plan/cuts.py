@@ -10,7 +10,7 @@ from fractions import Fraction
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import TowerSpec
 from edgeprune.tokens.inside.tower.method import TowerMethod, TowerSite
-from edgeprune.tokens.inside.tower.rows import Cut
+from edgeprune.tokens.inside.tower.rows import TowerCut
 from edgeprune_runtime.spec import InsideSpec
 
 
@@ -20,7 +20,7 @@ class TowerCuts:
 
     keep    by block, ascending: tokens that stay there; groups of them where the connector merges patches
     tokens  that a tile has at first, in the same units
-    first, grid, merge  as in `Cut`
+    first, grid, merge  as in `TowerCut`
     """
 
     method: TowerMethod
@@ -32,18 +32,18 @@ class TowerCuts:
     settings: Mapping[str, float] = field(default_factory=dict)
     blocks: int = 1
 
-    def at(self, block: int) -> Cut | None:
+    def at(self, block: int) -> TowerCut | None:
         """What happens at this block, or None."""
         if block not in self.keep:
             return None
         number = list(self.keep).index(block)
         where = self.first, self.grid, self.merge, self.settings
-        return Cut(self.keep[block], number, *where, block, self.blocks)
+        return TowerCut(self.keep[block], number, *where, block, self.blocks)
 
     @property
-    def anywhere(self) -> Cut:
+    def anywhere(self) -> TowerCut:
         """What steps beside the cuts are told."""
-        return Cut(self.left, 0, self.first, self.grid, self.merge, self.settings)
+        return TowerCut(self.left, 0, self.first, self.grid, self.merge, self.settings)
 
     @property
     def left(self) -> int:
@@ -85,16 +85,16 @@ def cuts_of(
     tokens = tower.grid[0] * tower.grid[1] // merge**2
     arriving, counts = tokens, {}
     for block, keep in zip(spec.layers, spec.keep, strict=True):
-        counts[block] = _count(method, block, keep, arriving, tower.grid)
+        counts[block] = _count(method, block, keep, arriving, tower)
         arriving = counts[block] + method.extra
     return TowerCuts(method, counts, tokens, tower.prefix_tokens, tower.grid, merge, dict(spec.settings), tower.layers)
 
 
-def _count(method: TowerMethod, block: int, keep: float, arriving: int, grid: tuple[int, int]) -> int:
+def _count(method: TowerMethod, block: int, keep: float, arriving: int, tower: TowerSpec) -> int:
     """Of `arriving` tokens: a share is rounded up, as EViT does it."""
     count = int(keep) if keep > 1 else math.ceil(arriving * Fraction(str(keep)))
     if method.reachable is not None:
-        near = method.reachable(count, grid)
+        near = method.reachable(count, tower.grid)
         if keep > 1 and near != count:
             raise PlanError(
                 f"{method.name} leaves a grid of centres, and {count} are none; {near} is the nearest below"
@@ -102,8 +102,9 @@ def _count(method: TowerMethod, block: int, keep: float, arriving: int, grid: tu
         count = near
     least = max(1, method.least(arriving))
     if not least <= count < arriving:
+        of = "" if tower.view is None else f" of a picture of {tower.view[0]}x{tower.view[1]} pixels"
         raise PlanError(
-            f"{method.name} would leave {count} of the {arriving} tokens that arrive at block {block}; "
+            f"{method.name} would leave {count} of the {arriving} tokens{of} that arrive at block {block}; "
             f"expected {least} to {arriving - 1}"
         )
     return count
@@ -122,7 +123,3 @@ def _require_fit(method: TowerMethod, tower: TowerSpec, merge: int) -> None:
         )
     if tower.window is not None:
         raise PlanError(f"{method.name} cuts whole tiles, and blocks of the {tower.kind} tower attend inside windows")
-    if tower.rotary is not None:
-        raise PlanError(
-            f"{method.name} needs positions that are added once, and the {tower.kind} tower turns them in every block"
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from edgeprune.errors import PlanError
 from edgeprune.models.spec import ModelSpec
@@ -25,20 +26,20 @@ def tower_plan(inside: Sequence[InsideSpec]) -> InsideSpec | None:
     return next((one for one in inside if INSIDE[one.method].part == "tower"), None)
 
 
-def cuts_of_plan(inside: Sequence[InsideSpec], model: ModelSpec) -> TowerCuts | None:
+ViewSize = tuple[int, int] | None
+"""(height, width) in pixels of the part of a tile that is looked at; None: all of it."""
+
+
+def cuts_of_plan(inside: Sequence[InsideSpec], model: ModelSpec, view: ViewSize = None) -> TowerCuts | None:
     """What `inside` means for the tower of this model. Raises PlanError for what it cannot do."""
     spec = tower_plan(inside)
     if spec is None:
         return None
     method = INSIDE[spec.method]
     assert isinstance(method, TowerMethod)
-    if model.deepstack:
-        raise PlanError(
-            f"{method.name} cuts the tower, and features of early blocks enter this model's decoder as well"
-        )
     last = model.feature_layer
     deepest: dict[TowerSite, int] = {"before": last, "between": last, "after": last - 1}
-    return cuts_of(spec, method, model.vision, deepest, model.connector.merge)
+    return cuts_of(spec, method, replace(model.vision, view=view), deepest, model.connector.merge)
 
 
 def cuts_for(
@@ -47,14 +48,15 @@ def cuts_for(
     inside: Sequence[InsideSpec],
     model: ModelSpec,
     methods: Registry[Method],
+    view: ViewSize = None,
 ) -> TowerCuts | None:
-    """The cuts of the tower that this selection reads; None for the whole one."""
+    """The cuts of the tower that this selection reads, for tiles of this view; None for the whole one."""
     if selection.tower == WHOLE:
         return None
     own = methods[selection.method].own_cuts
     if own is not None:
         return own(plan, selection.keep, model.picture.tiles_max, model.vision)
-    return cuts_of_plan(inside, model)
+    return cuts_of_plan(inside, model, view)
 
 
 def require_cuts(
@@ -68,6 +70,7 @@ def require_cuts(
     cuts = cuts_of_plan(inside, model)
     if cuts is None:
         return
+    by_grid = _by_grid(inside, model, cuts)
     text = inside_text(next(one for one in inside if INSIDE[one.method].part == "tower"))
     for selection in chosen:
         if selection.whole:
@@ -82,13 +85,26 @@ def require_cuts(
                 f"{selection.method} reads vision layer {deep[0]}, where {cuts.method.name} has centres of clusters in the place of tokens; "
                 "choose a --method that reads features only, such as divprune"
             )
-        for tokens in model.picture.token_counts if selection.tokens is None else (selection.tokens,):
-            tiles = tokens // model.picture.tile.units
-            tokens_left = cuts.left if cuts.method.finish is None else cuts.tokens
+        for tokens, tiles, here in by_grid:
+            tokens_left = here.left if here.method.finish is None else here.tokens
             wanted, there = selection.keep, tiles * tokens_left
-            if there < wanted < tokens:  # of a smaller picture the budget keeps all that is there
+            # of a smaller picture the budget keeps all that is there
+            if selection.tokens in (None, tokens) and there < wanted < tokens:
+                picture = "a picture of one tile" if tiles == 1 else f"a picture of {tiles} tiles"
                 raise PlanError(
-                    f"--inside {text} leaves {tokens_left} of the {cuts.tokens} tokens of a tile, {there} of a picture of {tiles} tiles, and "
-                    f"budget {selection.budget} keeps {wanted} of it; cut less, down to {math.ceil(wanted / tiles)} a tile, or give a "
-                    "smaller budget"
+                    f"--inside {text} leaves {tokens_left} of the {here.tokens} tokens of a tile, {there} of {picture}, and budget "
+                    f"{selection.budget} keeps {wanted} of it; cut less, down to {math.ceil(wanted / tiles)} a tile, or give a smaller budget"
                 )
+
+
+def _by_grid(inside: Sequence[InsideSpec], model: ModelSpec, whole: TowerCuts) -> list[tuple[int, int, TowerCuts]]:
+    """(visual tokens, tiles, cuts of each) of every picture that the model can see."""
+    picture = model.picture
+    if not picture.views:
+        return [(tokens, tokens // picture.tile.units, whole) for tokens in picture.token_counts]
+    found = []
+    for view in picture.views:
+        cuts = cuts_of_plan(inside, model, view)
+        assert cuts is not None
+        found.append((len(picture.tile.units_of(view)), 1, cuts))
+    return found
