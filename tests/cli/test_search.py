@@ -198,6 +198,7 @@ def test_what_cannot_be_is_one_line_before_any_work(
     [
         (("--target", "latency=0.5"), "a vision-language model has no latency to aim at; take ttft"),
         (("--target", "macs=0.5", "--inside", "yopo"), "there is no count to search"),
+        (("--target", "macs=0.5", "--inside", "lvlm-csp"), "which a search does not judge"),
         (("--target", "macs=0.5", "--inside", "pdrop@9"), "which has layers 0 to 3"),
         (("--target", "macs=0.5", "--method", "flowcut", "--inside", "topk"), "cuts the tower by its own counts"),
         (("--target", "macs=0.5", "--inside", "pdrop", "--inside", "fastv"), "give one method for each part"),
