@@ -127,7 +127,7 @@ class _Search:
     def run(self, request: SearchRequest, limit: float, most: int, judge: PlanJudge, *more: Kept | None) -> Trials:
         """Search at one price."""
         trials = Trials(
-            self.price, lambda kept: judge.cost(self.plan(kept)), lambda kept: self.plan(kept).text, limit, most
+            self.price, lambda kept: judge.costs(self.plan(kept)), lambda kept: self.plan(kept).text, limit, most
         )
         starts = self.starts(limit, *more)
         if request.by == "greedy":
