@@ -126,8 +126,10 @@ def image_option(default: str | None = None) -> Any:
 
 
 def images_option() -> Any:
-    text = "Folder of pictures like those the model will see; for prune also questions (.jsonl), labels (.csv) or inputs of a graph (.npy), "
-    "for search also labels."
+    text = (
+        "Folder of pictures like those the model will see; for prune also questions (.jsonl), labels (.csv) or inputs of a graph (.npy), for "
+        "search also labels."
+    )
     return _option("--images", help=text, default=None)
 
 

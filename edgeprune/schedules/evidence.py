@@ -13,7 +13,8 @@ class ScheduleEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """The table [evidence] of a searched recipe. Prices are shares of the whole model's; costs are means over the pictures that confirm.
 
     difference  cost of the found schedule minus that of the uniform one at the same price: low end, mean and high end of 95 %
-    points      lost against the whole model by what the recipe holds: likewise
+    points      lost against the whole model by what the recipe holds: likewise; of right answers where they are `known`, else of answers
+                that stay what they were
     gained      whether the recipe is the schedule that was found; else it is the uniform one
     """
 
@@ -31,6 +32,7 @@ class ScheduleEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     uniform_cost: float
     difference: tuple[float, float, float]
     points: tuple[float, float, float]
+    known: bool
     gained: bool
     said: str
     model: str

@@ -24,17 +24,17 @@ def greedy(starts: Sequence[Kept], trials: Trials, seed: int) -> None:
     while trials.best is not None and step >= _STEPS[1]:
         places = range(len(trials.best))
         pairs = [(fewer, more) for fewer in places for more in places if fewer != more]
-        before = trials.best_cost
+        before = trials.best
         for number in random.permutation(len(pairs)).tolist():
             fewer, more = pairs[number]
             while trials.new(candidate := moved(trials.best, fewer, more, step, trials)):
                 if trials.over:
                     return
                 assert candidate is not None
-                last = trials.best_cost
-                if trials.judge(candidate) >= last:
+                trials.judge(candidate)
+                if trials.best is not candidate:
                     break
-        if trials.best_cost == before:
+        if trials.best is before:
             step *= _SHRINK
 
 

@@ -45,6 +45,10 @@ def searched_methods(texts: Sequence[str], defaults: Sequence[str]) -> dict[Insi
             raise PlanError(
                 f"{one.method.name} lets all visual rows leave, so there is no count to search; choose pdrop"
             )
+        if isinstance(one.method, LanguageCut) and (one.method.returns or one.method.recycles({})):
+            raise PlanError(
+                f"with {one.method.name} rows come back or means of them stay, which a search does not judge; choose a ranking such as pdrop"
+            )
         found[part] = one
     return found
 

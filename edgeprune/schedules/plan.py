@@ -17,18 +17,20 @@ _DIGITS = 4
 
 @dataclass(frozen=True)
 class SchedulePlan:
-    """inside: cuts, none where nobody leaves; budget: of the tower's output, None for a model without one."""
+    """inside: cuts, none where nobody leaves; budget: of the tower's output, None for a model without one; by_picture: a share of what each
+    picture has, not of the largest one."""
 
     inside: tuple[InsideSpec, ...] = ()
     budget: Budget | None = None
+    by_picture: bool = False
 
     @property
     def text(self) -> str:
         """As options of `edgeprune export`; two plans with the same text are one."""
-        words = [f"--inside {inside_text(one)}" for one in self.inside]
-        return (
-            " ".join([*([] if self.budget is None else [f"--budget {self.budget.label}"]), *words]) or "--inside none"
-        )
+        words = [] if self.budget is None else [f"--budget {self.budget.label}"]
+        words += ["--budget-of picture"] if self.by_picture else []
+        words += [f"--inside {inside_text(one)}" for one in self.inside]
+        return " ".join(words) or "--inside none"
 
     @property
     def whole(self) -> bool:
@@ -63,12 +65,15 @@ class ScheduleSpace:
             return SchedulePlan(tuple(inside))
         output = min([1.0, *(share for place, share in at if place.part == "output")])
         entering = max(2, round(output * self.candidates))
-        budget = budget_from_text("1.0" if entering >= self.candidates else str(entering))
+        # Behind a tower that is cut a small picture has less as well: the budget must be a share of its own tokens.
+        by_picture = self.tower is not None and entering < self.candidates
+        count = f"{entering / self.candidates:.{_DIGITS}f}" if by_picture else str(entering)
+        budget = budget_from_text("1.0" if entering >= self.candidates else count)
         if self.language is not None:
             inside += self._language(
                 [(p.layer, share) for p, share in at if p.part == "language"], self.language, entering
             )
-        return SchedulePlan(tuple(inside), budget)
+        return SchedulePlan(tuple(inside), budget, by_picture)
 
     def _tower(self, at: Sequence[tuple[int, float]], method: TowerMethod) -> list[InsideSpec]:
         arriving, cuts = self.tokens, dict[int, float]()

@@ -23,6 +23,8 @@ def recipe_text(
     tokens: dict[str, Any] = {}
     if plan.budget is not None:
         tokens["budgets"] = [plan.budget.ratio if plan.budget.count is None else plan.budget.count]
+    if plan.by_picture:
+        tokens["budget-of"] = "picture"
     if method is not None:
         tokens["method"] = method
     parts = [

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from edgeprune.schedules.kept import Kept, PriceOf
 
 
 @dataclass
 class Trials:
-    """price, cost: of a schedule; plan: what it comes to in whole tokens, by which two are told apart; limit: price that none may exceed;
-    most: different ones that may be judged.
+    """price, costs: of a schedule, costs one for each sample; plan: what it comes to in whole tokens, by which two are told apart; limit:
+    price that none may exceed; most: different ones that may be judged.
 
-    judged  every plan that was judged, with its cost
+    judged     every plan that was judged, with its mean cost
+    best       the one to beat: another takes its place where it costs less by more than the standard error of the difference, since the
+               least of many noisy means is low by chance
     """
 
     price: PriceOf
-    cost: Callable[[Kept], float]
+    costs: Callable[[Kept], Sequence[float]]
     plan: Callable[[Kept], Hashable]
     limit: float
     most: int
     judged: dict[Hashable, float] = field(default_factory=dict)
     best: Kept | None = None
-    best_cost: float = float("inf")
+    best_costs: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def over(self) -> bool:
@@ -37,10 +41,16 @@ class Trials:
         return price is not None and price <= self.limit and self.plan(kept) not in self.judged
 
     def judge(self, kept: Kept) -> float:
-        """Its cost; the cheapest so far is remembered, and of equal ones the first."""
+        """Its mean cost."""
         key = self.plan(kept)
         if key not in self.judged:
-            self.judged[key] = self.cost(kept)
-        if self.judged[key] < self.best_cost:
-            self.best, self.best_cost = kept, self.judged[key]
+            costs = np.asarray(self.costs(kept), np.float64)
+            self.judged[key] = float(costs.mean())
+            if self.best is None or self._less(costs):
+                self.best, self.best_costs = kept, costs
         return self.judged[key]
+
+    def _less(self, costs: np.ndarray) -> bool:
+        gap = self.best_costs - costs
+        error = float(gap.std(ddof=1)) / len(gap) ** 0.5 if len(gap) > 1 else 0.0
+        return float(gap.mean()) > error

@@ -61,7 +61,7 @@ def test_a_classifier_is_exported_within_the_target_of_its_recipe(
     assert (read.evidence.choosing, read.evidence.confirming) == (6, 6)
     made = export_classifier(classifier, tmp_path / "graph", inside=read.tokens.inside, parity=False)
     whole, cut = made.macs
-    assert cut / whole <= 0.8 and cut / whole == pytest.approx(read.evidence.price)
+    assert cut / whole == pytest.approx(read.evidence.price)
     page = recipe.with_suffix(".html").read_text(encoding="utf-8")
     assert "<svg" in page and "The front" in page and "uniform" in page
     assert sorted(path.name for path in tmp_path.iterdir()) == ["graph", "recipe.html", "recipe.toml"]
@@ -75,10 +75,10 @@ def test_a_vision_language_model_is_exported_within_the_target_of_its_recipe(
     """The bundle's own cache is what was counted; tower, output and layers are searched together."""
     recipe, bundle = tmp_path / "recipe.toml", tmp_path / "bundle"
     inside = ("--inside", "topk", "--inside", "pdrop")
-    found = answer("search", model, "--target", "cache=0.8", "--images", pictures, *inside, *SEARCH, "--out", recipe)
+    found = answer("search", model, "--target", "cache=0.9", "--images", pictures, *inside, *SEARCH, "--out", recipe)
     read = read_recipe(recipe)
     assert read.export.stage_room == "kept" and read.evidence is not None
-    assert found["evidence"]["price"] == read.evidence.price <= 0.8
+    assert found["evidence"]["price"] == read.evidence.price <= 0.9
     for out, words in ((bundle, ("--recipe", recipe)), (tmp_path / "whole", ("--budget", "1.0", "--no-controls"))):
         result = invoke("export", model, *words, "--out", out, "--no-parity")
         assert result.exit_code == 0, result.output
@@ -86,7 +86,7 @@ def test_a_vision_language_model_is_exported_within_the_target_of_its_recipe(
         sum(g * n * d for _, g, n, d in Bundle.open(out).manifest.language.cache_shapes)
         for out in (bundle, tmp_path / "whole")
     )
-    assert cut / whole <= 0.8 and cut / whole == pytest.approx(read.evidence.price)
+    assert cut / whole == pytest.approx(read.evidence.price)
 
 
 def test_seconds_to_the_first_token_are_this_machines(model: Path, pictures: Path, tmp_path: Path) -> None:
@@ -198,6 +198,7 @@ def test_what_cannot_be_is_one_line_before_any_work(
     [
         (("--target", "latency=0.5"), "a vision-language model has no latency to aim at; take ttft"),
         (("--target", "macs=0.5", "--inside", "yopo"), "there is no count to search"),
+        (("--target", "macs=0.5", "--inside", "lvlm-csp"), "which a search does not judge"),
         (("--target", "macs=0.5", "--inside", "pdrop@9"), "which has layers 0 to 3"),
         (("--target", "macs=0.5", "--method", "flowcut", "--inside", "topk"), "cuts the tower by its own counts"),
         (("--target", "macs=0.5", "--inside", "pdrop", "--inside", "fastv"), "give one method for each part"),

@@ -151,10 +151,14 @@ def _show(found: SearchedSchedule, model: str, to: Path, page: Path) -> None:
     say(f"uniform: {outcome.uniform.text}", indent="  ")
     say(f"found: {outcome.found.text}", indent="  ")
     say(evidence.said)
-    low, point, high = evidence.points
-    say(
-        f"the recipe's schedule loses {-point:.1f} points [{-high:.1f}, {-low:.1f}] against the whole model where it was not chosen"
+    lost = [max(0.0, -value) if value == 0 else -value for value in reversed(evidence.points)]
+    interval = f"[{lost[0]:.1f}, {lost[2]:.1f}]"
+    what = (
+        f"loses {lost[1]:.1f} points {interval}"
+        if evidence.known
+        else f"changes {lost[1]:.1f} {interval} of 100 answers"
     )
+    say(f"against the whole model the recipe's schedule {what}, on the pictures that confirm")
     out.print(f"wrote {to}, and the front in {page}", highlight=False)
     classifier = is_classifier(model)
     target = f"{Path(model).stem}-cut" if classifier else f"{Path(model).name}.bundle"

@@ -30,6 +30,7 @@ from edgeprune_runtime.spec import TokenPlan, WeightPrecision
 
 _CLASSIFIER, _LANGUAGE = ("absorb",), ("pdrop",)  # methods inside, where nobody names one
 _TIMED = ("ttft", "latency")
+_BESIDE = 12  # judgements beside the trials, about: both halves of the result, and the front
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def search(
         if request.target.measure in _TIMED:
             times = judge.times(track)
             require_reachable(problem, request.target, times)
-        with track("searching", request.trials) as advance:
+        with track("searching", request.trials + _BESIDE) as advance:
             judge.advance = advance
             outcome = run(request, problem, judge, times)
         evidence = _evidence(source, request, how, problem, judge, outcome)
@@ -222,6 +223,7 @@ def _evidence(
         uniform_cost=outcome.uniform_costs[1],
         difference=(gap.low, gap.point, gap.high),
         points=(points.low, points.point, points.high),
+        known=problem.known,
         gained=outcome.gained,
         said=outcome.said,
         model=Path(str(source)).name,

@@ -19,6 +19,7 @@ from edgeprune.structure.cost import macs_of_classifier
 from edgeprune.tokens.inside.tower.method import TowerMethod
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.commands.export_classifier import cuts_of_classifier, work_of
+from edgeprune_export.graphs.linear import require_vision
 from edgeprune_export.pruning.samples import CalibrationSample
 from edgeprune_export.searching.problem import CostKind, JudgedSample, StepTimes, at_rows, divergence, log_softmax
 from edgeprune_runtime.pictures.load import load_image
@@ -49,11 +50,13 @@ class ClassifierProblem:
             raise PlanError(
                 "--cost answers needs labels: give --images a .csv file with the columns file and label, or take --cost kl"
             )
+        require_vision(precision)
         self._require_labels()
         blocks = tower_blocks_of(tower, spec.layers, self._fits)
         places = tuple(SchedulePlace("tower", block, block / spec.layers) for block in blocks)
         self.space = ScheduleSpace(places, spec.grid[0] * spec.grid[1], spec.grid, tower=method)
         self.pictures = tuple(str(one.picture) for one in samples)
+        self.known = all(one.label is not None for one in samples)
         self._module: nn.Module | None = None
         self._pixels: dict[int, np.ndarray] = {}
         self._whole: dict[int, np.ndarray] = {}

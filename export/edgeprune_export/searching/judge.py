@@ -72,9 +72,13 @@ class PlanJudge:
         line = self._known[key]
         return [JudgedSample(cost, right) for cost, right in zip(line.cost, line.right, strict=True)]
 
+    def costs(self, plan: SchedulePlan) -> list[float]:
+        """Of every sample of the half that chooses."""
+        return [one.cost for one in self(plan)]
+
     def cost(self, plan: SchedulePlan) -> float:
-        """Mean over the half that chooses."""
-        return float(np.mean([one.cost for one in self(plan)]))
+        """Their mean."""
+        return float(np.mean(self.costs(plan)))
 
     def points(self, plan: SchedulePlan, whole: SchedulePlan) -> float:
         """Lost against the whole model by the half that chooses; 0 or below where any are lost."""

@@ -28,12 +28,14 @@ class SearchProblem(Protocol):
     """A model and its calibration samples.
 
     measures  prices that it has
-    text      what stands for each sample, for the journal; pictures: which picture each is about
+    pictures  which picture each sample is about
+    known     whether right answers are, of all samples
     """
 
     space: ScheduleSpace
     measures: tuple[ScheduleMeasure, ...]
     pictures: tuple[str, ...]
+    known: bool
 
     def times(self, track: Track) -> StepTimes:
         """Measure blocks on this machine."""

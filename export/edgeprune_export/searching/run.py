@@ -101,13 +101,14 @@ class _Search:
 
     def least(self) -> float:
         """The lowest price of a schedule that is uniform over all places or in one part. Raises PlanError where there is none."""
+        even = [self.price(uniform(self.count, share)) for share in _SHARES]
+        if all(price is None for price in even):
+            self.problem.require(self.plan(uniform(self.count, _SHARES[len(_SHARES) // 20])))
+            raise PlanError("this model can do no uniform schedule over these places; choose other methods or layers")
         parts = dict.fromkeys(place.part for place in self.problem.space.places)
         shapes: list[Callable[[float], Kept]] = [lambda share: uniform(self.count, share)]
         shapes += [lambda share, part=part: in_part(self.problem.space.places, part, share) for part in parts]  # type: ignore[misc]
         prices = [price for shape in shapes for share in _SHARES if (price := self.price(shape(share))) is not None]
-        if not prices:
-            self.problem.require(self.plan(uniform(self.count, _SHARES[0])))
-            raise PlanError("this model can do no schedule over these places; choose other methods or layers")
         return min(prices)
 
     def starts(self, limit: float, *more: Kept | None) -> list[Kept]:
@@ -126,7 +127,7 @@ class _Search:
     def run(self, request: SearchRequest, limit: float, most: int, judge: PlanJudge, *more: Kept | None) -> Trials:
         """Search at one price."""
         trials = Trials(
-            self.price, lambda kept: judge.cost(self.plan(kept)), lambda kept: self.plan(kept).text, limit, most
+            self.price, lambda kept: judge.costs(self.plan(kept)), lambda kept: self.plan(kept).text, limit, most
         )
         starts = self.starts(limit, *more)
         if request.by == "greedy":
@@ -152,6 +153,11 @@ def require_reachable(problem: SearchProblem, target: ScheduleTarget, times: Ste
             f"target {target.text} cannot be reached: the least that these methods come to at these places is {measure}={least:.3f} of the "
             f"whole model{amount}"
         )
+    if search.uniform(limit) is None:
+        raise PlanError(
+            f"target {target.text} cannot be reached by the uniform schedule over these places, which a search starts from; give a higher "
+            "one, or name fewer layers, as in --inside METHOD@LAYERS"
+        )
     if limit >= 1:
         raise PlanError(
             f"target {target.text} is met by the whole model, which takes {in_units(measure, search.absolute)}; ask for less"
@@ -170,10 +176,7 @@ def search(request: SearchRequest, problem: SearchProblem, judge: PlanJudge, tim
         best, judged = trials.best, len(trials.judged)
         settled = None
     even = base.uniform(limit)
-    if even is None or best is None:
-        raise PlanError(
-            f"no uniform schedule over these places costs at most {limit:.3f} of the whole model; ask for less, or give fewer places"
-        )
+    assert even is not None and best is not None  # `require_reachable` has seen it
     return _confirmed(request, base, judge, best, even, settled or even, judged, limit)
 
 

@@ -28,7 +28,7 @@ from edgeprune_export.pruning.samples import CalibrationSample
 from edgeprune_export.searching.problem import CostKind, JudgedSample, StepTimes, divergence, log_softmax
 from edgeprune_export.searching.vlm_prices import PlannedExport, planned_export, price_of_plan
 from edgeprune_runtime.errors import PromptError
-from edgeprune_runtime.spec import InsideSpec
+from edgeprune_runtime.spec import InsideSpec, in_vision
 
 if TYPE_CHECKING:
     from edgeprune_export.searching.vlm_run import AskedPicture, VlmRun
@@ -80,6 +80,7 @@ class VlmProblem:
         named = None if self._ranking is None else self._ranking.name
         self.space = ScheduleSpace(places, tokens, grid, model.picture.candidates_max, in_tower, named)
         self.pictures = tuple(str(one.picture) for one in samples)
+        self.known = all(one.answer is not None for one in samples)
         self._run: VlmRun | None = None
         self._known: dict[int, _WholeModel] = {}
 
@@ -90,7 +91,7 @@ class VlmProblem:
         whole = self._whole_export()
         stages = self._export(SchedulePlan(self._one_cut(), budget_from_text("1.0"))).language
         chunks = [stages.chunk_of(stage) for stage in stages.stages]
-        found = tower_seconds(model.vision, precision, track)
+        found = tower_seconds(model.vision, in_vision(precision), track)
         return found | language_seconds(model.language, chunks, whole.language.capacity, precision, track)
 
     def price(self, plan: SchedulePlan, measure: ScheduleMeasure, times: StepTimes) -> float | None:

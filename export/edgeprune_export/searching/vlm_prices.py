@@ -46,7 +46,9 @@ class PlannedExport:
 def planned_export(plan: SchedulePlan, model: ModelSpec, base: ExportOptions) -> PlannedExport:
     """base: everything that a search does not choose. Raises PlanError for what the model cannot do."""
     assert plan.budget is not None
-    asked = msgspec.structs.replace(base.plan, inside=plan.inside)
+    asked = msgspec.structs.replace(
+        base.plan, inside=plan.inside, budget_of="picture" if plan.by_picture else "largest"
+    )
     options = replace(base, budgets=(plan.budget,), plan=asked)
     chosen = selections(options, model.picture)
     require_language_fit(asked, model, chosen, options.pictures)

@@ -116,13 +116,8 @@ class VlmRun:
         """The method's own rows go on, as many as each stage has."""
         language = planned.language
         there = stage_rows(language, len(known.visual), int(known.visual.sum()))
-        found, left = [], there[0].visual
-        for place in cut_places(language, self.spec.language, planned_inside(planned.options.plan, "language")):
-            stay = there[place.number].visual
-            if stay < left:
-                found.append(ForcedCut(place, None, stay))
-            left = stay
-        return found
+        places = cut_places(language, self.spec.language, planned_inside(planned.options.plan, "language"))
+        return [ForcedCut(place, None, there[place.number].named) for place in places]
 
     def _selected(
         self, asked: AskedPicture, planned: PlannedExport, selection: SelectionSpec
@@ -145,7 +140,9 @@ class VlmRun:
         return np.concatenate(parts, axis=1)[there.numpy()], kept.numpy(), salience
 
     def _tower(self, asked: AskedPicture, planned: PlannedExport, selection: SelectionSpec) -> TowerReadings:
-        cuts = cuts_for(selection, self._plan, planned.options.plan.inside, self.spec, METHODS)
+        cuts = cuts_for(
+            selection, self._plan, planned.options.plan.inside, self.spec, METHODS, asked.picture.place.view
+        )
         if cuts is None and asked.number in self._whole:
             return self._whole[asked.number] | asked.host
         found = self._reference.outputs(asked.tiles, asked.picture, asked.host, cuts)
