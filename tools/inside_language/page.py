@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -190,7 +191,7 @@ def _by_kind(one: Measured, plan: str, kind: str) -> str:
 
 def _row(one: Measured, plan: RowPlan) -> list[str]:
     found = one.plans[plan.name]
-    stages = [found["rows"], *(found["rows"] - found["visual"] + stay for stay in found["inside"])]
+    stages = [rows for rows, _ in groupby(found["rows"] - found["visual"] + stay for stay in found["inside"])]
     whole = plan.where == "whole"
     compared = "" if whole else difference(one.against(plan.name, "whole"))
     times = [_time(one, plan.name, what, clock) for what, clock in (("prefill", CPU), ("ttft", CPU), ("ttft", WALL))]
