@@ -23,7 +23,8 @@ FREE = 1.05
 HOW = (
     "*Kept* is the mean over all layers of the visual tokens that a layer sees, of the 2880. *Projected* is arithmetic, not a measurement: "
     "each layer takes a share of the measured prefill of the plans without cuts, at the rows that it computes (runs filled up), between and "
-    "below the four measured budgets in proportion; the tower takes its measured time by multiply-accumulates."
+    "below the four measured budgets in proportion; the tower takes its measured time by multiply-accumulates. Targets are met or missed by the poi"
+    "nt; where the interval holds the limit, another run may say otherwise."
 )
 
 
