@@ -24,7 +24,7 @@ def recipe_text(
     if plan.budget is not None:
         tokens["budgets"] = [plan.budget.ratio if plan.budget.count is None else plan.budget.count]
     if plan.by_picture:
-        tokens["budget-of"] = "picture"
+        tokens["budget_of"] = "picture"
     if method is not None:
         tokens["method"] = method
     parts = [
