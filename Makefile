@@ -19,7 +19,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[export,recover,rtx,dev]"
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[export,recover,rtx,search,dev]"
 	touch $@
 
 # From the reference checkpoint to a measured answer: export at 0.2 beside 1.0, ask, profile, evaluate, report.

@@ -22,11 +22,7 @@ Positions = Literal["keep", "renumber"]
 Separators = Literal["all", "rows", "none"]
 BudgetBase = Literal["largest", "picture"]
 WeightPrecision = Literal["fp32", "int8", "int4"]  # how weights are stored
-
-
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int8": 1, "bool": 1}
-
-
 ElementType = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(ITEM_BYTES)})$")]
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from edgeprune_runtime.spec import GraphWork, Manifest
+from edgeprune_runtime.stages.counts import InsideChoice, visual_by_stage
 
 
-def language_macs(manifest: Manifest, rows: int, visual: int, inside: Sequence[int]) -> tuple[int, int]:
+def language_macs(manifest: Manifest, rows: int, visual: int, inside: InsideChoice) -> tuple[int, int]:
     """Of the first token: layers and head, and rankings.
 
     rows     of the prompt, `visual` of them visual
-    inside   visual rows that stay at each cut
+    inside   what stays at the cuts
     returns  layers by the rows that are in them, unfilled parts of a chunk not counted, attention by the pairs that see each other, and one
              row of the head; rank graphs over their whole room, where the number of rows changes
     """
     spec, work = manifest.language, manifest.work
-    there, left = visual, dict(zip(spec.cuts, inside, strict=True))
-    layers, ranks = _all(work[spec.head]), 0
-    for number, stage in enumerate(spec.stages):
-        if left.get(number, there) != there:
-            assert stage.rank is not None
+    layers, ranks, before = _all(work[spec.head]), 0, visual
+    for stage, there in zip(spec.stages, visual_by_stage(spec, visual, inside), strict=True):
+        if stage.rank is not None and there != before:
             ranks += _all(work[stage.rank])
-            there = left[number]
-        here, graph = rows - visual + there, work[stage.prefill]
+        here, graph, before = rows - visual + there, work[stage.prefill], there
         layers += round(here * _all(graph) / spec.chunk_of(stage) + here * (here + 1) / 2 * graph.pair_macs)
     return layers, ranks
 

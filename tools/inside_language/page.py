@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,11 @@ small pictures have too few left for a share of the largest (`--budget-of pictur
 
 Differences are to the whole picture on the same questions, with 95 % paired bootstrap intervals over pictures; `*`: the interval leaves out
 zero. Multiply-accumulates (M): *layers* of the language model for a prompt with a picture that fills all tiles, by the rows that are there,
-first token; *rankings*, over the whole room of the stage before (896 rows where 361 are filled, on the first model), which is much beside
-four layers of 256 and little beside real ones ([measured](inside-speed.md)); *tower*, all tiles. One bundle serves all plans of a ranking: a
+first token; *rankings*, over the whole room of the stage before, filled or not, which is much beside four small layers and little beside
+real ones ([measured](inside-speed.md)); *tower*, all tiles. One bundle serves all plans of a ranking: a
 plan with one cut ranks at the other too, where all pass. Times: whole requests on such pictures, {rounds} interleaved rounds, the whole
-picture's time over the plan's. The machine did other work: load {load} (1, 5, 15 minutes) at the end, wall by processor time {waited}.
+picture's time over the plan's. The machine did other work: load {load} (1, 5, 15 minutes) at the end, wall by processor time
+{waited}.
 These models are so small that fixed costs are most of a request: what a plan saves in time at real proportions is on
 [another page](inside-speed.md).
 
@@ -190,7 +192,7 @@ def _by_kind(one: Measured, plan: str, kind: str) -> str:
 
 def _row(one: Measured, plan: RowPlan) -> list[str]:
     found = one.plans[plan.name]
-    stages = [found["rows"], *(found["rows"] - found["visual"] + stay for stay in found["inside"])]
+    stages = [rows for rows, _ in groupby(found["rows"] - found["visual"] + stay for stay in found["inside"])]
     whole = plan.where == "whole"
     compared = "" if whole else difference(one.against(plan.name, "whole"))
     times = [_time(one, plan.name, what, clock) for what, clock in (("prefill", CPU), ("ttft", CPU), ("ttft", WALL))]

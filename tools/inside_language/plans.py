@@ -69,6 +69,8 @@ class RowPlan:
 
     def counts(self, tokens: int) -> tuple[float, ...]:
         """What stays at each cut of the bundle, for a model with so many visual tokens at most: a count, or 1.0 where nobody leaves."""
+        if self.cuts.method == "lvlm-csp":  # where all rows are back there is nothing to say
+            return tuple(round(share * tokens) for share in (self.keep[0], self.keep[-1]))
         staying: float = 1.0
         found, asked = [], dict(zip(self.cuts.layers, self.keep, strict=True))
         for layer in self.cuts.held.layers:

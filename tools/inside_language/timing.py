@@ -11,6 +11,7 @@ from PIL import Image
 
 from edgeprune.evaluate import Question
 from edgeprune_runtime import Model
+from edgeprune_runtime.stages.counts import visual_by_stage
 from tools.bench.assets import QUESTION
 from tools.bench.rounds import CPU, WALL, Journal, Sample, column
 from tools.bench.settings import Settings
@@ -26,7 +27,7 @@ def requests(
     work: Path, reference: ReferenceModel, questions: Sequence[Question], rounds: int = ROUNDS
 ) -> dict[str, dict[str, Any]]:
     """Plan -> "ttft" and "prefill": [wall, cpu] seconds of each round; "macs" of layers, "rank_macs", "tower_macs", "rows" of the prompt,
-    "visual" rows of it and "inside", those behind each cut.
+    "visual" rows of it and "inside", those in each stage.
 
     Every round asks about another picture that fills all tiles; nothing is re-used from the request before.
     """
@@ -68,15 +69,15 @@ def _asker(
         answer = model.ask(
             QUESTION, image=image, budget=plan.budget, method=plan.method, max_tokens=1, stop=False, inside=keep or None
         )
-        rows, visual, inside = answer.prompt_tokens, answer.visual_tokens, answer.inside
-        layers, ranks = language_macs(model.bundle.manifest, rows, visual, inside)
+        manifest, rows, visual = model.bundle.manifest, answer.prompt_tokens, answer.visual_tokens
+        layers, ranks = language_macs(manifest, rows, visual, keep or None)
         counts[plan.name] = {
             "macs": layers,
             "rank_macs": ranks,
-            "tower_macs": tower_macs(model.bundle.manifest, answer.budget, answer.method),
+            "tower_macs": tower_macs(manifest, answer.budget, answer.method),
             "rows": rows,
             "visual": visual,
-            "inside": list(inside),
+            "inside": list(visual_by_stage(manifest.language, visual, keep or None)),
         }
         sample: Sample = {}
         for span in answer.spans:
