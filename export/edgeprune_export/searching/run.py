@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,21 +10,20 @@ from edgeprune.schedules.bayes import bayes
 from edgeprune.schedules.evidence import better, difference, verdict
 from edgeprune.schedules.families import sigmoids
 from edgeprune.schedules.greedy import greedy
-from edgeprune.schedules.kept import Kept, dearest, in_part, powered, sigmoid, uniform
+from edgeprune.schedules.kept import Kept
 from edgeprune.schedules.plan import SchedulePlan
 from edgeprune.schedules.target import ScheduleMeasure, ScheduleTarget
 from edgeprune.schedules.trials import Trials
 from edgeprune_export.searching.judge import PlanJudge
+from edgeprune_export.searching.priced import PricedSchedules
 from edgeprune_export.searching.problem import SearchProblem, StepTimes
 from edgeprune_runtime.statistics import PairedDifference, paired_difference
 
 SearchWay = Literal["greedy", "sigmoid", "bayes"]
 PointKind = Literal["whole", "uniform", "found", "tried"]
-_SHARES = tuple(0.98**i for i in range(1, 300))  # from 0.98 to 0.002: where the least is looked for
 _LADDER = (0.7, 0.85, 1.2, 1.45)  # other prices at which both shapes are drawn, as factors of the target's
 _HALVINGS = 5  # of the price, for a target of accuracy
 _DOWN, _ROUNDS = 0.92, 6  # factor between prices that are then tried below it, and how many
-_START = 12.0  # slope of the sigmoid that a search may start from
 
 
 @dataclass(frozen=True)
@@ -68,81 +66,10 @@ class SearchOutcome:
     front: tuple[FrontSchedule, ...]
 
 
-class _Search:
-    """One measure of one problem. Prices are shares of the whole model's."""
-
-    def __init__(self, problem: SearchProblem, measure: ScheduleMeasure, times: StepTimes) -> None:
-        self.problem, self.measure, self._times = problem, measure, times
-        self.count = len(problem.space.places)
-        self.whole = problem.space.plan((1.0,) * self.count)
-        whole = problem.price(self.whole, measure, times)
-        if whole is None:
-            problem.require(self.whole)
-        assert whole is not None
-        self.absolute = whole
-        self._prices: dict[str, float | None] = {}
-
-    def plan(self, kept: Kept) -> SchedulePlan:
-        return self.problem.space.plan(kept)
-
-    def price(self, kept: Kept) -> float | None:
-        plan = self.plan(kept)
-        if plan.text not in self._prices:
-            found = self.problem.price(plan, self.measure, self._times)
-            self._prices[plan.text] = None if found is None else found / self.absolute
-        return self._prices[plan.text]
-
-    def known_prices(self) -> dict[str, float]:
-        """Of every plan that can be and was asked for."""
-        return {text: price for text, price in self._prices.items() if price is not None}
-
-    def uniform(self, limit: float) -> Kept | None:
-        return dearest(lambda share: uniform(self.count, share), self.price, limit)
-
-    def least(self) -> float:
-        """The lowest price of a schedule that is uniform over all places or in one part. Raises PlanError where there is none."""
-        even = [self.price(uniform(self.count, share)) for share in _SHARES]
-        if all(price is None for price in even):
-            self.problem.require(self.plan(uniform(self.count, _SHARES[len(_SHARES) // 20])))
-            raise PlanError("this model can do no uniform schedule over these places; choose other methods or layers")
-        parts = dict.fromkeys(place.part for place in self.problem.space.places)
-        shapes: list[Callable[[float], Kept]] = [lambda share: uniform(self.count, share)]
-        shapes += [lambda share, part=part: in_part(self.problem.space.places, part, share) for part in parts]  # type: ignore[misc]
-        prices = [price for shape in shapes for share in _SHARES if (price := self.price(shape(share))) is not None]
-        return min(prices)
-
-    def starts(self, limit: float, *more: Kept | None) -> list[Kept]:
-        """The uniform schedule, then those that let tokens leave in one part only, then a sigmoid."""
-        places = self.problem.space.places
-        parts = dict.fromkeys(place.part for place in places)
-        found = [self.uniform(limit), *more]
-        found += [
-            dearest(lambda share, part=part: in_part(places, part, share), self.price, limit)  # type: ignore[misc]
-            for part in parts
-            if len(parts) > 1
-        ]
-        found.append(dearest(lambda at: sigmoid(places, _START, 0.0, 2 * at - 0.5), self.price, limit))
-        return [one for one in found if one is not None]
-
-    def run(self, request: SearchRequest, limit: float, most: int, judge: PlanJudge, *more: Kept | None) -> Trials:
-        """Search at one price."""
-        trials = Trials(
-            self.price, lambda kept: judge.costs(self.plan(kept)), lambda kept: self.plan(kept).text, limit, most
-        )
-        starts = self.starts(limit, *more)
-        if request.by == "greedy":
-            greedy(starts, trials, request.seed)
-        elif request.by == "sigmoid":
-            sigmoids(starts, self.problem.space.places, trials)
-        else:
-            bayes(starts, trials, request.seed)
-        return trials
-
-
 def require_reachable(problem: SearchProblem, target: ScheduleTarget, times: StepTimes) -> None:
     """Raise PlanError, with the least that can be reached, for a target below it; and for what the whole model is within already."""
     measure = measure_of(target)
-    search = _Search(problem, measure, times)
+    search = PricedSchedules(problem, measure, times)
     least = search.least()
     if target.measure == "accuracy":
         return
@@ -166,13 +93,13 @@ def require_reachable(problem: SearchProblem, target: ScheduleTarget, times: Ste
 
 def search(request: SearchRequest, problem: SearchProblem, judge: PlanJudge, times: StepTimes) -> SearchOutcome:
     """Raises PlanError where the target cannot be met."""
-    base = _Search(problem, measure_of(request.target), times)
+    base = PricedSchedules(problem, measure_of(request.target), times)
     best: Kept | None
     if request.target.measure == "accuracy":
         limit, settled, best, judged = _by_accuracy(request, base, judge)
     else:
         limit = request.target.limit(base.absolute)
-        trials = base.run(request, limit, request.trials, judge)
+        trials = _tried(base, request, limit, request.trials, judge)
         best, judged = trials.best, len(trials.judged)
         settled = None
     even = base.uniform(limit)
@@ -180,7 +107,24 @@ def search(request: SearchRequest, problem: SearchProblem, judge: PlanJudge, tim
     return _confirmed(request, base, judge, best, even, settled or even, judged, limit)
 
 
-def _by_accuracy(request: SearchRequest, base: _Search, judge: PlanJudge) -> tuple[float, Kept, Kept, int]:
+def _tried(
+    base: PricedSchedules, request: SearchRequest, limit: float, most: int, judge: PlanJudge, *more: Kept | None
+) -> Trials:
+    """Search at one price."""
+    trials = Trials(
+        base.price, lambda kept: judge.costs(base.plan(kept)), lambda kept: base.plan(kept).text, limit, most
+    )
+    starts = base.starts(limit, *more)
+    if request.by == "greedy":
+        greedy(starts, trials, request.seed)
+    elif request.by == "sigmoid":
+        sigmoids(starts, base.problem.space.places, trials)
+    else:
+        bayes(starts, trials, request.seed)
+    return trials
+
+
+def _by_accuracy(request: SearchRequest, base: PricedSchedules, judge: PlanJudge) -> tuple[float, Kept, Kept, int]:
     """(price, uniform schedule that meets the target, found one, schedules judged): prices fall while the half that chooses allows it."""
 
     def meets(kept: Kept) -> bool:
@@ -204,7 +148,7 @@ def _by_accuracy(request: SearchRequest, base: _Search, judge: PlanJudge) -> tup
     most = max(4, request.trials // _ROUNDS)
     for round_number in range(_ROUNDS):
         price = high * _DOWN**round_number
-        trials = base.run(request, price, most, judge, best if round_number == 0 else _shrunk(base, best, price))
+        trials = _tried(base, request, price, most, judge, best if round_number == 0 else base.shrunk(best, price))
         judged += len(trials.judged)
         if trials.best is None or not meets(trials.best):
             break
@@ -212,14 +156,9 @@ def _by_accuracy(request: SearchRequest, base: _Search, judge: PlanJudge) -> tup
     return limit, settled, best, judged
 
 
-def _shrunk(base: _Search, kept: Kept, price: float) -> Kept | None:
-    """The same shape for another price."""
-    return dearest(lambda at: powered(kept, 1 / max(at, 1e-3) - 1), base.price, price)
-
-
 def _confirmed(
     request: SearchRequest,
-    base: _Search,
+    base: PricedSchedules,
     judge: PlanJudge,
     best: Kept,
     even: Kept,
@@ -260,7 +199,7 @@ def _confirmed(
     )
 
 
-def _front(base: _Search, judge: PlanJudge, best: Kept, even: Kept, limit: float) -> tuple[FrontSchedule, ...]:
+def _front(base: PricedSchedules, judge: PlanJudge, best: Kept, even: Kept, limit: float) -> tuple[FrontSchedule, ...]:
     """Everything that was judged, and both shapes at other prices."""
     kinds: dict[str, PointKind] = {base.whole.text: "whole"}
     plans: dict[str, Kept] = {base.whole.text: (1.0,) * base.count}
@@ -268,7 +207,7 @@ def _front(base: _Search, judge: PlanJudge, best: Kept, even: Kept, limit: float
         price = limit * factor
         if price >= 1:
             continue
-        level, shaped = (even, best) if factor == 1 else (base.uniform(price), _shrunk(base, best, price))
+        level, shaped = (even, best) if factor == 1 else (base.uniform(price), base.shrunk(best, price))
         for kind, kept in (("uniform", level), ("found", shaped)):
             if kept is not None:
                 kinds.setdefault(base.plan(kept).text, kind)  # type: ignore[arg-type]
