@@ -158,6 +158,23 @@ def test_no_gain_is_claimed_where_there_is_none(pictures: Path, tmp_path: Path) 
     assert found["evidence"]["points"] == [0, 0, 0]
 
 
+def test_a_gain_that_is_there_is_claimed_and_stands_in_the_recipe(pictures: Path, tmp_path: Path) -> None:
+    """A model that listens up to block 3 only: tokens that leave from there on cost nothing, the uniform schedule cuts before."""
+    early = made_model(layers=6)
+    with torch.no_grad():
+        for layer in early.vit.layers[4:]:
+            layer.attention.o_proj.weight.zero_()
+    folder = huggingface_folder(tmp_path / "vit", early)
+    recipe = tmp_path / "r.toml"
+    asked = ("--target", "macs=0.85", "--images", pictures, "--limit-images", 14, "--trials", 25, "--inside", "topk")
+    found = answer("search", folder, *asked, "--out", recipe)
+    evidence = found["evidence"]
+    assert evidence["gained"] and evidence["difference"][2] < 0, evidence
+    assert "costs less than the uniform one" in evidence["said"]
+    assert found["outcome"]["plan"] == found["outcome"]["found"] != found["outcome"]["uniform"]
+    assert min(read_recipe(recipe).tokens.inside[0].layers) >= 3
+
+
 def test_questions_with_answers_can_be_the_cost(model: Path, pictures: Path, tmp_path: Path) -> None:
     lines = [
         f'{{"image": "{path.name}", "question": "what?", "answers": ["a"]}}' for path in sorted(pictures.glob("*.png"))
