@@ -184,6 +184,10 @@ def _show_stages(manifest: Manifest) -> None:
     for stage in language.stages:
         heads = sum(language.kv_heads[layer] for layer in range(stage.first, stage.behind))
         keep = "all rows" if stage.keep == 1 else f"{stage.keep:g} of the visual rows"
+        if stage.returns:
+            keep = "all rows again"
+        elif stage.recycles:
+            keep += ", and means of others"
         size = 8 * heads * stage.capacity * language.head_dim
         layers = f"{stage.first} to {stage.behind - 1}"
         rows.append([layers, keep, str(stage.capacity), str(language.chunk_of(stage)), f"{size / 1e6:.1f}"])

@@ -89,7 +89,7 @@ class Bundle:
 
     def ranks_by(self, name: str) -> bool:
         """Whether a ranking inside the language model reads this of every prompt."""
-        graphs = [self.graph(rank) for rank in self.manifest.language.rankings]
+        graphs = [self.graph(stage.rank) for stage in self.manifest.language.stages if stage.rank]
         return any(spec.name == name for graph in graphs for spec in graph.inputs)
 
     def path(self, name: str) -> Path:

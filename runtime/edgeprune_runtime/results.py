@@ -97,7 +97,7 @@ class Answer:
 
     `spans` holds every stage that ran for it, "decode" once per further token; a View that was made before brings none. Of the prompt's
     tokens, the first `cached_tokens` lay in the cache from the prompt before and were not computed again. Budget, method and kept tokens
-    are those of all pictures together; `pictures` has each. `inside`: how many visual rows stayed at each cut of the language model.
+    are those of all pictures together; `pictures` has each. `inside`: visual rows of each stage into which not all go.
     """
 
     text: str

@@ -92,6 +92,7 @@ class StageSpec(Spec, frozen=True):
     keep      how many visual rows go on, of those of the prompt: up to 1 a share, above 1 a count, 0 none; in the first stage, which nothing
               ranks for, at even distances
     returns   whether all visual rows are there again, those that had left as they were before the first layer
+    recycles  whether further rows stand for those that leave (`stages.recycled`): means that the ranking makes
     """
 
     first: Amount
@@ -103,6 +104,7 @@ class StageSpec(Spec, frozen=True):
     rank: str | None = None
     keep: float = 1.0
     returns: bool = False
+    recycles: bool = False
 
     def stay(self, visual: int) -> int:
         """How many of so many visual rows go on."""
@@ -144,21 +146,6 @@ class LanguageSpec(Spec, frozen=True):
     def cuts(self) -> tuple[int, ...]:
         """Numbers of the stages into which another list of rows goes than the one before has."""
         return tuple(number for number, stage in enumerate(self.stages) if stage.rank is not None or stage.returns)
-
-    @property
-    def rankings(self) -> tuple[str, ...]:
-        """Names of the graphs that rank, in the order of their stages."""
-        return tuple(stage.rank for stage in self.stages if stage.rank is not None)
-
-    @property
-    def choices(self) -> tuple[int, ...]:
-        """Numbers of the stages for which a request may say how many visual rows they have."""
-        entering = (0,) if self.stages[0].keep != 1 else ()
-        return (*entering, *(number for number, stage in enumerate(self.stages) if stage.rank is not None))
-
-    def states_before(self, number: int) -> int:
-        """Rows that a stage behind a cut can take from: what the one before makes of its own, and where rows come back, those of the prompt."""
-        return self.stages[number - 1].capacity + (self.capacity if self.stages[number].returns else 0)
 
     def chunk_of(self, stage: StageSpec) -> int:
         """Positions per run of a stage's prefill graph."""

@@ -24,7 +24,7 @@ def test_every_method_is_listed_with_where_it_acts() -> None:
 
 def test_a_forecast_counts_rows_and_caches_by_layer(tmp_path: Path) -> None:
     recipe = tmp_path / "leaving.toml"
-    recipe.write_text(RECIPE + '[export]\nstage_room = "kept"\n', encoding="utf-8")
+    recipe.write_text(RECIPE + '[export]\nstage-room = "kept"\n', encoding="utf-8")
     model = tiny_checkpoint(**FOUR)
     parts = {one["part"]: one for one in answer("forecast", model, "--recipe", recipe, "--no-time")["forecast"]}
     language, keep = parts["language"], parts["language"]["keep"]
@@ -37,7 +37,7 @@ def test_a_forecast_counts_rows_and_caches_by_layer(tmp_path: Path) -> None:
 
 def test_a_forecast_of_nothing_left_out_is_that_of_one_stage(tmp_path: Path) -> None:
     recipe, plain = tmp_path / "whole.toml", tmp_path / "plain.toml"
-    recipe.write_text(RECIPE.replace("[0.5, 0.25]", "[1, 1]") + "[export]\nstage_chunk = 128\n", encoding="utf-8")
+    recipe.write_text(RECIPE.replace("[0.5, 0.25]", "[1, 1]") + "[export]\nstage-chunk = 128\n", encoding="utf-8")
     plain.write_text("[tokens]\nbudgets = [1.0]\n", encoding="utf-8")
     found = [answer("forecast", tiny_checkpoint(**FOUR), "--recipe", one, "--no-time") for one in (recipe, plain)]
     whole, none = (one["forecast"][-1] for one in found)

@@ -15,12 +15,13 @@ from edgeprune_profiles.record.power_profile import EnergyPiece, PowerWindow
 from edgeprune_profiles.record.profile import BackendUse
 from edgeprune_profiles.record.sustain import Soak
 from edgeprune_profiles.report import units
-from edgeprune_runtime import Model
+from edgeprune_runtime import Bundle, Model
 from edgeprune_runtime.errors import MeasurementError
 from edgeprune_runtime.meters import MachineUse, SourceCandidate
 from edgeprune_runtime.pictures.spec import PictureSpec
 from edgeprune_runtime.pictures.tiling import Grids, NearestRatio, Single, Split
 from tests.commands import answer, complaint, invoke
+from tests.exports import exported
 from tests.profiles.powered import RAILS, soaked, window
 from tests.tilings import canvases, tile_spec
 
@@ -220,6 +221,22 @@ def test_further_methods_are_measured_beside_the_bundles_own(tiny_bundle, no_mem
         for name, method in zip(names, ("hired", "random", "full"), strict=True)
     ]
     assert "no method 'nonsense'" in complaint("profile", tiny_bundle, "--method", "nonsense", *QUICK)
+
+
+def test_caches_before_and_behind_a_cut_are_counted_by_themselves(no_memory, tmp_path):
+    """Caches of layers 0 and 1 hold all rows, those of layers 2 and 3 what went on."""
+    bundle = exported({"layers": 4}, budgets=("1.0",), inside=["pdrop@2:8"], stage_chunk=8, parity=False)
+    report = answer("profile", bundle, "--inside", "8", "--inside", "0", *QUICK, "--out", tmp_path / "r.json")
+    names = ["1.0", "1.0, inside 8", "1.0, inside 0"]
+    assert [row["budget"] for row in report["budgets"]] == names
+    found = {one.budget.name: one.budget.cache_bytes for one in load_report(tmp_path / "r.json").budgets}
+    spec = Bundle.open(bundle, verify=False).manifest.language
+    row = 2 * 4 * spec.kv_heads[0] * spec.head_dim
+    visual = load_report(tmp_path / "r.json").budgets[0].samples[0].visual_tokens
+    for name, left in zip(names[1:], (visual - 8, visual), strict=True):
+        fewer = (found["1.0"] - found[name]) / (2 * row)  # rows, in whole runs of 8, of layers 2 and 3
+        assert fewer % 8 == 0 and abs(fewer - left) < 8
+    assert "1.0, inside 8" in invoke("report", tmp_path / "r.json").stdout
 
 
 def test_a_busy_machine_is_warned_of_before_the_work_and_told_in_the_result(tiny_bundle, no_memory, monkeypatch):

@@ -18,6 +18,7 @@ from edgeprune_export.commands.export import export
 from edgeprune_export.gate.language import ranks
 from edgeprune_runtime import Bundle, Model
 from edgeprune_runtime.errors import PromptError, RequestError
+from edgeprune_runtime.stages.recycled import recycled
 from tests.checkpoints import tiny_checkpoint
 from tests.exports import exported, options
 
@@ -145,6 +146,18 @@ def test_prefill_and_decode_are_one_long_pass_with_the_same_rows_gone(kind: str,
     assert {"prefill and head: logits, rows leaving", "decode: greedy text of 8 tokens, rows leaving"} <= made
 
 
+@pytest.mark.parametrize("method", ["pdrop", "feather", "sparsevlm", "transprune"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2_vl"])
+def test_positions_may_be_counted_anew_behind_every_cut(kind: str, method: str) -> None:
+    """What reads positions, and what stands at a place of its own, in the prompt and in the answer."""
+    inside = TWO | {"method": method, "keep": [0.5, 0.25]}
+    plan = {"inside": [inside], "positions": "renumber"} | ({"method": "received"} if kind == "qwen2_vl" else {})
+    sizes = {"sizes": ((64, 64), (32, 96))} if kind == "qwen2_vl" else {}
+    bundle = Bundle.open(exported(KINDS[kind], budgets=("0.5",), plan=plan, **sizes), verify=False)
+    made = {check.name for check in bundle.manifest.parity.checks if check.passed}
+    assert {"prefill and head: logits, rows leaving", "decode: greedy text of 8 tokens, rows leaving"} <= made
+
+
 COMING_BACK = {"method": "lvlm-csp", "layers": [0, 1, 3], "keep": [0.25, 1, 6]}
 
 
@@ -163,6 +176,7 @@ def test_rows_come_back_as_they_entered(decoder: str, positions: str) -> None:
         assert len(last) == answer.prompt_tokens - answer.visual_tokens + 6
         again = asked(model)
         assert again.token_ids == answer.token_ids and again.cached_tokens > 0
+        assert asked(model, image=None, budget=None).inside == (0, 0)
         few = asked(model, inside=(8, 4))
         assert few.inside == (8, 4) and asked(model, inside="none").inside == (answer.visual_tokens,) * 2
 
@@ -233,6 +247,25 @@ def test_where_nobody_leaves_the_answer_is_that_of_a_bundle_without_cuts(cut: Mo
     with Model.open(exported(LLAVA, budgets=("0.5", "1.0"), parity=False), threads=1) as plain:
         for question in ({}, {"image": None, "budget": None}):
             assert asked(cut, inside="none", **question).token_ids == asked(plain, **question).token_ids
+
+
+def test_means_of_what_leaves_stay_besides_what_is_asked_for() -> None:
+    bundle = exported(LLAVA, budgets=("0.5",), inside=["sparsevlm@1,3:0.5,6"])
+    with Model.open(bundle, threads=1) as model:
+        for inside in (None, (20, 4), (4, 0)):
+            answer = asked(model, inside=inside)
+            visual, first, second = answer.visual_tokens, *(inside or (round(answer.visual_tokens / 2), 6))
+            behind = first + recycled(visual - first)
+            assert answer.inside == (behind, second + recycled(behind - second))
+            for rows, left in zip(model.language.rows_behind_cuts(), answer.inside, strict=True):
+                assert len(rows) == answer.prompt_tokens - visual + left and np.array_equal(rows, np.unique(rows))
+            assert asked(model, inside=inside).token_ids == answer.token_ids
+        assert asked(model, image=None, budget=None).inside == (0, 0)
+        none = asked(model, inside="none")
+    without = exported(LLAVA, budgets=("0.5",), inside=["sparsevlm@1,3:0.5,6:recycle=0"])
+    with Model.open(without, threads=1) as model:
+        assert asked(model, inside=(20, 4)).inside == (20, 4)
+        assert asked(model, inside="none").token_ids == none.token_ids
 
 
 def test_a_request_says_how_many_stay(cut: Model) -> None:

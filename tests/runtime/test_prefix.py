@@ -23,8 +23,9 @@ ROOM: dict[str, Any] = {"pictures": 2, "text_tokens": 160, "parity": False, "mor
 BUNDLES: dict[str, Callable[[], Path]] = {
     "fp32": lambda: exported(**ROOM),
     "int8": lambda: exported(precision="int8", **ROOM),
-    "leaving": lambda: exported(**ROOM, inside=["transprune@1,2:0.5,0.25"]),
-    "coming back": lambda: exported(**ROOM, inside=["lvlm-csp@0,1,2:0.25,1,0.1"]),
+    "leaving": lambda: exported({"layers": 4}, **ROOM, inside=["transprune@1,2:0.5,0.25"]),
+    "coming back": lambda: exported({"layers": 4}, **ROOM, inside=["lvlm-csp@0,1,2:0.25,1,0.1"]),
+    "int8, leaving": lambda: exported({"layers": 4}, precision="int8", **ROOM, inside=["pdrop@1,2:0.5,0.25"]),
     "deepstack": lambda: exported(QWEN_GRIDS[2][0], **(QWEN_GRIDS[2][1] | ROOM)),
 }
 STEPS = 3
@@ -203,7 +204,7 @@ def test_rows_that_were_overwritten_do_not_count(language: LanguageModel) -> Non
     """A step may be taken from any length, as where decoding is measured alone."""
     embeds, where = rows(language, 3 * CHUNK), places(language, 3 * CHUNK)
     expected = logits_of(language, embeds, where)
-    language.length = CHUNK + 3
+    language._lists.lengths = [CHUNK + 3]
     language.step(9, CHUNK + 3)
     assert logits_of(language, embeds, where) == expected
     assert language.reused == CHUNK

@@ -38,6 +38,7 @@ from edgeprune.structure.importance import IMPORTANCES
 from edgeprune.structure.sites import PruningSite
 from edgeprune.structure.statistics import SiteStatistics
 from edgeprune.tokens.inside import INSIDE
+from edgeprune.tokens.inside.rows import LanguageCut, LanguageRows, going_on
 from edgeprune.tokens.inside.tower.method import TowerMethod
 from edgeprune.tokens.inside.tower.rows import BlockRows, Cut, Rows
 from edgeprune.tokens.methods import METHODS
@@ -95,6 +96,7 @@ ADDITIONS = {
     "engine dialect",
     "importance",
     "cut in the tower",
+    "ranking in the language model",
 }
 
 
@@ -200,6 +202,17 @@ def test_adding_cut_in_the_tower_leaves_k_tokens(registries: None) -> None:
     x[0], x[2], x[4] = 9.0, 4.0, 2.0
     left = cut.step(Rows(x, torch.arange(5)), BlockRows(x, x, x, 1), Cut(2, 0, 1, (2, 2), 1, {}))
     assert left.place is not None and left.place.tolist() == [0, 2, 1], "row 0 is the class token's"
+
+
+def test_adding_ranking_in_the_language_model_lets_k_rows_go_on(registries: None) -> None:
+    cut = INSIDE.choose(f"{EXAMPLES / 'ranking.py'}:LARGE")
+    assert isinstance(cut, LanguageCut)
+    value = torch.zeros(6, 2, 3)
+    value[2], value[4], value[5] = 3.0, 4.0, 9.0
+    visual, present = torch.tensor([False, True, True, True, True, False]), torch.arange(6) < 5
+    nobody = torch.zeros(0)
+    rows = LanguageRows(visual, present, torch.tensor(2), nobody.long(), nobody, {"value": value})
+    assert going_on(cut.rank(rows, {}), rows, 3).rows.tolist() == [0, 2, 4], "row 5 lies behind the prompt"
 
 
 def test_adding_family_opens_checkpoints_of_its_name(registries: None, tmp_path: Path) -> None:

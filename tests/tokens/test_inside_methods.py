@@ -12,6 +12,7 @@ import torch
 
 from edgeprune.errors import PlanError
 from edgeprune.tokens.inside import INSIDE
+from edgeprune.tokens.inside.recycling import recycled_of, standing
 from edgeprune.tokens.inside.rows import (
     LanguageCut,
     LanguageRows,
@@ -21,6 +22,7 @@ from edgeprune.tokens.inside.rows import (
     turned_back,
 )
 from edgeprune.tokens.inside.sigmoid import sigmoid_counts
+from edgeprune_runtime.stages.recycled import recycled
 from edgeprune_runtime.stages.rows import evenly
 from tests.references.inside_language import (
     corematching,
@@ -162,6 +164,30 @@ def test_sparsevlm_asks_the_rows_that_the_picture_is_near(seed: int) -> None:
 
 
 @SEEDS
+def test_recycled_rows_are_means_of_the_references_clusters(seed: int) -> None:
+    case = drawn(seed)
+    states = np.random.default_rng(seed).standard_normal((SIZE, HIDDEN)).astype(np.float32)
+    order = np.random.default_rng(seed + 1).permutation(case.visual).tolist()
+    score = torch.zeros(SIZE)
+    score[torch.tensor(order)] = torch.arange(len(order), 0, -1).float()
+    for count in counts(case):
+        rows = case.rows(case.asking, count)
+        made = recycled_of(torch.from_numpy(states), score, rows)
+        expected = sparsevlm.recycle(order, count, states)
+        used = int(made.number)
+        assert made.centres[:used].tolist() == expected.centres and used == recycled(len(order) - count)
+        np.testing.assert_allclose(made.weights[:used].numpy(), expected.matrix, atol=1e-6)
+        chosen = going_on(score, rows, SIZE, standing(made, SIZE) >= 0)
+        stay = sorted({*kept(order, count), *expected.centres})
+        assert sorted(set(chosen.rows.tolist()) & set(case.visual)) == stay
+        assert int(chosen.n) == case.n - len(case.visual) + len(stay)
+
+
+def test_as_many_rows_stand_for_others_as_in_the_reference() -> None:
+    assert all(recycled(leaving) == sparsevlm.recycled_counts(leaving)[1] for leaving in range(3000))
+
+
+@SEEDS
 def test_mustdrop_keeps_its_key_set_and_what_passes_a_threshold(seed: int) -> None:
     case = drawn(seed)
     queries = case.query[case.asking].reshape(len(case.asking), -1)
@@ -196,6 +222,8 @@ def test_transprune_adds_what_layers_change_and_what_the_question_looks_at(seed:
     for count in range(0, len(there), 3):
         rows = dataclasses.replace(case.rows(case.asking, count, changed=changed), visual=later)
         assert sorted(set(stayed("transprune", rows, case)) & set(there)) == kept(order, count)
+        alone = sorted(set(stayed("transprune", rows, case, asked=0)) & set(there))
+        assert alone == kept(transprune.by_transition(moved, there), count)
 
 
 @SEEDS

@@ -65,6 +65,10 @@ class LanguageRows:
         return torch.arange(self.present.shape[0])
 
 
+def _never(settings: Mapping[str, float]) -> bool:
+    return False
+
+
 Rank = Callable[[LanguageRows, Mapping[str, float]], "Tensor"]
 
 
@@ -79,6 +83,7 @@ class LanguageCut(InsideMethod):
     encoder  "salience" of a picture's tokens [T, N], from what `of_tower` reads of the tower; None: `edgeprune.tokens.score.salience`
     once     ranks at the first cut only; later lists are prefixes of that order
     nobody   lets no visual row go on, so that the only count is 0
+    recycles  whether means of clusters of those that leave stay as well, by the settings
     returns  has three layers: before the first, 0, all but rows at even distances leave; before the second they are back; the third ranks
     """
 
@@ -93,6 +98,7 @@ class LanguageCut(InsideMethod):
     once: bool = False
     nobody: bool = False
     returns: bool = False
+    recycles: Callable[[Mapping[str, float]], bool] = _never
 
     @property
     def asks(self) -> int:
@@ -109,13 +115,15 @@ class GoingOn(NamedTuple):
     n: Tensor
 
 
-def going_on(score: Tensor, rows: LanguageRows, room: int) -> GoingOn:
+def going_on(score: Tensor, rows: LanguageRows, room: int, besides: Tensor | None = None) -> GoingOn:
     """All rows that are not visual, and the `count` visual ones with the highest score; equal scores fall to the lower row.
 
-    score [L] finite; room: S, rows of the next stage.
+    score [L] finite; room: S, rows of the next stage; besides [L] bool: visual rows that stay besides, none of them among the `count`.
     """
     numbers, size = rows.numbers, rows.present.shape[0]
     stays = rows.present & ~rows.visual
+    if besides is not None:
+        stays = stays | besides
     n = stays.sum() + torch.minimum(rows.count, rows.visual.sum())
     urgent = torch.where(stays, float("inf"), torch.where(rows.visual, score, float("-inf")))
     order = torch.sort(urgent, descending=True, stable=True).indices

@@ -10,6 +10,7 @@ from edgeprune.tokens.inside.plan import planned_inside
 from edgeprune.tokens.inside.rows import LanguageCut
 from edgeprune_export.bundle.options import ExportOptions
 from edgeprune_runtime.spec import SelectionSpec, StageSpec
+from edgeprune_runtime.stages.recycled import recycled
 
 #: Positions per run of a stage that few rows reach: its last, partly filled run is what a short stage costs.
 _SHORT_CHUNK = 64
@@ -23,6 +24,7 @@ def stages(
     if found is None:
         return (StageSpec(0, model.language.layers, room),)
     spec = found.spec
+    recycles = isinstance(found.method, LanguageCut) and found.method.recycles(spec.settings)
     returns = isinstance(found.method, LanguageCut) and found.method.returns
     layers, keeps = (spec.layers[1:], spec.keep) if returns else (spec.layers, (1.0, *spec.keep))
     edges = pairwise((0, *layers, model.language.layers))
@@ -36,6 +38,10 @@ def stages(
             made.append(StageSpec(first, behind, room, *names, keep=float(keep), returns=number > 0))
             continue
         rank = f"rank-{number}-{spec.method}"
-        wanted = room - (largest - StageSpec(0, 1, 1, keep=keep).stay(largest) if options.stage_room == "kept" else 0)
-        made.append(StageSpec(first, behind, -(-wanted // chunk) * chunk, *names, chunk, rank, float(keep)))
+        stay = StageSpec(0, 1, 1, keep=keep).stay(largest)
+        stay += recycled(largest - stay) if recycles else 0
+        wanted = room - (largest - stay if options.stage_room == "kept" else 0)
+        made.append(
+            StageSpec(first, behind, -(-wanted // chunk) * chunk, *names, chunk, rank, float(keep), recycles=recycles)
+        )
     return tuple(made)

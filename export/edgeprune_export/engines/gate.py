@@ -235,7 +235,10 @@ def _language(
             if name is None:  # all rows are back
                 continue
             checks.add(name, "rows that go on", at, _share(other, mine), limits.kept, {}, least=True)
-        plan = plan._replace(forced=expected)
+        if not any(
+            stage.recycles for stage in bundle.manifest.language.stages
+        ):  # a list does not say what means are made of
+            plan = plan._replace(forced=expected)
     image_id = bundle.manifest.language.image_token_id
     chosen, rows = greedy(ours, embeds, positions, following, image_id, _TOKENS, plan)
     reference += [theirs.step(token, following + step).copy() for step, token in enumerate(chosen[:-1])]

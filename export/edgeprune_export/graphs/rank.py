@@ -7,68 +7,23 @@ size of the graph depends on how many rows stay: that number is an input.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from edgeprune.models.spec import DecoderSpec
-from edgeprune.tokens.inside.rows import LanguageCut, LanguageRows, going_on, summed_changes, turned_back
+from edgeprune.tokens.inside.place import CutPlace
+from edgeprune.tokens.inside.recycling import Recycled, recycled_of, standing
+from edgeprune.tokens.inside.rows import LanguageRows, going_on, summed_changes, turned_back
 from edgeprune_export.graphs.decoder import angles, next_layer
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.trace import trace
 from edgeprune_export.onnx.walk import values_read
 from edgeprune_export.onnx.weights import WeightsWriter
-from edgeprune_runtime.spec import LanguageSpec, TensorSpec
+from edgeprune_runtime.spec import TensorSpec
+from edgeprune_runtime.stages.recycled import rows_beside, states_before
 
 _FLOAT32 = 1
 _Sizes = tuple[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class CutPlace:
-    """Stage `number` of a language model, before which rows leave or come back, and how."""
-
-    language: LanguageSpec
-    number: int
-    cut: LanguageCut
-    settings: Mapping[str, float]
-    decoder: DecoderSpec
-
-    @property
-    def first(self) -> bool:
-        """Whether no row has left before."""
-        return self.number == self.language.cuts[0]
-
-    @property
-    def name(self) -> str | None:
-        """Of the graph that ranks; None where the list is known without one."""
-        return self.language.stages[self.number].rank
-
-    @property
-    def layer(self) -> int:
-        """The layer before the cut."""
-        return self.language.stages[self.number].first - 1
-
-    @property
-    def changed(self) -> range:
-        """Layers of the stage before whose changes of rows count."""
-        return range(self.layer if self.first else self.language.stages[self.number - 1].first, self.layer + 1)
-
-    @property
-    def carries(self) -> bool:
-        """Whether later cuts need something of this one: its order, or what has been counted so far."""
-        counts = (self.cut.once and self.first) or "changed" in self.cut.reads
-        return counts and self.number != self.language.cuts[-1]
-
-    @property
-    def rows(self) -> int:
-        """L: rows that the stage before has room for."""
-        return self.language.stages[self.number - 1].capacity
-
-    @property
-    def prompt(self) -> int:
-        """P: rows of a prompt."""
-        return self.language.stages[self.language.cuts[0] - 1].capacity
 
 
 def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Graph:
@@ -76,16 +31,22 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
 
     Of L rows of the stage before, P of the prompt, M in a chunk of the stage and C chunks there. Inputs, of which only those that the
     ranking uses are declared: visual [P] int64 0/1; position_ids [axes, P]; origin [L], which row of the prompt each is, absent before the
-    first cut, where it is itself; total [1], rows that are there; count [1], visual rows that stay; asking [R] and asking_weight [R];
-    query [L, H d]; past_key_i and past_value_i; states [L, W]; salience [P]; places [P, 2]; embeds [P, D]; active [L, F]; changed [L, 4 a
-    layer]; carried [P].
+    first cut, where it is itself; position_ids_before [C', axes, M'], positions that rows have in the stage before; total [1], rows that are
+    there; count [1], visual rows that stay; asking [R] and asking_weight [R]; query [L, H d]; past_key_i and past_value_i; states [L, W];
+    salience [P]; places [P, 2]; embeds [P, D]; active [L, F]; changed [L, 4 a layer]; carried [P].
     Outputs: rows [C, M] of the stage before; position_ids_of_rows [C, axes, M]; origin_of_rows [C M]; carried_of_rows [P] where later cuts
-    need something of this one, the next one's input carried.
+    need something of this one, the next one's input carried; beside [E, W] where means of rows that leave stay, rows number L and on.
     """
     stage, axes = place.language.stages[place.number], place.language.axes
     g = Graph(str(stage.rank), weights_file=weights_file)
     values = ranking_inputs(place)
-    made = ("chosen", "chosen_origin", "chosen_positions", *(("carried_on",) if place.carries else ()))
+    made = (
+        "chosen",
+        "chosen_origin",
+        "chosen_positions",
+        *(("carried_on",) if place.carries else ()),
+        *(("means",) if stage.recycles else ()),
+    )
     traced = trace(
         f"ranking {place.cut.name}",
         Ranking(place),
@@ -101,6 +62,9 @@ def rank_graph(place: CutPlace, writer: WeightsWriter, weights_file: str) -> Gra
     g.output("chosen", "rows", "int64", (chunks, chunk))
     g.output("chosen_positions", "position_ids_of_rows", "int64", (chunks, axes, chunk))
     g.output("chosen_origin", "origin_of_rows", "int64", (stage.capacity,))
+    if stage.recycles:
+        size = rows_beside(place.language, place.number), place.language.width_before(stage.first)
+        g.output("means", "beside", "float32", size)
     if place.carries:
         g.output("carried_on", "carried_of_rows", "float32", (place.prompt,))
     return g
@@ -141,6 +105,9 @@ def ranking_inputs(place: CutPlace) -> dict[str, _Sizes]:
         found["embeds"] = ("float32", (prompt, place.decoder.hidden))
     if "active" in reads:
         found["active"] = ("float32", (rows, decoder.mlp))
+    if place.language.stages[place.number].recycles:
+        size = states_before(place.language, place.number), place.language.width_before(place.layer + 1)
+        found["states"] = ("float32", size)
     if "changed" in reads:
         found["changed"] = ("float32", (rows, 4 * len(place.changed)))
         if not place.first:
@@ -182,11 +149,22 @@ class _Source:
         """[axes, L]: those of the rows of the stage before."""
         if self._place.first and self._place.rows == self._place.prompt:
             return self("position_ids")
-        return self._g.node("Gather", [self("position_ids"), self("origin")], axis=1)
+        if "arrived" not in self._made:
+            g, language = self._g, self._place.language
+            before = language.stages[self._place.number - 1]
+            chunk = language.chunk_of(before)
+            size = before.capacity // chunk, language.axes, chunk
+            by_axis = g.node("Transpose", [g.input("position_ids_before", "int64", size)], perm=[1, 0, 2])
+            self._made["arrived"] = g.node("Reshape", [by_axis, g.integers(language.axes, before.capacity)])
+        return self._made["arrived"]
 
     def _next(self) -> tuple[str, str]:
-        place = self._place
-        states = self._g.input("states", "float32", (place.rows, place.language.width_before(place.layer + 1)))
+        """Of rows that are there, the last of them in place of what lies behind: int8 products choose one scale for all rows."""
+        place, g = self._place, self._g
+        states = g.input("states", "float32", (place.rows, place.language.width_before(place.layer + 1)))
+        numbers = g.constant("numbers_of_rows", np.arange(place.rows))
+        last = g.node("Sub", [self("total"), g.constant("one_row", np.asarray([1]))])
+        states = g.node("Gather", [states, g.node("Min", [numbers, last])], axis=0)
         return next_layer(self._g, self._writer, place.decoder, place.layer + 1, states, self._positions(), place.rows)
 
 
@@ -203,11 +181,25 @@ class Ranking(torch.nn.Module):
         stage = language.stages[self._place.number]
         origin = self._origin(named)
         score, rows = self.score(named)
-        chosen = going_on(score, rows, stage.capacity).rows
+        means = self.recycled(named, score, rows)
+        besides = None if means is None else standing(means, len(score)) >= 0
+        chosen = going_on(score, rows, stage.capacity, besides).rows
         chunk = language.chunk_of(stage)
         positions = named["position_ids"][:, origin[chosen]].reshape(language.axes, -1, chunk)
-        made = chosen.reshape(-1, chunk), origin[chosen], positions.permute(1, 0, 2)
-        return (*made, self._carried(score, rows, origin)) if self._place.carries else made
+        made = [chosen.reshape(-1, chunk), origin[chosen], positions.permute(1, 0, 2)]
+        if self._place.carries:
+            made.append(self._carried(score, rows, origin))
+        if means is not None:
+            number = standing(means, len(score))[chosen]
+            made[0] = torch.where(number >= 0, number + self._place.rows, chosen).reshape(-1, chunk)
+            made.append(means.weights @ named["states"][: self._place.rows])
+        return tuple(made)
+
+    def recycled(self, named: Mapping[str, torch.Tensor], score: torch.Tensor, rows: LanguageRows) -> Recycled | None:
+        """What becomes of rows that leave; None where they are gone."""
+        if not self._place.language.stages[self._place.number].recycles:
+            return None
+        return recycled_of(named["states"][: self._place.rows, : self._place.decoder.hidden], score, rows)
 
     def _carried(self, score: torch.Tensor, rows: LanguageRows, origin: torch.Tensor) -> torch.Tensor:
         """By row of the prompt [P]: the order, or what has been counted; 0 for a row that has left."""

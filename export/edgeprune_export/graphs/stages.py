@@ -7,13 +7,16 @@ from functools import partial
 from typing import Any
 
 from edgeprune.models.spec import DecoderSpec
+from edgeprune.tokens.inside.place import CutPlace
 from edgeprune.tokens.inside.plan import PlannedInside
 from edgeprune.tokens.inside.rows import LanguageCut
 from edgeprune_export.graphs.decoder import block_graph
-from edgeprune_export.graphs.rank import CutPlace, rank_graph, ranking_inputs
+from edgeprune_export.graphs.rank import rank_graph, ranking_inputs
 from edgeprune_export.onnx.graph import Graph
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.spec import LanguageSpec
+from edgeprune_runtime.stages.counts import choices
+from edgeprune_runtime.stages.recycled import states_before
 
 
 def cut_places(language: LanguageSpec, decoder: DecoderSpec, inside: PlannedInside | None) -> tuple[CutPlace, ...]:
@@ -21,7 +24,7 @@ def cut_places(language: LanguageSpec, decoder: DecoderSpec, inside: PlannedInsi
     if inside is None:
         return ()
     assert isinstance(inside.method, LanguageCut)
-    numbers = sorted({*language.choices, *language.cuts})
+    numbers = sorted({*choices(language), *language.cuts})
     return tuple(CutPlace(language, number, inside.method, inside.spec.settings, decoder) for number in numbers)
 
 
@@ -50,7 +53,7 @@ def language_graphs(
         if number in places:
             build[str(stage.rank)] = partial(rank_graph, places[number], writer, weights_file)
         if number in language.cuts:
-            more["gathered_of"] = language.states_before(number)
+            more["gathered_of"] = states_before(language, number)
         if number + 1 in places:
             more |= noted(places[number + 1])
         for name, rows in ((stage.prefill, language.chunk_of(stage)), (stage.decode, 1)):

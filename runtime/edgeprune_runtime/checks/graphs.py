@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from edgeprune_runtime.spec import GraphSpec, LanguageSpec, Manifest, StageSpec, TensorSpec, tower_of
 from edgeprune_runtime.stages.cut import NOTES
+from edgeprune_runtime.stages.recycled import rows_beside, states_before
 
 Sizes = tuple[str, tuple[int, ...]]  # element type and shape
 
@@ -49,7 +50,7 @@ def _language_faults(spec: LanguageSpec, graphs: Mapping[str, GraphSpec]) -> Ite
             width = spec.width_before(stage.first)
             taken: dict[str, Sizes] = {"embeds": ("float32", (rows, width))}
             if number in spec.cuts:
-                taken = {"states": ("float32", (spec.states_before(number), width)), "rows": ("int64", (rows,))}
+                taken = {"states": ("float32", (states_before(spec, number), width)), "rows": ("int64", (rows,))}
             inputs = {
                 **taken,
                 "position_ids": ("int64", (spec.axes, rows)),
@@ -90,12 +91,16 @@ def _rank_faults(spec: LanguageSpec, number: int, graph: GraphSpec) -> Iterator[
         "embeds": ("float32", (prompt, spec.hidden)),
         "carried": ("float32", (prompt,)),
         "origin": ("int64", (before.capacity,)),
+        "position_ids_before": (
+            "int64",
+            (before.capacity // spec.chunk_of(before), spec.axes, spec.chunk_of(before)),
+        ),
         "total": ("int64", (1,)),
         "count": ("int64", (1,)),
         "asking": ("int64", asks[:1] or (1,)),
         "asking_weight": ("float32", asks[:1] or (1,)),
         **{name: ("float32", (before.capacity, *found[name][1][1:])) for name in NOTES if name in found},
-        "states": ("float32", (before.capacity, spec.width_before(stage.first))),
+        "states": ("float32", (states_before(spec, number), spec.width_before(stage.first))),
         **{f"past_{key}": size for key, size in _caches(spec, before).items()},
     }
     always = ("visual", "position_ids", "total", "count")
@@ -108,6 +113,8 @@ def _rank_faults(spec: LanguageSpec, number: int, graph: GraphSpec) -> Iterator[
     }
     if any(output.name == "carried_of_rows" for output in graph.outputs):  # where later cuts need something of this one
         outputs["carried_of_rows"] = ("float32", (prompt,))
+    if stage.recycles:
+        outputs["beside"] = ("float32", (rows_beside(spec, number), spec.width_before(stage.first)))
     yield from _differences(f"graph {graph.name}", "output", graph.outputs, outputs)
 
 

@@ -39,6 +39,8 @@ def _cut_faults(spec: LanguageSpec, before: StageSpec | None, stage: StageSpec) 
     where = f"layer {stage.first} of the language model"
     if stage.returns and (stage.rank is not None or before is None or spec.deepstack):
         yield f"rows that come back before {where}, and a ranking there, no stage before it, or rows that enter behind layers"
+    if stage.recycles and stage.rank is None:
+        yield f"rows that stand for others before {where}, and no ranking that makes them"
     if stage.rank is None and not stage.returns:
         if before is not None and spec.chunk_of(stage) != spec.chunk_of(before):
             yield f"another chunk from {where} on, where no row leaves"

@@ -11,7 +11,7 @@ from edgeprune_runtime.prompting.pack import Packed
 from edgeprune_runtime.prompting.requests import Request
 from edgeprune_runtime.results import View
 from edgeprune_runtime.spec import Positions
-from edgeprune_runtime.stages.counts import room
+from edgeprune_runtime.stages.counts import choices, room
 from edgeprune_runtime.stages.plan import inside_notes, rows_plan
 
 
@@ -39,6 +39,6 @@ def prefill_prompt(
         reused=model.reused,
         room=min(room(spec, plan.stages), spec.positions - packed.next_position) + 1,
         ends=frozenset(spec.eos_token_ids if request.stop else ()),
-        inside=tuple(plan.stages[number].visual for number in spec.choices),
+        inside=tuple(plan.stages[number].visual for number in choices(spec)),
         notes=tuple(inside_notes(spec, plan, request.inside)),
     )

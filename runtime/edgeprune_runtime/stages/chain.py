@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.spec import LanguageSpec, StageSpec
-from edgeprune_runtime.stages.cut import Cut
+from edgeprune_runtime.stages.cut import StageCut
 
 
 class Chain:
@@ -27,7 +27,7 @@ class Chain:
         cache: Mapping[str, Buffer],
         hidden: Buffer,
         notes: Mapping[str, Buffer],
-        source: Cut | None,
+        source: StageCut | None,
     ) -> None:
         """rows: of a run. notes: what the last stage gives for the ranking behind it. source: the way into the first stage; None: host rows."""
         self._backend, self._sessions, self._rows = backend, sessions, rows

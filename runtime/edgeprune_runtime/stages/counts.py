@@ -11,6 +11,7 @@ import msgspec
 
 from edgeprune_runtime.errors import PlanError, PromptError, RequestError
 from edgeprune_runtime.spec import LanguageSpec, Manifest, StageSpec
+from edgeprune_runtime.stages.recycled import recycled
 
 #: What stays at each cut, as a request says it: None as exported, "none": nobody leaves, or numbers, up to 1 a share of the visual rows that
 #: enter the language model, above 1 a count, 0 none of them; one number holds for all cuts (a share of those that arrive).
@@ -32,7 +33,7 @@ def choice_from_text(text: str) -> InsideChoice:
 
 def as_exported(spec: LanguageSpec) -> str:
     """The same text for what a bundle lets stay when nobody says otherwise."""
-    return ",".join(f"{spec.stages[number].keep:g}" for number in spec.choices) or NOBODY_LEAVES
+    return ",".join(f"{spec.stages[number].keep:g}" for number in choices(spec)) or NOBODY_LEAVES
 
 
 def inside_choices(manifest: Manifest, asked: Sequence[str] = ()) -> tuple[str, ...]:
@@ -44,16 +45,24 @@ def inside_choices(manifest: Manifest, asked: Sequence[str] = ()) -> tuple[str, 
 
 @dataclass(frozen=True)
 class StageRows:
-    """Rows of a prompt in stage `number`, and how many of them are visual."""
+    """Rows of a prompt in stage `number`, and how many of them are visual; `named`: how many of these a ranking says, without those that
+    stand for what left."""
 
     number: int
     rows: int
     visual: int
+    named: int
+
+
+def choices(spec: LanguageSpec) -> tuple[int, ...]:
+    """Numbers of the stages for which a request may say how many visual rows they have."""
+    entering = (0,) if spec.stages[0].keep != 1 else ()
+    return (*entering, *(number for number, stage in enumerate(spec.stages) if stage.rank is not None))
 
 
 def keeps(spec: LanguageSpec, choice: InsideChoice) -> tuple[float, ...]:
     """What stays at each cut of a model. Raises RequestError for what no cut can keep, or numbers for other cuts than there are."""
-    cuts = [spec.stages[number] for number in spec.choices]
+    cuts = [spec.stages[number] for number in choices(spec)]
     if choice is None:
         return tuple(stage.keep for stage in cuts)
     if isinstance(choice, str):
@@ -80,7 +89,7 @@ def keeps(spec: LanguageSpec, choice: InsideChoice) -> tuple[float, ...]:
 
 def visual_by_stage(spec: LanguageSpec, visual: int, choice: InsideChoice = None) -> tuple[int, ...]:
     """Visual rows that each stage has where the prompt has so many; whether there is room is not asked."""
-    asked = dict(zip(spec.choices, keeps(spec, choice), strict=True))
+    asked = dict(zip(choices(spec), keeps(spec, choice), strict=True))
     stages = [
         msgspec.structs.replace(stage, keep=asked.get(number, stage.keep)) for number, stage in enumerate(spec.stages)
     ]
@@ -89,22 +98,31 @@ def visual_by_stage(spec: LanguageSpec, visual: int, choice: InsideChoice = None
 
 def visual_in(stages: Sequence[StageSpec], visual: int) -> tuple[int, ...]:
     """Likewise, as many staying as each stage says."""
-    found = [visual]
+    found = []
+    left = visual
     for stage in stages:
-        found.append(min(visual if stage.returns else found[-1], stage.stay(visual)))
-    return tuple(found[1:])
+        there = visual if stage.returns else left
+        stay = min(there, stage.stay(visual))
+        left = stay + (recycled(there - stay) if stage.recycles else 0)
+        found.append(left)
+    return tuple(found)
 
 
 def stage_rows(spec: LanguageSpec, rows: int, visual: int, choice: InsideChoice = None) -> tuple[StageRows, ...]:
     """Rows of every stage for a prompt of so many, of which `visual` are visual. Raises PromptError where a stage has no room for them."""
-    by_stage = enumerate(visual_by_stage(spec, visual, choice))
-    found = tuple(StageRows(number, rows - visual + left, left) for number, left in by_stage)
+    keep = dict(zip(choices(spec), keeps(spec, choice), strict=True))
+    found, left = [], visual
+    for number, there in enumerate(visual_by_stage(spec, visual, choice)):
+        stage = msgspec.structs.replace(spec.stages[number], keep=keep.get(number, 1.0))
+        named = min(visual if stage.returns else left, stage.stay(visual))
+        found.append(StageRows(number, rows - visual + there, there, named))
+        left = there
     if rows > spec.capacity:
-        raise PromptError(_too_long(spec, StageRows(0, rows, visual), spec.stages[0]))
+        raise PromptError(_too_long(spec, StageRows(0, rows, visual, visual), spec.stages[0]))
     for here, stage in zip(found, spec.stages, strict=True):
         if here.rows > stage.capacity:
             raise PromptError(_too_long(spec, here, stage))
-    return found
+    return tuple(found)
 
 
 def mean_kept(spec: LanguageSpec, visual: int, choice: InsideChoice = None) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeprune_runtime.backends import Backend, Buffer, Session
 from edgeprune_runtime.spec import GraphSpec, LanguageSpec
+from edgeprune_runtime.stages.recycled import rows_beside, states_before
 from edgeprune_runtime.stages.rows import PromptRows
 
 #: Inputs of rank graphs that hold what is known of the prompt: one buffer each for all cuts of a model.
@@ -43,13 +44,14 @@ class PromptBuffers:
             self._backend.write(self.buffers[name], host)
 
 
-class Cut:
+class StageCut:
     """The way into stage `number`, before which rows can leave.
 
-    states       [L, W]: rows of the stage before, the last of them the place of a row that is decoded; behind them, where rows come back,
-                 [P, W] of the prompt
+    states       [L, W]: rows of the stage before, the last of them the place of a row that is decoded; behind them those of `beside`
     rows_before  L
-    returning    [P, W], rows of the prompt before the first layer, where those come back that had left; None: nobody does
+    beside       further rows that can go on: of the prompt before the first layer, where those come back that had left, or means of rows
+                 that leave; None: nobody else
+    returns      whether rows come back
     notes        what the ranking reads of every row, by name, [L, width]
     given        what the ranking reads, by name
     carried      [P], what later cuts need of this one or of those before it; None: nothing
@@ -64,7 +66,7 @@ class Cut:
         number: int,
         ranking: tuple[GraphSpec, Session] | None,
         shared: Mapping[str, Buffer],
-        before: Cut | None,
+        before: StageCut | None,
         notes: Mapping[str, int],
     ) -> None:
         """ranking: None where the list is known without one; shared: cache and what is known of the prompt, by name of an input; before: the
@@ -74,8 +76,10 @@ class Cut:
         self._chunk = spec.chunk_of(stage)
         self.rows_before = source.capacity
         width = spec.width_before(stage.first)
-        self.states = backend.zeros((spec.states_before(number), width), "float32")
-        self.returning = backend.zeros((spec.capacity, width), "float32") if stage.returns else None
+        self.states = backend.zeros((states_before(spec, number), width), "float32")
+        more = rows_beside(spec, number)
+        self.beside = backend.zeros((more, width), "float32") if more else None
+        self.returns = stage.returns
         self.notes = {name: backend.zeros((source.capacity, width), "float32") for name, width in notes.items()}
         chunks = stage.capacity // self._chunk
         self.rows = backend.zeros((chunks, self._chunk), "int64")
@@ -89,7 +93,7 @@ class Cut:
         if ranking is not None:
             self._bind(*ranking, shared, before)
 
-    def _bind(self, graph: GraphSpec, session: Session, shared: Mapping[str, Buffer], before: Cut | None) -> None:
+    def _bind(self, graph: GraphSpec, session: Session, shared: Mapping[str, Buffer], before: StageCut | None) -> None:
         backend = self._backend
         self._own = {
             item.name: backend.zeros(item.shape, item.dtype)
@@ -98,13 +102,15 @@ class Cut:
         }
         known = {**shared, **self._own, **self.notes, "states": self.states}
         if before is not None:
-            known |= {"origin": before.origin, "carried": before.carried}
+            known |= {"origin": before.origin, "carried": before.carried, "position_ids_before": before.positions}
         self.given = {item.name: known[item.name] for item in graph.inputs}
         made = {"rows": self.rows, "position_ids_of_rows": self.positions, "origin_of_rows": self.origin}
         carried = [item for item in graph.outputs if item.name == "carried_of_rows"]
         self.carries = bool(carried)
         if carried:
             made["carried_of_rows"] = self.carried = backend.zeros(carried[0].shape, "float32")
+        if self.beside is not None:
+            made["beside"] = self.beside
         session.bind({**self.given, **made})
         self._session = session
 
@@ -131,6 +137,8 @@ class Cut:
                 write(self._own["asking_weight"], weight)
         assert self._session is not None
         self._session.run()
+        if self.beside is not None:
+            self._backend.copy(self.beside, self.states, self.rows_before)
 
     def bring_back(self, embeds: np.ndarray, positions: np.ndarray, there: np.ndarray | None) -> None:
         """All rows of the prompt go on, embeds [S, W] at positions [axes, S]; there [n]: those that the stage before has; None: all."""
@@ -138,9 +146,9 @@ class Cut:
         rows = self.rows_before + everybody
         there = everybody if there is None else there
         rows[there] = np.arange(len(there))
-        if len(there) < len(everybody) and self.returning is not None:
-            self._backend.write(self.returning, embeds)
-            self._backend.copy(self.returning, self.states, self.rows_before)
+        if len(there) < len(everybody) and self.beside is not None:
+            self._backend.write(self.beside, embeds)
+            self._backend.copy(self.beside, self.states, self.rows_before)
         self.put(rows, everybody, positions)
 
     def put(self, rows: np.ndarray, origin: np.ndarray, positions: np.ndarray) -> None:

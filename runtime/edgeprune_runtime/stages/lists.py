@@ -16,7 +16,7 @@ from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.spec import bytes_of
 from edgeprune_runtime.stages.chain import Chain
 from edgeprune_runtime.stages.counts import StageRows
-from edgeprune_runtime.stages.cut import NOTES, Cut, PromptBuffers
+from edgeprune_runtime.stages.cut import NOTES, PromptBuffers, StageCut
 from edgeprune_runtime.stages.rows import PromptRows
 
 
@@ -51,12 +51,12 @@ class _RowList(NamedTuple):
 
     first: int
     chunk: int
-    cut: Cut | None
+    cut: StageCut | None
     prefill: Chain
     decode: Chain
     hidden: Buffer
     notes: dict[str, Buffer]
-    behind: Cut | None
+    behind: StageCut | None
 
 
 class StageLists:
@@ -77,8 +77,8 @@ class StageLists:
         shapes = [shape for shape in spec.cache_shapes for _ in range(2)]
         self._cache = {name: backend.zeros(shape, stored) for name, shape in zip(names, shapes, strict=True)}
         self.cache_bytes = sum(bytes_of(shape, stored) for shape in shapes)
-        self._prompt = PromptBuffers(backend, [bundle.graph(rank) for rank in spec.rankings])
-        self._cuts: dict[int, Cut] = {}
+        self._prompt = PromptBuffers(backend, [bundle.graph(stage.rank) for stage in spec.stages if stage.rank])
+        self._cuts: dict[int, StageCut] = {}
         for number in spec.cuts:
             self._cuts[number] = self._cut(number)
         edges = (0, *spec.cuts, len(spec.stages))
@@ -166,7 +166,7 @@ class StageLists:
         cut, stage = rows.cut, self._spec.stages[rows.first]
         assert cut is not None
         everybody = np.arange(positions.shape[1])
-        if cut.returning is not None:
+        if cut.returns:
             cut.bring_back(embeds, positions, None if plan is None else plan.entering)
             return False
         if plan is None or (not left and count == len(everybody)):
@@ -183,7 +183,7 @@ class StageLists:
         else:
             if not left:
                 self._prompt.write(plan.known, embeds, positions)
-            cut.choose(plan.stages[rows.first - 1].rows, plan.stages[rows.first].visual, plan.known.question)
+            cut.choose(plan.stages[rows.first - 1].rows, plan.stages[rows.first].named, plan.known.question)
         if plan.renumber:
             cut.number(anew)
         return True
@@ -195,10 +195,10 @@ class StageLists:
             for name, made in rows.notes.items():
                 self._backend.copy(made, rows.behind.notes[name], at)
 
-    def _cut(self, number: int) -> Cut:
+    def _cut(self, number: int) -> StageCut:
         spec = self._spec
         rank = spec.stages[number].rank
-        return Cut(
+        return StageCut(
             self._backend,
             spec,
             number,

@@ -88,6 +88,24 @@ def test_engines_answer_as_the_bundle_does(
 
 
 @pytest.mark.parametrize(
+    "inside",
+    ["pdrop@1,3:0.5,6", "transprune@1,3:0.5,6", "corematching@2:0.5", "sparsevlm@1,3:0.5,6", "lvlm-csp@0,1,3:0.25,1,6"],
+)
+def test_engines_of_stages_answer_as_the_bundle_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inside: str
+) -> None:
+    root = own_bundle(exported({"decoder": "qwen2", "layers": 4}, inside=[inside], parity=False), tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    simulate(monkeypatch, version="10.16.1")
+    _, found = build(root, TENSORRT, BuildOptions(precision="fp32"))
+    ranked = {check.name.partition(":")[0] for check in found.gate.checks if check.name.endswith("rows that go on")}
+    manifest = Bundle.open(root).manifest
+    assert ranked == {stage.rank for stage in manifest.language.stages if stage.rank}
+    for budget in ("0.2", "1.0"):
+        assert asked(root, "tensorrt", budget) == asked(root, "onnxruntime", budget)
+
+
+@pytest.mark.parametrize(
     ("number", "version"), [(0, "10.3.0.30"), (1, "10.16.1"), (2, "10.3.0.30")], ids=["plain", "windows", "deepstack"]
 )
 def test_every_grid_has_an_engine_that_is_gated_and_answers(

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 
 from edgeprune.later import torch
 from edgeprune.tokens.inside.rows import LanguageCut, LanguageRows, attention
+from edgeprune.tokens.registry.method import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_RECYCLE = Setting(
+    "recycle", 1, "1: means of clusters of what leaves stay as well, 3 rows for each 100; 0: not", most=1, whole=True
+)
 
 
 def raters(rows: LanguageRows) -> Tensor:
@@ -40,8 +46,11 @@ SPARSEVLM = LanguageCut(
     summary="rows that the question's rows nearest to the picture attend to least in the layer before",
     source="SparseVLM, arXiv 2410.04417, version 1.5",
     evidence="code read",
-    differs="without recycling: what leaves is not clustered; question rows are those behind the last picture, at most 64",
+    differs="a cluster's mean stands at its centre's place and position, where the source puts them behind the rows that stay and "
+    "counts positions anew; no noise parts equal densities; question rows are those behind the last picture, at most 64",
+    settings=(_RECYCLE,),
     rank=_rank,
     reads=frozenset({"attention", "embeds"}),
     asking="question",
+    recycles=lambda settings: settings.get(_RECYCLE.name, _RECYCLE.default) > 0,
 )

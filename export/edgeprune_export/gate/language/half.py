@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeprune.tokens.inside.place import CutPlace
 from edgeprune_export.gate.checks import Checks, relative, typical
 from edgeprune_export.gate.eager import EagerReference
 from edgeprune_export.gate.inputs import LibraryInputs
 from edgeprune_export.gate.language.leaving import ForcedCut
-from edgeprune_export.gate.language.ranks import share_of_rows
+from edgeprune_export.gate.language.ranks import means_of_rows, share_of_rows
 from edgeprune_export.gate.reference_run import greedy
 from edgeprune_export.gate.vision import GateCase
-from edgeprune_export.graphs.rank import CutPlace
 from edgeprune_runtime.bundle import Bundle
 from edgeprune_runtime.language import LanguageModel
 from edgeprune_runtime.prompting.pack import VISUAL, KeptPicture, Packed, pack
@@ -91,16 +91,20 @@ class LanguageGate:
         numbers = self.bundle.manifest.language.cuts
         lists = dict(zip(numbers, self.language.rows_behind_cuts(), strict=True))
         lists[0] = np.arange(len(packed.ids)) if plan.entering is None else plan.entering
+        before = np.arange(len(packed.ids))  # rows of the prompt that the stage before has
         for place in self.cuts:
+            means: dict[int, np.ndarray] = {}
             here, rows = plan.stages[place.number], lists[place.number]
             left = here.visual < np.count_nonzero(plan.known.visual)
             if left and place.name:
                 given = self.language.ranked_from(numbers.index(place.number))
                 same = share_of_rows(self.bundle, place, given, given["rows"])
                 self.checks.at_least(f"{place.name}: rows equal the method's", budget, same, 1.0)
+                means = means_of_rows(self.bundle, place, given, before, len(packed.ids))
+            before = rows
             renumbered = left and plan.renumber
             at = np.broadcast_to(np.arange(len(rows)), (len(positions), len(rows)))
-            forced.append(ForcedCut(place, rows, here.visual, at if renumbered else packed.positions[:, rows]))
+            forced.append(ForcedCut(place, rows, here.named, at if renumbered else packed.positions[:, rows], means))
             behind.append(self._behind(packed, last - 1, len(rows) if renumbered else packed.next_position))
         eager, own = self.reference.logits_of_cuts(whole, positions, last, forced, plan.known, behind)
         for cut, theirs in zip((one for one in forced if one.place.name), own, strict=True):

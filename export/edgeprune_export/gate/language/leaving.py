@@ -5,7 +5,7 @@ The lists that the graphs made are forced, so that one flipped tie does not make
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -13,19 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgeprune.tokens.inside.place import CutPlace
+from edgeprune.tokens.inside.recycling import recycled_of, standing
 from edgeprune.tokens.inside.rows import QUESTION_ROWS, LanguageRows, going_on, summed_changes, turned_back
 from edgeprune_export.gate.language.noted import AttentionInputs, NotedMlps, noting_language, noting_mlps
-from edgeprune_export.graphs.rank import CutPlace
 from edgeprune_runtime.stages.rows import PromptRows
 
 
 class ForcedCut(NamedTuple):
-    """What a graph let go on at a cut. rows [n]: of the prompt; stay: visual ones among them; positions [axes, n] they have from there on."""
+    """What a graph let go on at a cut. rows [n]: of the prompt; stay: how many visual ones a ranking names; positions [axes, n] they have from
+    there on; means: rows of the prompt at which means of others stand -> their weights [S]."""
 
     place: CutPlace
     rows: np.ndarray
     stay: int
     positions: np.ndarray
+    means: Mapping[int, np.ndarray] = {}
 
 
 class LeavingRows:
@@ -46,7 +49,7 @@ class LeavingRows:
     ) -> None:
         """embeds [S + t, D] and positions [axes, S + t] of prompt and forced tokens; following: positions [axes, t] of the forced tokens
         behind each cut; entering: [S + t, D] that comes in behind each of the first layers."""
-        self._decoder, self._prompt, self._entering = decoder, prompt, entering
+        self._decoder, self._prompt, self._entering = decoder, prompt, list(entering)
         self._cuts = {cut.place.layer + 1: (cut, after) for cut, after in zip(cuts, following, strict=True)}
         self._length = len(prompt.visual)
         self._embeds = embeds
@@ -107,12 +110,25 @@ class LeavingRows:
         go_on = torch.cat([torch.from_numpy(np.array(cut.rows)), self._rows[there:]])
         canvas = self._embeds.clone()  # who comes back is as it was before the first layer
         canvas[self._rows] = hidden[0]
+        self._mean(cut, number, canvas)
         hidden = canvas[go_on][None]
         self._rows = go_on
         self._positions = torch.from_numpy(np.concatenate([cut.positions, following], axis=1))
         ids = self._positions if len(self._positions) == 1 else self._positions[:, None]
         self._turned = self._decoder.rotary_emb(hidden, ids)
         return hidden
+
+    def _mean(self, cut: ForcedCut, layer: int, canvas: Tensor) -> None:
+        """Put means of rows where they stand, in what goes into a layer and in what still enters behind it and later ones."""
+        weights = {row: torch.from_numpy(weight) for row, weight in cut.means.items()}
+        for number, rows in enumerate((canvas, *self._entering)):
+            if number == 0 or number > layer:
+                made = {row: weight @ rows[: self._length] for row, weight in weights.items()}
+                changed = rows if number == 0 or not made else rows.clone()
+                for row, mean in made.items():
+                    changed[row] = mean
+                if number:
+                    self._entering[number - 1] = changed
 
     def _going_on(
         self, cut: ForcedCut, layer: Any, hidden: Tensor, turned: tuple[Tensor, Tensor], there: int
@@ -137,7 +153,10 @@ class LeavingRows:
         else:
             score = method.rank(rows, cut.place.settings)
             self._score = score if method.once else None
-        chosen = going_on(score, rows, there)
+        besides = None
+        if cut.place.language.stages[cut.place.number].recycles:
+            besides = standing(recycled_of(hidden[0, :there], score, rows), there) >= 0
+        chosen = going_on(score, rows, there, besides)
         return chosen.rows[: int(chosen.n)]
 
     def _readings(

@@ -8,11 +8,33 @@ import numpy as np
 import onnx
 import torch
 
-from edgeprune_export.graphs.rank import CutPlace, Ranking, ranking_inputs
+from edgeprune.tokens.inside.place import CutPlace
+from edgeprune_export.graphs.rank import Ranking, ranking_inputs
 from edgeprune_runtime.bundle import Bundle
 
 #: Two scores closer than this share of the larger may come in either order: products are summed in another one.
 _TIE = 1e-5
+
+
+def means_of_rows(
+    bundle: Bundle, place: CutPlace, given: Mapping[str, np.ndarray], origin: np.ndarray, prompt: int
+) -> dict[int, np.ndarray]:
+    """Rows of the prompt at which means of rows that leave stand -> their weights [S], by the method's function on what the graph was given.
+
+    origin [n]: which row of a prompt of S each row of the stage before is
+    """
+    if not place.language.stages[place.number].recycles:
+        return {}
+    ranking = Ranking(place)
+    named = {name: torch.from_numpy(np.array(value)) for name, value in _values(bundle, place, given).items()}
+    with torch.inference_mode():
+        means = ranking.recycled(named, *ranking.score(named))
+    assert means is not None
+    found = {}
+    for number in range(int(means.number)):
+        found[int(origin[int(means.centres[number])])] = weights = np.zeros(prompt, np.float32)
+        weights[origin] = means.weights[number, : len(origin)].numpy()
+    return found
 
 
 def share_of_rows(bundle: Bundle, place: CutPlace, given: Mapping[str, np.ndarray], rows: np.ndarray) -> float:
@@ -28,7 +50,8 @@ def share_of_rows(bundle: Bundle, place: CutPlace, given: Mapping[str, np.ndarra
     if not differing:
         return 1.0
     edge = float(score[torch.tensor(sorted(wanted & set(known.visual.nonzero().flatten().tolist())))].min())
-    tied = [row for row in differing if abs(float(score[row]) - edge) <= _TIE * max(abs(edge), abs(float(score[row])))]
+    own = [row for row in differing if row < len(score)]  # the others are means
+    tied = [row for row in own if abs(float(score[row]) - edge) <= _TIE * max(abs(edge), abs(float(score[row])))]
     return 1.0 if len(tied) == len(differing) else 1 - len(differing) / max(1, int(known.visual.sum()))
 
 
