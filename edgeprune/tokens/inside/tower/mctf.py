@@ -35,10 +35,9 @@ def _step(rows: Rows, block: BlockRows, cut: TowerCut) -> Rows:
     value, partner = pairs.max(dim=1)
     order = select.descending(value)
     going, left = order[:first], select.ascending_values(order[first:])
-    offered = pairs[left]
     if rows.alive is not None:  # nobody joins padding that is left
-        offered = torch.where((rows.alive[2 * left] > 0)[:, None], offered, float("-inf"))
-    back, onto = offered.max(dim=0)  # of every odd row over the even ones that are left
+        pairs = torch.where((rows.alive[::2] > 0)[:, None], pairs, float("-inf"))
+    back, onto = pairs[left].max(dim=0)  # of every odd row over the even ones that are left
     if rows.alive is not None:
         back = torch.where(rows.alive[1::2] > 0, back, float("inf"))
     ranked = select.descending(back)
