@@ -27,7 +27,7 @@ def test_writes_one_page_beside_the_report_and_prints_the_verdict(report_json):
 def test_writes_only_the_forms_that_are_named(report_json, tmp_path):
     found = answer("report", report_json, "--markdown", tmp_path / "a" / "r.md", "--csv", tmp_path / "r.csv")
     assert found["written"] == [str(tmp_path / "a" / "r.md"), str(tmp_path / "r.csv")]
-    assert (tmp_path / "a" / "r.md").read_text().count("| 0.2 |") == 1
+    assert (tmp_path / "a" / "r.md").read_text().count("| 0.2 | hired |") == 1
     assert len((tmp_path / "r.csv").read_text().splitlines()) == 1 + 2 * 6
     assert not report_json.with_suffix(".html").exists()
 

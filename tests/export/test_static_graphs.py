@@ -100,7 +100,7 @@ def test_a_vendor_operator_without_a_declared_shape_fails(tmp_path: Path) -> Non
 def test_a_method_with_data_dependent_shapes_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeprune_export.bundle import write as module
 
-    def select_graph(name: str, *rest: object) -> Graph:
+    def select_graph(name: str, *rest: object, **more: object) -> Graph:
         g = Graph(name, weights_file="weights.bin")
         g.output(g.node("NonZero", [g.input("slot", "float32", (3, 4))]), "kept", "int64", (2, 5))
         return g

@@ -172,7 +172,7 @@ def pays_by_the_weight(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
         stored = [one.dims for one in graph.model().graph.initializer if one.data_location == TensorProto.EXTERNAL]
         return board.graph(1e-6 * sum(math.prod(dims) for dims in stored))
 
-    monkeypatch.setattr(timed_blocks, "_session", session)
+    monkeypatch.setattr(timed_blocks, "block_session", session)
     monkeypatch.setattr(energy, "_WINDOW_S", 0.0)
 
 

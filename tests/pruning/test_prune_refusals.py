@@ -85,7 +85,7 @@ def test_a_size_out_of_reach_is_refused_in_mebibytes(tmp_path: Path) -> None:
         ({"images": True, "pictures": 0, "importance": "taylor"}, "pictures"),
         ({"images": True, "pictures": -1, "importance": "taylor"}, "pictures"),
         ({"importance": "obs", "pictures": 0}, "pictures"),
-        ({"precision": "int4", "target": PruneTarget("memory", 1e5)}, "precision"),
+        ({"precision": "int3", "target": PruneTarget("memory", 1e5)}, "precision"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(tmp_path: Path, changes: dict[str, Any], about: str) -> None:

@@ -13,7 +13,7 @@ from edgeprune.models import open_checkpoint
 from edgeprune.plan import MethodPlan
 from edgeprune.tokens import combine
 from edgeprune.tokens.methods import CONTROLS, METHODS
-from edgeprune.tokens.readings import Geometry, Reduction, TowerOutputs, outputs_from
+from edgeprune.tokens.readings import ALIVE, Geometry, Reduction, TowerOutputs, alive_slots, outputs_from
 from edgeprune.tokens.registry.fit import method_plan, why_unfit
 from edgeprune_export.graphs.select import QUESTION_ROWS, geometry_of
 from edgeprune_runtime import Bundle
@@ -61,7 +61,9 @@ def pictures(bundle: Bundle, selection: SelectionSpec, *, tied: bool) -> list[Na
         named: dict[str, np.ndarray] = {}
         for spec in outputs:
             shape = (tiles, *spec.shape[1:])
-            if spec.name.startswith(("attention", "wide", "map", "received", "carried")):
+            if spec.name == ALIVE:
+                named[spec.name] = rng.integers(0, 4, shape) > 0
+            elif spec.name.startswith(("attention", "wide", "map", "received", "carried")):
                 weights = rng.dirichlet(np.ones(shape[-1]), shape[:-1])
                 named[spec.name] = rng.integers(0, 3, shape) if tied else weights
             else:
@@ -91,7 +93,10 @@ def eagerly(s: SelectionSpec, named: Named, plan: MethodPlan, geometry: Geometry
     """What torch makes of the same readings."""
     reads = METHODS[s.method].reads(plan)
     names = ("features", *reads.tower, *reads.host, "slot", "region", "places")
-    outputs = outputs_from({name: named[name] for name in names}, geometry)
+    given = {name: named[name] for name in names}
+    if METHODS[s.method].own_cuts is not None:
+        given["slot"] = alive_slots(named["slot"], named[ALIVE])
+    outputs = outputs_from(given, geometry)
     return outputs, METHODS[s.method].reduce(outputs, s.keep, plan)
 
 
@@ -166,7 +171,7 @@ def test_a_graph_declares_only_the_inputs_that_its_method_reads(bundle: Bundle) 
     assert names["hired"] == {"features", "attention_0", "attention_1", "slot", "region"}
     assert names["random"] == {"features", "slot"}
     assert names["mmtok"] == {"features", "projected", "question", "question_weight", "slot"}
-    assert names["flowcut"] == {"features", "carried", "slot"}
+    assert names["flowcut"] == {"features", "carried", "slot", "alive"}
 
 
 def test_the_gate_held_every_method(bundle: Bundle) -> None:

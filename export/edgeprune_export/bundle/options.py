@@ -19,7 +19,7 @@ from edgeprune.tokens.registry.fit import method_plan, require_fit, with_default
 from edgeprune_runtime.checks.language import MOST_POSITIONS
 from edgeprune_runtime.checks.room import memory_at_hand
 from edgeprune_runtime.pictures.spec import PictureSpec
-from edgeprune_runtime.spec import SelectionSpec, TokenPlan, WeightPrecision
+from edgeprune_runtime.spec import SelectionSpec, TokenPlan, WeightPrecision, in_vision
 
 StageRoom = Literal["all", "kept"]
 
@@ -82,6 +82,14 @@ class ExportOptions:
         """Of every budget below 1.0, the plan's own first. Only of options that are settled."""
         assert self.plan.method is not None
         return tuple(dict.fromkeys((self.plan.method, *self.more_methods, *(CONTROLS if self.controls else ()))))
+
+
+def require_vision(precision: WeightPrecision) -> None:
+    """Raise PlanError for a way to store weights that is for language models only."""
+    if precision != in_vision(precision):
+        raise PlanError(
+            f"{precision} is for language models, which a classifier has not; store it in {in_vision(precision)}"
+        )
 
 
 def settled(

@@ -21,11 +21,11 @@ from edgeprune.tokens.inside import INSIDE
 from edgeprune.tokens.inside.text import require_one_per_part, require_sound
 from edgeprune.tokens.inside.tower.method import TowerMethod
 from edgeprune.tokens.inside.tower.plan.cuts import TowerCuts, cuts_of
+from edgeprune_export.bundle.options import require_vision
 from edgeprune_export.bundle.progress import Track, silent
 from edgeprune_export.bundle.seal import CLASSIFIER, publish, require_free, staging
 from edgeprune_export.gate.checks import LIMITS, NEAR_TIES, Checks, relative, typical
 from edgeprune_export.gate.pictures import fixed_pictures
-from edgeprune_export.graphs.linear import require_vision
 from edgeprune_runtime.backends import backend
 from edgeprune_runtime.spec import GraphSpec, InsideSpec, ParityCheck, WeightPrecision
 

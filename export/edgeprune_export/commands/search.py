@@ -77,8 +77,9 @@ def search(
     if request.by == "bayes":
         require_optuna()
     with track("reading the checkpoint", 0):
+        classifier = is_classifier(source)
         samples = _samples(how, request.seed)
-        problem, base = _problem(source, how, samples, request, tell)
+        problem, base = _problem(source, how, samples, request, tell, classifier=classifier)
     if request.target.measure not in _TIMED:
         require_reachable(problem, request.target, {})
     log = out.with_name(f"{out.name}.search.jsonl")
@@ -126,11 +127,13 @@ def _problem(
     samples: tuple[CalibrationSample, ...],
     request: SearchRequest,
     tell: Callable[[str], None],
+    *,
+    classifier: bool,
 ) -> tuple[SearchProblem, ExportOptions | None]:
     """The model, and for a vision-language model what its export is apart from what is searched."""
     measure = request.target.measure
     problem: SearchProblem
-    if is_classifier(source):
+    if classifier:
         _require_measure(measure, ClassifierProblem.measures, "a classifier", {"ttft": "latency", "cache": "macs"})
         if how.method is not None or how.settings:
             raise PlanError("--method chooses tokens for a language model, and a classifier has none; leave it out")

@@ -12,12 +12,10 @@ from itertools import chain
 
 import numpy as np
 
-from edgeprune.errors import PlanError
 from edgeprune_export.onnx.graph import CONTRIB, Graph
 from edgeprune_export.onnx.quantized import BLOCK, quantize_blocks, quantize_rows
 from edgeprune_export.onnx.weights import WeightsWriter
 from edgeprune_runtime.spec import WeightPrecision as WeightPrecision
-from edgeprune_runtime.spec import in_vision
 
 Reader = Callable[[str], Iterable[np.ndarray]]
 """Name -> the tensor in float32, in blocks of rows, so that no matrix is held whole."""
@@ -93,14 +91,6 @@ def linear(graph: Graph, writer: WeightsWriter, name: str, x: str, rows: int) ->
 def is_linear(writer: WeightsWriter, name: str) -> bool:
     """Whether a layer of this name was stored."""
     return any(f"{name}.{form}" in writer for form in ("weight", "int8", "int4"))
-
-
-def require_vision(precision: WeightPrecision) -> None:
-    """Raise PlanError for a way to store weights that is for language models only."""
-    if precision != in_vision(precision):
-        raise PlanError(
-            f"{precision} is for language models, which a classifier has not; store it in {in_vision(precision)}"
-        )
 
 
 def store_vectors(writer: WeightsWriter, read: Reader, names: Iterable[str]) -> None:

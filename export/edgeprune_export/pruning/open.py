@@ -13,8 +13,7 @@ from edgeprune.models.grids import GridSizes
 from edgeprune.models.source import is_classifier
 from edgeprune.structure.plan import ModelPart
 from edgeprune.structure.sites import Specs
-from edgeprune_export.bundle.options import packed_max
-from edgeprune_export.graphs.linear import require_vision
+from edgeprune_export.bundle.options import packed_max, require_vision
 from edgeprune_export.pruning.prices.terms import PricedRequest, Terms
 from edgeprune_export.pruning.samples import CalibrationSample, noise_samples, samples_from
 from edgeprune_export.pruning.specs import specs_of, specs_of_classifier

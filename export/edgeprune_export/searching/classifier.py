@@ -17,9 +17,9 @@ from edgeprune.schedules.plan import SchedulePlan, ScheduleSpace
 from edgeprune.schedules.target import ScheduleMeasure
 from edgeprune.structure.cost import macs_of_classifier
 from edgeprune.tokens.inside.tower.method import TowerMethod
+from edgeprune_export.bundle.options import require_vision
 from edgeprune_export.bundle.progress import Track
 from edgeprune_export.commands.export_classifier import cuts_of_classifier, work_of
-from edgeprune_export.graphs.linear import require_vision
 from edgeprune_export.pruning.samples import CalibrationSample
 from edgeprune_export.searching.problem import CostKind, JudgedSample, StepTimes, at_rows, divergence, log_softmax
 from edgeprune_runtime.pictures.load import load_image
