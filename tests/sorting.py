@@ -25,6 +25,11 @@ PLACES: dict[str, set[str]] = {
     "pruning/test_pruned_checkpoints.py": {"slow"},
     "pruning/test_compensation.py": {"slow"},
     "export/onnx_pruning/test_onnx_pruning_equal.py": {"slow"},
+    # These export through tables of makers, which `CALLS` does not see through.
+    "runtime/test_prefix.py": {"export", "slow"},
+    "runtime/test_second_question.py": {"export", "slow"},
+    "export/test_classifier_cuts.py": {"export", "slow"},
+    "evaluate/test_inside_language_page.py": {"slow"},
 }
 #: What a test becomes by calling one of these: itself, or in a helper or a fixture.
 CALLS: dict[tuple[str, str], set[str]] = {
