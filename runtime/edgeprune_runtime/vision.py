@@ -7,7 +7,7 @@ selects anew for each one, from an `Encoded` copy of those buffers, without runn
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,17 +71,17 @@ class Vision:
         """Whether this selection depends on the question."""
         return any(spec.name == "question" for spec in self._bundle.graph(selection.graph).inputs)
 
-    def encode(self, tiles: Iterable[np.ndarray], picture: PackedPicture, towers: Iterable[str] = (TOWER,)) -> int:
+    def encode(
+        self, tiles: Sequence[np.ndarray] | np.ndarray, picture: PackedPicture, towers: Iterable[str] = (TOWER,)
+    ) -> int:
         """Run towers over tiles [3, P, P] float32; what they gave stays in the buffers until the next picture.
 
         Returns how many tiles needed no run: they are equal to an earlier one, or all that they show was left out.
         """
         used = [self._tower(name) for name in dict.fromkeys(towers)]
-        shown: list[np.ndarray] = []
         spared = 0
         for t, pixels in enumerate(tiles):
-            shown.append(pixels)
-            twin = twin_of(t, shown, picture)
+            twin = twin_of(t, tiles, picture)
             empty = t > 0 and picture.left_out > 0 and not (picture.slot[t] >= 0).any()
             spared += empty or twin is not None
             for tower in used:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from edgeprune.plan import MethodPlan
 from edgeprune.tokens.inside import INSIDE
 from edgeprune.tokens.inside.text import inside_from_texts
 from edgeprune.tokens.inside.tower.method import TowerMethod
-from edgeprune.tokens.inside.tower.plan.harm import warnings
+from edgeprune.tokens.inside.tower.plan.harm import MEASURED, warnings
 from edgeprune.tokens.methods import METHODS
 from edgeprune_export.commands.export import export
 from edgeprune_runtime import Bundle, Model
@@ -195,16 +196,31 @@ def test_what_a_tower_cannot_do_is_one_sentence_before_any_work(
     assert not (tmp_path / "bundle").exists()
 
 
+def test_numbers_of_harm_are_those_of_the_page_that_a_command_prints() -> None:
+    page = (Path(__file__).parents[2] / "docs/measurements/inside-language.md").read_text(encoding="utf-8")
+    rows = {cells[1]: cells for line in page.splitlines() if len(cells := [c.strip() for c in line.split("|")]) == 9}
+    for question, measured in MEASURED.items():
+        first, of_first, second, of_second = (-float(cell.split()[0]) for cell in rows[question][3:7])
+        assert measured == ((first, second), (of_first, of_second)), question
+
+
 @pytest.mark.parametrize(
     ("inside", "methods", "words"),
     [
-        (["topk@1:0.5"], ["hired"], []),
+        (["topk@1:0.5"], ["hired"], ["cost the tower's own order -0.3 points .numbers 7.8. on one model and 7.1"]),
         (
             ["topk@1:0.5"],
             ["hired", "divprune"],
-            ["thins out what divprune would choose among: .* 3.5 points on one model"],
+            [
+                "thins out what divprune would choose among: .* 2 points .numbers 10.7. on one model and 10.7",
+                "the tower's own order",
+            ],
         ),
-        (["absorb@1:0.5"], ["hired"], ["absorb mixes patches, .* joining cost hired 1.5"]),
+        (
+            ["absorb@1:0.5"],
+            ["hired"],
+            ["the tower's own order", "absorb mixes patches, .* 20 points by joining and 12 by dropping"],
+        ),
         ([], ["divprune"], []),
     ],
 )

@@ -1,8 +1,8 @@
 """Integers for weights: rows of 8 bits, of which 7 are used, and blocks of 4 bits.
 
 int8: x86 processors without int8 dot products (AVX2) add two products of an unsigned activation and a signed weight in 16 bits, which saturate
-beyond 32767: 2 * 255 * 127 does, 2 * 255 * 63 does not. One bit less costs a tenth more error than an exact product of 8 bits; saturation costs
-several times that, and only where nobody looks (docs/measurements/precisions.md).
+beyond 32767: 2 * 255 * 127 does, 2 * 255 * 63 does not. What that bit costs against an exact
+product of 8 bits: docs/measurements/precisions.md.
 
 int4: 32 weights along the input share a scale. The one with the largest absolute value becomes -8, the only integer without a counterpart, so
 all sixteen are used (as llama.cpp's Q4_0 does); the layout is that of ONNX Runtime's MatMulNBits with its default zero point of 8.

@@ -19,7 +19,7 @@ from edgeprune_runtime.pictures.tiling import TileSpec
 _LEVELS = 255
 
 
-def twin_of(number: int, tiles: Sequence[np.ndarray], picture: PackedPicture) -> int | None:
+def twin_of(number: int, tiles: Sequence[np.ndarray] | np.ndarray, picture: PackedPicture) -> int | None:
     """The first tile before this one with the same pixels, to the bit, and padding in the same places; None: there is none."""
     mine, there = tiles[number], picture.slot >= 0
     row = mine.shape[1] // 2  # first: most tiles differ there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeprune.tokens.inside.rows import LanguageCut, LanguageRows, asked_for, attention
@@ -26,14 +27,10 @@ GSEARCH = LanguageCut(
     asking="question",
     once=True,
 )
-PSIGMOID = LanguageCut(
+PSIGMOID = replace(
+    GSEARCH,
     name="psigmoid",
     summary="the same order, with counts on a sigmoid over the layers",
     source="P-Sigmoid, CVPR 2025 (abstract)",
-    evidence="reconstruction",
     differs="counts are given, such as `edgeprune.tokens.inside.sigmoid` makes them for a slope and a mean share",
-    rank=_rank,
-    reads=frozenset({"attention"}),
-    asking="question",
-    once=True,
 )
